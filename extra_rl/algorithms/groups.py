@@ -1,0 +1,66 @@
+# ruff: noqa: N815  (fields carry their axes, as arguments do)
+"""Statistics of the groups of a batch: rows (N) in any order, integer labels, K groups; no loop over rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from extra_rl.errors import ContractError
+
+Floats = npt.NDArray[np.float64]
+
+
+class Groups(NamedTuple):
+    """Figures per group over the rows that count, its members (a mask such as "judged" or "correct")."""
+
+    group_N: npt.NDArray[np.intp]  # which group a row belongs to, 0 .. K - 1
+    member_N: npt.NDArray[np.bool_]
+    value_N: Floats  # 0 for rows that are no members, so that sums may run over all rows
+    size_K: npt.NDArray[np.intp]  # members
+    low_K: Floats  # least member value; +inf where a group has no member
+    high_K: Floats  # greatest member value; -inf where a group has no member
+
+    def sums(self, values_N: Floats) -> Floats:
+        """Sum of the rows' values in each group, (K,)."""
+        sums_K = np.bincount(self.group_N, weights=values_N, minlength=self.size_K.size)
+        return np.asarray(sums_K, dtype=np.float64)
+
+
+def group_members(
+    values_N: npt.NDArray[np.floating],
+    member_N: npt.NDArray[np.bool_],
+    groups_N: npt.NDArray[np.integer],
+) -> Groups:
+    """The groups of a batch, with the values of their members; values of other rows may be anything."""
+    labels_K, group_N = np.unique(groups_N, return_inverse=True)
+    value_N = np.where(member_N, values_N, 0.0).astype(np.float64)
+    low_K = np.full(labels_K.size, np.inf)
+    high_K = np.full(labels_K.size, -np.inf)
+    np.minimum.at(low_K, group_N[member_N], value_N[member_N])
+    np.maximum.at(high_K, group_N[member_N], value_N[member_N])
+    size_K = np.bincount(group_N[member_N], minlength=labels_K.size)
+    return Groups(group_N, member_N, value_N, size_K, low_K, high_K)
+
+
+def deviation(groups: Groups) -> Floats:
+    """Member's value minus the mean of its group's members, (N,); exactly 0 for all other rows.
+
+    Exactly 0 as well where the members' values are all equal, as in a group of fewer than two: the computed
+    mean of three times 0.1 is not 0.1, and a later division by a tiny spread would make that a signal.
+    """
+    mean_K = groups.sums(groups.value_N) / np.maximum(groups.size_K, 1)
+    differs_K = groups.low_K < groups.high_K
+    counts_N = groups.member_N & differs_K[groups.group_N]
+    return np.where(counts_N, groups.value_N - mean_K[groups.group_N], 0.0)
+
+
+def require_same_length(**columns: npt.NDArray[np.generic]) -> None:
+    """Raise ContractError unless all columns are one-dimensional and of one length: numpy would broadcast."""
+    shapes = {name: column.shape for name, column in columns.items()}
+    if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise ContractError(
+            f"columns must be one-dimensional and of one length, but have the shapes {shapes}"
+        )

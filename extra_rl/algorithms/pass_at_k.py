@@ -1,0 +1,73 @@
+"""pass@k: the chance that at least one of k samples is right, with its interval (METHOD.md, section 6).
+
+P counts problems. Source: Chen et al. 2021, arXiv 2107.03374.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from extra_rl.errors import ConfigError, ContractError
+
+Floats = npt.NDArray[np.float64]
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """1 - C(n - c, k) / C(n, k): the unbiased estimate from n samples of one problem, c of them right.
+
+    Computed in whole numbers with one division at the end, so the result is the nearest float for any n
+    (1 - (1 - c/n)^k would be biased, and factorials in floats overflow at n = 171).
+    Raises ConfigError unless 1 <= k <= n, ContractError unless 0 <= c <= n.
+    """
+    if k < 1 or k > n:
+        raise ConfigError(
+            f"pass@{k} needs 1 <= k <= samples, but a problem has {n} samples; lower k or sample more"
+        )
+    if not 0 <= c <= n:
+        raise ContractError(f"{c} right samples of {n}: the count must lie between 0 and {n}")
+    subsets = comb(n, k)
+    return (subsets - comb(n - c, k)) / subsets
+
+
+def pass_at_k_each(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k: int) -> Floats:
+    """`pass_at_k` of every problem, (P,), for intervals and paired comparisons; the n may differ."""
+    return np.array([pass_at_k(int(n), int(c), k) for n, c in zip(n_P, c_P, strict=True)], dtype=np.float64)
+
+
+def pass_at_k_mean(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k: int) -> float:
+    """(1 / P) * sum over problems of pass@k: every problem weighs the same.
+
+    Raises ContractError for no problems, and as `pass_at_k`.
+    """
+    if len(n_P) == 0:
+        raise ContractError("pass@k of no problems is undefined; the benchmark's table has no rows")
+    return float(pass_at_k_each(n_P, c_P, k).mean())
+
+
+def bootstrap_interval(
+    values_P: npt.NDArray[np.floating],
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of the mean over problems.
+
+    `resamples` times, P problems are drawn with replacement; low and high are the (1 - level) / 2 and
+    (1 + level) / 2 quantiles of the means. For two arms give the differences per problem: that is the paired
+    interval. It holds the uncertainty from the choice of problems only, not from training seeds; one problem
+    gives a single point.
+    Source: our decision (O); percentile bootstrap, Efron and Tibshirani 1993.
+    Raises ConfigError unless 0 < level < 1 and resamples >= 1, ContractError for no problems or NaN.
+    """
+    if not 0 < level < 1 or resamples < 1:
+        raise ConfigError(f"an interval needs 0 < level < 1 and resamples >= 1, not {level=}, {resamples=}")
+    if len(values_P) == 0 or not np.isfinite(values_P).all():
+        raise ContractError("an interval needs at least one problem and finite values; filter the rows first")
+    values = np.asarray(values_P, dtype=np.float64)
+    # One resample at a time: all at once would take resamples * P numbers.
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,181 @@
+"""Candidate prefixes between rollouts and the tables of `choose_prefixes`: cut, named, ranked, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from extra_rl.algorithms import prefixes
+from extra_rl.seeding import generator
+from extra_rl.tables import contracts
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A prefix that could be sampled on from; a row of `contracts.Prefixes` before and after the choice.
+
+    rank: place in the order of choice. copies: how often it is to be served (0: not chosen).
+    """
+
+    prefix_id: str
+    group_id: str
+    problem_id: str
+    parent_rollout_id: str | None
+    iteration: int
+    prompt_tokens: tuple[int, ...]
+    prefix_tokens: tuple[int, ...]
+    prefix_logprobs: tuple[float, ...]
+    cut_reason: str
+    score: float | None
+    smoothed_score: float | None = None
+    effective_neighbours: float | None = None
+    rank: int = 0
+    copies: int = 0
+
+    def serving(self, group_id: str) -> Candidate:
+        """A remembered prefix in the service of another group of the same problem."""
+        return replace(self, group_id=group_id, prefix_id=f"{self.prefix_id}>{group_id}")
+
+    def smoothed(self, score: float, neighbours: float) -> Candidate:
+        return replace(self, smoothed_score=score, effective_neighbours=neighbours)
+
+
+def candidates_of(
+    failed: pl.DataFrame,
+    *,
+    tokenizer_file: Path,
+    boundary: str,
+    cut: str,
+    first: float,
+    last: float,
+    min_tokens: int,
+    max_cuts: int,
+    iteration: int,
+    seed: int,
+) -> dict[str, list[Candidate]]:
+    """group_id -> candidates cut from failed rollouts (rollouts with verdicts and token scores, hard groups only).
+
+    cut: `every_boundary` gives all cuts of a rollout, `before_peak_entropy` and `random` one of them, `none` the
+    empty prefix of the group (a fresh resample). A rollout without any cut gives no candidate.
+    """
+    groups: dict[str, list[Candidate]] = {}
+    if failed.is_empty():
+        return groups
+    ends_step = boundary_tokens(tokenizer_file, boundary, failed["response_tokens"].explode().unique().to_list())
+    for row in failed.iter_rows(named=True):
+        if cut == "none":
+            groups.setdefault(row["group_id"], [_empty_prefix(row, iteration)])
+            continue
+        tokens = row["response_tokens"]
+        entropies_T = np.array(row["entropies"])
+        boundary_T = np.array([token in ends_step for token in tokens])
+        allowed, fallback = prefixes.candidate_cuts(
+            boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts
+        )
+        reason = "fixed_stride" if fallback else "boundary"
+        if cut == "before_peak_entropy":
+            peak = prefixes.peak_cut(entropies_T, allowed)
+            allowed, reason = ([] if peak is None else [peak]), "fixed_stride" if fallback else "before_peak"
+        elif cut == "random":
+            drawn = prefixes.random_cut(allowed, generator(seed, row["rollout_id"]))
+            allowed, reason = ([] if drawn is None else [drawn]), "random"
+        for length in allowed:
+            candidate = Candidate(
+                prefix_id=f"{row['rollout_id']}@{length}",
+                group_id=row["group_id"],
+                problem_id=row["problem_id"],
+                parent_rollout_id=row["rollout_id"],
+                iteration=iteration,
+                prompt_tokens=tuple(row["prompt_tokens"]),
+                prefix_tokens=tuple(tokens[:length]),
+                prefix_logprobs=tuple(row["sampler_logprobs"][:length]),
+                cut_reason=reason,
+                score=prefixes.mean_entropy(entropies_T, length),
+            )
+            groups.setdefault(row["group_id"], []).append(candidate)
+    return groups
+
+
+def _empty_prefix(row: Mapping[str, object], iteration: int) -> Candidate:
+    group = str(row["group_id"])
+    prompt = tuple(row["prompt_tokens"])  # type: ignore[arg-type]
+    problem = str(row["problem_id"])
+    return Candidate(f"{group}@0", group, problem, None, iteration, prompt, (), (), "fresh", None)
+
+
+def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int]) -> set[int]:
+    """The ids whose text contains `boundary` (a merged token such as ".\\n\\n" counts).
+
+    Needs the `tokenizer.json` of the policy only, not torch.
+    """
+    from tokenizers import Tokenizer
+
+    from extra_rl.policy import resolve
+
+    tokenizer = Tokenizer.from_file(str(resolve(tokenizer_file) / "tokenizer.json"))
+    return {token for token in token_ids if boundary in tokenizer.decode([token], skip_special_tokens=False)}
+
+
+def with_rank(
+    candidates: Sequence[Candidate], order: Sequence[int], chosen: Sequence[int], repeat: int = 1
+) -> list[Candidate]:
+    """The candidates with their place in `order`; the `chosen` are served `repeat` times."""
+    rank = {index: place for place, index in enumerate(order)}
+    picked = set(chosen)
+    return [
+        replace(candidate, rank=rank[i], copies=repeat if i in picked else 0)
+        for i, candidate in enumerate(candidates)
+    ]
+
+
+def prefix_frame(rows: Sequence[Candidate], continuations: int, when: str) -> pl.DataFrame:
+    """The `choose_prefixes` table."""
+    names = [n for n in contracts.Prefixes.columns() if n not in ("chosen", "continuations", "when")]
+    return contracts.Prefixes.cast(
+        pl.DataFrame(
+            [
+                {name: getattr(row, name) for name in names}
+                | {"chosen": row.copies > 0, "continuations": row.copies * continuations, "when": when}
+                for row in rows
+            ],
+            schema=contracts.Prefixes.create_empty().schema,
+        )
+    )
+
+
+def remembered(pool: pl.DataFrame, by: str = "group_id") -> dict[str, list[Candidate]]:
+    """Candidates out of a pool table, by group (waiting) or by problem (memory), oldest first."""
+    found: dict[str, list[Candidate]] = {}
+    for row in pool.iter_rows(named=True):
+        del row["waiting"]
+        lists = {name: tuple(row[name]) for name in ("prompt_tokens", "prefix_tokens", "prefix_logprobs")}
+        found.setdefault(row[by], []).append(Candidate(**{**row, **lists}))
+    return found
+
+
+def pool_frame(
+    waiting: Sequence[Candidate],
+    memory: Mapping[str, Sequence[Candidate]],
+    fresh: Sequence[Candidate],
+    remember: int,
+) -> pl.DataFrame:
+    """The pool that the next iteration reads: groups that wait, and the last `remember` prefixes of each problem."""
+    kept = {problem: list(items) for problem, items in memory.items()}
+    for candidate in fresh:
+        kept.setdefault(candidate.problem_id, []).append(candidate)
+    latest = [c for items in kept.values() for c in items[-remember:]] if remember else []
+    names = [name for name in contracts.PrefixPool.columns() if name != "waiting"]
+    return contracts.PrefixPool.cast(
+        pl.DataFrame(
+            [
+                {name: getattr(c, name) for name in names} | {"waiting": is_waiting}
+                for is_waiting, candidates in ((True, waiting), (False, latest))
+                for c in candidates
+            ],
+            schema=contracts.PrefixPool.create_empty().schema,
+        )
+    )

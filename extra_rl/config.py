@@ -1,0 +1,145 @@
+"""From YAML and an arm's overrides to the validated section of every stage.
+
+A configuration is one file: shared sections, one section per stage, and `arms`, each a diff over the rest that may
+start from a preset. Unknown keys are refused at every level, with the known ones named.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.resources
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from extra_rl.errors import ConfigError
+from extra_rl.sections import SHARED, Section
+from extra_rl.stage import StageConfig, parse_config
+
+PRESETS = ("paper", "published_code", "prototype")
+
+
+class RunConfig(Section):
+    """Top-level keys beside the sections and arms."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
+    seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
+    iterations: int = Field(ge=1, le=10_000, description="iterations of every arm and seed")
+    first_iteration: int = Field(
+        0, ge=0, description="iterations before it are finished and never looked at again (the window)"
+    )
+    evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
+
+
+class Experiment(BaseModel):
+    """A whole configuration, validated: run keys, and the section of every stage for every arm."""
+
+    run: RunConfig
+    arms: dict[str, dict[str, dict[str, Any]]]
+    common: dict[str, dict[str, Any]]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file as a mapping; ConfigError names the file."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of sections.")
+    return raw
+
+
+def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> Experiment:
+    """Validates a raw configuration for the given stages (name -> Config class).
+
+    Raises ConfigError naming every unknown key or bad value.
+    """
+    known = {*RunConfig.model_fields, *SHARED, *stages, "arms"}
+    unknown = sorted(set(raw) - known)
+    if unknown:
+        raise ConfigError(f"unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
+    run = _run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
+    base = {key: value for key, value in raw.items() if key in SHARED or key in stages}
+    arms = raw.get("arms") or {}
+    if not arms:
+        raise ConfigError("arms: name at least one arm, for example `arms: {grpo: {}}`.")
+    return Experiment(
+        run=run,
+        common=sections(base, stages, "", run),
+        arms={name: sections(merge(base, arm_diff(name, diff)), stages, name, run) for name, diff in arms.items()},
+    )
+
+
+def _run_config(values: Mapping[str, Any]) -> RunConfig:
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
+    if config.first_iteration >= config.iterations:
+        raise ConfigError("first_iteration must be below iterations: nothing would be left to run.")
+    return config
+
+
+def arm_diff(name: str, diff: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An arm's diff with its preset, if it names one, underneath."""
+    diff = dict(diff or {})
+    preset = diff.pop("preset", None)
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"arms.{name}: an arm's name is a folder's name; use letters, digits, - and _.")
+    return merge(read_preset(preset), diff) if preset else diff
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """A named combination of method options (METHOD.md 3), as a diff over the sections."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}.")
+    text = importlib.resources.files("extra_rl").joinpath(f"presets/{name}.yaml").read_text()
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def merge(base: Mapping[str, Any], diff: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `diff` over it, recursively; lists and scalars replace."""
+    result = copy.deepcopy(dict(base))
+    for key, value in diff.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def sections(
+    raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]], arm: str, run: RunConfig
+) -> dict[str, dict[str, Any]]:
+    """stage -> its whole section as plain JSON values: defaults filled in, shared sections in their places."""
+    unknown = sorted(set(raw) - set(SHARED) - set(stages))
+    where = f"arms.{arm}: " if arm else ""
+    if unknown:
+        raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
+    derived = {
+        "iterations": run.iterations,
+        "token_budget": (raw.get("select") or {}).get("token_budget"),
+    }
+    result = {}
+    for name, config_class in stages.items():
+        section = dict(raw.get(name) or {})
+        fields = config_class.model_fields
+        misplaced = sorted(set(section) & set(SHARED))
+        if misplaced:
+            raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
+        section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
+        section |= {key: value for key, value in derived.items() if key in fields and name in DERIVED[key]}
+        result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
+    return result
+
+
+DERIVED = {"iterations": ("summarize",), "token_budget": ("summarize", "compare")}
+"""Keys that some stages take over from elsewhere: the run's iterations, and select's token budget."""

@@ -1,0 +1,31 @@
+"""Errors that a user can act on.
+
+Each message names the file, key or row at fault and says what to do. The command line prints the message
+alone, without a traceback, and exits with `exit_code`; everything already written stays.
+"""
+
+
+class ExtraError(Exception):
+    """Base of all errors that are the user's to mend (configuration, files, data, a diverged run)."""
+
+    exit_code = 2
+
+
+class ConfigError(ExtraError):
+    """A key of the configuration is unknown, missing or out of range."""
+
+
+class InputError(ExtraError):
+    """A file is missing, unreadable, stale, or not the kind of file that it should be."""
+
+
+class ContractError(ExtraError):
+    """A table breaks its contract: wrong column, wrong type, broken rule, inconsistent rows."""
+
+
+class ModelError(ExtraError):
+    """A model or tokenizer cannot be used: no end-of-sequence token, context too short, unreadable weights."""
+
+
+class NumericalError(ExtraError):
+    """A computation left the finite numbers: NaN or infinity in a loss, logprob or gradient."""

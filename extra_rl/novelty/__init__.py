@@ -1,0 +1,34 @@
+"""Novelty measures: how unlike its group's other rollouts a rollout is. Pure functions of arrays, no I/O.
+
+A new measure is one file here with NEEDS_EMBEDDINGS, Params and measure(), and one line below; the laws of
+tests/novelty/test_laws.py then hold it to account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from extra_rl.novelty import (
+    embedding_distance,
+    lexical,
+    ngram_count,
+    random_control,
+    surprise,
+    zero,
+)
+from extra_rl.novelty.base import Measure, Pool, Result
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "zero": zero,
+        "sentence": embedding_distance,
+        "policy": embedding_distance,
+        "lexical": lexical,
+        "ngram_count": ngram_count,
+        "surprise": surprise,
+        "random": random_control,
+    }
+)
+
+__all__ = ["MEASURES", "Measure", "Pool", "Result"]

@@ -1,0 +1,44 @@
+"""Surprise: how much less likely than its siblings a rollout is, under the policy that sampled it.
+
+R names a surprise alternative and publishes no formula. This is our reading (O). It is relative to the
+siblings because the absolute value mostly says how uncertain the policy is on the prompt, which they share.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from extra_rl.errors import NumericalError
+from extra_rl.novelty.base import FloatArray, Pool, Result, SiblingParams
+from extra_rl.novelty.comparison import neighbourhoods
+
+NEEDS_EMBEDDINGS = False
+
+
+class Params(SiblingParams):
+    """Which siblings set the expected surprise."""
+
+
+def measure(pool: Pool, params: Params, seed: int) -> Result:
+    """nov_i = max(0, s_i - mean over siblings j in C_i of s_j), s = -mean of logprob_T, nats per token.
+
+    Remembered rollouts do not count: earlier policies sampled them, and the memory keeps no
+    log-probabilities. 0 where no sibling counts. An empty response has s = 0. nearest is -1. Raises
+    NumericalError where a log-probability is NaN or infinite. Source: O.
+    """
+    surprise_N = np.array([_surprise(logprobs_T) for logprobs_T in pool.logprobs_N])
+    if not np.isfinite(surprise_N).all():
+        first = pool.rollout_ids_N[int(np.isfinite(surprise_N).argmin())]
+        raise NumericalError(f"Rollout {first} has a NaN or infinite log-probability: check who scored it.")
+    novelty_N = np.zeros(len(surprise_N))
+    for group in neighbourhoods(pool, params.pool):
+        surprise_K = surprise_N[group.rollouts_K]
+        siblings_KK = group.compared_KR[:, : len(surprise_K)]
+        count_K = siblings_KK.sum(axis=1)
+        excess_K = surprise_K - siblings_KK @ surprise_K / np.maximum(count_K, 1)
+        novelty_N[group.rollouts_K] = np.where(count_K > 0, np.maximum(0.0, excess_K), 0.0)
+    return Result(novelty_N, np.full(len(novelty_N), -1, np.int64))
+
+
+def _surprise(logprobs_T: FloatArray) -> float:
+    return -float(np.mean(logprobs_T, dtype=np.float64)) if len(logprobs_T) else 0.0

@@ -1,0 +1,222 @@
+"""Policies on disk and in memory: load, save, and the logprob and exact entropy of given tokens.
+
+A policy is a directory that `AutoModelForCausalLM.from_pretrained` and vLLM can read (safetensors, config, tokenizer),
+with a `manifest.json` that is written last: it names every file with its digest, so a directory without a manifest is
+unfinished. A manifest may point to a former policy instead (an iteration that took no step copies no weights).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.errors import InputError, ModelError
+from extra_rl.tables.files import canonical_json, file_digest, write_whole
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A loaded policy: the transformers model, its tokenizer and the ids that end a response."""
+
+    model: Any
+    tokenizer: Any
+    eos_token_ids: tuple[int, ...]
+    directory: Path
+
+
+def resolve(manifest_path: Path) -> Path:
+    """The directory that holds the weights a manifest stands for; InputError when it is unfinished or damaged."""
+    manifest = read_manifest(manifest_path)
+    directory = manifest_path.parent
+    if "same_as" in manifest:
+        directory = Path(os.path.normpath(directory / manifest["same_as"]))
+        if read_manifest(directory / "manifest.json")["digest"] != manifest["digest"]:
+            raise InputError(
+                f"{directory} is no longer the policy that {manifest_path} stands for. Delete {manifest_path} "
+                "and run again; snakemake rebuilds it."
+            )
+    return directory
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest; InputError names the file when it is missing or unreadable."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such policy (its manifest is written last). Run the stage that makes it.") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not a policy manifest ({error}). Delete it and run again.") from error
+    assert isinstance(found, dict)
+    return found
+
+
+def load_model(source: Path | str, revision: str | None = None) -> Any:
+    """The causal language model in a directory or of that name on the hub, in evaluation mode, in float32.
+
+    ModelError when it cannot be read.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=torch.float32).eval()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source}: cannot load a causal language model: {error}") from error
+
+
+def load_tokenizer(directory: Path | str) -> Any:
+    """The tokenizer in `directory`, or of that name on the hub."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory}: cannot load a tokenizer: {error}") from error
+
+
+def load_policy(manifest_path: Path) -> Policy:
+    """Model and tokenizer of the policy that a manifest stands for."""
+    directory = resolve(manifest_path)
+    model, tokenizer = load_model(directory), load_tokenizer(directory)
+    return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
+
+
+def eos_token_ids(model: Any, tokenizer: Any, source: Path | str) -> tuple[int, ...]:
+    """Ids that end a response: the generation config's, and the tokenizer's. ModelError when there is none."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = {configured} if isinstance(configured, int) else set(configured or ())
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    if not ids:
+        raise ModelError(
+            f"{source}: the model has no end-of-sequence token, so every response would run into the token limit. "
+            "Set eos_token in its tokenizer config or eos_token_id in generation_config.json."
+        )
+    return tuple(sorted(ids))
+
+
+def save_policy(
+    manifest_path: Path,
+    model: Any,
+    tokenizer: Any,
+    provenance: Mapping[str, Any],
+    optimizer_state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Writes weights, config, tokenizer and optimizer state beside `manifest_path`, then the manifest."""
+    from safetensors.torch import save_file
+
+    directory = manifest_path.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    manifest_path.unlink(missing_ok=True)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    if optimizer_state:
+        save_file(dict(optimizer_state), directory / OPTIMIZER_FILE)
+    write_manifest(manifest_path, provenance)
+
+
+def write_manifest(manifest_path: Path, provenance: Mapping[str, Any]) -> None:
+    """The manifest of the files beside it. `digest` is over what defines the policy: all but the optimizer state."""
+    files = {
+        path.name: file_digest(path)
+        for path in sorted(manifest_path.parent.iterdir())
+        if path.is_file() and path.name != manifest_path.name and not path.name.startswith(".")
+    }
+    digest = _digest({name: value for name, value in files.items() if name != OPTIMIZER_FILE})
+    _write_json(manifest_path, {"digest": digest, "files": files, **provenance})
+
+
+def write_same_policy(manifest_path: Path, former: Path, provenance: Mapping[str, Any]) -> None:
+    """A manifest that stands for the policy of `former`: no optimizer step was taken, no weights are copied."""
+    directory = resolve(former)
+    manifest = {
+        "digest": read_manifest(former)["digest"],
+        "same_as": os.path.relpath(directory, manifest_path.parent),
+        **provenance,
+    }
+    _write_json(manifest_path, manifest)
+
+
+def _write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    write_whole(path, lambda tmp: tmp.write_text(text))
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    import hashlib
+
+    return hashlib.sha256(canonical_json(files).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A prompt and its response, as token ids."""
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Indices in batches of at most `token_budget` padded tokens (at least one row), longest first.
+
+    Sorting by length keeps padding small; the order within a batch is stable.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    start = 0
+    while start < len(order):
+        size = max(1, token_budget // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def response_statistics(
+    model: torch.nn.Module, batch: Sequence[TokenSequence], temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logprob and entropy of every response token of a right-padded batch, at `temperature`.
+
+    Returns logprob_BT, entropy_BT (nats, float32, zero on padding) and mask_BT (bool). Differentiable. The head runs
+    on response positions only.
+    """
+    import torch
+
+    from extra_rl.algorithms.entropy import logprob_and_entropy
+
+    device = next(model.parameters()).device
+    width, responses = max(map(len, batch)), max(len(s.response) for s in batch)
+    tokens_BL = torch.zeros(len(batch), width, dtype=torch.long)
+    valid_BL = torch.zeros(len(batch), width, dtype=torch.long)
+    mask_BT = torch.zeros(len(batch), responses, dtype=torch.bool)
+    position_BT = torch.zeros(len(batch), responses, dtype=torch.long)
+    target_BT = torch.zeros(len(batch), responses, dtype=torch.long)
+    for row, sequence in enumerate(batch):
+        start, count = len(sequence.prompt), len(sequence.response)
+        tokens_BL[row, : len(sequence)] = torch.tensor([*sequence.prompt, *sequence.response])
+        valid_BL[row, : len(sequence)] = 1
+        mask_BT[row, :count] = True
+        position_BT[row, :count] = torch.arange(start - 1, start + count - 1)
+        target_BT[row, :count] = torch.tensor(list(sequence.response))
+    mask_BT = mask_BT.to(device)
+    hidden_BLD = model.model(  # type: ignore[operator]
+        input_ids=tokens_BL.to(device), attention_mask=valid_BL.to(device), use_cache=False
+    ).last_hidden_state
+    rows_X, _ = mask_BT.nonzero(as_tuple=True)
+    hidden_XD = hidden_BLD[rows_X, position_BT.to(device)[mask_BT]]
+    logits_XV = model.lm_head(hidden_XD)  # type: ignore[operator]
+    logprob_X, entropy_X = logprob_and_entropy(logits_XV, target_BT.to(device)[mask_BT], temperature)
+    zero_BT = torch.zeros(mask_BT.shape, dtype=logprob_X.dtype, device=device)
+    return zero_BT.masked_scatter(mask_BT, logprob_X), zero_BT.masked_scatter(mask_BT, entropy_X), mask_BT

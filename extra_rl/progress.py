@@ -1,0 +1,81 @@
+"""How a stage speaks: lines on the terminal and in its log, and progress with the time that is left.
+
+Several stages run at once and share one terminal, so there is no bar that redraws itself: a line every few seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Console:
+    """Writes each line to standard output and, where a log is named, to the log."""
+
+    def __init__(self, log: Path | None) -> None:
+        self._log = log
+        self._handle = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = open(log, "a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            if error is not None:
+                self._handle.write(f"{kind.__name__ if kind else 'error'}: {error}\n")
+            self._handle.close()
+
+    def say(self, line: str) -> None:
+        """A line for the reader at the terminal, and for the log."""
+        print(line, flush=True)
+        self.note(line)
+
+    def note(self, line: str) -> None:
+        """A line for the log only."""
+        if self._handle is not None:
+            self._handle.write(line + "\n")
+            self._handle.flush()
+
+
+class Progress:
+    """Counts work done against a total and says, every `interval` seconds, how far it is and what is left."""
+
+    def __init__(self, console: Console, total: int, unit: str, interval: float = 10.0) -> None:
+        self._console, self._total, self._unit, self._interval = console, total, unit, interval
+        self._done = 0
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: int = 1, **figures: float) -> None:
+        """Adds `done` units; figures (loss, reward, ...) are shown on the next line that is due."""
+        self._done += done
+        now = time.monotonic()
+        if now - self._last < self._interval:
+            return
+        self._last = now
+        left = (now - self._start) / max(self._done, 1) * (self._total - self._done)
+        shown = "".join(f", {name} {value:.3g}" for name, value in figures.items())
+        self._console.say(
+            f"  {self._unit} {self._done}/{self._total} ({self._done / max(self._total, 1):.0%}){shown}, "
+            f"{duration(left)} left"
+        )
+
+
+def duration(seconds: float) -> str:
+    """`1h02m`, `3m05s` or `12s`."""
+    whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+def warn(line: str) -> None:
+    """A warning on standard error, for what is not any stage's own output."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,50 @@
+"""Judges responses by the task's own verifier: generated tasks in place, mathematics in killable processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from extra_rl.rewards.verdict import Judgement
+from extra_rl.sections import TaskConfig, VerifierConfig
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response and what it is judged by. finished: it ended by itself, it was not cut off."""
+
+    prompt: str
+    gold: str
+    response: str
+    finished: bool
+
+
+def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
+    """One judgement an answer, in order. Only the last `verifier.max_chars` characters of a response are read.
+
+    Generated tasks replay steps of whole numbers, in time linear in the text, so they need no process of their own.
+    """
+    if task.name == "math":
+        return _judge_math(answers, verifier)
+    from extra_rl.tasks.base import load_task
+
+    judge = load_task(task.name).judge
+    return [
+        judge(a.prompt, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers
+    ]
+
+
+def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:
+    from functools import partial
+
+    from extra_rl.rewards.bounded import Item, judge_all
+    from extra_rl.rewards.math import judge
+
+    return judge_all(
+        partial(judge, policy=verifier.policy),
+        [Item(a.gold, a.response, truncated=not a.finished) for a in answers],
+        workers=verifier.workers,
+        timeout_s=verifier.timeout_s,
+        memory_mb=verifier.memory_mb,
+        max_chars=verifier.max_chars,
+    )

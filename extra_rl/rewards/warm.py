@@ -1,0 +1,22 @@
+"""Imported once by the fork server of `bounded`, so that every worker starts with the parser in memory and warm.
+
+ANTLR builds its prediction tables while it parses: the first formula costs 0.1 s and more, later ones 2 ms. A few
+formulas parsed here pay that once. Not for import anywhere else: this module is heavy on purpose.
+"""
+
+from __future__ import annotations
+
+from extra_rl.rewards.symbolic import parse_latex
+
+FORMULAS = (
+    r"\frac{1}{2}x^{2} + 3x - \sqrt{2}",
+    r"\frac{3 + \sqrt{21}}{2}",
+    r"2 \cdot \sin(x) \cos^{2}(y) + \log_{10}(2)",
+    r"e^{-2t} \left(a_{1} + b\right)!",
+    r"-\frac{n(n+1)}{2}",
+    r"\pi r^{2} + |x - 1|",
+    r"2^{k-n} \binom{n}{k}",
+)
+
+for _formula in FORMULAS:
+    parse_latex(_formula)

@@ -1,0 +1,122 @@
+"""From what is to be rolled out to the rollouts table; shared by `generate` and `regenerate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from extra_rl.errors import ConfigError
+from extra_rl.sampling.base import Request, Sample, SamplingConfig
+from extra_rl.seeding import derive_seed
+from extra_rl.tables import contracts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One rollout that is to be sampled: its lineage, and the tokens that are given."""
+
+    rollout_id: str
+    group_id: str
+    problem_id: str
+    origin: str
+    prompt_tokens: list[int]
+    prefix_id: str | None = None
+    parent_rollout_id: str | None = None
+    prefix_tokens: tuple[int, ...] = ()
+    prefix_logprobs: tuple[float, ...] = ()
+
+
+def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int) -> list[Plan]:
+    """`group_size` rollouts for every selected problem."""
+    rows = selection.join(
+        train.select("problem_id", "prompt_tokens"), on="problem_id", how="left", maintain_order="left"
+    )
+    return [
+        Plan(f"{row['group_id']}/{n}", row["group_id"], row["problem_id"], "fresh", row["prompt_tokens"])
+        for row in rows.iter_rows(named=True)
+        for n in range(group_size)
+    ]
+
+
+def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Plan]:
+    """The continuations of the chosen prefixes that are due `when`; their ids name the group they are to help."""
+    plans: list[Plan] = []
+    count_of: dict[str, int] = {}
+    for row in prefixes.filter(pl.col("chosen") & (pl.col("when") == when)).iter_rows(named=True):
+        _, _, iteration, group = row["group_id"].rsplit("/", 3)
+        for _ in range(row["continuations"]):
+            n = count_of[row["group_id"]] = count_of.get(row["group_id"], -1) + 1
+            plans.append(
+                Plan(
+                    rollout_id=f"{place}/{iteration}.{group}/{n}",
+                    group_id=row["group_id"],
+                    problem_id=row["problem_id"],
+                    origin="regenerated",
+                    prompt_tokens=row["prompt_tokens"],
+                    prefix_id=row["prefix_id"],
+                    parent_rollout_id=row["parent_rollout_id"],
+                    prefix_tokens=tuple(row["prefix_tokens"]),
+                    prefix_logprobs=tuple(row["prefix_logprobs"]),
+                )
+            )
+    return plans
+
+
+def refuse_cut_distribution(sampling: SamplingConfig) -> None:
+    """ConfigError for top-p or top-k in training: what was sampled would not be the policy's distribution."""
+    if sampling.top_p < 1 or sampling.top_k > 0:
+        raise ConfigError(
+            "sampling.top_p < 1 or sampling.top_k > 0 cannot be trained on: the sampled distribution would not be the "
+            "policy's, whose logprobs the loss needs. Use top_p: 1.0, top_k: 0 (evaluate has its own)."
+        )
+
+
+def roll_out(
+    plans: Sequence[Plan], policy: Path, sampling: SamplingConfig, seed: int, advance: Callable[[int], object]
+) -> pl.DataFrame:
+    """Samples every plan with the policy and returns the rollouts table, in the order of the plans.
+
+    A rollout's seed follows from `seed` and its id, so that its tokens do not depend on what else is sampled. A
+    prefix counts against the response limit. The prefix's logprobs are those it was once sampled with.
+    """
+    if not plans:
+        return contracts.Rollouts.create_empty()
+    from extra_rl.sampling.open import open_sampler
+
+    sampler, decode = open_sampler(policy, sampling)
+    requests = [
+        Request(
+            context=(*plan.prompt_tokens, *plan.prefix_tokens),
+            max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
+            seed=derive_seed(seed, plan.rollout_id),
+        )
+        for plan in plans
+    ]
+    samples = sampler.sample(requests, sampling, advance)
+    responses = [[*plan.prefix_tokens, *sample.tokens] for plan, sample in zip(plans, samples, strict=True)]
+    return contracts.Rollouts.cast(
+        pl.DataFrame(
+            [_row(plan, sample, response) for plan, sample, response in zip(plans, samples, responses, strict=True)],
+            infer_schema_length=None,
+        ).with_columns(response=pl.Series(decode(responses)))
+    )
+
+
+def _row(plan: Plan, sample: Sample, response: list[int]) -> dict[str, object]:
+    return {
+        "rollout_id": plan.rollout_id,
+        "group_id": plan.group_id,
+        "problem_id": plan.problem_id,
+        "origin": plan.origin,
+        "prefix_id": plan.prefix_id,
+        "parent_rollout_id": plan.parent_rollout_id,
+        "prefix_length": len(plan.prefix_tokens),
+        "prompt_tokens": plan.prompt_tokens,
+        "response_tokens": response,
+        "sampler_logprobs": [*plan.prefix_logprobs, *sample.logprobs],
+        "sampled_tokens": len(sample.tokens),
+        "finish_reason": sample.finish_reason,
+    }

@@ -1,0 +1,326 @@
+"""Every Parquet contract of the pipeline, on one page.
+
+A class is a table: its key, its columns with type, unit and one sentence, and its cross-row rules. A stage writes
+its key and only the columns that it owns; `extra_rl.tables.scan_iteration` joins them for a reader. Nulls are
+refused wherever a column does not say `nullable=True`, and lists of floats never hold NaN or infinity.
+"""
+
+from __future__ import annotations
+
+import dataframely as dy
+import polars as pl
+
+from extra_rl.rewards.verdict import Verdict
+
+ORIGINS = ["fresh", "regenerated"]
+FINISH_REASONS = ["stop", "length"]
+SPLITS = ["train", "tuning", "final"]
+WHEN = ["same_iteration", "next_iteration"]
+GROUP_TYPES = ["all_wrong", "mixed", "all_right", "excluded"]
+CUT_REASONS = ["boundary", "before_peak", "random", "fixed_stride", "fresh"]
+TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
+
+
+def _text(what: str, **options: object) -> dy.String:
+    return dy.String(metadata={"about": what}, **options)  # type: ignore[arg-type]
+
+
+def _key(what: str) -> dy.String:
+    return dy.String(primary_key=True, min_length=1, metadata={"about": what})
+
+
+def _number(what: str, unit: str = "", **options: object) -> dy.Float32:
+    return dy.Float32(metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
+def _count(what: str, unit: str = "", **options: object) -> dy.Int64:
+    return dy.Int64(min=0, metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
+def _tokens(what: str, **options: object) -> dy.List:
+    return dy.List(dy.Int32(min=0), metadata={"about": what, "unit": "token ids"}, **options)  # type: ignore[arg-type]
+
+
+def _per_token(what: str, unit: str, **options: object) -> dy.List:
+    return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
+def _one_of(values: list[str], what: str, **options: object) -> dy.Enum:
+    return dy.Enum(values, metadata={"about": what}, **options)  # type: ignore[arg-type]
+
+
+def _flag(what: str) -> dy.Bool:
+    return dy.Bool(metadata={"about": what})
+
+
+class Problems(dy.Schema):
+    """`prepare`: one verifiable problem a row; the prompt exactly as the model will read it."""
+
+    problem_id = _key("stable name of the problem")
+    benchmark = _text("level or data set that it belongs to; the unit of evaluation")
+    split = _one_of(SPLITS, "train, or held out for tuning, or held out for the final figure")
+    canonical = _text("equal for problems that are the same problem; splits are disjoint by it")
+    prompt = _text("prompt text, template applied")
+    prompt_tokens = _tokens("the prompt as the policy reads it")
+    answer = _text("gold answer")
+
+    @dy.rule()
+    def prompt_is_not_empty(cls) -> pl.Expr:
+        return cls.prompt_tokens.col.list.len() > 0
+
+
+class DroppedProblems(dy.Schema):
+    """`prepare`: what was left out, and why."""
+
+    problem_id = _key("stable name of the problem")
+    split = _one_of(SPLITS, "the split that it would have belonged to")
+    reason = _text("why it was dropped")
+    prompt_length = _count("length of its prompt", "tokens", nullable=True)
+
+
+class WarmStartSteps(dy.Schema):
+    """`warm_start`: the supervised loss as it fell."""
+
+    step = dy.Int64(primary_key=True, min=0, metadata={"about": "optimizer step"})
+    loss = _number("cross-entropy of the demonstrations' tokens", "nats per token")
+    learning_rate = _number("learning rate of this step")
+
+
+class Selection(dy.Schema):
+    """`select`: the problems of one iteration, in the order of the seed's stream."""
+
+    group_id = _key("group that the rollouts of this prompt form")
+    problem_id = _text("problem")
+    position = _count("place in the seed's stream of problems; equal for every arm of a seed")
+
+
+class Rollouts(dy.Schema):
+    """`generate` and `regenerate`: token ids in, token ids and logprobs out."""
+
+    rollout_id = _key("{arm}/s{seed}/i{iteration}/{group}/{n}")
+    group_id = _text("group whose prompt this answers; a regenerated rollout names its parent's group")
+    problem_id = _text("problem")
+    origin = _one_of(ORIGINS, "sampled from the bare prompt, or on from a chosen prefix")
+    prefix_id = _text("row of choose_prefixes that it continues", nullable=True)
+    parent_rollout_id = _text("rollout that the prefix was cut from; null without one", nullable=True)
+    prefix_length = _count("response tokens taken over from the parent", "tokens")
+    prompt_tokens = _tokens("what was sent to the sampler before the prefix")
+    response_tokens = _tokens("prefix and sampled tokens, end-of-sequence included")
+    sampler_logprobs = _per_token("logprob under the distribution that each token was sampled from", "nats")
+    sampled_tokens = _count("tokens that this row cost: response without prefix", "tokens")
+    finish_reason = _one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    response = _text("decoded response, special tokens left out")
+
+    @dy.rule()
+    def token_lists_agree(cls) -> pl.Expr:
+        return cls.response_tokens.col.list.len() == cls.sampler_logprobs.col.list.len()
+
+    @dy.rule()
+    def sampled_is_response_without_prefix(cls) -> pl.Expr:
+        return cls.sampled_tokens.col == cls.response_tokens.col.list.len() - cls.prefix_length.col
+
+    @dy.rule()
+    def logprobs_are_not_positive(cls) -> pl.Expr:
+        return cls.sampler_logprobs.col.list.max().fill_null(0) <= 1e-4
+
+    @dy.rule()
+    def a_group_has_one_problem(cls) -> pl.Expr:
+        return cls.problem_id.col.n_unique().over(cls.group_id.col) == 1
+
+    @dy.rule()
+    def a_fresh_rollout_has_no_prefix(cls) -> pl.Expr:
+        return (cls.origin.col != "fresh") | (
+            (cls.prefix_length.col == 0) & cls.prefix_id.col.is_null() & cls.parent_rollout_id.col.is_null()
+        )
+
+    @dy.rule()
+    def a_regenerated_rollout_names_its_prefix(cls) -> pl.Expr:
+        return (cls.origin.col != "regenerated") | cls.prefix_id.col.is_not_null()
+
+
+class Verdicts(dy.Schema):
+    """`verify`: what became of each rollout when it was judged."""
+
+    rollout_id = _key("rollout")
+    gold = _text("answer that it was judged against")
+    verdict = _one_of([v.value for v in Verdict], "the judgement")
+    extracted = _text("answer found in the response", nullable=True)
+    rule = _text("rule that decided")
+    reward = _number("verified reward; null: excluded from its group's statistics", nullable=True)
+
+
+class TokenScores(dy.Schema):
+    """`score_entropy`: the policy's own view of every response token, at the sampling temperature."""
+
+    rollout_id = _key("rollout")
+    policy_logprobs = _per_token("logprob under the policy of this iteration (old_logprob)", "nats")
+    entropies = _per_token("full-vocabulary Shannon entropy before each token", "nats")
+
+    @dy.rule()
+    def token_lists_agree(cls) -> pl.Expr:
+        return cls.policy_logprobs.col.list.len() == cls.entropies.col.list.len()
+
+
+class Prefixes(dy.Schema):
+    """`choose_prefixes`: every candidate prefix of the hard groups, its score, and whether it was chosen."""
+
+    prefix_id = _key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
+    group_id = _text("hard group that it is to help")
+    problem_id = _text("problem")
+    parent_rollout_id = _text("rollout it was cut from; null for a fresh resample", nullable=True)
+    iteration = _count("iteration in which the parent was sampled")
+    prompt_tokens = _tokens("the problem's prompt")
+    prefix_tokens = _tokens("response tokens that are kept")
+    prefix_logprobs = _per_token("sampler logprobs of the kept tokens", "nats")
+    cut_reason = _one_of(CUT_REASONS, "which rule proposed the cut")
+    score = _number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    smoothed_score = _number("score after smoothing over similar prefixes", "nats", nullable=True)
+    effective_neighbours = _number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
+    rank = _count("place in the order of choice within its problem, 0 first")
+    chosen = _flag("whether continuations are sampled from it")
+    continuations = _count("how many; 0 unless chosen")
+    when = _one_of(WHEN, "in this iteration's second call, or in one batch with the next iteration's prompts")
+
+    @dy.rule()
+    def token_lists_agree(cls) -> pl.Expr:
+        return cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len()
+
+    @dy.rule()
+    def chosen_means_continuations(cls) -> pl.Expr:
+        return cls.chosen.col == (cls.continuations.col > 0)
+
+
+class PrefixPool(dy.Schema):
+    """`choose_prefixes`: what later iterations may use: hard groups that wait, and remembered prefixes."""
+
+    prefix_id = _key("{rollout_id}@{prefix_length}")
+    waiting = dy.Bool(primary_key=True, metadata={"about": "its group waits for its turn; else remembered"})
+    group_id = _text("group it was cut from")
+    problem_id = _text("problem")
+    parent_rollout_id = _text("rollout it was cut from; null for a fresh resample", nullable=True)
+    iteration = _count("iteration in which the parent was sampled")
+    prompt_tokens = _tokens("the problem's prompt")
+    prefix_tokens = _tokens("response tokens that are kept")
+    prefix_logprobs = _per_token("sampler logprobs of the kept tokens", "nats")
+    cut_reason = _one_of(CUT_REASONS, "which rule proposed the cut")
+    score = _number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+
+
+class Novelty(dy.Schema):
+    """`novelty`: how far each rollout lies from its siblings and from what is remembered."""
+
+    rollout_id = _key("rollout")
+    novelty = _number("raw bonus before weight, centring and scale; 0 with nothing to compare to", min=0.0)
+    nearest_rollout_id = _text("nearest member of the comparison set", nullable=True)
+    embedding = _per_token("unit-norm embedding of the response; null where the measure has none", "", nullable=True)
+
+
+class NoveltyMemory(dy.Schema):
+    """`novelty`: the last rollouts of each problem, for the comparison sets of later iterations."""
+
+    rollout_id = _key("rollout")
+    problem_id = _text("problem")
+    iteration = _count("iteration that sampled it")
+    tokens = _tokens("tail of the response")
+    embedding = _per_token("unit-norm embedding; null where the measure has none", "", nullable=True)
+
+
+class Advantages(dy.Schema):
+    """`advantage`: one advantage a rollout, broadcast over its response tokens by `update`, and its parts."""
+
+    rollout_id = _key("rollout")
+    advantage_group = _text("rows that were normalised together")
+    group_type = _one_of(GROUP_TYPES, "what the rewards of those rows are")
+    reward = _number("verified reward; null: excluded", nullable=True)
+    normalised = _number("reward, normalised over the group")
+    bonus = _number("novelty bonus: weight, centring and scale applied")
+    advantage = _number("normalised + bonus; 0 where a guided negative was taken away")
+    carried = _flag("sampled in the former iteration, here to complete a joined group")
+    trained = _one_of(TRAINED, "whether update learns from it; if not, why")
+    loss_start = _count("response tokens before this one carry no loss", "tokens")
+
+    @dy.rule()
+    def parts_add_up(cls) -> pl.Expr:
+        total = cls.normalised.col + cls.bonus.col
+        return (cls.advantage.col == 0) | ((cls.advantage.col - total).abs() <= 1e-5 * (1 + total.abs()))
+
+
+class UpdateSteps(dy.Schema):
+    """`update`: one optimizer step a row."""
+
+    step = dy.Int64(primary_key=True, min=0, metadata={"about": "optimizer step within the iteration"})
+    rows = _count("rollouts of the mini-batch, those without a signal included")
+    signal_rows = _count("rollouts that a forward and backward pass was spent on")
+    loss_tokens = _count("tokens in the loss's denominator", "tokens")
+    loss = _number("loss that was minimised")
+    gradient_norm = _number("norm of the gradient before clipping")
+    learning_rate = _number("learning rate of this step")
+    clipped_low = _number("share of loss tokens clipped from below")
+    clipped_high = _number("share of loss tokens clipped from above")
+    approx_kl = _number("k3 estimate of KL(old || new) over loss tokens", "nats")
+    kl_to_reference = _number("k3 estimate of KL to the initial policy; null without that term", nullable=True)
+    entropy = _number("mean entropy of the loss tokens under the new policy", "nats")
+    importance_mean = _number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
+    importance_max = _number("maximum of pi_old / pi_sampler over sampled loss tokens, before truncation")
+
+
+class IterationSummary(dy.Schema):
+    """`summarize`: one iteration in one row."""
+
+    arm = dy.String(primary_key=True, metadata={"about": "arm"})
+    seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed"})
+    iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
+    rollouts = _count("rollouts sampled, fresh and regenerated")
+    groups = _count("fresh groups")
+    all_wrong = _count("fresh groups with no right rollout")
+    mixed = _count("fresh groups with both")
+    all_right = _count("fresh groups with no wrong rollout")
+    pass_rate = _number("share of right among judged fresh rollouts; null without any", nullable=True)
+    mean_reward = _number("mean reward of judged fresh rollouts; null without any", nullable=True)
+    excluded = _count("rollouts left out of the statistics (gold unparseable, verifier error)")
+    mean_entropy = _number("mean token entropy of fresh rollouts", "nats", nullable=True)
+    mean_length = _number("mean response length of fresh rollouts", "tokens", nullable=True)
+    truncated = _count("rollouts cut off at the token limit")
+    prefixes_chosen = _count("prefixes chosen in this iteration")
+    regenerated_rollouts = _count("regenerated rollouts sampled in this iteration")
+    regenerated_groups = _count("groups that they were sampled for")
+    rescued_groups = _count("of these, groups with at least one right regenerated rollout")
+    bonus_share = _number("sum T|bonus| / sum T(|normalised| + |bonus|) over all rows")
+    steps = _count("optimizer steps")
+    loss = _number("mean loss over the steps; null without a step", nullable=True)
+    gradient_norm = _number("mean gradient norm over the steps; null without a step", nullable=True)
+    importance_mean = _number("mean pi_old / pi_sampler over the steps; null without a step", nullable=True)
+    importance_max = _number("maximum pi_old / pi_sampler; null without a step", nullable=True)
+    sampled_tokens = _count("tokens sampled in this iteration", "tokens")
+    total_sampled_tokens = _count("tokens sampled by this arm and seed so far", "tokens")
+
+
+class EvaluationSamples(dy.Schema):
+    """`evaluate`: one sample of one held-out problem a row."""
+
+    problem_id = dy.String(primary_key=True, metadata={"about": "problem"})
+    sample = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
+    benchmark = _text("benchmark")
+    prompt_tokens = _tokens("what was sent to the sampler")
+    response_tokens = _tokens("response, end-of-sequence included")
+    finish_reason = _one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    response = _text("decoded response")
+    gold = _text("answer that it was judged against")
+    verdict = _one_of([v.value for v in Verdict], "the judgement")
+    extracted = _text("answer found in the response", nullable=True)
+    rule = _text("rule that decided")
+
+
+class Comparison(dy.Schema):
+    """`compare`: pass@k per policy, seed and benchmark."""
+
+    policy = dy.String(primary_key=True, metadata={"about": "an arm's final policy, or warm_start"})
+    seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed; -1 for the warm start"})
+    benchmark = dy.String(primary_key=True, metadata={"about": "benchmark"})
+    k = dy.Int64(primary_key=True, min=1, metadata={"about": "k of pass@k"})
+    pass_at_k = _number("unbiased estimate, mean over problems", "percent", min=0.0, max=100.0)
+    low = _number("lower end of the 95 % bootstrap interval over problems", "percent")
+    high = _number("upper end of the 95 % bootstrap interval over problems", "percent")
+    problems = _count("problems")
+    samples = _count("samples per problem")
+    excluded = _count("samples left out (gold unparseable, verifier error)")

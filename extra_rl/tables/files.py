@@ -1,0 +1,117 @@
+"""Reading and writing tables: checked against their contract, whole or not at all, with provenance in the footer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+import pyarrow.parquet as pq
+
+from extra_rl.errors import ContractError, InputError
+
+FOOTER_KEY = b"extra_rl"
+ROWS_SHOWN = 3
+"""How many offending rows a contract error prints."""
+
+
+def write_table(
+    frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]
+) -> None:
+    """Checks `frame` against `contract` and writes it to `path` with `provenance` in the footer.
+
+    The bytes depend on the content and the provenance alone (zstd Parquet, one writer, no time stamps).
+    Raises ContractError when the frame breaks the contract; nothing is written then.
+    """
+    frame = check(frame, contract, path)
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: canonical_json(provenance).encode()}
+    table = table.replace_schema_metadata(metadata)
+    write_whole(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
+
+
+def read_table(path: Path, contract: type[dy.Schema]) -> pl.DataFrame:
+    """The table at `path`, checked against `contract`.
+
+    Raises InputError when the file is missing or no Parquet, ContractError when it breaks the contract.
+    """
+    try:
+        frame = pl.read_parquet(path, glob=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Run the stage that makes it, or check the path.") from None
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
+    return check(frame, contract, path)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What the footer of a table says of its making; {} for a Parquet file that no stage wrote."""
+    metadata = pq.read_schema(path).metadata or {}
+    found = json.loads(metadata.get(FOOTER_KEY, b"{}"))
+    assert isinstance(found, dict)
+    return found
+
+
+def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.DataFrame:
+    """`frame` with the contract's columns in order; ContractError names file, column, rule and first rows."""
+    expected = contract.columns()
+    missing = [name for name in expected if name not in frame.columns]
+    if missing:
+        raise ContractError(f"{path}: table {contract.__name__} lacks column(s) {', '.join(missing)}.")
+    for name, column in expected.items():
+        if not column.validate_dtype(frame.schema[name]):
+            raise ContractError(
+                f"{path}: column {name} of table {contract.__name__} has type {frame.schema[name]}, "
+                f"the contract says {column.dtype}."
+            )
+    frame = frame.select(list(expected))
+    good, failures = contract.filter(frame)
+    if len(good) == len(frame):
+        return frame
+    lines = []
+    invalid = failures.details()
+    for rule, count in sorted(failures.counts().items()):
+        rows = invalid.filter(pl.col(rule) == "invalid").select(_columns_of(rule, contract)).head(ROWS_SHOWN)
+        lines.append(f"  {_describe(rule)}: {count} row(s), first {rows.to_dicts()}")
+    raise ContractError(f"{path}: table {contract.__name__} breaks its contract:\n" + "\n".join(lines))
+
+
+def _describe(rule: str) -> str:
+    column, _, name = rule.rpartition("|")
+    return f"column {column}, rule {name}" if column else f"rule {name}"
+
+
+def _columns_of(rule: str, contract: type[dy.Schema]) -> list[str]:
+    column = rule.rpartition("|")[0]
+    keys = contract.primary_key()
+    return [*keys, *([column] if column and column not in keys else [])]
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary neighbour of `path`, then renames it: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        write(tmp)
+        with open(tmp, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values are equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,56 @@
+"""The reader's view: an iteration, or a whole run, as one polars LazyFrame with everything joined."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from extra_rl.errors import InputError
+
+PER_ROLLOUT = ("verify", "score_entropy")
+"""Stages that run once for `generate` and once for `regenerate`."""
+
+
+def scan_iteration(path: str | Path) -> pl.LazyFrame:
+    """One row a rollout of an iteration folder, with all that was found out about it.
+
+    Columns: those of generate or regenerate, verify, score_entropy, novelty and advantage, plus `arm`, `seed` and
+    `iteration`. Columns of stages that have not run yet are absent. A `reward` that is null was excluded.
+    Raises InputError when the folder holds no rollouts.
+    """
+    folder = Path(path)
+    if not (folder / "generate.parquet").is_file():
+        raise InputError(f"{folder}: no generate.parquet there; name a folder iteration_NNNN of a run's results.")
+    sources = [name for name in ("generate", "regenerate") if (folder / f"{name}.parquet").is_file()]
+    rows = pl.concat([_with_scores(folder, source) for source in sources], how="diagonal")
+    for name in ("novelty", "advantage"):
+        if (folder / f"{name}.parquet").is_file():
+            columns = pl.scan_parquet(folder / f"{name}.parquet")
+            rows = rows.join(columns.drop("reward", strict=False), on="rollout_id", how="left", maintain_order="left")
+    place = pl.col("rollout_id").str.extract_groups(r"^(?<arm>.+)/s(?<seed>\d+)/i(?<iteration>\d+)/")
+    return rows.with_columns(place.alias("place")).unnest("place").with_columns(
+        pl.col("seed", "iteration").cast(pl.Int64)
+    )
+
+
+def scan_run(path: str | Path) -> pl.LazyFrame:
+    """`scan_iteration` of every iteration folder below `path` (a run, an arm, or a seed), in order."""
+    folders = sorted(
+        folder
+        for folder in Path(path).glob("**/iteration_*")
+        if re.fullmatch(r"iteration_\d+", folder.name) and (folder / "generate.parquet").is_file()
+    )
+    if not folders:
+        raise InputError(f"{path}: no iteration folders below it.")
+    return pl.concat([scan_iteration(folder) for folder in folders], how="diagonal")
+
+
+def _with_scores(folder: Path, source: str) -> pl.LazyFrame:
+    rows = pl.scan_parquet(folder / f"{source}.parquet")
+    for stage in PER_ROLLOUT:
+        file = folder / f"{stage}_{source}.parquet"
+        if file.is_file():
+            rows = rows.join(pl.scan_parquet(file), on="rollout_id", how="left", maintain_order="left")
+    return rows

@@ -1,0 +1,97 @@
+"""Signed sum: compute sum(P) - sum(M) in any order of folding.
+
+Prompt `4 12 6 - 10 :` means P = (4, 12, 6), M = (10). Within a list `a + b = c`; across the lists `a - b =
+c` with a from P, b from M and a >= b, and c joins P. A problem of n numbers takes n - 1 steps and has many
+right orders, none of which can get stuck: sum(P) >= sum(M) holds after every step. So diversity is real,
+failures are slips, and the prefix of a failed response is worth keeping. Source: our decision (O).
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import TYPE_CHECKING, NamedTuple
+
+from extra_rl.tasks.base import Problem
+from extra_rl.tasks.fold import NUMBER_WORDS, FoldTask, Step, without
+
+if TYPE_CHECKING:
+    import numpy as np
+
+State = tuple[tuple[int, ...], tuple[int, ...]]  # P and M, each sorted
+
+
+class Shape(NamedTuple):
+    """What a level's problems look like: counts of numbers, which lie in 1..largest."""
+
+    plus: int
+    minus: int
+    largest: int
+
+
+SHAPES = {
+    "L1": Shape(2, 0, 40),  # the numbers 1 to 12 make 78 pairs only, too few for three disjoint sets
+    "L2": Shape(2, 1, 12),
+    "L3": Shape(3, 1, 12),
+    "L4": Shape(4, 2, 12),
+    "L5": Shape(5, 2, 12),
+    "L6": Shape(6, 3, 12),
+}
+
+
+class SignedSum(FoldTask[State]):
+    name = "signed_sum"
+    levels = tuple(SHAPES)
+    vocabulary = (*NUMBER_WORDS, "+", "-", "=", ";", ":")
+
+    def sample(self, level: str, rng: np.random.Generator) -> Problem:
+        shape = SHAPES[level]
+        while True:
+            numbers = rng.integers(1, shape.largest + 1, size=shape.plus + shape.minus).tolist()
+            plus, minus = numbers[: shape.plus], numbers[shape.plus :]
+            if sum(plus) >= sum(minus):
+                break
+        return Problem(
+            problem_id=f"{self.name}/{level}/{expression(plus, minus)}",
+            canonical=expression(sorted(plus), sorted(minus)),
+            level=level,
+            prompt=" ".join([*map(str, plus), *(["-", *map(str, minus)] if minus else []), ":"]),
+            answer=str(sum(plus) - sum(minus)),
+        )
+
+    def read(self, prompt: str, answer: str) -> tuple[State, State]:
+        plus_text, _, minus_text = prompt.removesuffix(":").partition("-")
+        plus = tuple(sorted(int(word) for word in plus_text.split()))
+        minus = tuple(sorted(int(word) for word in minus_text.split()))
+        if int(answer) != sum(plus) - sum(minus):
+            raise ValueError(f"the answer to {prompt!r} is not {answer!r}")
+        return (plus, minus), ((int(answer),), ())
+
+    def steps(self, state: State) -> list[Step]:
+        plus, minus = state
+        additions = [Step(a, "+", b, a + b) for side in state for a, b in permutations(side, 2)]
+        return additions + [Step(a, "-", b, a - b) for a in plus for b in minus if a >= b]
+
+    def successors(self, state: State, step: Step) -> list[State]:
+        plus, minus = state
+        if step.operator == "+":
+            in_plus, in_minus = (without(side, step.left, step.right) for side in state)
+            after_plus = [(joined(in_plus, step.result), minus)] if in_plus is not None else []
+            after_minus = [(plus, joined(in_minus, step.result))] if in_minus is not None else []
+            return after_plus + after_minus
+        if step.operator == "-":
+            rest_plus, rest_minus = without(plus, step.left), without(minus, step.right)
+            if rest_plus is not None and rest_minus is not None:
+                return [(joined(rest_plus, step.result), rest_minus)]
+        return []
+
+
+def joined(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
+    return tuple(sorted((*numbers, number)))
+
+
+def expression(plus: list[int], minus: list[int]) -> str:
+    """`4+12+6-10`: the problem as one reads it aloud."""
+    return "+".join(map(str, plus)) + "".join(f"-{number}" for number in minus)
+
+
+TASK = SignedSum()

@@ -1,0 +1,262 @@
+"""A mini-batch becomes one optimizer step: micro-batches, loss, gradient, clipping, metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from extra_rl.algorithms import aggregation
+from extra_rl.algorithms import loss as losses
+from extra_rl.errors import NumericalError
+from extra_rl.optimizer import steps_taken
+from extra_rl.policy import TokenSequence, micro_batches, response_statistics
+from extra_rl.seeding import generator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingRollout:
+    """A rollout as the loss sees it. loss_start: response tokens before it carry no loss; prefix_length: were not
+    sampled in this call, so they carry no importance weight."""
+
+    rollout_id: str
+    group: str
+    sequence: TokenSequence
+    old_logprobs: list[float]
+    sampler_logprobs: list[float]
+    advantage: float
+    loss_start: int
+    prefix_length: int
+
+    @property
+    def loss_tokens(self) -> int:
+        return len(self.sequence.response) - self.loss_start
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The keys of `update` that shape a step; see `stages/update.py` for what each means."""
+
+    loss: str
+    aggregate: str
+    clip_low: float
+    clip_high: float
+    dual_clip: float | None
+    importance_cap: float | None
+    kl_weight: float
+    entropy_weight: float
+    signal_only: bool
+    tokens_per_batch: int
+    learning_rate: float
+    warmup_steps: int
+    gradient_clip: float
+    temperature: float
+    max_response_tokens: int
+
+
+def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
+    """Rows of the advantage table, joined with tokens and logprobs, as rollouts."""
+    return [
+        TrainingRollout(
+            row["rollout_id"],
+            row["advantage_group"],
+            TokenSequence(row["prompt_tokens"], row["response_tokens"]),
+            row["policy_logprobs"],
+            row["sampler_logprobs"],
+            row["advantage"],
+            row["loss_start"],
+            row["prefix_length"],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def minibatches_of(
+    rollouts: Sequence[TrainingRollout], count: int, seed: int
+) -> Iterator[list[TrainingRollout]]:
+    """The rollouts in `count` parts of nearly equal size; groups in a seeded order and whole where they fit."""
+    groups = sorted({rollout.group for rollout in rollouts})
+    place = {groups[g]: k for k, g in enumerate(generator(seed).permutation(len(groups)))}
+    ordered = sorted(rollouts, key=lambda rollout: place[rollout.group])
+    for part in np.array_split(np.arange(len(ordered)), count):
+        yield [ordered[i] for i in part]
+
+
+def reference_model(manifest: Path) -> Any:
+    """The frozen initial policy for the KL term."""
+    from extra_rl.policy import load_model, resolve
+
+    return load_model(resolve(manifest)).requires_grad_(False)
+
+
+class Trainer:
+    """Takes optimizer steps on one policy."""
+
+    def __init__(
+        self, model: Any, optimizer: torch.optim.AdamW, settings: LossSettings, reference: Any | None
+    ) -> None:
+        self._model, self._optimizer, self._settings, self._reference = model, optimizer, settings, reference
+        model.train()
+
+    def step(self, rollouts: Sequence[TrainingRollout]) -> dict[str, float] | None:
+        """One optimizer step on a mini-batch; its metrics, or None where nothing in it has a signal.
+
+        Rows without advantage skip the forward and backward pass but stay in the denominator. Weight decay and
+        momentum would move the weights even at a zero gradient, so a mini-batch without a signal takes no step.
+        Raises NumericalError when loss or gradient is not finite; the weights are then as they were.
+        """
+        import torch
+
+        settings = self._settings
+        every_row = settings.kl_weight > 0 or settings.entropy_weight > 0
+        active = [r for r in rollouts if r.loss_tokens > 0 and (r.advantage != 0 or every_row)]
+        if not active:
+            return None
+        counted = [r for r in (active if settings.signal_only else rollouts) if r.loss_tokens > 0]
+        self._optimizer.zero_grad()
+        total = _Sums()
+        for indices in micro_batches([len(r.sequence) for r in active], settings.tokens_per_batch):
+            batch = [active[i] for i in indices]
+            loss = self._loss(batch, counted, total)
+            if not math.isfinite(loss.item()):
+                raise NumericalError(
+                    f"the loss is {loss.item()} on a micro-batch that starts with rollout {batch[0].rollout_id}. The "
+                    "policy has diverged: lower update.learning_rate, or look at its policy_logprobs."
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.gradient_clip))
+        if not math.isfinite(norm):
+            raise NumericalError(f"the gradient's norm is {norm}. Lower update.learning_rate.")
+        rate = self._learning_rate()
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        return {
+            "rows": len(counted),
+            "signal_rows": len(active),
+            "loss_tokens": sum(r.loss_tokens for r in counted),
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            **total.means(),
+        }
+
+    def _learning_rate(self) -> float:
+        done, warmup = steps_taken(self._optimizer), self._settings.warmup_steps
+        return self._settings.learning_rate * (min(1.0, (done + 1) / warmup) if warmup else 1.0)
+
+    def _loss(
+        self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: _Sums
+    ) -> Tensor:
+        """The micro-batch's share of the mini-batch's loss."""
+        import torch
+
+        settings = self._settings
+        sequences = [r.sequence for r in batch]
+        logprob_BT, entropy_BT, response_BT = response_statistics(self._model, sequences, settings.temperature)
+        step_T = torch.arange(response_BT.shape[1], device=response_BT.device)
+        start_B1 = torch.tensor([[r.loss_start] for r in batch], device=response_BT.device)
+        prefix_B1 = torch.tensor([[r.prefix_length] for r in batch], device=response_BT.device)
+        mask_BT = response_BT & (step_T >= start_B1)
+        sampled_BT = mask_BT & (step_T >= prefix_B1)
+        old_BT = _padded([r.old_logprobs for r in batch], logprob_BT)
+        sampler_BT = _padded([r.sampler_logprobs for r in batch], logprob_BT)
+        advantage_BT = torch.tensor([[r.advantage] for r in batch], device=old_BT.device).expand_as(old_BT)
+        token = self._policy_loss(logprob_BT, old_BT, advantage_BT, mask_BT)
+        ratio = losses.importance_weight(old_BT, sampler_BT, sampled_BT, settings.importance_cap or math.inf)
+        loss_BT = token.loss_BT
+        if settings.importance_cap is not None:
+            loss_BT = loss_BT * torch.where(sampled_BT, ratio.weight_BT, 1.0)
+        kl_BT = None
+        if self._reference is not None:
+            with torch.no_grad():
+                reference_BT, _, _ = response_statistics(self._reference, sequences, settings.temperature)
+            kl_BT = losses.kl_k3(logprob_BT, reference_BT)
+            loss_BT = loss_BT + settings.kl_weight * kl_BT
+        if settings.entropy_weight:
+            loss_BT = loss_BT - settings.entropy_weight * entropy_BT
+        loss = self._aggregate(loss_BT, mask_BT, counted)
+        total.add(loss, mask_BT, sampled_BT, token, entropy_BT, ratio.ratio_BT, kl_BT)
+        return loss
+
+    def _policy_loss(
+        self, logprob_BT: Tensor, old_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor
+    ) -> losses.TokenLoss:
+        settings = self._settings
+        clips = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
+        if settings.loss == "gspo":
+            return losses.gspo(logprob_BT, old_BT, advantage_BT, mask_BT, **clips)
+        if settings.loss == "cispo":
+            return losses.cispo(logprob_BT, old_BT, advantage_BT, clip_high=settings.clip_high)
+        return losses.clipped_surrogate(logprob_BT, old_BT, advantage_BT, **clips, dual_clip=settings.dual_clip)
+
+    def _aggregate(self, loss_BT: Tensor, mask_BT: Tensor, counted: Sequence[TrainingRollout]) -> Tensor:
+        settings = self._settings
+        if settings.aggregate == "sequence_mean":
+            return aggregation.sequence_mean(loss_BT, mask_BT, len(counted))
+        if settings.aggregate == "constant":
+            return aggregation.constant_denominator(
+                loss_BT, mask_BT, len(counted), max_tokens=settings.max_response_tokens
+            )
+        return aggregation.token_mean(loss_BT, mask_BT, sum(r.loss_tokens for r in counted))
+
+
+class _Sums:
+    """Running sums of a mini-batch's diagnostics over its micro-batches."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._loss = 0.0
+        self._tokens = self._sampled = 0
+        self._importance = self._importance_max = 0.0
+
+    def add(
+        self,
+        loss: Tensor,
+        mask_BT: Tensor,
+        sampled_BT: Tensor,
+        token: losses.TokenLoss,
+        entropy_BT: Tensor,
+        ratio_BT: Tensor,
+        kl_BT: Tensor | None,
+    ) -> None:
+        columns = {
+            "clipped_low": token.clip_low_BT,
+            "clipped_high": token.clip_high_BT,
+            "approx_kl": token.approx_kl_BT,
+            "entropy": entropy_BT,
+        } | ({} if kl_BT is None else {"kl_to_reference": kl_BT})
+        for name, value_BT in columns.items():
+            value = float(value_BT.detach()[mask_BT].sum(dtype=value_BT.double().dtype))
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._loss += float(loss.detach())
+        self._tokens += int(mask_BT.sum())
+        self._sampled += int(sampled_BT.sum())
+        self._importance += float(ratio_BT.double().sum())
+        self._importance_max = max(self._importance_max, float(ratio_BT.max()))
+
+    def means(self) -> dict[str, float]:
+        return {
+            **{name: value / max(self._tokens, 1) for name, value in self._sums.items()},
+            "loss": self._loss,
+            "importance_mean": self._importance / max(self._sampled, 1),
+            "importance_max": self._importance_max,
+        }
+
+
+def _padded(values: Sequence[Sequence[float]], like_BT: Tensor) -> Tensor:
+    """Lists as rows of a tensor of `like_BT`'s shape, zero behind their ends."""
+    import torch
+
+    padded_BT = torch.zeros(like_BT.shape, dtype=torch.float32)
+    for row, value_T in enumerate(values):
+        padded_BT[row, : len(value_T)] = torch.tensor(value_T)
+    return padded_BT.to(like_BT.device)

@@ -1,0 +1,176 @@
+"""The warm start: a small Qwen3 from random weights, taught the form of a task by its own right solutions.
+
+RL needs a policy that is sometimes right. Offline there is none to download, so supervised learning on
+random valid solutions makes one; it is stopped early, so that RL has something left to learn. Source: our
+decision (O).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from extra_rl.errors import ConfigError, ModelError, NumericalError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+IGNORED = -100  # a label that cross_entropy leaves out
+
+Pair = tuple[str, str]  # prompt text, response text
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a Qwen3. vLLM's attention kernels need head_dim >= 32."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class WarmStartMetrics:
+    """first_loss, last_loss: mean cross-entropy (nats a token) of the first and the last step.
+
+    steps: optimizer steps taken. trained_tokens: response tokens that carried loss, eos included.
+    """
+
+    first_loss: float
+    last_loss: float
+    steps: int
+    trained_tokens: int
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape, seed: int) -> Qwen3ForCausalLM:
+    """A Qwen3 with random weights in float32, embeddings tied, special ids taken from the tokenizer.
+
+    The weights depend on shape, vocabulary size and seed alone. Raises ModelError where the tokenizer lacks
+    a pad, bos or eos token.
+    """
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    special_ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    if None in special_ids.values():
+        raise ModelError(f"the tokenizer must have pad, bos and eos tokens, it has {special_ids}")
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.intermediate,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=True,
+        dtype="float32",
+        **special_ids,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Qwen3ForCausalLM = Qwen3ForCausalLM(config)
+    model.generation_config.update(do_sample=True, temperature=1.0, top_p=1.0, top_k=0, **special_ids)
+    return model
+
+
+def train(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    sample_batch: Callable[[int, int], Sequence[Pair]],
+    *,
+    steps: int,
+    stop_at: int,
+    batch: int,
+    lr: float,
+    warmup: int,
+    weight_decay: float,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> WarmStartMetrics:
+    """Train in place on `sample_batch(step, batch)`; loss on the response tokens and eos only.
+
+    AdamW; the learning rate rises over `warmup` steps, then follows a cosine to 0 at `steps`, and training
+    ends after `stop_at` <= steps. Nothing here draws random numbers: same bits for the same thread count.
+    `on_step(step, loss)` is called after each step. Raises ConfigError unless 1 <= stop_at <= steps, and
+    NumericalError when the loss is not finite.
+    """
+    import torch
+
+    if not 1 <= stop_at <= steps:
+        raise ConfigError(f"warm start: stop_at must lie in 1..steps = 1..{steps}, it is {stop_at}")
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, warmup, steps)
+    )
+    model.train()
+    losses: list[float] = []
+    trained_tokens = 0
+    for step in range(stop_at):
+        pairs = sample_batch(step, batch)
+        encoded = sorted((encode(tokenizer, pair) for pair in pairs), key=lambda pair: len(pair[0]))
+        token_count = sum(len(ids) - prompt_length for ids, prompt_length in encoded)
+        optimizer.zero_grad()
+        loss = 0.0
+        # Short and long texts apart: half of a mixed batch would be padding.
+        middle = math.ceil(len(encoded) / 2)
+        for part in filter(None, (encoded[:middle], encoded[middle:])):
+            part_loss = summed_loss(model, part) / token_count
+            part_loss.backward()  # type: ignore[no-untyped-call]
+            loss += part_loss.item()
+        if not math.isfinite(loss):
+            raise NumericalError(f"warm start: loss {loss} at step {step}; lower the learning rate ({lr})")
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss)
+        trained_tokens += token_count
+        on_step(step, loss)
+    model.eval()
+    return WarmStartMetrics(losses[0], losses[-1], stop_at, trained_tokens)
+
+
+def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
+    """(step + 1) / warmup while step < warmup, then (1 + cos(pi (step - warmup) / (steps - warmup))) / 2."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, pair: Pair) -> tuple[list[int], int]:
+    """Token ids of prompt + response + eos, and the prompt's length in tokens."""
+    prompt, response = pair
+    prompt_ids: list[int] = tokenizer(prompt)["input_ids"]
+    response_ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
+    return [*prompt_ids, *response_ids, tokenizer.eos_token_id], len(prompt_ids)
+
+
+def summed_loss(model: Qwen3ForCausalLM, encoded: Sequence[tuple[list[int], int]]) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the response tokens and eos of all texts.
+
+    Padding stands on the right and carries no loss; attention is causal, so no text sees it and no mask is
+    needed.
+    """
+    import torch
+
+    longest = max(len(ids) for ids, _ in encoded)
+    tokens_BT = torch.zeros((len(encoded), longest), dtype=torch.long)
+    labels_BT = torch.full((len(encoded), longest), IGNORED)
+    for row, (ids, prompt_length) in enumerate(encoded):
+        tokens_BT[row, : len(ids)] = torch.tensor(ids)
+        labels_BT[row, prompt_length : len(ids)] = torch.tensor(ids[prompt_length:])
+    logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+    )

@@ -1,0 +1,119 @@
+"""One job, in the child that the server has forked for it.
+
+The child takes on its client's terminal, directory, variables and import path, then calls the named module's
+`main` as a fresh interpreter would. It is the first to import project code.
+"""
+
+import atexit
+import ctypes
+import importlib
+import logging
+import multiprocessing.util
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, TypedDict
+
+PR_SET_PDEATHSIG = 1
+FLUSH_FAILED = 120
+"""CPython's exit code where standard output could not be flushed at the end."""
+
+_LIBC = ctypes.CDLL(None)
+
+
+class Job(TypedDict):
+    """What a client sends. `environment` gives None for a variable that the client has not set."""
+
+    module: str
+    argv: list[str]
+    sys_argv: list[str]
+    sys_path: list[str]
+    cwd: str
+    umask: int
+    environment: dict[str, str | None]
+    identity: list[str | None]
+
+
+def run_in_child(job: Job, output_fds: list[int], server_pid: int, hand_over: Callable[[], None]) -> NoReturn:
+    """Run the job and end the process with its exit code; never returns into the server's frames.
+
+    `hand_over` tells the client that its job begins and lets go of what is the server's.
+    """
+    code = 1
+    try:
+        _leave_the_server(server_pid)
+        hand_over()
+        _take_the_clients_place(job, output_fds)
+        code = _finish(_call_main(job))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _leave_the_server(server_pid: int) -> None:
+    """Own session, process group, signals and exit handlers; death with the server, even at its kill -9.
+
+    The kernel sends the death signal to this process only. Processes that the job has started are in its
+    group, which the server, or the client where the server was killed, kills as a whole.
+    """
+    os.setsid()
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server_pid:
+        raise SystemExit("the worker ended before its job began")
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What preloaded modules would do at exit only tears them down (torch: 60 ms); these two end what a job
+    # has begun: open log handlers, pools of processes. The job adds its own.
+    atexit._clear()
+    atexit.register(logging.shutdown)
+    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
+
+
+def _take_the_clients_place(job: Job, output_fds: list[int]) -> None:
+    for fd, target in zip(output_fds, (1, 2), strict=True):
+        os.dup2(fd, target)
+        os.close(fd)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    os.chdir(job["cwd"])
+    os.umask(job["umask"])
+    for name, value in job["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    sys.argv[:] = job["sys_argv"]
+    sys.path[:] = job["sys_path"]
+
+
+def _call_main(job: Job) -> int:
+    """Exit code of `module.main(argv)`: what `sys.exit(main(argv))` would give a fresh interpreter."""
+    try:
+        raise SystemExit(importlib.import_module(job["module"]).main(job["argv"]))
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+    except BaseException as error:
+        frames = error.__traceback__ and error.__traceback__.tb_next  # without this one
+        sys.excepthook(type(error), error.with_traceback(frames), frames)
+    return 1
+
+
+def _finish(code: int) -> int:
+    """What others can see of the interpreter's end: threads joined, exit handlers run, output flushed.
+
+    Tearing down the modules would cost more than most jobs, so the process ends without it.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # also ends idle pools of concurrent.futures
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return FLUSH_FAILED
+    return code

@@ -1,0 +1,145 @@
+"""Turns rewards and novelty into one advantage a rollout, its parts kept beside it.
+
+READS   generate, regenerate, their verdicts and token scores (lengths), novelty, and the former iteration's rollouts:
+        a joined group is completed by its parents
+ADDS    advantage: reward -> normalised -> + bonus -> advantage; whether update learns from the row, and from which token
+SOURCE  GRPO (METHOD.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from extra_rl.algorithms import advantage as algorithm
+from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.tables import contracts
+from extra_rl.tables.iteration import all_rollouts, rollouts_of
+
+
+class Config(StageConfig):
+    """Normalisation, bonus, and what becomes of regenerated groups."""
+
+    std_ddof: Literal[0, 1] = Field(1, description="degrees of freedom taken from the group's deviation")
+    eps: float = Field(1e-6, gt=0, description="added to the group's deviation")
+    divide_by_std: bool = Field(True, description="false: Dr. GRPO, reward minus mean only")
+    weight: float = Field(0.0, ge=0, description="alpha, the weight of the novelty bonus; 0: off")
+    centring: Literal["none", "among_correct"] = Field("none", description="subtract the group's mean bonus or not")
+    scale: Literal["none", "group_max", "batch_std"] = Field("none", description="what the bonus is divided by")
+    placement: Literal["after_normalisation", "before_normalisation"] = Field(
+        "after_normalisation", description="add the bonus to the normalised reward, or to the reward"
+    )
+    group: Literal["own", "joined"] = Field(
+        "own", description="regenerated rollouts form a group of their own, or join their parents' group"
+    )
+    prefix_loss: Literal["masked", "trained"] = Field(
+        "masked", description="whether the tokens of a prefix carry loss in a regenerated rollout"
+    )
+    keep_unrescued: bool = Field(
+        True, description="false: a problem that no continuation solves adds nothing, not even to a denominator"
+    )
+    guided_advantage: Literal["signed", "positive_only"] = Field(
+        "signed", description="positive_only: negative advantages of regenerated rollouts become 0"
+    )
+
+
+STAGE = Stage(
+    name="advantage",
+    version=1,
+    reads={
+        "generate": contracts.Rollouts,
+        "regenerate": contracts.Rollouts,
+        "verify_generate": contracts.Verdicts,
+        "verify_regenerate": contracts.Verdicts,
+        "score_entropy_generate": contracts.TokenScores,
+        "score_entropy_regenerate": contracts.TokenScores,
+        "novelty": contracts.Novelty,
+        "previous_generate?": contracts.Rollouts,
+        "previous_verify_generate?": contracts.Verdicts,
+        "previous_score_entropy_generate?": contracts.TokenScores,
+    },
+    adds={"advantage": contracts.Advantages},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """One row for every rollout of the iteration, and for parents carried over to complete a joined group."""
+    rows = all_rollouts(inputs).with_columns(carried=pl.lit(False))
+    rows = rows.join(
+        inputs["novelty"].select("rollout_id", "novelty"), on="rollout_id", how="left", maintain_order="left"
+    )
+    rows = pl.concat([rows, parents(rows, inputs, config)], how="diagonal")
+    rows = drop_unrescued(with_advantage_group(rows, config), config)
+    return {"advantage": contracts.Advantages.cast(with_advantages(rows, config))}
+
+
+def parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:
+    """Fresh rollouts of the former iteration whose group is continued now; none unless groups are joined."""
+    continued = rows.filter(pl.col("origin") == "regenerated")["group_id"].unique()
+    former = rollouts_of(inputs, "generate", "previous_")
+    keep = (pl.col("origin") == "fresh") & pl.col("group_id").is_in(continued.implode())
+    return former.filter(keep & (config.group == "joined")).with_columns(carried=pl.lit(True))
+
+
+def with_advantage_group(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Adds `advantage_group`. A continuation whose parents' group is not at hand forms a group of its own."""
+    at_hand = rows.filter(pl.col("origin") == "fresh")["group_id"].unique()
+    joins = (pl.lit(config.group == "joined")) & pl.col("group_id").is_in(at_hand.implode())
+    own = (pl.col("origin") == "regenerated") & ~joins
+    return rows.with_columns(
+        advantage_group=pl.when(own).then(pl.col("group_id") + "/own").otherwise(pl.col("group_id"))
+    )
+
+
+def drop_unrescued(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Marks continuations of problems that none of them solved; their carried parents leave the table again."""
+    guided = pl.col("origin") == "regenerated"
+    rescued = (guided & (pl.col("verdict") == "right")).any().over("group_id")
+    unrescued = guided.any().over("group_id") & ~rescued & pl.lit(not config.keep_unrescued)
+    rows = rows.with_columns(unrescued=unrescued & guided, gone=unrescued & pl.col("carried"))
+    return rows.filter(~pl.col("gone"))
+
+
+def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Adds normalised, bonus, advantage and what follows from them."""
+    counted = rows["reward"].is_not_null() & ~rows["unrescued"]
+    rewards = np.where(counted, rows["reward"].fill_null(float("nan")), np.nan)
+    groups = rows["advantage_group"].rank("dense").to_numpy().astype(np.int64)
+    correct = (rows["verdict"] == "right").to_numpy() & counted.to_numpy()
+    novelty = rows["novelty"].fill_null(0.0).to_numpy()
+    bonus = algorithm.novelty_bonus(
+        novelty, correct, groups, weight=config.weight, centring=config.centring, scale=config.scale
+    )
+    parts = algorithm.combine(
+        rewards,
+        bonus,
+        groups,
+        placement=config.placement,
+        std_ddof=config.std_ddof,
+        eps=config.eps,
+        divide_by_std=config.divide_by_std,
+    )
+    guided = (rows["origin"] == "regenerated").to_numpy()
+    total = parts.advantage_N
+    if config.guided_advantage == "positive_only":
+        total = algorithm.positive_only(total, guided)
+    masked = pl.lit(config.prefix_loss == "masked")
+    return rows.with_columns(
+        group_type=pl.Series(algorithm.group_types(rewards, groups)),
+        normalised=pl.Series(parts.normalised_N),
+        bonus=pl.Series(parts.bonus_N),
+        advantage=pl.Series(total),
+        loss_start=pl.when(masked).then(pl.col("prefix_length")).otherwise(0),
+    ).with_columns(
+        trained=pl.when("unrescued")
+        .then(pl.lit("unrescued"))
+        .when(pl.col("reward").is_null())
+        .then(pl.lit("excluded"))
+        .when(pl.col("advantage") == 0)
+        .then(pl.lit("no_signal"))
+        .otherwise(pl.lit("trained"))
+    )

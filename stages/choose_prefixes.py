@@ -1,0 +1,158 @@
+"""Cuts prefixes out of the failed rollouts of hard groups, scores them by entropy, and chooses where to sample on.
+
+READS   generate, verify_generate, score_entropy_generate, policy (its tokenizer), initial (embedder for smoothing),
+        previous_choose_prefixes_pool (waiting groups and remembered prefixes)
+ADDS    choose_prefixes (every candidate, its score, its rank, whether it was chosen), choose_prefixes_pool (memory)
+SOURCE  METHOD.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from extra_rl.algorithms import prefixes
+from extra_rl.candidates import Candidate, candidates_of, pool_frame, prefix_frame, remembered, with_rank
+from extra_rl.sections import ComputeConfig, TaskConfig
+from extra_rl.seeding import generator
+from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.tables import contracts
+
+
+class Config(StageConfig):
+    """Which groups are hard, where their rollouts are cut, which prefixes are sampled on from, and when."""
+
+    task: TaskConfig = Field(description="shared section `task`: its `boundary` ends a step")
+    compute: ComputeConfig = Field(description="shared section `compute`")
+    groups: Literal["all_hard"] | int = Field(
+        0, description="hard groups served per iteration, the rest wait; `all_hard`: no limit; 0: off"
+    )
+    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is right")
+    cut: Literal["every_boundary", "before_peak_entropy", "random", "none"] = Field(
+        "before_peak_entropy", description="where a rollout is cut; `none`: a fresh resample, the control"
+    )
+    rank: Literal["low_mean_entropy", "high_mean_entropy", "random"] = Field(
+        "low_mean_entropy", description="which prefixes come first"
+    )
+    smoothing: Literal["none", "policy", "sentence"] = Field(
+        "none", description="smooth scores over similar prefixes, by embeddings of the initial policy or of MiniLM"
+    )
+    smoothing_tau: float = Field(0.1, gt=0, description="temperature of the smoothing weights")
+    prefixes_per_problem: int = Field(4, ge=1, description="distinct prefixes chosen per hard group")
+    continuations_per_prefix: int = Field(2, ge=1, description="rollouts sampled on from each")
+    when: Literal["same_iteration", "next_iteration"] = Field(
+        "next_iteration", description="a second sampling call now, or one batch with the next iteration's prompts"
+    )
+    first_cut: float = Field(0.2, ge=0, le=1, description="earliest cut, as a share of the response")
+    last_cut: float = Field(0.8, ge=0, le=1, description="latest cut, as a share of the response")
+    min_tokens: int = Field(6, ge=1, description="least distance between cuts of one response, in tokens")
+    max_cuts: int = Field(15, ge=1, description="candidate cuts per response at most")
+    remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
+    max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
+
+
+STAGE = Stage(
+    name="choose_prefixes",
+    version=1,
+    reads={
+        "generate": contracts.Rollouts,
+        "verify_generate": contracts.Verdicts,
+        "score_entropy_generate": contracts.TokenScores,
+        "policy": PolicyDirectory,
+        "initial": PolicyDirectory,
+        "previous_choose_prefixes_pool?": contracts.PrefixPool,
+    },
+    adds={"choose_prefixes": contracts.Prefixes, "choose_prefixes_pool": contracts.PrefixPool},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """Candidates of this iteration's hard groups and of those that waited, the chosen ones marked."""
+    pool = inputs["previous_choose_prefixes_pool"].filter(
+        pl.col("iteration") >= context.job.iteration - config.max_age
+    )
+    if config.groups == 0 or inputs["generate"].is_empty():
+        return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
+    rollouts = (
+        inputs["generate"]
+        .join(inputs["verify_generate"], on="rollout_id", maintain_order="left")
+        .join(inputs["score_entropy_generate"], on="rollout_id", maintain_order="left")
+        .filter(pl.col("origin") == "fresh")
+    )
+    new = find_candidates(rollouts, config, inputs, context)
+    waiting = remembered(pool.filter("waiting"))
+    groups = waiting | new  # those that waited longest come first
+    limit = len(groups) if config.groups == "all_hard" else config.groups
+    served, left = list(groups)[:limit], list(groups)[limit:]
+    memory = remembered(pool.filter(~pl.col("waiting")), by="problem_id")
+    rows: list[Candidate] = []
+    for group in served:
+        own = groups[group]
+        extra = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
+        rows += choose(own + [c.serving(group) for c in extra], group, config, inputs, context)
+    kept = [c for group in served for c in groups[group] if c.parent_rollout_id is not None]
+    return {
+        "choose_prefixes": prefix_frame(rows, config.continuations_per_prefix, config.when),
+        "choose_prefixes_pool": pool_frame(
+            [c for group in left for c in groups[group]], memory, kept, config.remember
+        ),
+    }
+
+
+def find_candidates(
+    rollouts: pl.DataFrame, config: Config, inputs: Inputs, context: Context
+) -> dict[str, list[Candidate]]:
+    """group_id -> candidates, for every hard group that has any, in the order of the groups."""
+    judged = pl.col("reward").is_not_null()
+    right = (pl.col("verdict") == "right").sum() / judged.sum()
+    hard = rollouts.filter((right <= config.max_pass_rate).over("group_id") & judged.any().over("group_id"))
+    failed = hard.filter(pl.col("verdict") != "right", pl.col("reward").is_not_null())
+    return candidates_of(
+        failed,
+        tokenizer_file=inputs.policy(),
+        boundary=config.task.boundary,
+        cut=config.cut,
+        first=config.first_cut,
+        last=config.last_cut,
+        min_tokens=config.min_tokens,
+        max_cuts=config.max_cuts,
+        iteration=context.job.iteration,
+        seed=context.seed("cut"),
+    )
+
+
+def choose(
+    candidates: list[Candidate], group: str, config: Config, inputs: Inputs, context: Context
+) -> list[Candidate]:
+    """The candidates of one group with rank and choice."""
+    rng = generator(context.seed("rank"), group)
+    if config.cut == "none":
+        return with_rank(candidates, [0], [0], repeat=config.prefixes_per_problem)
+    scores = np.array([c.score for c in candidates])
+    if config.smoothing != "none":
+        embeddings = embed(candidates, config, inputs)
+        scores, neighbours = prefixes.smooth_scores(scores, embeddings, config.smoothing_tau)
+        candidates = [
+            c.smoothed(s, n) for c, s, n in zip(candidates, scores.tolist(), neighbours.tolist(), strict=True)
+        ]
+    order = prefixes.rank_order(scores, config.rank, rng).tolist()
+    chosen = prefixes.choose_distinct(order, [c.prefix_tokens for c in candidates], config.prefixes_per_problem)
+    return with_rank(candidates, order, chosen)
+
+
+def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.ndarray:
+    """Unit embeddings of the prefixes (P, D)."""
+    from extra_rl.embedding import policy_hidden_states, sentence_embeddings
+    from extra_rl.policy import load_model, load_tokenizer, resolve
+
+    config.compute.apply()
+    tokens = [list(c.prefix_tokens) for c in candidates]
+    directory = resolve(inputs.policy("initial"))
+    if config.smoothing == "policy":
+        return policy_hidden_states(load_model(directory), tokens)
+    texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
+    return sentence_embeddings(texts, threads=config.compute.threads)

@@ -1,0 +1,126 @@
+"""The command line of a stage: by Snakemake with everything named, by hand from the record of a former run.
+
+    python -m stages novelty --help
+    python -m stages novelty --rerun results/tiny/extra/s0/iteration_0003/novelty.parquet --to /tmp/out
+    python -m stages novelty --rerun .../novelty.parquet --to /tmp/out --set measure=lexical
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+from extra_rl.errors import ConfigError, ExtraError, InputError
+from extra_rl.stage import Job, Stage, execute, record_path
+from stages import STAGES
+
+
+def main(argv: list[str]) -> int:
+    """Runs one stage; returns the exit code. A user's error is one message on standard error."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    try:
+        module = load(argv[0])
+        arguments = parser(module).parse_args(argv[1:])
+        job, inputs, outputs = plan(module.STAGE, arguments)
+        execute(module.STAGE, module.Config, module.run, job, inputs, outputs, arguments.log)
+    except ExtraError as error:
+        print(f"{argv[0]}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+def load(name: str) -> ModuleType:
+    """The module of a stage, by its name."""
+    if name not in STAGES:
+        raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}.")
+    return importlib.import_module(f"stages.{name}")
+
+
+def overview() -> str:
+    lines = ["usage: python -m stages STAGE [--help]", ""]
+    lines += [f"  {name:<16}{(load(name).__doc__ or '').splitlines()[0]}" for name in STAGES]
+    return "\n".join(lines)
+
+
+def parser(module: ModuleType) -> argparse.ArgumentParser:
+    stage: Stage = module.STAGE
+    described = [
+        f"  {name}: {field.description or ''} (default: {field.get_default(call_default_factory=True)})"
+        if not field.is_required()
+        else f"  {name}: {field.description or ''} (required)"
+        for name, field in module.Config.model_fields.items()
+    ]
+    result = argparse.ArgumentParser(
+        prog=f"python -m stages {stage.name}",
+        description=module.__doc__,
+        epilog="\n".join(["configuration (--set KEY=VALUE):", *described]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--job", help="canonical JSON: stage, version, seed, place and section (Snakemake gives it)")
+    result.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.reads)}")
+    result.add_argument("--output", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.adds)}")
+    result.add_argument("--rerun", type=Path, metavar="FILE", help="run again as FILE was made, from the same inputs")
+    result.add_argument("--to", type=Path, metavar="DIR", help="with --rerun: folder for the new outputs")
+    result.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change keys of the section (YAML)")
+    result.add_argument("--log", type=Path, help="also write what is said to this file")
+    return result
+
+
+def plan(stage: Stage, arguments: argparse.Namespace) -> tuple[Job, dict[str, Path], dict[str, Path]]:
+    """The job and its files, as named on the command line or as recorded when a former output was made."""
+    if arguments.rerun:
+        if not arguments.to:
+            raise ConfigError("--rerun needs --to DIR, so that nothing is overwritten.")
+        record = read_record(arguments.rerun)
+        job = Job.from_json(record["job"])
+        inputs = {role: Path(path) for role, path in record["inputs"].items()}
+        root = _common_parent([Path(path) for path in record["outputs"].values()])
+        outputs = {r: arguments.to / Path(path).relative_to(root) for r, path in record["outputs"].items()}
+    else:
+        if not arguments.job:
+            raise ConfigError("name the work: --rerun FILE --to DIR, or --job, --input and --output (see --help).")
+        job = Job.from_json(arguments.job)
+        inputs, outputs = {}, {}
+    inputs |= pairs(arguments.input)
+    outputs |= pairs(arguments.output)
+    return override(job, arguments.set), inputs, outputs
+
+
+def pairs(given: list[str]) -> dict[str, Path]:
+    """`role=path` words as a mapping; a role with an empty path is absent (nothing precedes iteration 0)."""
+    split = [word.partition("=") for word in given]
+    return {role: Path(path) for role, _, path in split if path}
+
+
+def override(job: Job, changes: list[str]) -> Job:
+    config = json.loads(json.dumps(job.config))
+    for change in changes:
+        key, _, value = change.partition("=")
+        *parents, last = key.split(".")
+        section = config
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = yaml.safe_load(value)
+    return Job(**{**job.__dict__, "config": config})
+
+
+def read_record(output: Path) -> dict[str, dict[str, str]]:
+    path = record_path(output)
+    try:
+        record: dict[str, dict[str, str]] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no record of how {output} was made; name --job, --input and --output.") from None
+    return record
+
+
+def _common_parent(paths: list[Path]) -> Path:
+    parents = [set(path.parents) for path in paths]
+    return max(set.intersection(*parents), key=lambda p: len(p.parts))

@@ -1,0 +1,145 @@
+"""Measures how far each rollout lies from its siblings and from what is remembered of earlier iterations.
+
+READS   generate, regenerate, their verdicts and token scores, initial (the embedder), previous_novelty_memory
+ADDS    novelty (raw bonus, nearest neighbour, unit embedding), novelty_memory (the last rollouts of each problem)
+SOURCE  novelty reward (METHOD.md 2). Weight, centring, scale and placement belong to `advantage`: a new weight never
+        embeds again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, ValidationError, model_validator
+
+from extra_rl.novelty import MEASURES, Pool
+from extra_rl.sections import ComputeConfig
+from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.tables import contracts
+from extra_rl.tables.iteration import all_rollouts
+
+
+class Config(StageConfig):
+    """Which measure, over which tail of the response, and how much is remembered."""
+
+    compute: ComputeConfig = Field(description="shared section `compute`")
+    measure: str = Field("zero", description=f"one of {', '.join(MEASURES)}")
+    params: dict[str, Any] = Field({}, description="the measure's own settings, for example pool, aggregate")
+    sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub or local directory")
+    tail_tokens: int = Field(512, ge=1, description="only the response's last tokens are compared")
+    remember: int = Field(0, ge=0, description="rollouts remembered per problem; R: 6")
+
+    @model_validator(mode="after")
+    def params_fit_the_measure(self) -> Self:
+        if self.measure not in MEASURES:
+            raise ValueError(f"unknown measure {self.measure!r}; there are {', '.join(MEASURES)}")
+        try:
+            MEASURES[self.measure].Params.model_validate(self.params)
+        except ValidationError as error:
+            raise ValueError(f"params of measure {self.measure!r}: {error}") from None
+        return self
+
+    def embedder(self) -> str:
+        """Who embeds: the measure itself, or the one whose magnitude a random control copies; "" for none."""
+        if not MEASURES[self.measure].NEEDS_EMBEDDINGS:
+            return ""
+        params = MEASURES[self.measure].Params.model_validate(self.params)
+        return str(getattr(params, "reference", self.measure))
+
+
+STAGE = Stage(
+    name="novelty",
+    version=1,
+    reads={
+        "generate": contracts.Rollouts,
+        "regenerate": contracts.Rollouts,
+        "verify_generate": contracts.Verdicts,
+        "verify_regenerate": contracts.Verdicts,
+        "score_entropy_generate": contracts.TokenScores,
+        "score_entropy_regenerate": contracts.TokenScores,
+        "initial": PolicyDirectory,
+        "previous_novelty_memory?": contracts.NoveltyMemory,
+    },
+    adds={"novelty": contracts.Novelty, "novelty_memory": contracts.NoveltyMemory},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """Raw novelty of every rollout of the iteration, right or wrong, in the order of the rollouts."""
+    rollouts = all_rollouts(inputs)
+    memory = inputs["previous_novelty_memory"]
+    if rollouts.is_empty():
+        return {"novelty": contracts.Novelty.create_empty(), "novelty_memory": memory}
+    tails = [np.array(tokens[-config.tail_tokens :]) for tokens in rollouts["response_tokens"]]
+    embeddings = embed(rollouts, tails, config, inputs)
+    problems = {name: i for i, name in enumerate(rollouts["problem_id"].unique(maintain_order=True))}
+    known = memory.filter(pl.col("problem_id").is_in(list(problems)))
+    pool = Pool(
+        rollout_ids_N=rollouts["rollout_id"].to_list(),
+        groups_N=np.array([problems[name] for name in rollouts["problem_id"]]),
+        correct_N=(rollouts["verdict"] == "right").to_numpy(),
+        tokens_N=tails,
+        logprobs_N=[np.array(values[-config.tail_tokens :]) for values in rollouts["policy_logprobs"]],
+        embeddings_ND=embeddings,
+        memory_groups_M=np.array([problems[name] for name in known["problem_id"]], np.int64),
+        memory_tokens_M=[np.array(tokens) for tokens in known["tokens"]],
+        memory_embeddings_MD=np.array(known["embedding"].to_list(), np.float32)
+        if embeddings is not None and len(known)
+        else None,
+    )
+    measure = MEASURES[config.measure]
+    result = measure.measure(pool, measure.Params.model_validate(config.params), context.seed())
+    names = [*pool.rollout_ids_N, *known["rollout_id"]]
+    vectors = None if embeddings is None else embeddings.tolist()
+    novelty = pl.DataFrame(
+        {
+            "rollout_id": rollouts["rollout_id"],
+            "novelty": result.novelty_N,
+            "nearest_rollout_id": [names[i] if i >= 0 else None for i in result.nearest_N.tolist()],
+            "embedding": vectors,
+        },
+        schema_overrides={"nearest_rollout_id": pl.String, "embedding": pl.List(pl.Float32)},
+    )
+    fresh = pl.DataFrame(
+        {
+            "rollout_id": rollouts["rollout_id"],
+            "problem_id": rollouts["problem_id"],
+            "iteration": context.job.iteration,
+            "tokens": [tail.tolist() for tail in tails],
+            "embedding": vectors,
+        },
+        schema_overrides={"embedding": pl.List(pl.Float32)},
+    )
+    return {
+        "novelty": contracts.Novelty.cast(novelty),
+        "novelty_memory": remember(memory, contracts.NoveltyMemory.cast(fresh), config.remember),
+    }
+
+
+def embed(
+    rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, inputs: Inputs
+) -> np.ndarray | None:
+    """Unit embeddings (N, D) of the tails, or None where the measure compares none."""
+    embedder = config.embedder()
+    if not embedder:
+        return None
+    from extra_rl.embedding import policy_hidden_states, sentence_embeddings
+    from extra_rl.policy import load_model, load_tokenizer, resolve
+
+    config.compute.apply()
+    directory = resolve(inputs.policy("initial"))
+    tokens = [tail.tolist() for tail in tails]
+    if embedder == "policy":
+        return policy_hidden_states(load_model(directory), tokens, max_tokens=config.tail_tokens)
+    texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
+    return sentence_embeddings(texts, config.sentence_model, threads=config.compute.threads)
+
+
+def remember(memory: pl.DataFrame, fresh: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """The last `limit` rollouts of each problem, older first."""
+    if limit == 0:
+        return contracts.NoveltyMemory.create_empty()
+    return pl.concat([memory, fresh]).group_by("problem_id", maintain_order=True).tail(limit).select(memory.columns)

@@ -1,0 +1,75 @@
+"""Scores every response token with the policy's own forward pass: logprob and full-vocabulary entropy.
+
+READS   rollouts (generate or regenerate), policy
+ADDS    score_entropy: policy_logprobs (the old logprobs of the update) and entropies, at the sampling temperature
+SOURCE  METHOD.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of prefixes)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+from pydantic import Field
+
+from extra_rl.errors import NumericalError
+from extra_rl.sections import ComputeConfig, SamplingConfig
+from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.tables import contracts
+
+
+class Config(StageConfig):
+    """How many tokens are scored at once."""
+
+    sampling: SamplingConfig = Field(description="shared section `sampling`: its temperature is applied here too")
+    compute: ComputeConfig = Field(description="shared section `compute`")
+    tokens_per_batch: int = Field(8192, ge=1, description="padded tokens of one forward pass")
+
+
+STAGE = Stage(
+    name="score_entropy",
+    version=1,
+    reads={"rollouts": contracts.Rollouts, "policy": PolicyDirectory},
+    adds={"score_entropy": contracts.TokenScores},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """One row a rollout, in the order of the rollouts."""
+    rollouts = inputs["rollouts"]
+    if rollouts.is_empty():
+        return {"score_entropy": contracts.TokenScores.create_empty()}
+    import torch
+
+    from extra_rl.policy import TokenSequence, load_model, micro_batches, resolve, response_statistics
+
+    config.compute.apply()
+    model = load_model(resolve(inputs.policy()))
+    sequences = [
+        TokenSequence(prompt, response)
+        for prompt, response in zip(rollouts["prompt_tokens"], rollouts["response_tokens"], strict=True)
+    ]
+    logprobs: list[list[float]] = [[] for _ in sequences]
+    entropies: list[list[float]] = [[] for _ in sequences]
+    progress = context.progress(len(sequences), f"{context.job.place} score_entropy: rollout")
+    with torch.inference_mode():
+        for rows in micro_batches([len(s) for s in sequences], config.tokens_per_batch):
+            batch = [sequences[row] for row in rows]
+            logprob_BT, entropy_BT, _ = response_statistics(model, batch, config.sampling.temperature)
+            for row, logprob_T, entropy_T in zip(rows, logprob_BT.tolist(), entropy_BT.tolist(), strict=True):
+                count = len(sequences[row].response)
+                logprobs[row], entropies[row] = logprob_T[:count], entropy_T[:count]
+            progress.update(len(rows))
+    bad = [i for i, values in enumerate(logprobs) if not all(-float("inf") < v < float("inf") for v in values)]
+    if bad:
+        raise NumericalError(
+            f"the policy {inputs.policy()} gives a logprob that is not finite, first for rollout "
+            f"{rollouts['rollout_id'][bad[0]]}. The update before it diverged: lower update.learning_rate."
+        )
+    return {
+        "score_entropy": contracts.TokenScores.cast(
+            pl.DataFrame(
+                {"rollout_id": rollouts["rollout_id"], "policy_logprobs": logprobs, "entropies": entropies}
+            )
+        )
+    }

@@ -1,0 +1,63 @@
+"""Chooses the problems of an iteration from the seed's stream of problems.
+
+READS   train, previous_summarize (how many tokens are spent)
+ADDS    select: one group a problem, with its place in the stream
+SOURCE  equal budgets (METHOD.md): all arms of a seed read the same stream, to different depths; once the sampled
+        tokens reach the budget an iteration is empty
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+from pydantic import Field
+
+from extra_rl.algorithms.stream import problem_stream
+from extra_rl.errors import ConfigError
+from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.tables import contracts
+
+
+class Config(StageConfig):
+    """How many prompts an iteration has, of which levels, and when the budget is spent."""
+
+    prompts: int = Field(24, ge=1, description="prompts per iteration")
+    level_weights: dict[str, float] = Field(
+        {}, description="how often each level (benchmark column of train) is drawn; empty: all problems alike"
+    )
+    token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")
+
+
+STAGE = Stage(
+    name="select",
+    version=1,
+    reads={"train": contracts.Problems, "previous_summarize?": contracts.IterationSummary},
+    adds={"select": contracts.Selection},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """The next `prompts` problems of the stream; none once the budget is spent."""
+    spent = sum(inputs["previous_summarize"]["total_sampled_tokens"])
+    if config.token_budget is not None and spent >= config.token_budget:
+        return {"select": contracts.Selection.create_empty()}
+    train = inputs["train"]
+    unknown = set(config.level_weights) - set(train["benchmark"])
+    if unknown:
+        raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
+    start = context.job.iteration * config.prompts
+    rows = problem_stream(
+        train["benchmark"].to_list(), config.level_weights, start, config.prompts, context.shared_seed("stream")
+    )
+    return {
+        "select": contracts.Selection.cast(
+            pl.DataFrame(
+                {
+                    "group_id": [f"{context.job.place}/{group}" for group in range(config.prompts)],
+                    "problem_id": train["problem_id"][rows],
+                    "position": range(start, start + config.prompts),
+                }
+            )
+        )
+    }

@@ -1,0 +1,115 @@
+"""Judges every rollout against the answer of its own problem.
+
+READS   rollouts (generate or regenerate), train (the answers)
+ADDS    verify: verdict, extracted answer, the rule that decided, the reward
+SOURCE  verdicts are an enum (HOUSE.md); own problem's answer (O): the released code (R) grades a regenerated rollout
+        against the answer of the row that it displaced, kept as `gold: displaced` so that its cost can be measured
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import polars as pl
+from pydantic import Field
+
+from extra_rl.errors import ConfigError, ContractError
+from extra_rl.rewards.judging import Answer, judge_answers
+from extra_rl.rewards.verdict import Verdict
+from extra_rl.sections import TaskConfig, VerifierConfig
+from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.tables import contracts
+
+DEFAULT_REWARDS: dict[Verdict, float | None] = {
+    Verdict.RIGHT: 1.0,
+    Verdict.WRONG: 0.0,
+    Verdict.NO_ANSWER: 0.0,
+    Verdict.TRUNCATED: 0.0,
+    Verdict.TIMEOUT: 0.0,
+    Verdict.GOLD_UNPARSEABLE: None,
+    Verdict.ERROR: None,
+}
+
+
+class Config(StageConfig):
+    """What each verdict is worth, and against which answer a regenerated rollout is judged."""
+
+    task: TaskConfig = Field(description="shared section `task`")
+    verifier: VerifierConfig = Field(description="shared section `verifier`")
+    rewards: dict[Verdict, float | None] = Field(
+        DEFAULT_REWARDS, description="reward of each verdict; null: excluded from the group's statistics"
+    )
+    gold: Literal["own", "displaced"] = Field(
+        "own", description="answer for regenerated rollouts: their own problem's, or (defect of R) a fresh group's"
+    )
+
+
+STAGE = Stage(
+    name="verify",
+    version=1,
+    reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
+    adds={"verify": contracts.Verdicts},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """One verdict a rollout, in the order of the rollouts."""
+    rewards = DEFAULT_REWARDS | config.rewards
+    rows = with_gold(inputs["rollouts"], inputs["train"], config.gold)
+    answers = [
+        Answer(row["prompt"], row["gold"], row["response"], row["finish_reason"] == "stop")
+        for row in rows.iter_rows(named=True)
+    ]
+    judgements = judge_answers(answers, config.task, config.verifier)
+    return {
+        "verify": contracts.Verdicts.cast(
+            pl.DataFrame(
+                {
+                    "rollout_id": rows["rollout_id"],
+                    "gold": rows["gold"],
+                    "verdict": [j.verdict.value for j in judgements],
+                    "extracted": [j.extracted for j in judgements],
+                    "rule": [j.rule for j in judgements],
+                    "reward": [rewards[j.verdict] for j in judgements],
+                },
+                strict=False,
+            )
+        )
+    }
+
+
+def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.DataFrame:
+    """Rollouts with `prompt` and `gold` of the problem that they are judged by.
+
+    ContractError when a rollout's problem is unknown, or a continuation names another problem than its parent's group.
+    """
+    judged_by = pl.col("problem_id")
+    if gold == "displaced":
+        rollouts = rollouts.join(_displaced(rollouts), on="group_id", how="left", maintain_order="left")
+        judged_by = pl.coalesce("displaced_problem_id", "problem_id")
+    problems = train.select(judged_by=pl.col("problem_id"), prompt=pl.col("prompt"), gold=pl.col("answer"))
+    rows = rollouts.with_columns(judged_by=judged_by).join(
+        problems, on="judged_by", how="left", maintain_order="left"
+    )
+    unknown = rows.filter(pl.col("gold").is_null())
+    if len(unknown):
+        raise ContractError(
+            f"{len(unknown)} rollout(s) answer a problem that train does not have, first "
+            f"{unknown['rollout_id'][0]} with problem {unknown['problem_id'][0]!r}. These rollouts belong to another "
+            "problem set: delete the iteration's files and run again."
+        )
+    return rows
+
+
+def _displaced(rollouts: pl.DataFrame) -> pl.DataFrame:
+    """group_id -> displaced_problem_id: the i-th regenerated group takes the place of the i-th fresh group."""
+    groups = rollouts.select("group_id", "problem_id", "origin").unique(maintain_order=True)
+    guided = groups.filter(pl.col("origin") == "regenerated")["group_id"]
+    fresh = groups.filter(pl.col("origin") == "fresh")["problem_id"]
+    if len(guided) and fresh.is_empty():
+        raise ConfigError("verify.gold: displaced needs choose_prefixes.when: next_iteration, as in the released code.")
+    return pl.DataFrame(
+        {"group_id": guided, "displaced_problem_id": [fresh[i % len(fresh)] for i in range(len(guided))]},
+        schema={"group_id": pl.String, "displaced_problem_id": pl.String},
+    )

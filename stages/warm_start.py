@@ -1,0 +1,101 @@
+"""Makes or fetches the initial policy: a new small Qwen3 taught by demonstrations, or a given model as it is.
+
+READS   held_out (no demonstration may show a held-out problem)
+ADDS    warm_start (the supervised loss as it fell), policy (where every arm of every seed starts)
+SOURCE  our decision: reinforcement learning needs a policy that is sometimes right (docs/warm_start.md)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+from pydantic import Field
+
+from extra_rl.sections import ComputeConfig, ModelConfig, TaskConfig
+from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.tables import contracts
+
+
+class Config(StageConfig):
+    """A new model's supervised training; `steps: 0` leaves the model as it is made or given."""
+
+    task: TaskConfig = Field(description="shared section `task`")
+    model: ModelConfig = Field(description="shared section `model`")
+    compute: ComputeConfig = Field(description="shared section `compute`")
+    seed: int = Field(0, description="seed of weights and demonstrations; experiment seeds share the warm start")
+    steps: int = Field(0, ge=0, description="length of the learning-rate schedule; 0: no training")
+    stop_at: int = Field(0, ge=0, description="step at which training stops, so that RL has something left to learn")
+    batch: int = Field(64, ge=1, description="demonstrations per step")
+    learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW")
+    warmup: int = Field(100, ge=0, description="steps over which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
+    level_weights: dict[str, float] = Field({}, description="how often each level is demonstrated")
+
+
+STAGE = Stage(
+    name="warm_start",
+    version=1,
+    reads={"held_out": contracts.Problems},
+    adds={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """The loss of every step; the policy is written on the way."""
+    from extra_rl.policy import eos_token_ids, load_model, save_policy
+    from extra_rl.tasks.problems import tokenizer_of
+    from extra_rl.warm_start import ModelShape, new_model
+
+    config.compute.apply()
+    tokenizer = tokenizer_of(config.task, config.model)
+    if config.model.source == "new":
+        shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
+        model = new_model(tokenizer, shape, context.shared_seed("weights", config.seed))
+    else:
+        model = load_model(config.model.source, config.model.revision)
+    eos_token_ids(model, tokenizer, config.model.source)
+    losses = teach(model, tokenizer, inputs["held_out"], config, context) if config.steps else []
+    save_policy(context.outputs["policy"], model, tokenizer, context.manifest("policy"))
+    return {
+        "warm_start": contracts.WarmStartSteps.cast(
+            pl.DataFrame(losses, schema=["step", "loss", "learning_rate"], orient="row")
+        )
+    }
+
+
+def teach(
+    model: object, tokenizer: object, held_out: pl.DataFrame, config: Config, context: Context
+) -> list[tuple[int, float, float]]:
+    """Supervised training on random valid solutions of problems that are not held out."""
+    from extra_rl.tasks.base import load_task
+    from extra_rl.tasks.sets import demonstration_stream
+    from extra_rl.warm_start import learning_rate_factor, train
+
+    stream = demonstration_stream(
+        load_task(config.task.name),
+        context.shared_seed("demonstrations", config.seed),
+        level_weights=config.level_weights,
+        exclude=frozenset(held_out["canonical"]),
+    )
+    progress = context.progress(config.stop_at, "warm start: step")
+    rows: list[tuple[int, float, float]] = []
+
+    def on_step(step: int, loss: float) -> None:
+        factor = learning_rate_factor(step, config.warmup, config.steps)
+        rows.append((step, loss, config.learning_rate * factor))
+        progress.update(1, loss=loss)
+
+    train(
+        model,
+        tokenizer,
+        stream,
+        steps=config.steps,
+        stop_at=config.stop_at,
+        batch=config.batch,
+        lr=config.learning_rate,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        on_step=on_step,
+    )
+    return rows

@@ -1,0 +1,104 @@
+"""Unbiased pass@k and its bootstrap interval."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from extra_rl.algorithms.pass_at_k import bootstrap_interval, pass_at_k, pass_at_k_each, pass_at_k_mean
+from extra_rl.errors import ConfigError, ContractError
+
+
+def test_by_hand() -> None:
+    # 4 samples, 2 right, 2 drawn: one of six pairs holds no right one. The biased 1 - (1/2)^2 is 3/4.
+    assert pass_at_k(4, 2, 2) == 5 / 6
+    assert pass_at_k(16, 1, 1) == 1 / 16
+    assert pass_at_k(16, 1, 4) == 1 / 4
+    assert pass_at_k(16, 1, 16) == 1.0
+
+
+@pytest.mark.parametrize("n", [1, 5, 7])
+def test_equals_the_share_of_subsets_with_a_right_sample(n: int) -> None:
+    for c in range(n + 1):
+        for k in range(1, n + 1):
+            subsets = list(combinations(range(n), k))
+            share = sum(min(subset) < c for subset in subsets) / len(subsets)
+            assert pass_at_k(n, c, k) == share
+
+
+def test_none_right_and_too_few_wrong() -> None:
+    assert pass_at_k(10, 0, 10) == 0.0
+    assert pass_at_k(10, 4, 7) == 1.0  # only six are wrong
+    assert pass_at_k(10, 4, 6) < 1.0
+
+
+def test_exact_for_many_samples() -> None:
+    # one right of n: k / n, where factorials overflow and 1 - product loses its digits
+    assert pass_at_k(100_000, 1, 3) == 3 / 100_000
+    assert pass_at_k(2000, 1, 1000) == 0.5
+
+
+def test_errors() -> None:
+    with pytest.raises(ConfigError, match=r"pass@17 .* has 16 samples"):
+        pass_at_k(16, 3, 17)
+    with pytest.raises(ConfigError):
+        pass_at_k(16, 3, 0)
+    for c in (-1, 17):
+        with pytest.raises(ContractError, match=f"{c} right samples of 16"):
+            pass_at_k(16, c, 4)
+
+
+def test_mean_weighs_problems_and_not_samples() -> None:
+    n, c = np.array([4, 2, 100]), np.array([2, 0, 100])
+    np.testing.assert_array_equal(pass_at_k_each(n, c, 2), [5 / 6, 0.0, 1.0])
+    assert pass_at_k_mean(n, c, 2) == pytest.approx((5 / 6 + 1) / 3, rel=1e-15)
+
+
+def test_mean_refuses_no_problems_unequal_columns_and_too_few_samples() -> None:
+    with pytest.raises(ContractError, match="no problems"):
+        pass_at_k_mean(np.array([], dtype=int), np.array([], dtype=int), 1)
+    with pytest.raises(ConfigError):
+        pass_at_k_mean(np.array([8, 4]), np.array([1, 1]), 8)
+    with pytest.raises(ValueError, match="shorter"):
+        pass_at_k_mean(np.array([4, 4]), np.array([1]), 1)
+
+
+def test_interval_of_a_coin() -> None:
+    # 100 problems, half solved: sd of the mean 0.05, 95 % interval 0.5 +- 0.098, 50 % interval 0.5 +- 0.034
+    values = np.repeat([0.0, 1.0], 50)
+    low, high = bootstrap_interval(values, np.random.default_rng(0), resamples=4000)
+    assert low == pytest.approx(0.402, abs=0.015)
+    assert high == pytest.approx(0.598, abs=0.015)
+    low, high = bootstrap_interval(values, np.random.default_rng(0), level=0.5, resamples=4000)
+    assert low == pytest.approx(0.466, abs=0.015)
+    assert high == pytest.approx(0.534, abs=0.015)
+
+
+def test_interval_is_seeded() -> None:
+    values = np.random.default_rng(1).random(30)
+    first = bootstrap_interval(values, np.random.default_rng(5))
+    assert first == bootstrap_interval(values, np.random.default_rng(5))
+    assert first != bootstrap_interval(values, np.random.default_rng(6))
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    covered = 0
+    for _ in range(200):
+        low, high = bootstrap_interval(rng.normal(3.0, 1.0, size=60), rng, level=0.9, resamples=200)
+        covered += low <= 3.0 <= high
+    # 180 expected, standard deviation 4.2; a little under-coverage is known of the percentile interval
+    assert 160 <= covered <= 194
+
+
+def test_interval_degenerate() -> None:
+    rng = np.random.default_rng(0)
+    assert bootstrap_interval(np.array([0.25]), rng) == (0.25, 0.25)
+    assert bootstrap_interval(np.ones(5), rng) == (1.0, 1.0)
+    with pytest.raises(ContractError):
+        bootstrap_interval(np.array([]), rng)
+    with pytest.raises(ContractError):
+        bootstrap_interval(np.array([0.0, np.nan]), rng)
+    for options in ({"level": 0.0}, {"level": 1.0}, {"resamples": 0}):
+        with pytest.raises(ConfigError):
+            bootstrap_interval(np.ones(2), rng, **options)  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""Laws that every generated task keeps, and the disjointness of its sets."""
+
+import numpy as np
+import pytest
+
+from extra_rl.errors import ConfigError
+from extra_rl.rewards.verdict import Verdict
+from extra_rl.tasks.base import TASKS, Problem, Task, generate, load_task
+from extra_rl.tasks.sets import demonstration_stream, make_sets
+from extra_rl.tokenizers import word_level
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> Task:
+    return load_task(request.param)
+
+
+def canonicals(problems: list[Problem]) -> set[str]:
+    return {problem.canonical for problem in problems}
+
+
+def test_demonstrations_are_right_and_vary(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    for level in task.levels:
+        for problem in generate(task, level, 10, rng):
+            response = task.demonstration(problem, rng)
+            judgement = task.judge(problem.prompt, problem.answer, response, finished=True)
+            assert judgement.verdict is Verdict.RIGHT, (problem, response)
+            assert judgement.extracted == problem.answer
+    many = {task.demonstration(problem, rng) for _ in range(20)}
+    assert len(many) > 5
+
+
+def test_texts_are_words_of_the_vocabulary(task: Task) -> None:
+    tokenizer = word_level(task.vocabulary)
+    rng = np.random.default_rng(0)
+    assert task.boundary_token in task.vocabulary
+    for level in task.levels:
+        problem = task.sample(level, rng)
+        for text in (problem.prompt, problem.answer, task.demonstration(problem, rng)):
+            token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert tokenizer.decode(token_ids) == text
+            assert len(token_ids) == len(text.split())
+
+
+def test_sets_are_disjoint_and_distinct_in_every_level(task: Task) -> None:
+    train = dict.fromkeys(task.levels, 300)
+    sets = make_sets(task, 0, train=train, tuning_per_level=96, final_per_level=96)
+    assert (len(sets.train), len(sets.tuning), len(sets.final)) == (1800, 576, 576)
+    everything = [*sets.train, *sets.tuning, *sets.final]
+    assert len(canonicals(everything)) == len(everything)
+    assert len({problem.problem_id for problem in everything}) == len(everything)
+    assert sets.held_out == canonicals(sets.tuning) | canonicals(sets.final)
+
+
+def test_sets_obey_the_seed_and_training_size_leaves_held_out_sets_alone(task: Task) -> None:
+    few = make_sets(task, 0, train={"L6": 5}, tuning_per_level=8, final_per_level=8)
+    again = make_sets(task, 0, train={"L6": 5}, tuning_per_level=8, final_per_level=8)
+    more = make_sets(task, 0, train={"L5": 9, "L6": 7}, tuning_per_level=8, final_per_level=8)
+    other = make_sets(task, 1, train={"L6": 5}, tuning_per_level=8, final_per_level=8)
+    assert few == again
+    assert (few.tuning, few.final) == (more.tuning, more.final)
+    assert canonicals(few.train) < canonicals(more.train)
+    assert few.final != other.final
+
+
+def test_the_training_set_is_shuffled_over_levels(task: Task) -> None:
+    sets = make_sets(task, 0, train={"L1": 50, "L6": 50}, tuning_per_level=1, final_per_level=1)
+    first_half = [problem.level for problem in sets.train[:50]]
+    assert 15 < first_half.count("L1") < 35
+
+
+def test_a_level_that_is_too_small_says_so() -> None:
+    task = load_task("signed_sum")
+    with pytest.raises(ConfigError, match=r"signed_sum, level L1: 1000 distinct problems wanted"):
+        generate(task, "L1", 1000, np.random.default_rng(0))
+    assert len(generate(task, "L1", 820, np.random.default_rng(0))) == 820  # 40 * 41 / 2 pairs: all of them
+
+
+def test_unknown_names_are_refused() -> None:
+    task = load_task("signed_sum")
+    with pytest.raises(ConfigError, match="unknown task 'chess'"):
+        load_task("chess")
+    with pytest.raises(ConfigError, match="no level 'L7'"):
+        generate(task, "L7", 1, np.random.default_rng(0))
+    for weights in ({"L7": 1.0}, {"L1": 0.0}, {"L1": 2.0, "L2": -1.0}):
+        with pytest.raises(ConfigError, match="level weights"):
+            demonstration_stream(task, 0, level_weights=weights, exclude=frozenset())
+
+
+def test_demonstrations_follow_weights_and_avoid_excluded_problems(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    prompts_L1 = {problem.prompt for problem in generate(task, "L1", 400, rng)}
+    excluded = frozenset(problem.canonical for problem in generate(task, "L1", 600, np.random.default_rng(0)))
+    stream = demonstration_stream(task, 0, level_weights={"L1": 3, "L6": 1}, exclude=excluded)
+    pairs = stream(0, 200)
+    short = [(prompt, response) for prompt, response in pairs if response.count(task.boundary_token) == 0]
+    assert 120 < len(short) < 180  # 150 expected, standard deviation 6
+    assert not {prompt for prompt, _ in short} & prompts_L1
+    assert stream(0, 200) == pairs
+    assert stream(1, 200) != pairs

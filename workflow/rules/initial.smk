@@ -1,0 +1,57 @@
+# What all arms share: the problems, the policy that every arm starts from, and its evaluation.
+#
+#   inputs   the configuration
+#   outputs  results/<name>/prepare/{train,held_out,dropped}.parquet
+#            results/<name>/warm_start/{warm_start,evaluate}.parquet, policy/
+
+
+# The problems, in disjoint sets.
+rule prepare:
+    output:
+        train=RESULTS + "/prepare/train.parquet",
+        held_out=RESULTS + "/prepare/held_out.parquet",
+        dropped=RESULTS + "/prepare/dropped.parquet",
+    log:
+        RESULTS + "/logs/prepare.log",
+    threads: threads_of("prepare")
+    params:
+        job=job("prepare"),
+    shell:
+        "python -m stages prepare --job {params.job:q} --log {log}"
+        " --output train={output.train} held_out={output.held_out} dropped={output.dropped}"
+
+
+# The initial policy: made and taught here, or a given model.
+rule warm_start:
+    input:
+        held_out=RESULTS + "/prepare/held_out.parquet",
+    output:
+        warm_start=RESULTS + "/warm_start/warm_start.parquet",
+        policy=RESULTS + "/warm_start/policy/manifest.json",
+    log:
+        RESULTS + "/logs/warm_start.log",
+    threads: threads_of("warm_start")
+    params:
+        job=job("warm_start"),
+    shell:
+        "python -m stages warm_start --job {params.job:q} --log {log}"
+        " --input held_out={input.held_out}"
+        " --output warm_start={output.warm_start} policy={output.policy}"
+
+
+# Where every arm starts from, on the held-out problems.
+rule evaluate_warm_start:
+    input:
+        held_out=RESULTS + "/prepare/held_out.parquet",
+        policy=RESULTS + "/warm_start/policy/manifest.json",
+    output:
+        evaluate=RESULTS + "/warm_start/evaluate.parquet",
+    log:
+        RESULTS + "/logs/evaluate_warm_start.log",
+    threads: threads_of("evaluate")
+    params:
+        job=job("evaluate"),
+    shell:
+        "python -m stages evaluate --job {params.job:q} --log {log}"
+        " --input held_out={input.held_out} policy={input.policy}"
+        " --output evaluate={output.evaluate}"

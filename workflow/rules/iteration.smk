@@ -1,0 +1,264 @@
+# One iteration: the stages in the order in which data flows. `verify` and `score_entropy` run once for the fresh
+# rollouts and once for the regenerated ones (wildcard `of`). A mechanism is switched off by a value of its section,
+# never here: all arms share these rules.
+#
+#   inputs   the problems, the policy of the former iteration and what that iteration remembers
+#   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/<stage>.parquet, policy/
+
+
+# The next problems of the seed's stream; none once the token budget is spent.
+rule select:
+    input:
+        train=RESULTS + "/prepare/train.parquet",
+        previous_summarize=previous("summarize.parquet"),
+    output:
+        select=HERE + "/select.parquet",
+    log:
+        HERE + "/logs/select.log",
+    threads: threads_of("select")
+    params:
+        job=job("select"),
+    shell:
+        "python -m stages select --job {params.job:q} --log {log}"
+        " --input train={input.train} previous_summarize={input.previous_summarize}"
+        " --output select={output.select}"
+
+
+# Rollouts of the selected problems, and of the prefixes that were queued.
+rule generate:
+    input:
+        select=HERE + "/select.parquet",
+        train=RESULTS + "/prepare/train.parquet",
+        policy=policy,
+        previous_choose_prefixes=previous("choose_prefixes.parquet"),
+    output:
+        generate=HERE + "/generate.parquet",
+    log:
+        HERE + "/logs/generate.log",
+    threads: threads_of("generate")
+    params:
+        job=job("generate"),
+    shell:
+        "python -m stages generate --job {params.job:q} --log {log}"
+        " --input select={input.select} train={input.train} policy={input.policy}"
+        " previous_choose_prefixes={input.previous_choose_prefixes}"
+        " --output generate={output.generate}"
+
+
+# A verdict for every rollout.
+rule verify:
+    input:
+        rollouts=HERE + "/{of}.parquet",
+        train=RESULTS + "/prepare/train.parquet",
+    output:
+        verify=HERE + "/verify_{of}.parquet",
+    log:
+        HERE + "/logs/verify_{of}.log",
+    threads: threads_of("verify")
+    params:
+        job=job("verify"),
+    shell:
+        "python -m stages verify --job {params.job:q} --log {log}"
+        " --input rollouts={input.rollouts} train={input.train}"
+        " --output verify={output.verify}"
+
+
+# The policy's own logprob and entropy of every token.
+rule score_entropy:
+    input:
+        rollouts=HERE + "/{of}.parquet",
+        policy=policy,
+    output:
+        score_entropy=HERE + "/score_entropy_{of}.parquet",
+    log:
+        HERE + "/logs/score_entropy_{of}.log",
+    threads: threads_of("score_entropy")
+    params:
+        job=job("score_entropy"),
+    shell:
+        "python -m stages score_entropy --job {params.job:q} --log {log}"
+        " --input rollouts={input.rollouts} policy={input.policy}"
+        " --output score_entropy={output.score_entropy}"
+
+
+# Where to sample on from: prefixes of failed rollouts of hard problems.
+rule choose_prefixes:
+    input:
+        generate=HERE + "/generate.parquet",
+        verify_generate=HERE + "/verify_generate.parquet",
+        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
+        policy=policy,
+        initial=RESULTS + "/warm_start/policy/manifest.json",
+        previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
+    output:
+        choose_prefixes=HERE + "/choose_prefixes.parquet",
+        choose_prefixes_pool=HERE + "/choose_prefixes_pool.parquet",
+    log:
+        HERE + "/logs/choose_prefixes.log",
+    threads: threads_of("choose_prefixes")
+    params:
+        job=job("choose_prefixes"),
+    shell:
+        "python -m stages choose_prefixes --job {params.job:q} --log {log}"
+        " --input generate={input.generate} verify_generate={input.verify_generate}"
+        " score_entropy_generate={input.score_entropy_generate} policy={input.policy}"
+        " initial={input.initial} previous_choose_prefixes_pool={input.previous_choose_prefixes_pool}"
+        " --output choose_prefixes={output.choose_prefixes} choose_prefixes_pool={output.choose_prefixes_pool}"
+
+
+# Continuations sampled in the same iteration.
+rule regenerate:
+    input:
+        choose_prefixes=HERE + "/choose_prefixes.parquet",
+        policy=policy,
+    output:
+        regenerate=HERE + "/regenerate.parquet",
+    log:
+        HERE + "/logs/regenerate.log",
+    threads: threads_of("regenerate")
+    params:
+        job=job("regenerate"),
+    shell:
+        "python -m stages regenerate --job {params.job:q} --log {log}"
+        " --input choose_prefixes={input.choose_prefixes} policy={input.policy}"
+        " --output regenerate={output.regenerate}"
+
+
+# How far each rollout lies from its siblings.
+rule novelty:
+    input:
+        generate=HERE + "/generate.parquet",
+        regenerate=HERE + "/regenerate.parquet",
+        verify_generate=HERE + "/verify_generate.parquet",
+        verify_regenerate=HERE + "/verify_regenerate.parquet",
+        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
+        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
+        initial=RESULTS + "/warm_start/policy/manifest.json",
+        previous_novelty_memory=previous("novelty_memory.parquet"),
+    output:
+        novelty=HERE + "/novelty.parquet",
+        novelty_memory=HERE + "/novelty_memory.parquet",
+    log:
+        HERE + "/logs/novelty.log",
+    threads: threads_of("novelty")
+    params:
+        job=job("novelty"),
+    shell:
+        "python -m stages novelty --job {params.job:q} --log {log}"
+        " --input generate={input.generate} regenerate={input.regenerate}"
+        " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
+        " score_entropy_generate={input.score_entropy_generate}"
+        " score_entropy_regenerate={input.score_entropy_regenerate} initial={input.initial}"
+        " previous_novelty_memory={input.previous_novelty_memory}"
+        " --output novelty={output.novelty} novelty_memory={output.novelty_memory}"
+
+
+# Reward, normalised, plus bonus.
+rule advantage:
+    input:
+        generate=HERE + "/generate.parquet",
+        regenerate=HERE + "/regenerate.parquet",
+        verify_generate=HERE + "/verify_generate.parquet",
+        verify_regenerate=HERE + "/verify_regenerate.parquet",
+        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
+        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
+        novelty=HERE + "/novelty.parquet",
+        previous_generate=previous("generate.parquet"),
+        previous_verify_generate=previous("verify_generate.parquet"),
+        previous_score_entropy_generate=previous("score_entropy_generate.parquet"),
+    output:
+        advantage=HERE + "/advantage.parquet",
+    log:
+        HERE + "/logs/advantage.log",
+    threads: threads_of("advantage")
+    params:
+        job=job("advantage"),
+    shell:
+        "python -m stages advantage --job {params.job:q} --log {log}"
+        " --input generate={input.generate} regenerate={input.regenerate}"
+        " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
+        " score_entropy_generate={input.score_entropy_generate}"
+        " score_entropy_regenerate={input.score_entropy_regenerate} novelty={input.novelty}"
+        " previous_generate={input.previous_generate}"
+        " previous_verify_generate={input.previous_verify_generate}"
+        " previous_score_entropy_generate={input.previous_score_entropy_generate}"
+        " --output advantage={output.advantage}"
+
+
+# The optimizer steps: the next policy.
+rule update:
+    input:
+        generate=HERE + "/generate.parquet",
+        regenerate=HERE + "/regenerate.parquet",
+        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
+        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
+        advantage=HERE + "/advantage.parquet",
+        policy=policy,
+        initial=RESULTS + "/warm_start/policy/manifest.json",
+        previous_generate=previous("generate.parquet"),
+        previous_score_entropy_generate=previous("score_entropy_generate.parquet"),
+    output:
+        steps=HERE + "/update.parquet",
+        next_policy=HERE + "/policy/manifest.json",
+    log:
+        HERE + "/logs/update.log",
+    threads: threads_of("update")
+    params:
+        job=job("update"),
+    shell:
+        "python -m stages update --job {params.job:q} --log {log}"
+        " --input generate={input.generate} regenerate={input.regenerate}"
+        " score_entropy_generate={input.score_entropy_generate}"
+        " score_entropy_regenerate={input.score_entropy_regenerate} advantage={input.advantage}"
+        " policy={input.policy} initial={input.initial} previous_generate={input.previous_generate}"
+        " previous_score_entropy_generate={input.previous_score_entropy_generate}"
+        " --output update={output.steps} next_policy={output.next_policy}"
+
+
+# The iteration in one row and one line.
+rule summarize:
+    input:
+        generate=HERE + "/generate.parquet",
+        regenerate=HERE + "/regenerate.parquet",
+        verify_generate=HERE + "/verify_generate.parquet",
+        verify_regenerate=HERE + "/verify_regenerate.parquet",
+        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
+        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
+        choose_prefixes=HERE + "/choose_prefixes.parquet",
+        advantage=HERE + "/advantage.parquet",
+        steps=HERE + "/update.parquet",
+        previous_summarize=previous("summarize.parquet"),
+    output:
+        summarize=HERE + "/summarize.parquet",
+    log:
+        HERE + "/logs/summarize.log",
+    threads: threads_of("summarize")
+    params:
+        job=job("summarize"),
+    shell:
+        "python -m stages summarize --job {params.job:q} --log {log}"
+        " --input generate={input.generate} regenerate={input.regenerate}"
+        " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
+        " score_entropy_generate={input.score_entropy_generate}"
+        " score_entropy_regenerate={input.score_entropy_regenerate}"
+        " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
+        " previous_summarize={input.previous_summarize}"
+        " --output summarize={output.summarize}"
+
+
+# The policy that the iteration made, on the held-out problems.
+rule evaluate:
+    input:
+        held_out=RESULTS + "/prepare/held_out.parquet",
+        policy=HERE + "/policy/manifest.json",
+    output:
+        evaluate=HERE + "/evaluate.parquet",
+    log:
+        HERE + "/logs/evaluate.log",
+    threads: threads_of("evaluate")
+    params:
+        job=job("evaluate"),
+    shell:
+        "python -m stages evaluate --job {params.job:q} --log {log}"
+        " --input held_out={input.held_out} policy={input.policy}"
+        " --output evaluate={output.evaluate}"
