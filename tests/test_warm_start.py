@@ -43,6 +43,7 @@ def test_a_new_model_has_the_tokenizers_ids_and_the_seeds_weights(tokenizer) -> 
     assert model.lm_head.weight is weights
     assert weights.dtype == torch.float32
     assert weights.shape == (len(tokenizer), 16)
+    assert weights[1:].std().item() == pytest.approx(16**-0.5, rel=0.1)
     for config in (model.config, model.generation_config):
         assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (0, 1, 2)
 
@@ -84,7 +85,7 @@ def test_training_learns_and_repeats_bit_for_bit(tokenizer) -> None:
         weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert metrics[0] == metrics[1]
-    assert metrics[0].first_loss == pytest.approx(math.log(len(tokenizer)), rel=0.1)
+    assert metrics[0].first_loss == pytest.approx(math.log(len(tokenizer)), rel=0.2)
     assert metrics[0].last_loss < 0.7 * metrics[0].first_loss
     assert [step for step, _ in seen] == [*range(60), *range(60)]
     assert seen[59][1] == metrics[0].last_loss

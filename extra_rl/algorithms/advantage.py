@@ -1,4 +1,3 @@
-# ruff: noqa: N815  (fields carry their axes, as arguments do)
 """Advantages of rollouts: group-normalised reward plus a novelty bonus (METHOD.md, sections 1 and 2).
 
 One value a rollout; the loss broadcasts it over the response tokens. Rows are rollouts (N) in any order;

@@ -1,4 +1,3 @@
-# ruff: noqa: N815  (fields carry their axes, as arguments do)
 """Statistics of the groups of a batch: rows (N) in any order, integer labels, K groups; no loop over rows."""
 
 from __future__ import annotations

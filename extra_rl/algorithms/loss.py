@@ -1,4 +1,3 @@
-# ruff: noqa: N815  (fields carry their axes, as arguments do)
 """Policy-gradient losses token by token (METHOD.md, section 1).
 
 Every loss returns one value per token, to be minimised, with per-token diagnostics that carry no gradient.

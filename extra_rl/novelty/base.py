@@ -1,4 +1,3 @@
-# ruff: noqa: N802, N815  (fields carry their axes, as arguments do)
 """What every novelty measure sees, is set by, and returns.
 
 Axes: N rollouts of the batch, M remembered earlier rollouts, D embedding, T response tokens. A row number

@@ -1,4 +1,3 @@
-# ruff: noqa: N802, N815  (fields carry their axes, as arguments do)
 """Whom a rollout is compared with, and novelty from a pairwise similarity.
 
 The comparison set C_i of rollout i holds its siblings (all, or the correct ones only) and every

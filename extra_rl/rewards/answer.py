@@ -102,7 +102,7 @@ CHOICE = re.compile(
     re.DOTALL,
 )
 CONDITION = re.compile(
-    r"[\s,;(]*(?:\\forall|(?:\\text\s*\{\s*)?(?<![A-Za-z\\])(?:for\s+(?:all|any|every|each|some)|where|with|when|such that)\b).*$",
+    r"[\s,;(]*(?:\\forall|(?:\\text\s*\{\s*)?(?<![A-Za-z\\])(?:for\s+(?:all|any|every|each|some)|where|when|such that)\b).*$",
     re.DOTALL,
 )
 PARAMETER = re.compile(r"\s*[,;(]\s*\(?\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?\s*[ZNQR]\s*\}?.*$", re.DOTALL)
@@ -355,12 +355,15 @@ def _equality(sides: list[str], depth: int) -> Node:
         return Labelled(_name(sides[0]), read(sides[-1], depth), sides[-1])
     if len(sides) == 2 and is_label(sides[1]):
         return Labelled(_name(sides[1]), read(sides[0], depth), sides[0])
-    if len(sides) > 2 or not re.search(r"(?<![\\A-Za-z])[a-zA-Z]|\\(?:theta|rho|alpha|beta|lambda)", sides[0]):
-        if read_number(sides[-1]) or len(sides) > 2:
-            last = read(sides[-1], depth)
-            if not re.search(r"(?<![\\A-Za-z])[a-zA-Z]", sides[0]) or len(sides) > 2:
-                return last
+    if len(sides) > 2 or all(_is_numeric(side) for side in sides):
+        return read(sides[-1], depth)
     return Relation(tuple(sides), ("=",))
+
+
+def _is_numeric(side: str) -> bool:
+    """Whether a side of a calculation has no symbols: e and i are numbers, functions are commands."""
+    letters = re.sub(r"\\(?!theta|rho|alpha|beta|lambda|phi|omega|mu|sigma|text)[A-Za-z]+", " ", side)
+    return not re.search(r"[A-Za-df-hj-z]", letters)
 
 
 def _inequality(sides: list[str], signs: list[str], text: str) -> Node | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from extra_rl.rewards import symbolic
 from extra_rl.rewards.answer import (
+    FLIP,
     Bracketed,
     Choice,
     Formula,
@@ -25,6 +26,7 @@ from extra_rl.rewards.answer import (
     Relation,
     Words,
     read,
+    split_relation,
 )
 from extra_rl.rewards.normalise import squash
 from extra_rl.rewards.numbers import BaseDigits
@@ -32,6 +34,7 @@ from extra_rl.rewards.policy import Policy
 from extra_rl.rewards.units import compatible
 
 Rule = str | None
+PARAMETERS = frozenset("jklmnpq")
 INFINITE = frozenset({"infinitely many", "infinite", "infinity", "infinitely many solutions"})
 
 
@@ -86,6 +89,9 @@ def _plain(node: Node) -> str:
 # --- numbers -----------------------------------------------------------------------------------------------------
 
 
+LONG = "long_decimal"
+
+
 def _same_quantity(gold: Quantity, answer: Quantity, policy: Policy) -> Rule:
     if not _units_allowed(gold.unit, answer.unit, policy):
         return None
@@ -96,6 +102,8 @@ def _same_quantity(gold: Quantity, answer: Quantity, policy: Policy) -> Rule:
         return "percent"
     if _within(abs(a - b), abs(a), policy):
         return "tolerance"
+    if any(_all_digits_right(node, abs(a - b), policy) for node in (gold, answer)):
+        return LONG
     return "angle" if _angles(gold, answer) and policy.degrees_as_radians and _same_angle(gold, answer, policy) else None
 
 
@@ -293,11 +301,7 @@ def _same_labelled(gold: Node, answer: Node, policy: Policy) -> Rule:
         return same(gold.value, answer.value, policy) or _same_equation(gold, answer)
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _same_relation(gold, answer, policy)
-    inner_gold = gold.value if isinstance(gold, Labelled) else gold
-    inner_answer = answer.value if isinstance(answer, Labelled) else answer
-    if isinstance(inner_gold, Formula) and isinstance(inner_answer, Formula) and r"\pi" in inner_gold.latex:
-        return same(inner_gold, inner_answer, policy) or _same_family(inner_gold, inner_answer)
-    return same(inner_gold, inner_answer, policy)
+    return same(_value(gold), _value(answer), policy)
 
 
 def _named_differently(gold: Labelled, answer: Labelled) -> bool:
@@ -316,9 +320,11 @@ def _with_argument_of(gold: Labelled, answer: Labelled) -> Labelled:
 def _same_family(gold: Formula, answer: Formula) -> Rule:
     r"""k\pi and n\pi: the integer parameter of a periodic family of solutions may have any name."""
     a, b = _parsed(gold), _parsed(answer)
-    if a is None or b is None or len(a.free_symbols) != 1 or len(b.free_symbols) != 1:
+    if r"\pi" not in gold.latex or a is None or b is None or len(a.free_symbols) != 1 or len(b.free_symbols) != 1:
         return None
     (ours,), (theirs,) = a.free_symbols, b.free_symbols
+    if not {ours.name, theirs.name} <= PARAMETERS:
+        return None
     return "family" if symbolic.same_value(a, b.xreplace({theirs: ours})) else None
 
 
@@ -332,25 +338,33 @@ def _same_relation(gold: Node, answer: Node, policy: Policy) -> Rule:
 
 
 def _same_equation(gold: Node, answer: Node) -> Rule:
+    left, right = _inequality(gold), _inequality(answer)
+    if left and right:
+        return _same_inequality(left, right)
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         if [squash(s) for s in gold.sides] == [squash(s) for s in answer.sides] and gold.signs == answer.signs:
             return "equation"
-        if len(gold.sides) == 2 and len(answer.sides) == 2 and gold.signs != ("=",):
-            return _same_inequality(gold, answer)
     a, b = _difference(gold), _difference(answer)
     if a is not None and b is not None and symbolic.same_solutions(a, b):
         return "equation"
     return _by_math_verify(gold, answer)
 
 
+def _inequality(node: Node) -> Relation | None:
+    """A node as an inequality of two sides, also where it was read as the interval of its variable."""
+    sides, signs = split_relation(node.source) if isinstance(node, Labelled) else ([], [])
+    relation = Relation(tuple(sides), tuple(signs)) if signs else node
+    return relation if isinstance(relation, Relation) and len(relation.signs) == 1 and relation.signs[0] in FLIP else None
+
+
 def _same_inequality(gold: Relation, answer: Relation) -> Rule:
-    """Both sides brought to one: equal up to a positive factor, or a negative one with the sign turned."""
+    """All on one side: equal up to a positive factor, or up to a negative one with the sign turned."""
     a, b = _difference(gold), _difference(answer)
-    if a is None or b is None or not symbolic.same_solutions(a, b):
+    ratio = None if a is None or b is None else symbolic.constant_ratio(a, b)
+    if ratio is None:
         return None
-    positive = symbolic.same_sign(a, b)
-    same_way = gold.signs == answer.signs
-    return "inequality" if positive is not None and positive == same_way else None
+    expected = gold.signs[0] if ratio > 0 else FLIP[gold.signs[0]]
+    return "inequality" if answer.signs[0] == expected else None
 
 
 def _difference(node: Node) -> Any | None:
@@ -388,7 +402,8 @@ def _same_formula(gold: Node, answer: Node, policy: Policy) -> Rule:
         return "text" if compatible(gold.unit, answer.unit) else None
     if not _units_allowed(gold.unit, answer.unit, policy):
         return None
-    return _same_value(gold, answer, policy)
+    rule = _same_value(gold, answer, policy)
+    return rule or (_same_family(gold, answer) if isinstance(gold, Formula) and isinstance(answer, Formula) else None)
 
 
 def _same_value(gold: Quantity | Formula, answer: Quantity | Formula, policy: Policy) -> Rule:
@@ -424,7 +439,7 @@ def _same_decimal(gold: Quantity | Formula, a: Any, answer: Quantity | Formula, 
     error = abs(left - right)
     if _within_real(error, abs(left), policy):
         return "tolerance"
-    return "long_decimal" if any(_all_digits_right(node, error, policy) for node in (gold, answer)) else None
+    return LONG if any(_all_digits_right(node, error, policy) for node in (gold, answer)) else None
 
 
 def _within_real(error: Any, scale: Any, policy: Policy) -> bool:

@@ -15,7 +15,7 @@ BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|([-+]?[\w.]+))")
 # What may stand between two boxes of one list: separators, "and", math delimiters, labels such as "y_2 =".
 GLUE = re.compile(
     r"(?:[\s,;.&$]|\\[()\[\],;! ]|\\\\|\\q?quad|\\(?:text|mbox)\s*\{\s*(?:,?\s*(?:and|or))?\s*,?\s*\}|\band\b|\bor\b"
-    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|,?\s*\\(?:text|mbox)\s*\{\s*(?:and|or)\s*\})*"
+    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|(?<=\s)[a-z]+(?=\s*(?:,|and\b)))*"
 )
 END_OF_TURN = re.compile(r"<\|(?:im_end|eot_id|endoftext|end_of_text|end|im_start)\|>|</s>|<｜end▁of▁sentence｜>")
 ROLE = re.compile(r"^\s*(?:<\|im_start\|>(?:assistant)?|<\|start_header_id\|>assistant<\|end_header_id\|>)\s*")
@@ -40,6 +40,12 @@ WORKING = re.compile(
     re.IGNORECASE,
 )
 VALUE = re.compile(r"[-+−–]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?\s*(?:%|°)?")
+SENTENCE = re.compile(
+    r"\b(?:is|are|was|we|so|have|has|get|find|found|that|this|therefore|thus|hence|answer|it|not|be|our)\b", re.IGNORECASE
+)
+POLITENESS = re.compile(r"\s*(?:I hope (?:it|this) (?:is correct|helps)|Let me know[^.]*)[.!]?\s*$", re.IGNORECASE)
+# A statement asserts its value: by a formula that is set as one, or right after "is", "equals", "it's", "=".
+ASSERTS = re.compile(MATH.pattern + r"|(?:\b(?:is|are|was|be|equals?|it['’]s)|=)\s*[-+−–$€£]?\s*[\d.][^a-z]{0,30}[^\s\d]{0,4}$", re.DOTALL)
 BARE_LIMIT = 400
 
 
@@ -169,16 +175,16 @@ def is_bare(text: str) -> bool:
     if not text or len(text) > BARE_LIMIT or "\n\n" in text:
         return False
     outside = re.sub(r"\\(?:text|mbox|textbf|mathrm)\s*\{[^{}]*\}", " ", MATH.sub(" ", text))
+    if SENTENCE.search(outside):
+        return False
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", outside)
-    return len(words) <= 4 or not re.search(r"\b(?:is|are|the|we|so|have|has|not|get|find|that)\b", outside)
+    return len(words) <= 4 or (len(words) <= 12 and not VALUE.search(text) and not MATH.search(text))
 
 
 def bare(text: str) -> str | None:
     """The whole text, where it is no more than an answer; a reason after it is dropped ("42 because ...")."""
     text = re.split(r"\s+(?:because|since)\b", text, maxsplit=1)[0]
-    if not is_bare(text) or re.search(r"\b(?:is|are|was|not|so|therefore|thus|hence)\b", MATH.sub(" ", text)):
-        return None
-    return text
+    return text if is_bare(text) else None
 
 
 def conclusion(text: str) -> str | None:
@@ -190,16 +196,16 @@ def conclusion(text: str) -> str | None:
 
 
 def statement(text: str) -> str | None:
-    """The value of a response that is one short sentence, unless the sentence is a step ("First, ...")."""
+    """The value that a response of one short sentence asserts, unless the sentence is a step ("First, ...")."""
     if len(text) > 160 or "\n" in text.strip() or WORKING.match(text):
         return None
     sentences = re.split(r"(?<=[^\s.])\.(?=\s)", text.strip())
-    return last_value(sentences[-1]) if len(sentences) == 1 else None
+    return last_value(sentences[-1]) if len(sentences) == 1 and ASSERTS.search(sentences[-1]) else None
 
 
 def last_sentence(text: str) -> str | None:
     """The last sentence if it is finished: it ends in a full stop or with a formula."""
-    text = text.rstrip()
+    text = POLITENESS.sub("", text.rstrip())
     if not re.search(r"(?:[.!。$]|\\\)|\\\]|\*\*)$", text) and not re.search(r"[\d%)}]$", text):
         return None
     protected = MATH.sub(lambda m: re.sub(r"[.\n]", "\x00", m[0]), text.rstrip(".!。* "))

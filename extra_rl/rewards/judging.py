@@ -35,13 +35,11 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
 
 
 def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:
-    from functools import partial
-
     from extra_rl.rewards.bounded import Item, judge_all
-    from extra_rl.rewards.math import judge
+    from extra_rl.rewards.math import MathJudge
 
     return judge_all(
-        partial(judge, policy=verifier.policy),
+        MathJudge(verifier.policy),
         [Item(a.gold, a.response, truncated=not a.finished) for a in answers],
         workers=verifier.workers,
         timeout_s=verifier.timeout_s,

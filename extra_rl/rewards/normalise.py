@@ -61,6 +61,7 @@ def strip_delimiters(text: str) -> str:
     r"""Remove $, $$, \( \), \[ \] and bold markers; \$ (a currency sign) stays."""
     text = re.sub(r"(?<!\\)\$+", " ", text)
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
+    text = re.sub(r"\\?[\"“”]", "", text)
     return re.sub(r"\*\*(?=\s|$)|(?:^|(?<=\s))\*\*|__", "", text)
 
 
@@ -135,6 +136,15 @@ def programming(text: str) -> str:
     return re.sub(r"\+\s*\\infty", r"\\infty", text)
 
 
+def function_arguments(text: str) -> str:
+    r"""\cot t \cdot x as \cot(t) \cdot x: the parser takes the whole product as the argument, mathematics does not."""
+    return re.sub(
+        r"(\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log)(?:\^\s*(?:\{[^{}]*\}|\w))?)\s*(\d*\s*[a-zA-Z]|\\[a-z]+)(?=\s*\\(?:cdot|times)(?![a-z]))",
+        r"\1(\2)",
+        text,
+    )
+
+
 def arguments(text: str) -> str:
     r"""Braces around the arguments of \frac and \sqrt: \frac43, \frac{a}b, \sqrt2, \sqrt(3), \sqrt[3]4."""
     out: list[str] = []
@@ -195,6 +205,7 @@ STEPS: tuple[Callable[[str], str], ...] = (
     degrees_and_percent,
     programming,
     arguments,
+    function_arguments,
     trim,
 )
 

@@ -9,6 +9,7 @@ Source: our decision; math-verify's own comparison remains the last resort (`sam
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ def parse_latex(latex: str) -> Any:
     import sympy
     from latex2sympy2_extended import NormalizationConfig, latex2sympy
 
+    if "dots" in latex:
+        raise UnparseableError("an ellipsis has no value")
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
     )
@@ -142,11 +145,19 @@ def same_solutions(a: Any, b: Any) -> bool:
     symbols = a.free_symbols | b.free_symbols
     if not symbols or a.free_symbols != b.free_symbols:
         return False
-    values = [(value(a, point), value(b, point)) for point in points(symbols)]
-    ratios = [left / right for left, right in values if left is not None and right is not None and not close(right, 0)]
-    if len(ratios) >= 3 and not close(ratios[0], 0) and all(close(ratio, ratios[0]) for ratio in ratios):
+    if constant_ratio(a, b) is not None:
         return True
     return any(_same_roots(a, b, symbol, symbols - {symbol}) for symbol in sorted(symbols, key=lambda s: s.name))
+
+
+def constant_ratio(a: Any, b: Any) -> Any | None:
+    """a / b where it is the same real number at every point, and not 0; else None."""
+    symbols = a.free_symbols | b.free_symbols
+    values = [(value(a, point), value(b, point)) for point in points(symbols)]
+    ratios = [left / right for left, right in values if left is not None and right is not None and not close(right, 0)]
+    if len(ratios) < 3 or close(ratios[0], 0) or not all(close(ratio, ratios[0]) for ratio in ratios):
+        return None
+    return ratios[0].as_real_imag()[0] if is_real_value(ratios[0]) else None
 
 
 def _same_roots(a: Any, b: Any, symbol: Any, others: set[Any]) -> bool:
@@ -167,12 +178,6 @@ def solves(equation: Any, expression: Any) -> bool:
     return len(known) >= min(3, len(pairs)) and all(close(left, right) for left, right in known)
 
 
-def rename(expression: Any, old: str, new: str) -> Any:
-    import sympy
-
-    return expression.xreplace({sympy.Symbol(old, real=True): sympy.Symbol(new, real=True)})
-
-
 def rational(number: Fraction) -> Any:
     import sympy
 
@@ -183,16 +188,6 @@ def same_by_math_verify(gold: Any, answer: Any) -> bool:
     """math-verify's own comparison, for what has no value at a point (sums over a name, sets, relations)."""
     from math_verify import verify
 
+    logging.getLogger("math_verify.grader").setLevel(logging.ERROR)  # it warns that its own timeout is off: ours is on
     return bool(verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None))
 
-
-def same_sign(a: Any, b: Any) -> bool | None:
-    """Whether two expressions that differ by a constant factor have the same sign; None where no point tells."""
-    for point in points(a.free_symbols | b.free_symbols):
-        left, right = value(a, point), value(b, point)
-        if left is None or right is None or not (is_real_value(left) and is_real_value(right)):
-            continue
-        product = (left * right).as_real_imag()[0]
-        if not close(product, 0):
-            return bool(product > 0)
-    return None

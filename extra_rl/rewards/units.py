@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-WORDS = re.compile(r"(?<=[\d}\])\s])\s*(?<![\\A-Za-z])((?:[A-Za-z]{2,}\.?[\s/-]*)+)((?:\^\s*\{?[23]\}?)?)$")
+WORDS = re.compile(
+    r"(?<=[\d}\])\s])(?<![\\A-Za-z])([A-Za-z]{2,}(?:\.?[\s/-]{1,3}[A-Za-z]{2,}){0,8})\.?((?:\s?\^\s?\{?[23]\}?)?)\s?$"
+)
 TEXT = re.compile(r"\s*/?\\text\s*\{([^{}]*)\}\s*(?:(?:\^|\*\*)\s*\{?\s*(-?\d)\s*\}?)?\s*$")
 LEADING_TEXT = re.compile(r"^\s*\\text\s*\{[^{}\d]*\}\s*")
 CURRENCY = re.compile(r"^\s*(-?)\s*(?:\\\$|\\text\s*\{\s*\\?\$\s*\}|\\pounds|\\euro|[€£¥₹])\s*(?=[-\d.\\])")

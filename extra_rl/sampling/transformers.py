@@ -10,16 +10,22 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.sampling.base import Request, Sample, SamplingConfig
+from extra_rl.sampling.decode_cache import DecodeCache, use_grouped_attention
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+COMPACT_BELOW = 0.85
+"""The batch is rebuilt without its finished rows once fewer than this share of it goes on. Rebuilding at every end
+would copy the cache at every step, never rebuilding would keep computing for the dead."""
 
 
 class TransformersSampler:
     """Samples from a causal language model of transformers, on the device where it lies."""
 
     def __init__(self, model: torch.nn.Module, eos_token_ids: Sequence[int]) -> None:
+        use_grouped_attention(model)
         self._model = model.eval()
         self._eos = sorted(eos_token_ids)
 
@@ -60,24 +66,26 @@ class _Batch:
 
         with torch.inference_mode():
             logits_BV, cache, valid_BL = self._prefill()
-            rows_B = torch.arange(len(self._requests), device=self._device)  # rows still alive, by request
+            rows_B = torch.arange(len(self._requests), device=self._device)  # requests still in the batch
+            alive_B = torch.ones_like(rows_B, dtype=torch.bool)
             position_B = valid_BL.sum(1)
             step = 0
             while True:
                 token_B, logprob_B = draw(logits_BV, self._uniforms_BT[rows_B, step], self._config)
                 step += 1
                 ended_B = torch.isin(token_B, self._eos)
-                stop_B = ended_B | (self._limits_B[rows_B] <= step)
-                self._record(rows_B, token_B, logprob_B, ended_B)
-                alive_A = (~stop_B).nonzero().squeeze(1)
-                advance(len(rows_B) - len(alive_A))
-                if len(alive_A) == 0:
+                self._record(rows_B[alive_B], token_B[alive_B], logprob_B[alive_B], ended_B[alive_B])
+                before = int(alive_B.sum())
+                alive_B = alive_B & ~ended_B & (self._limits_B[rows_B] > step)
+                alive = int(alive_B.sum())
+                advance(before - alive)
+                if not alive:
                     break
-                if len(alive_A) < len(rows_B):
-                    # Leaving rows in would be simpler; at varying lengths most of the batch would soon be dead.
-                    cache.batch_select_indices(alive_A)
-                    valid_BL, rows_B = valid_BL[alive_A], rows_B[alive_A]
-                    token_B, position_B = token_B[alive_A], position_B[alive_A]
+                if alive < COMPACT_BELOW * len(rows_B):
+                    keep_A = alive_B.nonzero().squeeze(1)
+                    cache.select(keep_A)
+                    valid_BL, rows_B, alive_B = valid_BL[keep_A], rows_B[keep_A], alive_B[keep_A]
+                    token_B, position_B = token_B[keep_A], position_B[keep_A]
                 valid_BL = torch.cat([valid_BL, valid_BL.new_ones(len(rows_B), 1)], dim=1)
                 logits_BV = self._forward(token_B[:, None], position_B[:, None], valid_BL, cache)
                 position_B = position_B + 1
@@ -97,7 +105,6 @@ class _Batch:
     def _prefill(self) -> tuple[Tensor, Any, Tensor]:
         """Reads each distinct context once, left-padded, and hands its cache to all rows that share it."""
         import torch
-        from transformers import DynamicCache
 
         contexts = list(dict.fromkeys(request.context for request in self._requests))
         row_of = {context: i for i, context in enumerate(contexts)}
@@ -109,10 +116,10 @@ class _Batch:
             valid_CL[i, width - len(context) :] = True
         tokens_CL, valid_CL = tokens_CL.to(self._device), valid_CL.to(self._device)
         position_CL = (valid_CL.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self._model.config)
+        cache = DecodeCache(width + int(self._limits_B.max()))
         logits_CV = self._forward(tokens_CL, position_CL, valid_CL, cache)
         share_B = torch.tensor([row_of[r.context] for r in self._requests], device=self._device)
-        cache.batch_select_indices(share_B)
+        cache.select(share_B)
         return logits_CV[share_B], cache, valid_CL[share_B]
 
     def _forward(self, tokens_BT: Tensor, position_BT: Tensor, valid_BL: Tensor, cache: Any) -> Tensor:

@@ -83,9 +83,9 @@ def test_rounding_noise_of_equal_embeddings_is_not_scaled_up(scale: str) -> None
 def test_nobody_correct_and_no_rows() -> None:
     nobody = np.zeros(2, dtype=bool)
     for scale in ("none", "group_max", "batch_std"):
-        result = novelty_bonus(np.ones(2), nobody, np.zeros(2, dtype=int), weight=1.0, scale=scale)  # type: ignore[arg-type]
+        result = novelty_bonus(np.ones(2), nobody, np.zeros(2, dtype=int), weight=1.0, scale=scale)
         np.testing.assert_array_equal(result, [0.0, 0.0])
-        empty = novelty_bonus(np.ones(0), nobody[:0], np.zeros(0, dtype=int), weight=1.0, scale=scale)  # type: ignore[arg-type]
+        empty = novelty_bonus(np.ones(0), nobody[:0], np.zeros(0, dtype=int), weight=1.0, scale=scale)
         assert empty.shape == (0,)
 
 

@@ -84,11 +84,11 @@ def test_interval_is_seeded() -> None:
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(7)
     covered = 0
-    for _ in range(200):
+    for _ in range(100):
         low, high = bootstrap_interval(rng.normal(3.0, 1.0, size=60), rng, level=0.9, resamples=200)
         covered += low <= 3.0 <= high
-    # 180 expected, standard deviation 4.2; a little under-coverage is known of the percentile interval
-    assert 160 <= covered <= 194
+    # 90 expected, standard deviation 3; a little under-coverage is known of the percentile interval
+    assert 78 <= covered <= 98
 
 
 def test_interval_degenerate() -> None:
@@ -101,4 +101,4 @@ def test_interval_degenerate() -> None:
         bootstrap_interval(np.array([0.0, np.nan]), rng)
     for options in ({"level": 0.0}, {"level": 1.0}, {"resamples": 0}):
         with pytest.raises(ConfigError):
-            bootstrap_interval(np.ones(2), rng, **options)  # type: ignore[arg-type]
+            bootstrap_interval(np.ones(2), rng, **options)

@@ -1,5 +1,10 @@
 # What all rules share: the resolved configuration, where things lie, and the one param of a rule.
+from snakemake.logging import logger
+
 from stages.experiment import experiment_of, job_json
+from stages.terminal import is_noise
+
+logger.addFilter(lambda record: not is_noise(record.getMessage()))
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` is the one that runs this file
 sys.setrecursionlimit(100_000)  # the chain of iterations is walked recursively

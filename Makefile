@@ -1,0 +1,32 @@
+# Two commands: `make run` does the offline experiment to its end, `make test` passes the tests.
+# Each works on a fresh clone; both build .venv from requirements.txt first.
+PYTHON ?= python3
+CORES ?= 2
+CONFIG ?= config/tiny.yaml
+BIN := .venv/bin
+
+.PHONY: run test lint tests clean
+
+run: .venv/ready
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
+
+test: lint tests
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check workflow
+	$(BIN)/snakemake --lint
+
+tests: .venv/ready
+	$(BIN)/pytest -n $(CORES) --dist worksteal --durations 15
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv .snakemake results .mypy_cache .ruff_cache .pytest_cache

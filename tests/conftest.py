@@ -1,0 +1,93 @@
+"""Fixtures that many tests share: one finished run of the real workflow on a small configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[1]
+POLICY = ROOT / "tests" / "data" / "policy"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A working directory in which the workflow runs, away from the checkout's own results."""
+
+    workdir: Path
+    config: Path
+
+    @property
+    def results(self) -> Path:
+        return self.workdir / "results" / yaml.safe_load(self.config.read_text())["name"]
+
+    def snakemake(
+        self, *arguments: str, check: bool = True, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the real workflow here and returns what it said."""
+        done = subprocess.run(
+            self.command(*arguments), text=True, capture_output=True, env=environment(), **options
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def command(self, *arguments: str) -> list[str]:
+        snakemake = str(Path(sys.executable).parent / "snakemake")
+        return [
+            snakemake,
+            *("--snakefile", str(ROOT / "workflow" / "Snakefile")),
+            *("--directory", str(self.workdir)),
+            *("--configfile", str(self.config)),
+            *("--cores", "2"),
+            *arguments,
+        ]
+
+
+def environment() -> dict[str, str]:
+    """The environment without what a worker of an outer run would have left in it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("EXTRA_")}
+
+
+def new_run(workdir: Path, **changes: object) -> Run:
+    """A run in a fresh `workdir`, with tests/configs/mini.yaml and top-level sections changed."""
+    config = yaml.safe_load((ROOT / "tests" / "configs" / "mini.yaml").read_text())
+    config["model"]["source"] = str(POLICY)
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            config[key] = {**config[key], **value}
+        else:
+            config[key] = value
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return Run(workdir, path)
+
+
+@pytest.fixture(scope="session")
+def mini_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of tests/configs/mini.yaml: read it, copy it (`copy_of`), never change it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    with FileLock(shared / "mini.lock"):
+        workdir = shared / "mini"
+        if (workdir / "done").is_file():
+            return Run(workdir, workdir / "config.yaml")
+        shutil.rmtree(workdir, ignore_errors=True)
+        run = new_run(workdir)
+        run.snakemake()
+        (workdir / "done").touch()
+    return run
+
+
+def copy_of(run: Run, workdir: Path) -> Run:
+    """A copy of a run that a test may change; times of files are kept."""
+    shutil.copytree(run.workdir, workdir, symlinks=True)
+    return Run(workdir, workdir / "config.yaml")
