@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -100,11 +101,10 @@ def candidates_of(
     return groups
 
 
-def _empty_prefix(row: Mapping[str, object], iteration: int) -> Candidate:
-    group = str(row["group_id"])
-    prompt = tuple(row["prompt_tokens"])  # type: ignore[arg-type]
-    problem = str(row["problem_id"])
-    return Candidate(f"{group}@0", group, problem, None, iteration, prompt, (), (), "fresh", None)
+def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:
+    group = row["group_id"]
+    prompt: tuple[int, ...] = tuple(row["prompt_tokens"])
+    return Candidate(f"{group}@0", group, row["problem_id"], None, iteration, prompt, (), (), "fresh", None)
 
 
 def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int]) -> set[int]:
@@ -127,8 +127,7 @@ def with_rank(
     rank = {index: place for place, index in enumerate(order)}
     picked = set(chosen)
     return [
-        replace(candidate, rank=rank[i], copies=repeat if i in picked else 0)
-        for i, candidate in enumerate(candidates)
+        replace(candidate, rank=rank[i], copies=repeat if i in picked else 0) for i, candidate in enumerate(candidates)
     ]
 
 

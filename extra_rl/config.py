@@ -71,8 +71,8 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         raise ConfigError("arms: name at least one arm, for example `arms: {grpo: {}}`.")
     return Experiment(
         run=run,
-        common=sections(base, stages, "", run),
-        arms={name: sections(merge(base, arm_diff(name, diff)), stages, name, run) for name, diff in arms.items()},
+        common=sections(base, stages),
+        arms={name: sections(merge(base, arm_diff(name, diff)), stages, name) for name, diff in arms.items()},
     )
 
 
@@ -117,17 +117,14 @@ def merge(base: Mapping[str, Any], diff: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sections(
-    raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]], arm: str, run: RunConfig
+    raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]], arm: str = ""
 ) -> dict[str, dict[str, Any]]:
     """stage -> its whole section as plain JSON values: defaults filled in, shared sections in their places."""
     unknown = sorted(set(raw) - set(SHARED) - set(stages))
     where = f"arms.{arm}: " if arm else ""
     if unknown:
         raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    derived = {
-        "iterations": run.iterations,
-        "token_budget": (raw.get("select") or {}).get("token_budget"),
-    }
+    token_budget = (raw.get("select") or {}).get("token_budget")
     result = {}
     for name, config_class in stages.items():
         section = dict(raw.get(name) or {})
@@ -136,10 +133,7 @@ def sections(
         if misplaced:
             raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
         section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
-        section |= {key: value for key, value in derived.items() if key in fields and name in DERIVED[key]}
+        if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
+            section["token_budget"] = token_budget
         result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
     return result
-
-
-DERIVED = {"iterations": ("summarize",), "token_budget": ("summarize", "compare")}
-"""Keys that some stages take over from elsewhere: the run's iterations, and select's token budget."""

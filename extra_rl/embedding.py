@@ -145,9 +145,7 @@ def _unit_rows(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(norm_N).all():
         row = int(np.isfinite(norm_N).argmin())
         raise NumericalError(f"The embedding of row {row} is not finite: check weights and dtype.")
-    unit_ND: NDArray[np.float32] = np.divide(
-        embeddings_ND, norm_N, out=np.zeros_like(embeddings_ND), where=norm_N > 0
-    )
+    unit_ND: NDArray[np.float32] = np.divide(embeddings_ND, norm_N, out=np.zeros_like(embeddings_ND), where=norm_N > 0)
     return unit_ND
 
 

@@ -53,7 +53,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"{path}: no such policy (its manifest is written last). Run the stage that makes it.") from None
+        raise InputError(
+            f"{path}: no such policy (its manifest is written last). Run the stage that makes it."
+        ) from None
     except ValueError as error:
         raise InputError(f"{path}: not a policy manifest ({error}). Delete it and run again.") from error
     assert isinstance(found, dict)

@@ -20,7 +20,7 @@ class Console:
         self._handle = None
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(log, "a", encoding="utf-8")
+            self._handle = log.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from extra_rl.rewards.policy import Policy
-from extra_rl.sampling.base import SamplingConfig
 
 
 class Section(BaseModel):
@@ -72,8 +71,19 @@ class ModelConfig(Section):
     tokenizer: Literal["words", "bytes"] = Field(
         "words", description="for a new model: the task's vocabulary, or one token a byte"
     )
-    shape: ShapeConfig = Field(default_factory=ShapeConfig, description="for a new model")  # type: ignore[arg-type]
+    shape: ShapeConfig = Field(default_factory=ShapeConfig, description="for a new model")
     context_tokens: int = Field(128, ge=8, description="longest prompt and response together")
+
+
+class SamplingConfig(Section):
+    """How tokens are sampled; shared by `generate`, `regenerate`, `score_entropy` and `update`."""
+
+    backend: Literal["transformers"] = Field("transformers", description="engine that samples")
+    temperature: float = Field(1.0, gt=0, description="logits are divided by it, here and in every logprob")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; training refuses values below 1")
+    top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all; training refuses others")
+    max_response_tokens: int = Field(64, ge=1, description="response length at which a rollout is cut off")
+    batch_rows: int = Field(256, ge=1, description="sequences decoded together")
 
 
 class VerifierConfig(Section):

@@ -25,7 +25,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.progress import Console, Progress
 from extra_rl.seeding import derive_seed
-from extra_rl.tables.files import canonical_json, file_digest, read_provenance, read_table, write_table, write_whole
+from extra_rl.tables.files import (
+    canonical_json,
+    file_digest,
+    read_provenance,
+    read_table,
+    write_table,
+    write_whole,
+)
 
 PACKAGES = ("torch", "transformers", "polars", "pyarrow")
 """Packages whose versions can change a stage's bytes; they go into every footer."""

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from extra_rl.progress import duration
 
+HORIZON = "EXTRA_HORIZON"
+"""Environment variable `iterations,token_budget` of the run. Only the line reads it: as a key of a section it would be
+part of a rule's param, and a run that is given more iterations would start again from the first."""
 
-def summary_line(
-    row: Mapping[str, Any], iterations: int, token_budget: int | None, seconds: Mapping[str, float]
-) -> str:
+
+class Horizon(NamedTuple):
+    """How far a run goes; 0 where that is not known."""
+
+    iterations: int
+    token_budget: int
+
+
+def horizon() -> Horizon:
+    """The horizon that the workflow announced, or zeros in a run by hand."""
+    iterations, _, budget = os.environ.get(HORIZON, "0,0").partition(",")
+    return Horizon(int(iterations), int(budget))
+
+
+def summary_line(row: Mapping[str, Any], run: Horizon, seconds: Mapping[str, float]) -> str:
     """`row`: a row of `contracts.IterationSummary`. seconds: stage -> seconds of its run, for the slowest few.
 
     The time left is extrapolated from this iteration alone: by tokens where there is a budget, else by iterations.
     """
     spent, cost = row["total_sampled_tokens"], row["sampled_tokens"]
+    iterations = max(run.iterations, row["iteration"] + 1)
+    token_budget = run.token_budget
     name = f"{row['arm']}/s{row['seed']} {row['iteration'] + 1}/{iterations}"
     if not row["rollouts"]:
         return f"{name} | budget spent ({spent:,} sampled tokens), nothing left to do"

@@ -40,16 +40,12 @@ def word_level(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
     words = [*special, *vocabulary]
     faulty = sorted({word for word in words if words.count(word) > 1 or word.split() != [word]})
     if faulty:
-        raise ConfigError(
-            f"words of a vocabulary must be distinct and without white space; mend {faulty[:5]}"
-        )
+        raise ConfigError(f"words of a vocabulary must be distinct and without white space; mend {faulty[:5]}")
     ids = {word: index for index, word in enumerate(words)}
     # WordLevel insists on a name for the unknown token; one outside of the vocabulary makes encoding raise.
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<none>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
     return _fast(tokenizer, pad=PAD, bos=BOS, eos=EOS)
 
 

@@ -80,9 +80,7 @@ def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
     ]
 
 
-def minibatches_of(
-    rollouts: Sequence[TrainingRollout], count: int, seed: int
-) -> Iterator[list[TrainingRollout]]:
+def minibatches_of(rollouts: Sequence[TrainingRollout], count: int, seed: int) -> Iterator[list[TrainingRollout]]:
     """The rollouts in `count` parts of nearly equal size; groups in a seeded order and whole where they fit."""
     groups = sorted({rollout.group for rollout in rollouts})
     place = {groups[g]: k for k, g in enumerate(generator(seed).permutation(len(groups)))}
@@ -101,9 +99,7 @@ def reference_model(manifest: Path) -> Any:
 class Trainer:
     """Takes optimizer steps on one policy."""
 
-    def __init__(
-        self, model: Any, optimizer: torch.optim.AdamW, settings: LossSettings, reference: Any | None
-    ) -> None:
+    def __init__(self, model: Any, optimizer: torch.optim.AdamW, settings: LossSettings, reference: Any | None) -> None:
         self._model, self._optimizer, self._settings, self._reference = model, optimizer, settings, reference
         model.train()
 
@@ -153,9 +149,7 @@ class Trainer:
         done, warmup = steps_taken(self._optimizer), self._settings.warmup_steps
         return self._settings.learning_rate * (min(1.0, (done + 1) / warmup) if warmup else 1.0)
 
-    def _loss(
-        self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: _Sums
-    ) -> Tensor:
+    def _loss(self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: _Sums) -> Tensor:
         """The micro-batch's share of the mini-batch's loss."""
         import torch
 

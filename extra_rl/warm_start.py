@@ -113,9 +113,7 @@ def train(
         raise ConfigError(f"warm start: stop_at must lie in 1..steps = 1..{steps}, it is {stop_at}")
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, warmup, steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, steps))
     model.train()
     losses: list[float] = []
     trained_tokens = 0

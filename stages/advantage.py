@@ -1,8 +1,8 @@
 """Turns rewards and novelty into one advantage a rollout, its parts kept beside it.
 
-READS   generate, regenerate, their verdicts and token scores (lengths), novelty, and the former iteration's rollouts:
+READS   generate, regenerate, their verdicts, novelty, and the former iteration's rollouts:
         a joined group is completed by its parents
-ADDS    advantage: reward -> normalised -> + bonus -> advantage; whether update learns from the row, and from which token
+ADDS    advantage: reward -> normalised -> + bonus -> advantage; whether and from which token update learns
 SOURCE  GRPO (METHOD.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
 """
 
@@ -40,7 +40,8 @@ class Config(StageConfig):
         "masked", description="whether the tokens of a prefix carry loss in a regenerated rollout"
     )
     keep_unrescued: bool = Field(
-        True, description="false: a problem that no continuation solves adds nothing, not even to a denominator"
+        True,
+        description="false: a problem that no continuation solves adds nothing, not even to a denominator",
     )
     guided_advantage: Literal["signed", "positive_only"] = Field(
         "signed", description="positive_only: negative advantages of regenerated rollouts become 0"
@@ -55,12 +56,9 @@ STAGE = Stage(
         "regenerate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
         "verify_regenerate": contracts.Verdicts,
-        "score_entropy_generate": contracts.TokenScores,
-        "score_entropy_regenerate": contracts.TokenScores,
         "novelty": contracts.Novelty,
         "previous_generate?": contracts.Rollouts,
         "previous_verify_generate?": contracts.Verdicts,
-        "previous_score_entropy_generate?": contracts.TokenScores,
     },
     adds={"advantage": contracts.Advantages},
 )
@@ -68,7 +66,7 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """One row for every rollout of the iteration, and for parents carried over to complete a joined group."""
-    rows = all_rollouts(inputs).with_columns(carried=pl.lit(False))
+    rows = all_rollouts(inputs, scores=("verify",)).with_columns(carried=pl.lit(False))
     rows = rows.join(
         inputs["novelty"].select("rollout_id", "novelty"), on="rollout_id", how="left", maintain_order="left"
     )
@@ -80,7 +78,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 def parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:
     """Fresh rollouts of the former iteration whose group is continued now; none unless groups are joined."""
     continued = rows.filter(pl.col("origin") == "regenerated")["group_id"].unique()
-    former = rollouts_of(inputs, "generate", "previous_")
+    former = rollouts_of(inputs, "generate", "previous_", scores=("verify",))
     keep = (pl.col("origin") == "fresh") & pl.col("group_id").is_in(continued.implode())
     return former.filter(keep & (config.group == "joined")).with_columns(carried=pl.lit(True))
 

@@ -39,13 +39,15 @@ class Config(StageConfig):
         "low_mean_entropy", description="which prefixes come first"
     )
     smoothing: Literal["none", "policy", "sentence"] = Field(
-        "none", description="smooth scores over similar prefixes, by embeddings of the initial policy or of MiniLM"
+        "none",
+        description="smooth scores over similar prefixes, by embeddings of the initial policy or of MiniLM",
     )
     smoothing_tau: float = Field(0.1, gt=0, description="temperature of the smoothing weights")
     prefixes_per_problem: int = Field(4, ge=1, description="distinct prefixes chosen per hard group")
     continuations_per_prefix: int = Field(2, ge=1, description="rollouts sampled on from each")
     when: Literal["same_iteration", "next_iteration"] = Field(
-        "next_iteration", description="a second sampling call now, or one batch with the next iteration's prompts"
+        "next_iteration",
+        description="a second sampling call now, or one batch with the next iteration's prompts",
     )
     first_cut: float = Field(0.2, ge=0, le=1, description="earliest cut, as a share of the response")
     last_cut: float = Field(0.8, ge=0, le=1, description="latest cut, as a share of the response")
@@ -72,9 +74,7 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """Candidates of this iteration's hard groups and of those that waited, the chosen ones marked."""
-    pool = inputs["previous_choose_prefixes_pool"].filter(
-        pl.col("iteration") >= context.job.iteration - config.max_age
-    )
+    pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
     if config.groups == 0 or inputs["generate"].is_empty():
         return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
     rollouts = (
@@ -97,9 +97,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     kept = [c for group in served for c in groups[group] if c.parent_rollout_id is not None]
     return {
         "choose_prefixes": prefix_frame(rows, config.continuations_per_prefix, config.when),
-        "choose_prefixes_pool": pool_frame(
-            [c for group in left for c in groups[group]], memory, kept, config.remember
-        ),
+        "choose_prefixes_pool": pool_frame([c for group in left for c in groups[group]], memory, kept, config.remember),
     }
 
 

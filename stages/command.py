@@ -1,8 +1,8 @@
 """The command line of a stage: by Snakemake with everything named, by hand from the record of a former run.
 
-    python -m stages novelty --help
-    python -m stages novelty --rerun results/tiny/extra/s0/iteration_0003/novelty.parquet --to /tmp/out
-    python -m stages novelty --rerun .../novelty.parquet --to /tmp/out --set measure=lexical
+python -m stages novelty --help
+python -m stages novelty --rerun results/tiny/extra/s0/iteration_0003/novelty.parquet --to /tmp/out
+python -m stages novelty --rerun .../novelty.parquet --to /tmp/out --set measure=lexical
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import yaml
 
@@ -112,10 +113,10 @@ def override(job: Job, changes: list[str]) -> Job:
     return Job(**{**job.__dict__, "config": config})
 
 
-def read_record(output: Path) -> dict[str, dict[str, str]]:
+def read_record(output: Path) -> dict[str, Any]:
     path = record_path(output)
     try:
-        record: dict[str, dict[str, str]] = json.loads(path.read_text())
+        record: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no record of how {output} was made; name --job, --input and --output.") from None
     return record

@@ -65,7 +65,7 @@ def refuse_unspent(spent: Mapping[str, int], inputs: Inputs, budget: int | None)
         if budget is not None and tokens < budget:
             done = inputs.tables[f"summarize:{label}"]["iteration"].item() + 1
             raise ConfigError(
-                f"{label} sampled {tokens:,} of {budget:,} tokens in {done} iterations, so the arms cannot be compared. "
+                f"{label} sampled {tokens:,} of {budget:,} tokens in {done} iterations, so arms cannot be compared. "
                 "Raise `iterations` and run again: what is there is kept."
             )
 
@@ -86,7 +86,9 @@ def figures(samples: pl.DataFrame, policy: str, seed: int, config: Config) -> li
             )
         for k in config.ks:
             values = 100 * pass_at_k_each(usable["n"].to_numpy(), usable["c"].to_numpy(), k)
-            low, high = bootstrap_interval(values, generator(0, "compare", str(benchmark), k), resamples=config.resamples)
+            low, high = bootstrap_interval(
+                values, generator(0, "compare", str(benchmark), k), resamples=config.resamples
+            )
             rows.append(
                 {
                     "policy": policy,
@@ -114,13 +116,11 @@ def summarise(table: pl.DataFrame, spent: Mapping[str, int], root: Path) -> dict
             | {
                 "seeds": table.filter(policy=arm)["seed"].unique(maintain_order=True).to_list(),
                 "per_seed": {
-                    str(seed): _means(part)
+                    f"{seed!s}": _means(part)
                     for (seed,), part in table.filter(policy=arm).group_by("seed", maintain_order=True)
                 },
                 "generated_tokens": {
-                    label.partition("/s")[2]: tokens
-                    for label, tokens in spent.items()
-                    if label.startswith(f"{arm}/")
+                    label.partition("/s")[2]: tokens for label, tokens in spent.items() if label.startswith(f"{arm}/")
                 },
                 **cost(records(root / arm, "**/*.run.json")),
             }
@@ -138,9 +138,7 @@ def _means(table: pl.DataFrame) -> dict[str, float]:
 
 
 def _figures(table: pl.DataFrame) -> dict[str, object]:
-    per_benchmark = {
-        str(name): _means(part) for (name,), part in table.group_by("benchmark", maintain_order=True)
-    }
+    per_benchmark = {str(name): _means(part) for (name,), part in table.group_by("benchmark", maintain_order=True)}
     return {**_means(table), "benchmarks": per_benchmark}
 
 
@@ -148,7 +146,7 @@ def terminal_table(table: pl.DataFrame, ks: list[int]) -> list[str]:
     """The comparison as lines: one per policy and k, one column per benchmark, the mean last."""
     benchmarks = table["benchmark"].unique(maintain_order=True).to_list()
     lines = ["", f"{'policy':<16}{'':<10}" + "".join(f"{b:>12}" for b in benchmarks) + f"{'mean':>9}"]
-    for policy in table["policy"].unique(maintain_order=True):
+    for policy in table["policy"].unique(maintain_order=True).to_list():
         for k in ks:
             part = table.filter(policy=policy, k=k)
             cells = [part.filter(benchmark=b)["pass_at_k"].mean() for b in benchmarks]

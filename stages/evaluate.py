@@ -50,7 +50,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     """`samples` rows for every problem of the split, in the order of the problems."""
     problems = inputs["held_out"].filter(pl.col("split") == config.split)
     if problems.is_empty():
-        raise InputError(f"held_out has no problem of the split {config.split!r}; see prepare.{config.split}_per_level.")
+        raise InputError(
+            f"held_out has no problem of the split {config.split!r}; see prepare.{config.split}_per_level."
+        )
     from extra_rl.sampling.open import open_sampler
 
     config.compute.apply()
@@ -84,7 +86,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             pl.DataFrame(
                 {
                     "problem_id": [row["problem_id"] for row, _ in rows],
-                    "sample": [sample for _, sample in rows],
+                    "sample_index": [sample for _, sample in rows],
                     "benchmark": [row["benchmark"] for row, _ in rows],
                     "prompt_tokens": [row["prompt_tokens"] for row, _ in rows],
                     "response_tokens": [sample.tokens for sample in samples],

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from extra_rl.config import Experiment, resolve
+from extra_rl.errors import ExtraError
 from extra_rl.stage import Job
+from extra_rl.summary_line import HORIZON
 from stages import STAGES
 from stages.command import load
 
-SHARED_BY_ARMS = ("prepare", "warm_start", "compare")
+Result = TypeVar("Result")
 
 
 def experiment_of(raw: Mapping[str, Any]) -> Experiment:
@@ -30,3 +35,23 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
         arm=arm,
         iteration=int(wildcards.get("iteration", 0)),
     ).to_json()
+
+
+def announce(experiment: Experiment) -> None:
+    """Tells the stages how far the run goes, for the time left on their lines (`extra_rl.summary_line.HORIZON`)."""
+    budgets = [sections["select"]["token_budget"] or 0 for sections in experiment.arms.values()]
+    os.environ[HORIZON] = f"{experiment.run.iterations},{max(budgets)}"
+
+
+def use_this_python() -> None:
+    """Makes `python` in shell commands the interpreter that runs Snakemake, activated environment or not."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+def or_exit(function: Callable[..., Result], *arguments: object) -> Result:
+    """The function's result. A user's error is its message alone, without the traceback that Snakemake would add."""
+    try:
+        return function(*arguments)
+    except ExtraError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

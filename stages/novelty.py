@@ -119,9 +119,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
 
 
-def embed(
-    rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, inputs: Inputs
-) -> np.ndarray | None:
+def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, inputs: Inputs) -> np.ndarray | None:
     """Unit embeddings (N, D) of the tails, or None where the measure compares none."""
     embedder = config.embedder()
     if not embedder:

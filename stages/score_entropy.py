@@ -68,8 +68,6 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         )
     return {
         "score_entropy": contracts.TokenScores.cast(
-            pl.DataFrame(
-                {"rollout_id": rollouts["rollout_id"], "policy_logprobs": logprobs, "entropies": entropies}
-            )
+            pl.DataFrame({"rollout_id": rollouts["rollout_id"], "policy_logprobs": logprobs, "entropies": entropies})
         )
     }

@@ -48,7 +48,11 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
     start = context.job.iteration * config.prompts
     rows = problem_stream(
-        train["benchmark"].to_list(), config.level_weights, start, config.prompts, context.shared_seed("stream")
+        train["benchmark"].to_list(),
+        config.level_weights,
+        start,
+        config.prompts,
+        context.shared_seed("stream"),
     )
     return {
         "select": contracts.Selection.cast(

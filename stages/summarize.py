@@ -8,24 +8,21 @@ SOURCE  our decision; sampled tokens are the currency of equal budgets (METHOD.m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.records import seconds_of_iteration
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
-from extra_rl.summary_line import summary_line
+from extra_rl.summary_line import horizon, summary_line
 from extra_rl.tables import contracts
-from extra_rl.tables.iteration import rollouts_of
+from extra_rl.tables.iteration import all_rollouts
 
 
 class Config(StageConfig):
-    """What the line counts towards."""
-
-    iterations: int = Field(1, ge=1, description="iterations of the run (top-level `iterations`)")
-    token_budget: int | None = Field(None, description="sampled tokens of the run (select.token_budget)")
+    """Nothing to choose: every figure is always there."""
 
 
 STAGE = Stage(
@@ -37,7 +34,6 @@ STAGE = Stage(
         "verify_generate": contracts.Verdicts,
         "verify_regenerate": contracts.Verdicts,
         "score_entropy_generate": contracts.TokenScores,
-        "score_entropy_regenerate": contracts.TokenScores,
         "choose_prefixes": contracts.Prefixes,
         "advantage": contracts.Advantages,
         "update": contracts.UpdateSteps,
@@ -49,7 +45,7 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """One row."""
-    summary = {
+    summary: dict[str, Any] = {
         "arm": context.job.arm,
         "seed": context.job.seed,
         "iteration": context.job.iteration,
@@ -59,14 +55,14 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     total = sum(inputs["previous_summarize"]["total_sampled_tokens"])
     summary["total_sampled_tokens"] = total + summary["sampled_tokens"]
     folder = context.outputs["summarize"].parent
-    context.console.say(summary_line(summary, config.iterations, config.token_budget, seconds_of_iteration(folder)))
+    context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder)))
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)
     return {"summarize": frame}
 
 
 def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
     """Counts and means over the rollouts that this iteration sampled."""
-    batch = pl.concat([rollouts_of(inputs, source) for source in ("generate", "regenerate")])
+    batch = all_rollouts(inputs, scores=("verify",))
     fresh = batch.filter(pl.col("origin") == "fresh")
     guided = batch.filter(pl.col("origin") == "regenerated")
     judged = fresh.filter(pl.col("reward").is_not_null())
@@ -77,7 +73,8 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
         .filter(pl.col("judged") > 0)
     )
     lengths = own.join(batch.select("rollout_id", "response_tokens"), on="rollout_id", maintain_order="left")
-    entropies = np.concatenate([np.zeros(0), *(np.array(e) for e in fresh["entropies"])])
+    scores = fresh.select("rollout_id").join(inputs["score_entropy_generate"], on="rollout_id", maintain_order="left")
+    entropies = scores["entropies"].explode(empty_as_null=False).to_numpy()
     return {
         "rollouts": len(batch),
         "groups": fresh["group_id"].n_unique(),
@@ -87,7 +84,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
         "pass_rate": _mean((judged["verdict"] == "right").cast(pl.Float64)),
         "mean_reward": _mean(judged["reward"].cast(pl.Float64)),
         "excluded": int(batch["reward"].is_null().sum()),
-        "mean_entropy": float(entropies.mean()) if len(entropies) else None,
+        "mean_entropy": float(entropies.mean(dtype=np.float64)) if len(entropies) else None,
         "mean_length": _mean(fresh["response_tokens"].list.len().cast(pl.Float64)),
         "truncated": int((batch["finish_reason"] == "length").sum()),
         "prefixes_chosen": int(inputs["choose_prefixes"]["chosen"].sum()),

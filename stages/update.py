@@ -27,7 +27,8 @@ class Config(StageConfig):
     compute: ComputeConfig = Field(description="shared section `compute`")
     loss: Literal["clipped", "gspo", "cispo"] = Field("clipped", description="PPO with clip-higher, GSPO, or CISPO")
     aggregate: Literal["token_mean", "sequence_mean", "constant"] = Field(
-        "token_mean", description="how tokens weigh: alike (DAPO), by sequence (GRPO), or by a constant (Dr. GRPO)"
+        "token_mean",
+        description="how tokens weigh: alike (DAPO), by sequence (GRPO), or by a constant (Dr. GRPO)",
     )
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio; GSPO wants 3e-4")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio; GSPO wants 4e-4")
@@ -89,7 +90,14 @@ def training_rows(inputs: Inputs) -> pl.DataFrame:
         )
     )
     counted = inputs["advantage"].filter(pl.col("trained").is_in(["trained", "no_signal"]))
-    columns = ["rollout_id", "prompt_tokens", "response_tokens", "prefix_length", "sampler_logprobs", "policy_logprobs"]
+    columns = [
+        "rollout_id",
+        "prompt_tokens",
+        "response_tokens",
+        "prefix_length",
+        "sampler_logprobs",
+        "policy_logprobs",
+    ]
     return counted.join(tokens.select(columns), on="rollout_id", how="left", maintain_order="left")
 
 
@@ -116,7 +124,7 @@ def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) 
     trainer = Trainer(policy.model, optimizer, settings, reference)
     rollouts = to_rollouts(rows)
     progress = context.progress(config.epochs * config.minibatches, f"{context.job.place} update: step")
-    steps = []
+    steps: list[dict[str, float]] = []
     for epoch in range(config.epochs):
         for rows_of_step in minibatches_of(rollouts, config.minibatches, context.seed("minibatches", epoch)):
             metrics = trainer.step(rows_of_step)

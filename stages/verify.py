@@ -41,7 +41,8 @@ class Config(StageConfig):
         DEFAULT_REWARDS, description="reward of each verdict; null: excluded from the group's statistics"
     )
     gold: Literal["own", "displaced"] = Field(
-        "own", description="answer for regenerated rollouts: their own problem's, or (defect of R) a fresh group's"
+        "own",
+        description="answer for regenerated rollouts: their own problem's, or (defect of R) a fresh group's",
     )
 
 
@@ -89,9 +90,7 @@ def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.Data
         rollouts = rollouts.join(_displaced(rollouts), on="group_id", how="left", maintain_order="left")
         judged_by = pl.coalesce("displaced_problem_id", "problem_id")
     problems = train.select(judged_by=pl.col("problem_id"), prompt=pl.col("prompt"), gold=pl.col("answer"))
-    rows = rollouts.with_columns(judged_by=judged_by).join(
-        problems, on="judged_by", how="left", maintain_order="left"
-    )
+    rows = rollouts.with_columns(judged_by=judged_by).join(problems, on="judged_by", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("gold").is_null())
     if len(unknown):
         raise ContractError(

@@ -28,13 +28,9 @@ class Run:
     def results(self) -> Path:
         return self.workdir / "results" / yaml.safe_load(self.config.read_text())["name"]
 
-    def snakemake(
-        self, *arguments: str, check: bool = True, **options: object
-    ) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
         """Runs the real workflow here and returns what it said."""
-        done = subprocess.run(
-            self.command(*arguments), text=True, capture_output=True, env=environment(), **options
-        )
+        done = subprocess.run(self.command(*arguments), text=True, capture_output=True, env=environment(), **options)
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
         return done

@@ -108,9 +108,7 @@ def test_full_disk_at_the_last_flush_fails_as_in_a_cold_run(worker: Worker) -> N
         assert [outcome("say", "x", warm=warm, stdout=full)[0] for warm in (False, True)] == [120, 120]
 
 
-def test_surroundings_are_the_clients(
-    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_surroundings_are_the_clients(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
     options = {"cwd": tmp_path, "umask": 0o027, "env": {"EXTRA_COLOUR": "blue", "CUDA_VISIBLE_DEVICES": "3"}}
     argv = ["look", "a b", "ü", "--x=1"]
@@ -252,9 +250,7 @@ def test_another_slurm_allocation_is_not_served(worker: Worker) -> None:
     assert outcome("say", "x")[0] == 7
 
 
-def test_early_client_waits_and_a_missing_module_is_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_early_client_waits_and_a_missing_module_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slow_module.py").write_text("import time; time.sleep(0.5)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv(client.SOCKET_VARIABLE, "")
@@ -266,9 +262,7 @@ def test_early_client_waits_and_a_missing_module_is_logged(
     assert "no_such_module is not preloaded" in (tmp_path / LOG_NAME).read_text()
 
 
-def test_socket_lies_in_a_private_directory(
-    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_socket_lies_in_a_private_directory(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker.socket.parent.stat().st_mode & 0o777 == 0o700
     monkeypatch.chdir(tmp_path)
     server.listen(Path("made/socket")).close()
@@ -298,9 +292,7 @@ def test_full_preload_works_in_a_child(
         999 * 500,
     ]
     tasks = Path(f"/proc/{worker.process.pid}/task")
-    names = {
-        (task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != tasks.parent.name
-    }
+    names = {(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != tasks.parent.name}
     assert names <= {"jemalloc_bg_thd", "polars-ooc-clea"}, "preloading started a pool"
     seconds = []
     for _ in range(5):

@@ -58,9 +58,7 @@ def normalise_groups(
     return np.divide(deviation_N, divisor_N, out=np.zeros_like(deviation_N), where=deviation_N != 0)
 
 
-def group_types(
-    rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]
-) -> npt.NDArray[np.str_]:
+def group_types(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> npt.NDArray[np.str_]:
     """What kind of group each rollout belongs to, (N,), from the group's least and greatest judged reward.
 
     "excluded": fewer than two judged (not NaN) rollouts; "all_right": min >= 1; "all_wrong": max <= 0;
@@ -192,6 +190,4 @@ def _judged(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.intege
 def _require_none(fault_N: npt.NDArray[np.bool_], fault: str, suspect: str) -> None:
     if fault_N.any():
         rows = np.flatnonzero(fault_N)[:5].tolist()
-        raise NumericalError(
-            f"{fault} in {fault_N.sum()} rows, the first of them {rows}; check the {suspect}"
-        )
+        raise NumericalError(f"{fault} in {fault_N.sum()} rows, the first of them {rows}; check the {suspect}")

@@ -60,6 +60,4 @@ def require_same_length(**columns: npt.NDArray[np.generic]) -> None:
     """Raise ContractError unless all columns are one-dimensional and of one length: numpy would broadcast."""
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise ContractError(
-            f"columns must be one-dimensional and of one length, but have the shapes {shapes}"
-        )
+        raise ContractError(f"columns must be one-dimensional and of one length, but have the shapes {shapes}")

@@ -23,9 +23,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     Raises ConfigError unless 1 <= k <= n, ContractError unless 0 <= c <= n.
     """
     if k < 1 or k > n:
-        raise ConfigError(
-            f"pass@{k} needs 1 <= k <= samples, but a problem has {n} samples; lower k or sample more"
-        )
+        raise ConfigError(f"pass@{k} needs 1 <= k <= samples, but a problem has {n} samples; lower k or sample more")
     if not 0 <= c <= n:
         raise ContractError(f"{c} right samples of {n}: the count must lie between 0 and {n}")
     subsets = comb(n, k)

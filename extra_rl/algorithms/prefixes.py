@@ -112,9 +112,7 @@ def smooth_scores(
     embeddings = np.asarray(embeddings_PD, dtype=np.float64)
     norms_P1 = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not (np.isfinite(norms_P1) & (norms_P1 > 0)).all():
-        raise NumericalError(
-            "an embedding of a prefix is zero or not finite, so it has no cosine; check the embedder"
-        )
+        raise NumericalError("an embedding of a prefix is zero or not finite, so it has no cosine; check the embedder")
     unit_PD = embeddings / norms_P1
     logits_PP = unit_PD @ unit_PD.T / tau
     logits_PP -= logits_PP.max(axis=1, keepdims=True)
@@ -124,9 +122,7 @@ def smooth_scores(
     return weights_PP @ np.asarray(scores_P, dtype=np.float64), neighbours_P
 
 
-def rank_order(
-    scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.random.Generator
-) -> npt.NDArray[np.intp]:
+def rank_order(scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """Indices of the prefixes, the first choice first, (P,); equal scores keep the order of their indices.
 
     rule: "low_mean_entropy" (R) | "high_mean_entropy" (how reviews of the paper read) | "random" (control,

@@ -22,8 +22,8 @@ def problem_stream(
     Position k is the same whatever start and count, so an iteration can be selected alone.
     """
     pools: dict[str, list[int]] = {}
-    for index, level in enumerate(levels_P):
-        pools.setdefault(level if level_weights else "", []).append(index)
+    for index, name in enumerate(levels_P):
+        pools.setdefault(name if level_weights else "", []).append(index)
     names = [name for name in (level_weights or [""]) if not level_weights or level_weights[name] > 0]
     weights = np.array([level_weights[name] if level_weights else 1.0 for name in names])
     drawn = generator(seed, "levels").choice(len(names), size=start + count, p=weights / weights.sum())

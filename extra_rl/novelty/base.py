@@ -56,9 +56,7 @@ class Pool:
             _require_rows(name, getattr(self, name), len(self.memory_groups_M))
         if len(set(self.rollout_ids_N)) != len(self.rollout_ids_N):
             raise ContractError("rollout_ids_N repeats an id: name each rollout of the batch once.")
-        for name, tokens_T, logprobs_T in zip(
-            self.rollout_ids_N, self.tokens_N, self.logprobs_N, strict=True
-        ):
+        for name, tokens_T, logprobs_T in zip(self.rollout_ids_N, self.tokens_N, self.logprobs_N, strict=True):
             if len(tokens_T) != len(logprobs_T):
                 raise ContractError(
                     f"Rollout {name} has {len(tokens_T)} tokens and {len(logprobs_T)} log-probabilities: "
@@ -75,9 +73,7 @@ class Pool:
         Raises ContractError where embeddings are missing, not finite, or of a norm that is neither 1 nor 0.
         """
         if self.embeddings_ND is None:
-            raise ContractError(
-                "This novelty measure compares embeddings and the pool has none: embed first."
-            )
+            raise ContractError("This novelty measure compares embeddings and the pool has none: embed first.")
         rows = [self.embeddings_ND]
         if len(self.memory_groups_M):
             if self.memory_embeddings_MD is None:

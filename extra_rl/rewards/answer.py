@@ -112,12 +112,12 @@ CONNECTOR = re.compile(
 SIGNS = re.compile(r"\\(?:le|ge|ne|in)(?![A-Za-z])|[<>=]")
 NAME = r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|\w))?'*"
 LABEL = re.compile(
-    rf"""\s*(?:
-        (?:\\(?:angle|triangle|overline|vec|measuredangle|widehat|hat|bar)\s*|m(?=\\angle))*\{{?\s*
-        (?:\\?[a-zA-Z](?:_(?:\{{[^{{}}]*\}}|\w))?'*(?:\([^()=]*\))?   # x, x_1, f', f(x), P(x, y)
-          |[A-Z](?:_(?:\{{[^{{}}]*\}}|\w))?(?:\s*[A-Z](?:_(?:\{{[^{{}}]*\}}|\w))?)*(?:\([^()=]*\))?   # AB, A_1B
-          |\\(?:alpha|beta|gamma|theta|lambda|mu|rho|phi|omega|sigma|tau|epsilon|delta)(?:_(?:\{{[^{{}}]*\}}|\w))?
-          |\\text\s*\{{[^{{}}]*\}}(?:_(?:\{{[^{{}}]*\}}|\w))?)\s*\}}?
+    r"""\s*(?:
+        (?:\\(?:angle|triangle|overline|vec|measuredangle|widehat|hat|bar)\s*|m(?=\\angle))*\{?\s*
+        (?:\\?[a-zA-Z](?:_(?:\{[^{}]*\}|\w))?'*(?:\([^()=]*\))?   # x, x_1, f', f(x), P(x, y)
+          |[A-Z](?:_(?:\{[^{}]*\}|\w))?(?:\s*[A-Z](?:_(?:\{[^{}]*\}|\w))?)*(?:\([^()=]*\))?   # AB, A_1B
+          |\\(?:alpha|beta|gamma|theta|lambda|mu|rho|phi|omega|sigma|tau|epsilon|delta)(?:_(?:\{[^{}]*\}|\w))?
+          |\\text\s*\{[^{}]*\}(?:_(?:\{[^{}]*\}|\w))?)\s*\}?
     )\s*""",
     re.VERBOSE,
 )
@@ -132,13 +132,14 @@ ALL_REALS = re.compile(r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:\\text\s*\{)?\s*all real
 
 def read(text: str, depth: int = 0) -> Node:
     """The node of a cleaned answer. Never fails: what is not understood is a Formula."""
-    text = strip_leading_text(text.strip())
+    text = text.strip()
     text = re.split(r"\\approx|\\simeq|\\equiv(?=.*\\pmod)", text, maxsplit=1)[0].strip() or text
     if depth > MAX_DEPTH:
         return Formula(text, "")
     for reader in (_base, _choice, _matrix, _number):
         if node := reader(text):
             return node
+    text = strip_leading_text(text)
     text = _strip_condition(text)
     text = CONNECTOR.sub(SEPARATOR, _open_texts(text)).strip(SEPARATOR + " ")
     for structure in (_list, _set, _signs_of, _bracketed, _region, _relation, _word_label, _ratio):
@@ -320,7 +321,9 @@ def is_label(text: str) -> bool:
     r"""Whether a side only names what the other side says: x, x_1, f(x), AB, |AB|, A:B, \frac{NO}{BO}, (x, y)."""
     text = text.strip()
     if fraction := re.fullmatch(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", text):
-        return all(re.fullmatch(r"\s*[A-Z](?:_\{?\w+\}?)?\s*[A-Z]?(?:_\{?\w+\}?)?\s*", part) for part in fraction.groups())
+        return all(
+            re.fullmatch(r"\s*[A-Z](?:_\{?\w+\}?)?\s*[A-Z]?(?:_\{?\w+\}?)?\s*", part) for part in fraction.groups()
+        )
     if bars := re.fullmatch(r"\|([^|]*)\|", text):
         return bool(re.fullmatch(r"\s*[A-Z]{2}\s*", bars[1]))
     if ":" in text:

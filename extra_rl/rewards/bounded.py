@@ -3,9 +3,11 @@
 Model text can make any parser loop, recurse or allocate without end, inside C code where no Python signal is
 delivered. So each judgement runs in a worker process that can be killed:
 
-- time: the parent holds a deadline per row and kills the worker (SIGKILL) when it passes; the row is `timeout`, the
-  rest of the worker's chunk goes back to the queue, and a fresh worker takes over. The kernel also limits the CPU
-  time of each row (RLIMIT_CPU), so that a worker whose parent has died cannot spin for ever.
+- time: a kernel timer counts the CPU time of the row and ends the process when it runs out (SIGPROF, whose default is
+  death: no Python handler, so C code cannot delay it, and a worker whose parent has died cannot spin for ever). The
+  row is `timeout`, the rest of the worker's chunk goes back to the queue, a fresh worker takes over. CPU time and not
+  wall clock, because a busy machine must not turn right answers into timeouts; a worker that sleeps instead is
+  killed by its parent after WALL_FACTOR times the limit.
 - memory: RLIMIT_AS in the worker; a row that exceeds it is `timeout` with the rule "memory".
 - length: a response of more than `max_chars` characters is never sent to a worker.
 
@@ -20,11 +22,15 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import signal
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from extra_rl.errors import InputError
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 START_TIMEOUT_S = 120.0
+WALL_FACTOR = 5.0
 MAX_CHUNK = 64
 PRELOAD = ("extra_rl.rewards.warm",)
 
@@ -70,7 +77,8 @@ def judge_all(
     """The judgement of each item, in the items' order; equal on every run, apart from rows at the time limit.
 
     judge: any picklable callable (a function of a module, or an instance of one of its classes).
-    workers: worker processes; throughput scales with them. timeout_s: seconds of wall clock per row.
+    judge must be defined in a module (workers do not import the caller's script).
+    workers: worker processes; throughput scales with them. timeout_s: CPU seconds per row.
     memory_mb: address space of a worker in MiB, the interpreter and its libraries included.
     progress: called with 1 for each finished row.
 
@@ -153,11 +161,12 @@ class _Batch:
             try:
                 message = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                return self.replace(worker, "died")
+                worker.process.join()
+                return self.replace(worker, "time" if worker.process.exitcode == -signal.SIGPROF else "died")
             if worker.ready:
                 self.finish(worker.rows.popleft(), message)
             worker.ready = True
-            worker.deadline = now + self.timeout_s
+            worker.deadline = now + WALL_FACTOR * self.timeout_s
             return self.supply(worker)
         return self.replace(worker, "time") if now >= worker.deadline else worker
 
@@ -167,8 +176,13 @@ class _Batch:
         if not self.queue:
             worker.kill()
             return None
-        worker.rows.extend(self.queue.popleft())
-        worker.pipe.send([self.items[row] for row in worker.rows])
+        chunk = self.queue.popleft()
+        try:
+            worker.pipe.send([self.items[row] for row in chunk])
+        except BrokenPipeError:  # died between two chunks: no row is to blame
+            self.queue.appendleft(chunk)
+            return self.replace(worker, "died")
+        worker.rows.extend(chunk)
         return worker
 
     def replace(self, worker: _Worker, rule: str) -> _Worker | None:
@@ -190,9 +204,25 @@ class _Batch:
         process = self.context.Process(
             target=_work, args=(self.judge, theirs, self.timeout_s, self.memory_mb), daemon=True
         )
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         return _Worker(process, ours, deadline=time.monotonic() + START_TIMEOUT_S)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's script in each worker.
+
+    Workers need the judge's module only. The script may import torch, which would cost every replaced worker
+    seconds, or may lack a main guard and run a second time.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(judge: Callable[[ItemT], Judgement], pipe: Connection, timeout_s: float, memory_mb: int) -> None:
@@ -200,6 +230,7 @@ def _work(judge: Callable[[ItemT], Judgement], pipe: Connection, timeout_s: floa
     limit = memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     pipe.send(None)
     while True:
         try:
@@ -207,8 +238,10 @@ def _work(judge: Callable[[ItemT], Judgement], pipe: Connection, timeout_s: floa
         except EOFError:
             return
         for item in chunk:
-            _limit_cpu(timeout_s)
-            pipe.send(_judge_one(judge, item))
+            signal.setitimer(signal.ITIMER_PROF, timeout_s)
+            judgement = _judge_one(judge, item)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            pipe.send(judgement)
 
 
 def _judge_one(judge: Callable[[ItemT], Judgement], item: ItemT) -> Judgement:
@@ -218,10 +251,3 @@ def _judge_one(judge: Callable[[ItemT], Judgement], item: ItemT) -> Judgement:
         return Judgement(Verdict.TIMEOUT, None, "memory")
     except Exception as error:  # a bug of the judge: reported as `error`, never a silent zero
         return Judgement(Verdict.ERROR, None, type(error).__name__)
-
-
-def _limit_cpu(timeout_s: float) -> None:
-    """Let the kernel end this process when one row burns more CPU time than its deadline allows (SIGXCPU)."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(usage.ru_utime + usage.ru_stime + timeout_s) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))

@@ -104,7 +104,9 @@ def _same_quantity(gold: Quantity, answer: Quantity, policy: Policy) -> Rule:
         return "tolerance"
     if any(_all_digits_right(node, abs(a - b), policy) for node in (gold, answer)):
         return LONG
-    return "angle" if _angles(gold, answer) and policy.degrees_as_radians and _same_angle(gold, answer, policy) else None
+    return (
+        "angle" if _angles(gold, answer) and policy.degrees_as_radians and _same_angle(gold, answer, policy) else None
+    )
 
 
 def _units_allowed(a: str, b: str, policy: Policy) -> bool:
@@ -187,7 +189,7 @@ def _terms(node: Node) -> list[Fraction] | None:
 def _same_items(gold: Node, answer: Node, policy: Policy) -> Rule:
     """Lists and sets: the same members, in any order (unless the policy orders lists); repeated members count once
     each. A list may also be written as a tuple in the same order."""
-    if isinstance(gold, Items) and gold.ratio or isinstance(answer, Items) and answer.ratio:
+    if (isinstance(gold, Items) and gold.ratio) or (isinstance(answer, Items) and answer.ratio):
         return _same_ratio(gold, answer, policy)
     if isinstance(gold, Labelled) or isinstance(answer, Labelled):
         return _same_labelled(gold, answer, policy)
@@ -211,7 +213,9 @@ def _same_sequence(gold: Node, answer: Node, policy: Policy) -> Rule:
     if (bracketed.opening, bracketed.closing) != ("(", ")"):
         return None
     values = [_value(item) for item in other.items]
-    ordered = _all_same(bracketed.items, values, policy) if bracketed is gold else _all_same(values, bracketed.items, policy)
+    ordered = (
+        _all_same(bracketed.items, values, policy) if bracketed is gold else _all_same(values, bracketed.items, policy)
+    )
     return "list" if ordered else None
 
 
@@ -354,7 +358,9 @@ def _inequality(node: Node) -> Relation | None:
     """A node as an inequality of two sides, also where it was read as the interval of its variable."""
     sides, signs = split_relation(node.source) if isinstance(node, Labelled) else ([], [])
     relation = Relation(tuple(sides), tuple(signs)) if signs else node
-    return relation if isinstance(relation, Relation) and len(relation.signs) == 1 and relation.signs[0] in FLIP else None
+    return (
+        relation if isinstance(relation, Relation) and len(relation.signs) == 1 and relation.signs[0] in FLIP else None
+    )
 
 
 def _same_inequality(gold: Relation, answer: Relation) -> Rule:

@@ -19,9 +19,7 @@ GLUE = re.compile(
 )
 END_OF_TURN = re.compile(r"<\|(?:im_end|eot_id|endoftext|end_of_text|end|im_start)\|>|</s>|<｜end▁of▁sentence｜>")
 ROLE = re.compile(r"^\s*(?:<\|im_start\|>(?:assistant)?|<\|start_header_id\|>assistant<\|end_header_id\|>)\s*")
-MATH = re.compile(
-    r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\\])+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
-)
+MATH = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\\])+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 MINERVA = re.compile(r"final answer\s*:?\s*(.{1,400}?)\.?\s*I hope (?:it|this) is correct", re.IGNORECASE | re.DOTALL)
 HASHES = re.compile(r"####\s*([^\n]+)")
 PHRASE = re.compile(
@@ -39,13 +37,22 @@ WORKING = re.compile(
     r"^\W*(?:first|next|then|let|since|because|suppose|consider|note|if|given|step|now|we\s+have|we\s+know|assume|for|when)\b",
     re.IGNORECASE,
 )
-VALUE = re.compile(r"[-+−–]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?\s*(?:%|°)?")
+VALUE = re.compile(r"[-+−–]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*(?:%|°))?")
 SENTENCE = re.compile(
-    r"\b(?:is|are|was|we|so|have|has|get|find|found|that|this|therefore|thus|hence|answer|it|not|be|our)\b", re.IGNORECASE
+    r"\b(?:is|are|was|we|so|have|has|get|find|found|that|this|therefore|thus|hence|answer|it|not|be|our)\b",
+    re.IGNORECASE,
 )
 POLITENESS = re.compile(r"\s*(?:I hope (?:it|this) (?:is correct|helps)|Let me know[^.]*)[.!]?\s*$", re.IGNORECASE)
 # A statement asserts its value: by a formula that is set as one, or right after "is", "equals", "it's", "=".
-ASSERTS = re.compile(MATH.pattern + r"|(?:\b(?:is|are|was|be|equals?|it['’]s)|=)\s*[-+−–$€£]?\s*[\d.][^a-z]{0,30}[^\s\d]{0,4}$", re.DOTALL)
+ASSERTS = re.compile(
+    MATH.pattern
+    + r"|(?:\b(?:is|are|was|be|equals?|it['’]s)|=)\s*[$€£]?"
+    + VALUE.pattern
+    + r"(?:[^\d\s+*/=<>^-]{0,6}|(?:\s[A-Za-z]+){1,3}[.!])$",
+    re.DOTALL,
+)
+# What follows an answer in its sentence and is not part of it.
+REASON = re.compile(r",?\s+(?:because|since|as|which|not|rather\s+than|instead\s+of)\b")
 BARE_LIMIT = 400
 
 
@@ -152,6 +159,8 @@ def after_phrase(text: str) -> str | None:
 def stated_value(text: str) -> str | None:
     """The value that a statement begins with or ends in: "is 5", "The volume is $V = 5$", "5 hours"."""
     text = re.sub(r"^(?:the\s+final\s+answer|the\s+answer|it)\s+is\s*:?\s*", "", text.strip(), flags=re.IGNORECASE)
+    if re.match(r"not\b", text):
+        return None
     if formula := MATH.match(text):
         rest = text[formula.end() :]
         more = re.match(r"(?:\s*(?:,|and|,\s*and)?\s*(?:" + MATH.pattern + r"))*\s*(?:%|percent|\\%)?", rest, re.DOTALL)
@@ -166,7 +175,7 @@ def stated_value(text: str) -> str | None:
 
 def first_sentence(text: str) -> str:
     """Up to a full stop that is not a decimal point, or the end of the line."""
-    line = text.split("\n", 1)[0]
+    line = REASON.split(text.split("\n", 1)[0], maxsplit=1)[0]
     return re.split(r"(?<=[^\s.])\.(?=\s|$)", line, maxsplit=1)[0].strip()
 
 
@@ -183,7 +192,9 @@ def is_bare(text: str) -> bool:
 
 def bare(text: str) -> str | None:
     """The whole text, where it is no more than an answer; a reason after it is dropped ("42 because ...")."""
-    text = re.split(r"\s+(?:because|since)\b", text, maxsplit=1)[0]
+    if len(text) > BARE_LIMIT:
+        return None
+    text = REASON.split(text, maxsplit=1)[0]
     return text if is_bare(text) else None
 
 

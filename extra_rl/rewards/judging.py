@@ -29,9 +29,7 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
     from extra_rl.tasks.base import load_task
 
     judge = load_task(task.name).judge
-    return [
-        judge(a.prompt, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers
-    ]
+    return [judge(a.prompt, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]
 
 
 def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:

@@ -73,7 +73,13 @@ def _count(text: str) -> int:
     from extra_rl.rewards.answer import Items, Region
 
     node = _node(text)
-    return len(node.items) if isinstance(node, Items) and not node.ratio else len(node.pieces) if isinstance(node, Region) else 1
+    return (
+        len(node.items)
+        if isinstance(node, Items) and not node.ratio
+        else len(node.pieces)
+        if isinstance(node, Region)
+        else 1
+    )
 
 
 def same_text(gold: str, answer: str, policy: Policy = DEFAULT) -> str | None:

@@ -80,10 +80,11 @@ def thousands(text: str) -> str:
 
 def strip_sizing(text: str) -> str:
     r"""Remove what only changes the look: \left, \big, \displaystyle, \limits; spacing commands become spaces."""
+    text = re.sub(r"\s*\^\s*\{?\s*\\prime\s*\}?", "'", text)
     text = re.sub(r"\\m?(?:left|right)(?![a-z])\s*\.?", "", text)
     text = re.sub(r"\\[bB]igg?[lrm]?(?![a-z])", "", text)
     text = re.sub(r"\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\}|rm|bf|it)(?![a-z])", " ", text)
-    text = re.sub(r"\\(?:[,;:! ]|quad|qquad|enspace|thinspace|hspace\{[^{}]*\})|~", " ", text)
+    text = re.sub(r"(?<!\\)\\(?:[,;:! ]|quad|qquad|enspace|thinspace|hspace\{[^{}]*\})|~", " ", text)
     return re.sub(r"\\[dtc]frac", r"\\frac", text)
 
 
@@ -95,6 +96,7 @@ def unify_text(text: str) -> str:
         text,
     )
     text = re.sub(r"\\text\{\s*\}", " ", text)
+    text = re.sub(r"^\s*\\text\{([^{}]*\d[^{}]*)\}\s*$", r"\1", text)
     return re.sub(r"\\text\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|max|min)\s*\}", r"\\\1 ", text)
 
 
@@ -220,5 +222,6 @@ def clean(text: str) -> str:
 def squash(text: str) -> str:
     """What is left of a canonical answer when spaces, braces of single characters and multiplication dots go."""
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\(?:cdot|times)(?![a-z])|[\s*]", "", text)
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "_", re.sub(r"\\(?:cdot|times)(?![a-z])|[*]", "", text))
+    text = re.sub(r"\s", "", text)
     return re.sub(r"(?<=[\^_])\{(\w)\}", r"\1", text)

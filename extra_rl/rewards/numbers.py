@@ -30,7 +30,9 @@ REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{\s*
 BASE = re.compile(r"\(?\s*([0-9A-Fa-f][0-9A-Fa-f\s]*)\s*\)?_\s*\{?\s*(?:\\text\s*\{)?\s*\(?([A-Za-z]+|\d+)\)?\s*\}?\}?")
 BASE_WORDS = {
     w: n
-    for n, w in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)
+    for n, w in enumerate(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], start=2
+    )
 } | {"sixteen": 16}
 
 

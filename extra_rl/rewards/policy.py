@@ -24,7 +24,8 @@ class Policy(BaseModel):
     ordered_lists: bool = Field(False, description="The order of a list without brackets matters.")
     decimal_comma: bool = Field(False, description="2,74 is the number 2.74 and not a list.")
     long_decimal_digits: Annotated[int, Field(ge=0)] = Field(
-        15, description="A decimal of at least so many digits, all of them right, equals the irrational; 0: never."
+        15,
+        description="A decimal of at least so many digits, all of them right, equals the irrational; 0: never.",
     )
     relative_tolerance: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Allowed error of a numeric answer relative to the gold (Minerva: 0.01 is common)."

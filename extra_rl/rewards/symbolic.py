@@ -10,6 +10,7 @@ Source: our decision; math-verify's own comparison remains the last resort (`sam
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
 DIGITS = 30
 AGREE = 1e-25
 # Offsets that keep the symbols of one point apart; irrational enough that accidental zeros do not happen.
-POINTS = (("0.3140689", "0.0271043"), ("1.4179", "0.37141"), ("-0.7236", "-0.1913"), ("3", "2"), ("2.6131", "-0.4177"))
+POINTS = (
+    ("0.3140689", "0.0271043"),
+    ("1.4179", "0.37141"),
+    ("-0.7236", "-0.1913"),
+    ("3", "2"),
+    ("2.6131", "-0.4177"),
+)
+
+
+# An ellipsis has no value; two numbers side by side are neither a product nor a sum.
+MEANINGLESS = re.compile(r"dots|\d\s+\d")
+DERIVATIVE = re.compile(r"\\frac\{?(?:d|\\partial)(?![a-z])")
 
 
 class UnparseableError(ValueError):
@@ -33,15 +45,15 @@ def parse_latex(latex: str) -> Any:
     Raises UnparseableError for text outside the grammar, nesting too deep to parse included.
     """
     import sympy
-    from latex2sympy2_extended import NormalizationConfig, latex2sympy
+    from latex2sympy2_extended import NormalizationConfig, normalize_latex
 
-    if "dots" in latex:
-        raise UnparseableError("an ellipsis has no value")
+    if MEANINGLESS.search(latex):
+        raise UnparseableError(latex[:80])
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
     )
     try:
-        expression = latex2sympy(latex, is_real=True, convert_degrees=False, normalization_config=config)
+        expression = converter()(is_real=True).parse(normalize_latex(respell(latex), config))
         if not isinstance(expression, (sympy.Basic, sympy.MatrixBase)):
             raise UnparseableError(latex[:80])
         exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
@@ -52,6 +64,36 @@ def parse_latex(latex: str) -> Any:
         raise
     except Exception as error:  # the parser raises bare Exception; nothing it raises is our fault
         raise UnparseableError(f"{type(error).__name__}: {latex[:80]}") from error
+
+
+@lru_cache(maxsize=1)
+def converter() -> Any:
+    r"""The converter of latex2sympy2_extended 1.11, less one error: it reads every integer that stands before another
+    number as the whole part of a mixed fraction, so that (2)(3) is 5 and 3\binom{4}{2} is 9. Only a \frac may follow.
+    """
+    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+    class Converter(_Latex2Sympy):  # type: ignore[misc]
+        def convert_postfix_list(self, arr: list[Any], i: int = 0) -> Any:
+            here, following = arr[i].getText(), arr[i + 1].getText() if i + 1 < len(arr) else ""
+            mixed = here.isdigit() and following.startswith(r"\frac")
+            if mixed or not following or DERIVATIVE.match(here):
+                return super().convert_postfix_list(arr, i)
+            left, right = self.convert_postfix(arr[i]), self.convert_postfix_list(arr, i + 1)
+            matrix = any(getattr(factor, "is_Matrix", False) for factor in (left, right))
+            return self.mat_mul_flat(left, right) if matrix else self.mul_flat(left, right)
+
+    return Converter
+
+
+def respell(latex: str) -> str:
+    r"""Names that the grammar does not know, as names that it does: y' (it would drop the prime), E_1, M_\odot."""
+    latex = re.sub(
+        r"([A-Za-z])(_(?:\{[^{}]*\}|\w))?('+)",
+        lambda m: rf"\text{{{m[1]}{'prime' * len(m[3])}}}{m[2] or ''}",
+        latex,
+    )
+    return re.sub(r"(?<![\\A-Za-z{])E(?=\s*_)", r"\\text{E}", latex).replace(r"\odot", "o")
 
 
 def is_scalar(expression: Any) -> bool:
@@ -190,4 +232,3 @@ def same_by_math_verify(gold: Any, answer: Any) -> bool:
 
     logging.getLogger("math_verify.grader").setLevel(logging.ERROR)  # it warns that its own timeout is off: ours is on
     return bool(verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None))
-

@@ -16,9 +16,33 @@ TEXT = re.compile(r"\s*/?\\text\s*\{([^{}]*)\}\s*(?:(?:\^|\*\*)\s*\{?\s*(-?\d)\s
 LEADING_TEXT = re.compile(r"^\s*\\text\s*\{[^{}\d]*\}\s*")
 CURRENCY = re.compile(r"^\s*(-?)\s*(?:\\\$|\\text\s*\{\s*\\?\$\s*\}|\\pounds|\\euro|[€£¥₹])\s*(?=[-\d.\\])")
 TRAILING_CURRENCY = re.compile(r"(?<=\d)\s*(?:\\\$|[€£¥₹])\s*$")
-ORDINAL = re.compile(r"^\s*(-?\d+)\s*(?:\^\s*\{?)?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\b\s*\}?\s*\}?\s*(?:[A-Za-z]+)?$")
+ORDINAL = re.compile(
+    r"^\s*(-?\d+)\s*(?:\^\s*\{?)?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\b\s*\}?\s*\}?\s*(?:[A-Za-z]+)?$"
+)
 ATTACHED = re.compile(r"(?<=\d)\s*(?:m|g|s|h|L|l|J|N|K|V|W|A|C|F|Hz)(?:\^\s*\{?[23]\}?)$")
-FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp max min gcd lcm arcsin arccos arctan mod sqrt pi".split())
+FUNCTIONS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "mod",
+        "sqrt",
+        "pi",
+    ]
+)
 
 SYNONYMS = {
     "cm": "cm centimeter centimetre", "mm": "mm millimeter millimetre", "m": "m meter metre", "g": "g gram gramme",

@@ -6,7 +6,8 @@ formulas parsed here pay that once. Not for import anywhere else: this module is
 
 from __future__ import annotations
 
-from extra_rl.rewards.symbolic import parse_latex
+from extra_rl.rewards.bounded import Item
+from extra_rl.rewards.math import MathJudge
 
 FORMULAS = (
     r"\frac{1}{2}x^{2} + 3x - \sqrt{2}",
@@ -19,4 +20,4 @@ FORMULAS = (
 )
 
 for _formula in FORMULAS:
-    parse_latex(_formula)
+    MathJudge()(Item(gold="0", response=_formula))

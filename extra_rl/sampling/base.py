@@ -6,20 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
-
-
-class SamplingConfig(BaseModel):
-    """How tokens are sampled; shared by `generate`, `regenerate`, `score_entropy` and `update`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    backend: Literal["transformers"] = Field("transformers", description="engine that samples")
-    temperature: float = Field(1.0, gt=0, description="logits are divided by it, here and in every logprob")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; training refuses values below 1")
-    top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all; training refuses others")
-    max_response_tokens: int = Field(64, ge=1, description="response length at which a rollout is cut off")
-    batch_rows: int = Field(256, ge=1, description="sequences decoded together")
+from extra_rl.sections import SamplingConfig
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 transformers' DynamicCache concatenates on every step, copies the whole batch to drop a finished row, and its attention
 repeats the keys of grouped heads: on small models that is most of a step. Here rows are written in place into a buffer
-that grows by doubling, and grouped heads are a matrix product. Source: our decision, measured by benchmarks/sampling.py.
+made once, and grouped heads are a matrix product. Source: our decision.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from extra_rl.sampling.base import Sampler, SamplingConfig
+from extra_rl.sampling.base import Sampler
+from extra_rl.sections import SamplingConfig
 
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 

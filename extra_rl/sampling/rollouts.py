@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.errors import ConfigError
-from extra_rl.sampling.base import Request, Sample, SamplingConfig
+from extra_rl.sampling.base import Request, Sample
+from extra_rl.sections import SamplingConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 

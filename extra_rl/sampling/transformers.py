@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.sampling.base import Request, Sample, SamplingConfig
+from extra_rl.sampling.base import Request, Sample
 from extra_rl.sampling.decode_cache import DecodeCache, use_grouped_attention
+from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,10 @@ class TransformersSampler:
         self._eos = sorted(eos_token_ids)
 
     def sample(
-        self, requests: Sequence[Request], config: SamplingConfig, advance: Callable[[int], object] = lambda n: None
+        self,
+        requests: Sequence[Request],
+        config: SamplingConfig,
+        advance: Callable[[int], object] = lambda n: None,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
         # Neighbours of equal length waste least on padding; equal contexts stay together and are read once.
@@ -46,9 +50,7 @@ class TransformersSampler:
 class _Batch:
     """Rows that are decoded together, from one prefill to the last end."""
 
-    def __init__(
-        self, model: Any, requests: Sequence[Request], config: SamplingConfig, eos: Sequence[int]
-    ) -> None:
+    def __init__(self, model: Any, requests: Sequence[Request], config: SamplingConfig, eos: Sequence[int]) -> None:
         import torch
 
         self._model, self._config = model, config

@@ -299,7 +299,7 @@ class EvaluationSamples(dy.Schema):
     """`evaluate`: one sample of one held-out problem a row."""
 
     problem_id = dy.String(primary_key=True, metadata={"about": "problem"})
-    sample = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
+    sample_index = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
     benchmark = _text("benchmark")
     prompt_tokens = _tokens("what was sent to the sampler")
     response_tokens = _tokens("response, end-of-sequence included")

@@ -21,9 +21,7 @@ ROWS_SHOWN = 3
 """How many offending rows a contract error prints."""
 
 
-def write_table(
-    frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]
-) -> None:
+def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]) -> None:
     """Checks `frame` against `contract` and writes it to `path` with `provenance` in the footer.
 
     The bytes depend on the content and the provenance alone (zstd Parquet, one writer, no time stamps).

@@ -30,8 +30,8 @@ def scan_iteration(path: str | Path) -> pl.LazyFrame:
             columns = pl.scan_parquet(folder / f"{name}.parquet")
             rows = rows.join(columns.drop("reward", strict=False), on="rollout_id", how="left", maintain_order="left")
     place = pl.col("rollout_id").str.extract_groups(r"^(?<arm>.+)/s(?<seed>\d+)/i(?<iteration>\d+)/")
-    return rows.with_columns(place.alias("place")).unnest("place").with_columns(
-        pl.col("seed", "iteration").cast(pl.Int64)
+    return (
+        rows.with_columns(place.alias("place")).unnest("place").with_columns(pl.col("seed", "iteration").cast(pl.Int64))
     )
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 TASKS = ("signed_sum", "countdown")
 
-MAX_MISSES_IN_A_ROW = (
-    20_000  # a level of n problems with one left is missed so often with probability e^(-20000/n)
-)
+MAX_MISSES_IN_A_ROW = 20_000  # a level of n problems with one left is missed so often with probability e^(-20000/n)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,7 @@ def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
     if model.tokenizer == "bytes":
         return tokenizers.byte_level()
     if task.name == "math":
-        raise ConfigError(
-            "model.tokenizer: `words` is for generated tasks; a new model for `math` needs `bytes`."
-        )
+        raise ConfigError("model.tokenizer: `words` is for generated tasks; a new model for `math` needs `bytes`.")
     return tokenizers.word_level(load_task(task.name).vocabulary)
 
 
@@ -59,11 +57,7 @@ def problems_of(
     """
     tokenizer = tokenizer_of(task, model)
     if task.name == "math":
-        return [
-            p
-            for split, name, source in _sources(task)
-            for p in read_source(source, name, split, task, tokenizer)
-        ]
+        return [p for split, name, source in _sources(task) for p in read_source(source, name, split, task, tokenizer)]
     sets = make_sets(
         load_task(task.name),
         seed,
@@ -107,9 +101,7 @@ def read_source(
         prompt, tokens = chat_prompt(text + task.suffix, task.system, tokenizer)
         problem_id = f"{benchmark}/{row['id']}"
         canonical = " ".join(text.split())
-        problems.append(
-            PreparedProblem(problem_id, benchmark, split, canonical, prompt, tokens, row["answer"])
-        )
+        problems.append(PreparedProblem(problem_id, benchmark, split, canonical, prompt, tokens, row["answer"]))
     return problems
 
 
@@ -119,9 +111,7 @@ def read_rows(source: SourceConfig) -> pl.DataFrame:
     if path.suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{path}: expected a .parquet or .jsonl file of problems.")
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such file of problems. Check the path in the configuration's task section."
-        )
+        raise InputError(f"{path}: no such file of problems. Check the path in the configuration's task section.")
     frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_ndjson(path)
     wanted = {"problem": source.problem, "answer": source.answer} | ({"id": source.id} if source.id else {})
     missing = [column for column in wanted.values() if column not in frame.columns]
@@ -136,14 +126,10 @@ def read_rows(source: SourceConfig) -> pl.DataFrame:
     rows = frame.select(pl.col(column).cast(pl.String).alias(name) for name, column in wanted.items())
     rows = rows.head(source.limit) if source.limit else rows
     empty = rows.with_row_index("row").filter(
-        pl.any_horizontal(
-            pl.col("problem", "answer", "id").is_null() | (pl.col("problem", "answer", "id") == "")
-        )
+        pl.any_horizontal(pl.col("problem", "answer", "id").is_null() | (pl.col("problem", "answer", "id") == ""))
     )
     if len(empty):
-        raise InputError(
-            f"{path}: problem, answer or id is empty in row(s) {empty['row'].head(5).to_list()}."
-        )
+        raise InputError(f"{path}: problem, answer or id is empty in row(s) {empty['row'].head(5).to_list()}.")
     return rows
 
 
@@ -151,8 +137,6 @@ def chat_prompt(text: str, system: str, tokenizer: Any) -> tuple[str, list[int]]
     """The prompt through the tokenizer's chat template (as text and ids); the bare text where it has none."""
     if not tokenizer.chat_template:
         return text, tokenizer(text)["input_ids"]
-    messages = ([{"role": "system", "content": system}] if system else []) + [
-        {"role": "user", "content": text}
-    ]
+    messages = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": text}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return prompt, tokenizer(prompt, add_special_tokens=False)["input_ids"]

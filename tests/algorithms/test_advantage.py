@@ -25,9 +25,7 @@ def test_one_right_of_four_by_hand() -> None:
     # mean 1/4; squared deviations 9/16 + 3/16 = 3/4; ddof 1: sd = sqrt(1/4) = 1/2; ddof 0: sqrt(3/16)
     rewards = np.array([1.0, 0.0, 0.0, 0.0])
     one_group = groups(7, 7, 7, 7)
-    np.testing.assert_allclose(
-        normalise_groups(rewards, one_group, eps=0.0), [1.5, -0.5, -0.5, -0.5], rtol=1e-15
-    )
+    np.testing.assert_allclose(normalise_groups(rewards, one_group, eps=0.0), [1.5, -0.5, -0.5, -0.5], rtol=1e-15)
     np.testing.assert_allclose(
         normalise_groups(rewards, one_group, std_ddof=0, eps=0.0),
         [3**0.5, -(3**-0.5), -(3**-0.5), -(3**-0.5)],
@@ -41,9 +39,7 @@ def test_one_right_of_four_by_hand() -> None:
 def test_eps_is_added_to_the_deviation() -> None:
     # sd 1/2, eps 1/2: the divisor is 1. Added to the variance it would be sqrt(3/4).
     rewards = np.array([1.0, 0.0, 0.0, 0.0])
-    np.testing.assert_array_equal(
-        normalise_groups(rewards, groups(0, 0, 0, 0), eps=0.5), [0.75, -0.25, -0.25, -0.25]
-    )
+    np.testing.assert_array_equal(normalise_groups(rewards, groups(0, 0, 0, 0), eps=0.5), [0.75, -0.25, -0.25, -0.25])
     default = normalise_groups(rewards, groups(0, 0, 0, 0))
     np.testing.assert_allclose(default[0], 0.75 / (0.5 + 1e-6), rtol=1e-14)
 

@@ -49,13 +49,8 @@ def test_micro_batches_add_up(aggregate: Aggregate, cut: int) -> None:
     mask = torch.rand(6, 4) > 0.4
     mask[2] = False  # a sequence without loss tokens
     denominator = 17
-    parts = [
-        aggregate(loss[start : start + cut], mask[start : start + cut], denominator)
-        for start in range(0, 6, cut)
-    ]
-    torch.testing.assert_close(
-        torch.stack(parts).sum(), aggregate(loss, mask, denominator), rtol=1e-12, atol=0
-    )
+    parts = [aggregate(loss[start : start + cut], mask[start : start + cut], denominator) for start in range(0, 6, cut)]
+    torch.testing.assert_close(torch.stack(parts).sum(), aggregate(loss, mask, denominator), rtol=1e-12, atol=0)
 
 
 @AGGREGATIONS

@@ -45,16 +45,12 @@ def surrogate_at(ratio: float, advantage: float, **options: float | None) -> tup
         (5.0, 0.0, 0.0, 0.0, ""),
     ],
 )
-def test_clipped_surrogate(
-    ratio: float, advantage: float, loss: float, gradient: float, clipped: str
-) -> None:
+def test_clipped_surrogate(ratio: float, advantage: float, loss: float, gradient: float, clipped: str) -> None:
     result, slope = surrogate_at(ratio, advantage)
     assert result.loss_BT.item() == pytest.approx(loss, rel=1e-5)
     assert slope == pytest.approx(gradient, rel=1e-5)
     flags = {"low": result.clip_low_BT, "high": result.clip_high_BT, "dual": result.clip_dual_BT}
-    assert {name: flag.item() for name, flag in flags.items()} == {
-        name: float(name == clipped) for name in flags
-    }
+    assert {name: flag.item() for name, flag in flags.items()} == {name: float(name == clipped) for name in flags}
 
 
 def test_clip_bounds_are_options() -> None:
@@ -106,9 +102,7 @@ def test_no_gradient_reaches_old_logprobs_or_diagnostics() -> None:
     ):
         assert result.loss_BT.requires_grad
         assert not any(field.requires_grad for field in result[1:])
-        (gradient,) = torch.autograd.grad(
-            result.loss_BT.sum(), old, allow_unused=True, materialize_grads=True
-        )
+        (gradient,) = torch.autograd.grad(result.loss_BT.sum(), old, allow_unused=True, materialize_grads=True)
         assert gradient.tolist() == [[0.0, 0.0]]
 
 
@@ -123,9 +117,7 @@ def test_gspo_ratio_is_the_geometric_mean_over_loss_tokens() -> None:
     torch.testing.assert_close(
         result.loss_BT[0, :2], torch.full((2,), -math.exp(1e-4), dtype=torch.float64), rtol=1e-9, atol=0
     )
-    torch.testing.assert_close(
-        result.loss_BT[1], torch.full((4,), -1.0004, dtype=torch.float64), rtol=1e-9, atol=0
-    )
+    torch.testing.assert_close(result.loss_BT[1], torch.full((4,), -1.0004, dtype=torch.float64), rtol=1e-9, atol=0)
     assert result.clip_high_BT[1].tolist() == [1.0] * 4
     assert result.clip_high_BT[0, :2].tolist() == [0.0] * 2
 

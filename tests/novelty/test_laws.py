@@ -69,9 +69,7 @@ def select(pool: Pool, rows: np.ndarray, memory_rows: np.ndarray) -> Pool:
 
     return Pool(
         **{
-            field.name: take(
-                getattr(pool, field.name), memory_rows if field.name.startswith("memory") else rows
-            )
+            field.name: take(getattr(pool, field.name), memory_rows if field.name.startswith("memory") else rows)
             for field in dataclasses.fields(Pool)
         }
     )
@@ -141,9 +139,7 @@ def test_an_empty_comparison_set_gives_zero(name, options):
 
 @every_case
 def test_wrong_siblings_alone_are_an_empty_set_of_correct_ones(name, options, pool):
-    wrong = dataclasses.replace(
-        select(pool, np.arange(26), np.arange(0)), correct_N=read_only(np.zeros(26, bool))
-    )
+    wrong = dataclasses.replace(select(pool, np.arange(26), np.arange(0)), correct_N=read_only(np.zeros(26, bool)))
     if options.get("pool") == "correct":
         np.testing.assert_array_equal(novelty(name, wrong, options).novelty_N, 0.0)
     else:

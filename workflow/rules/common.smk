@@ -1,41 +1,23 @@
 # What all rules share: the resolved configuration, where things lie, and the one param of a rule.
 from snakemake.logging import logger
 
-from stages.experiment import experiment_of, job_json
+from extra_rl import run_lock
+from extra_rl.worker import launch
+from stages.experiment import announce, experiment_of, job_json, or_exit, use_this_python
+from stages.layout import Layout, as_inputs
 from stages.terminal import is_noise
 
 logger.addFilter(lambda record: not is_noise(record.getMessage()))
-
-os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` is the one that runs this file
+use_this_python()
 sys.setrecursionlimit(100_000)  # the chain of iterations is walked recursively
 
-EXPERIMENT = experiment_of(config)
+EXPERIMENT = or_exit(experiment_of, config)
 RUN = EXPERIMENT.run
-RESULTS = f"results/{RUN.name}"
-ITERATIONS = range(RUN.first_iteration, RUN.iterations)
-HERE = RESULTS + "/{arm}/s{seed}/iteration_{iteration}"
-
-
-def folder(arm, seed, iteration):
-    return f"{RESULTS}/{arm}/s{seed}/iteration_{iteration:04d}"
-
-
-def previous(name):
-    """Input function: a file of the former iteration, nothing for the first."""
-
-    def find(wildcards):
-        iteration = int(wildcards.iteration)
-        return folder(wildcards.arm, wildcards.seed, iteration - 1) + "/" + name if iteration else []
-
-    return find
-
-
-def policy(wildcards):
-    """Input function: the policy that an iteration samples from."""
-    iteration = int(wildcards.iteration)
-    if not iteration:
-        return f"{RESULTS}/warm_start/policy/manifest.json"
-    return folder(wildcards.arm, wildcards.seed, iteration - 1) + "/policy/manifest.json"
+announce(EXPERIMENT)
+LAYOUT = Layout(EXPERIMENT)
+RESULTS = LAYOUT.results
+HERE = LAYOUT.here
+previous = LAYOUT.previous
 
 
 def job(stage):
@@ -52,10 +34,10 @@ wildcard_constraints:
     seed="|".join(map(str, RUN.seeds)),
     of="generate|regenerate",
     # The window: older iterations are finished files, not rules (500 finished iterations cost nothing then).
-    iteration="|".join(f"{iteration:04d}" for iteration in ITERATIONS),
+    iteration="|".join(f"{i:04d}" for i in range(RUN.first_iteration, RUN.iterations)),
 
 
 onstart:
-    from extra_rl.worker import launch
-
+    # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
+    or_exit(run_lock.hold, Path(RESULTS))
     launch.start(Path(".snakemake"))

@@ -8,11 +8,13 @@
 # The problems, in disjoint sets.
 rule prepare:
     output:
-        train=RESULTS + "/prepare/train.parquet",
-        held_out=RESULTS + "/prepare/held_out.parquet",
-        dropped=RESULTS + "/prepare/dropped.parquet",
+        train=f"{RESULTS}/prepare/train.parquet",
+        held_out=f"{RESULTS}/prepare/held_out.parquet",
+        dropped=f"{RESULTS}/prepare/dropped.parquet",
     log:
-        RESULTS + "/logs/prepare.log",
+        f"{RESULTS}/logs/prepare.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("prepare")
     params:
         job=job("prepare"),
@@ -24,12 +26,14 @@ rule prepare:
 # The initial policy: made and taught here, or a given model.
 rule warm_start:
     input:
-        held_out=RESULTS + "/prepare/held_out.parquet",
+        held_out=f"{RESULTS}/prepare/held_out.parquet",
     output:
-        warm_start=RESULTS + "/warm_start/warm_start.parquet",
-        policy=RESULTS + "/warm_start/policy/manifest.json",
+        warm_start=f"{RESULTS}/warm_start/warm_start.parquet",
+        policy=f"{RESULTS}/warm_start/policy/manifest.json",
     log:
-        RESULTS + "/logs/warm_start.log",
+        f"{RESULTS}/logs/warm_start.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("warm_start")
     params:
         job=job("warm_start"),
@@ -42,12 +46,14 @@ rule warm_start:
 # Where every arm starts from, on the held-out problems.
 rule evaluate_warm_start:
     input:
-        held_out=RESULTS + "/prepare/held_out.parquet",
-        policy=RESULTS + "/warm_start/policy/manifest.json",
+        held_out=f"{RESULTS}/prepare/held_out.parquet",
+        policy=f"{RESULTS}/warm_start/policy/manifest.json",
     output:
-        evaluate=RESULTS + "/warm_start/evaluate.parquet",
+        evaluate=f"{RESULTS}/warm_start/evaluate.parquet",
     log:
-        RESULTS + "/logs/evaluate_warm_start.log",
+        f"{RESULTS}/logs/evaluate_warm_start.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("evaluate")
     params:
         job=job("evaluate"),

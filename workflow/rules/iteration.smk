@@ -9,12 +9,14 @@
 # The next problems of the seed's stream; none once the token budget is spent.
 rule select:
     input:
-        train=RESULTS + "/prepare/train.parquet",
+        train=f"{RESULTS}/prepare/train.parquet",
         previous_summarize=previous("summarize.parquet"),
     output:
-        select=HERE + "/select.parquet",
+        select=f"{HERE}/select.parquet",
     log:
-        HERE + "/logs/select.log",
+        f"{HERE}/logs/select.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("select")
     params:
         job=job("select"),
@@ -27,14 +29,16 @@ rule select:
 # Rollouts of the selected problems, and of the prefixes that were queued.
 rule generate:
     input:
-        select=HERE + "/select.parquet",
-        train=RESULTS + "/prepare/train.parquet",
-        policy=policy,
+        select=f"{HERE}/select.parquet",
+        train=f"{RESULTS}/prepare/train.parquet",
+        policy=LAYOUT.policy,
         previous_choose_prefixes=previous("choose_prefixes.parquet"),
     output:
-        generate=HERE + "/generate.parquet",
+        generate=f"{HERE}/generate.parquet",
     log:
-        HERE + "/logs/generate.log",
+        f"{HERE}/logs/generate.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("generate")
     params:
         job=job("generate"),
@@ -48,12 +52,14 @@ rule generate:
 # A verdict for every rollout.
 rule verify:
     input:
-        rollouts=HERE + "/{of}.parquet",
-        train=RESULTS + "/prepare/train.parquet",
+        rollouts=f"{HERE}/{{of}}.parquet",
+        train=f"{RESULTS}/prepare/train.parquet",
     output:
-        verify=HERE + "/verify_{of}.parquet",
+        verify=f"{HERE}/verify_{{of}}.parquet",
     log:
-        HERE + "/logs/verify_{of}.log",
+        f"{HERE}/logs/verify_{{of}}.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("verify")
     params:
         job=job("verify"),
@@ -66,12 +72,14 @@ rule verify:
 # The policy's own logprob and entropy of every token.
 rule score_entropy:
     input:
-        rollouts=HERE + "/{of}.parquet",
-        policy=policy,
+        rollouts=f"{HERE}/{{of}}.parquet",
+        policy=LAYOUT.policy,
     output:
-        score_entropy=HERE + "/score_entropy_{of}.parquet",
+        score_entropy=f"{HERE}/score_entropy_{{of}}.parquet",
     log:
-        HERE + "/logs/score_entropy_{of}.log",
+        f"{HERE}/logs/score_entropy_{{of}}.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("score_entropy")
     params:
         job=job("score_entropy"),
@@ -84,17 +92,19 @@ rule score_entropy:
 # Where to sample on from: prefixes of failed rollouts of hard problems.
 rule choose_prefixes:
     input:
-        generate=HERE + "/generate.parquet",
-        verify_generate=HERE + "/verify_generate.parquet",
-        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
-        policy=policy,
-        initial=RESULTS + "/warm_start/policy/manifest.json",
+        generate=f"{HERE}/generate.parquet",
+        verify_generate=f"{HERE}/verify_generate.parquet",
+        score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        policy=LAYOUT.policy,
+        initial=f"{RESULTS}/warm_start/policy/manifest.json",
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
     output:
-        choose_prefixes=HERE + "/choose_prefixes.parquet",
-        choose_prefixes_pool=HERE + "/choose_prefixes_pool.parquet",
+        choose_prefixes=f"{HERE}/choose_prefixes.parquet",
+        choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
     log:
-        HERE + "/logs/choose_prefixes.log",
+        f"{HERE}/logs/choose_prefixes.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("choose_prefixes")
     params:
         job=job("choose_prefixes"),
@@ -109,12 +119,14 @@ rule choose_prefixes:
 # Continuations sampled in the same iteration.
 rule regenerate:
     input:
-        choose_prefixes=HERE + "/choose_prefixes.parquet",
-        policy=policy,
+        choose_prefixes=f"{HERE}/choose_prefixes.parquet",
+        policy=LAYOUT.policy,
     output:
-        regenerate=HERE + "/regenerate.parquet",
+        regenerate=f"{HERE}/regenerate.parquet",
     log:
-        HERE + "/logs/regenerate.log",
+        f"{HERE}/logs/regenerate.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("regenerate")
     params:
         job=job("regenerate"),
@@ -127,19 +139,21 @@ rule regenerate:
 # How far each rollout lies from its siblings.
 rule novelty:
     input:
-        generate=HERE + "/generate.parquet",
-        regenerate=HERE + "/regenerate.parquet",
-        verify_generate=HERE + "/verify_generate.parquet",
-        verify_regenerate=HERE + "/verify_regenerate.parquet",
-        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
-        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
-        initial=RESULTS + "/warm_start/policy/manifest.json",
+        generate=f"{HERE}/generate.parquet",
+        regenerate=f"{HERE}/regenerate.parquet",
+        verify_generate=f"{HERE}/verify_generate.parquet",
+        verify_regenerate=f"{HERE}/verify_regenerate.parquet",
+        score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
+        initial=f"{RESULTS}/warm_start/policy/manifest.json",
         previous_novelty_memory=previous("novelty_memory.parquet"),
     output:
-        novelty=HERE + "/novelty.parquet",
-        novelty_memory=HERE + "/novelty_memory.parquet",
+        novelty=f"{HERE}/novelty.parquet",
+        novelty_memory=f"{HERE}/novelty_memory.parquet",
     log:
-        HERE + "/logs/novelty.log",
+        f"{HERE}/logs/novelty.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("novelty")
     params:
         job=job("novelty"),
@@ -156,20 +170,19 @@ rule novelty:
 # Reward, normalised, plus bonus.
 rule advantage:
     input:
-        generate=HERE + "/generate.parquet",
-        regenerate=HERE + "/regenerate.parquet",
-        verify_generate=HERE + "/verify_generate.parquet",
-        verify_regenerate=HERE + "/verify_regenerate.parquet",
-        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
-        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
-        novelty=HERE + "/novelty.parquet",
+        generate=f"{HERE}/generate.parquet",
+        regenerate=f"{HERE}/regenerate.parquet",
+        verify_generate=f"{HERE}/verify_generate.parquet",
+        verify_regenerate=f"{HERE}/verify_regenerate.parquet",
+        novelty=f"{HERE}/novelty.parquet",
         previous_generate=previous("generate.parquet"),
         previous_verify_generate=previous("verify_generate.parquet"),
-        previous_score_entropy_generate=previous("score_entropy_generate.parquet"),
     output:
-        advantage=HERE + "/advantage.parquet",
+        advantage=f"{HERE}/advantage.parquet",
     log:
-        HERE + "/logs/advantage.log",
+        f"{HERE}/logs/advantage.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("advantage")
     params:
         job=job("advantage"),
@@ -177,31 +190,31 @@ rule advantage:
         "python -m stages advantage --job {params.job:q} --log {log}"
         " --input generate={input.generate} regenerate={input.regenerate}"
         " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
-        " score_entropy_generate={input.score_entropy_generate}"
-        " score_entropy_regenerate={input.score_entropy_regenerate} novelty={input.novelty}"
+        " novelty={input.novelty}"
         " previous_generate={input.previous_generate}"
         " previous_verify_generate={input.previous_verify_generate}"
-        " previous_score_entropy_generate={input.previous_score_entropy_generate}"
         " --output advantage={output.advantage}"
 
 
 # The optimizer steps: the next policy.
 rule update:
     input:
-        generate=HERE + "/generate.parquet",
-        regenerate=HERE + "/regenerate.parquet",
-        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
-        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
-        advantage=HERE + "/advantage.parquet",
-        policy=policy,
-        initial=RESULTS + "/warm_start/policy/manifest.json",
+        generate=f"{HERE}/generate.parquet",
+        regenerate=f"{HERE}/regenerate.parquet",
+        score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
+        advantage=f"{HERE}/advantage.parquet",
+        policy=LAYOUT.policy,
+        initial=f"{RESULTS}/warm_start/policy/manifest.json",
         previous_generate=previous("generate.parquet"),
         previous_score_entropy_generate=previous("score_entropy_generate.parquet"),
     output:
-        steps=HERE + "/update.parquet",
-        next_policy=HERE + "/policy/manifest.json",
+        steps=f"{HERE}/update.parquet",
+        next_policy=f"{HERE}/policy/manifest.json",
     log:
-        HERE + "/logs/update.log",
+        f"{HERE}/logs/update.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("update")
     params:
         job=job("update"),
@@ -218,20 +231,21 @@ rule update:
 # The iteration in one row and one line.
 rule summarize:
     input:
-        generate=HERE + "/generate.parquet",
-        regenerate=HERE + "/regenerate.parquet",
-        verify_generate=HERE + "/verify_generate.parquet",
-        verify_regenerate=HERE + "/verify_regenerate.parquet",
-        score_entropy_generate=HERE + "/score_entropy_generate.parquet",
-        score_entropy_regenerate=HERE + "/score_entropy_regenerate.parquet",
-        choose_prefixes=HERE + "/choose_prefixes.parquet",
-        advantage=HERE + "/advantage.parquet",
-        steps=HERE + "/update.parquet",
+        generate=f"{HERE}/generate.parquet",
+        regenerate=f"{HERE}/regenerate.parquet",
+        verify_generate=f"{HERE}/verify_generate.parquet",
+        verify_regenerate=f"{HERE}/verify_regenerate.parquet",
+        score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        choose_prefixes=f"{HERE}/choose_prefixes.parquet",
+        advantage=f"{HERE}/advantage.parquet",
+        steps=f"{HERE}/update.parquet",
         previous_summarize=previous("summarize.parquet"),
     output:
-        summarize=HERE + "/summarize.parquet",
+        summarize=f"{HERE}/summarize.parquet",
     log:
-        HERE + "/logs/summarize.log",
+        f"{HERE}/logs/summarize.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("summarize")
     params:
         job=job("summarize"),
@@ -240,7 +254,6 @@ rule summarize:
         " --input generate={input.generate} regenerate={input.regenerate}"
         " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
         " score_entropy_generate={input.score_entropy_generate}"
-        " score_entropy_regenerate={input.score_entropy_regenerate}"
         " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
         " previous_summarize={input.previous_summarize}"
         " --output summarize={output.summarize}"
@@ -249,12 +262,14 @@ rule summarize:
 # The policy that the iteration made, on the held-out problems.
 rule evaluate:
     input:
-        held_out=RESULTS + "/prepare/held_out.parquet",
-        policy=HERE + "/policy/manifest.json",
+        held_out=f"{RESULTS}/prepare/held_out.parquet",
+        policy=f"{HERE}/policy/manifest.json",
     output:
-        evaluate=HERE + "/evaluate.parquet",
+        evaluate=f"{HERE}/evaluate.parquet",
     log:
-        HERE + "/logs/evaluate.log",
+        f"{HERE}/logs/evaluate.log",
+    conda:
+        "../envs/extra.yaml"
     threads: threads_of("evaluate")
     params:
         job=job("evaluate"),

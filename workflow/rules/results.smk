@@ -2,35 +2,26 @@
 #
 #   inputs   the last iteration of every arm and seed
 #   outputs  results/<name>/compare.parquet, summary.json
-
-
-def finals(name):
-    """label -> path of a table of every arm's and seed's last iteration, as `role:label=path` words need them."""
-    last = RUN.iterations - 1
-    return {f"{arm}/s{seed}": f"{folder(arm, seed, last)}/{name}.parquet" for arm in EXPERIMENT.arms for seed in RUN.seeds}
-
-
-def labelled(role, paths):
-    return " ".join(f"{role}:{label}={path}" for label, path in paths.items())
-
-
-EVALUATED = {"warm_start": f"{RESULTS}/warm_start/evaluate.parquet"} | finals("evaluate")
-COMPARE_INPUTS = labelled("evaluate", EVALUATED) + " " + labelled("summarize", finals("summarize"))
+EVALUATED = LAYOUT.evaluated()
+SUMMARIZED = LAYOUT.finals("summarize")
+COMPARED = f"{as_inputs('evaluate', EVALUATED)} {as_inputs('summarize', SUMMARIZED)}"
 
 
 # pass@k of every arm beside the warm start.
 rule compare:
     input:
         evaluate=list(EVALUATED.values()),
-        summarize=list(finals("summarize").values()),
+        summarize=list(SUMMARIZED.values()),
     output:
-        compare=RESULTS + "/compare.parquet",
-        summary=RESULTS + "/summary.json",
+        compare=f"{RESULTS}/compare.parquet",
+        summary=f"{RESULTS}/summary.json",
     log:
-        RESULTS + "/logs/compare.log",
+        f"{RESULTS}/logs/compare.log",
+    conda:
+        "../envs/extra.yaml"
     params:
         job=job("compare"),
     shell:
         "python -m stages compare --job {params.job:q} --log {log}"
-        f" --input {COMPARE_INPUTS}"
+        f" --input {COMPARED}"
         " --output compare={output.compare} summary={output.summary}"

@@ -1,0 +1,43 @@
+"""One run at a time writes a results folder, and no lock outlives its run.
+
+Snakemake's own lock is a file that stays behind after kill -9 and must then be removed by hand. This one is
+`flock`: the kernel frees it when the process that holds it ends, however it ends (on a network file system too, as
+long as that passes `flock` on to its server, which NFS version 4 does).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import time
+from pathlib import Path
+
+from extra_rl.errors import InputError
+
+LOCK_NAME = ".lock"
+
+_HELD: list[int] = []
+"""File descriptors of held locks; open, and so held, until the process ends. No child inherits them."""
+
+
+def hold(folder: Path) -> None:
+    """Locks `folder` (made if absent) for as long as this process lives.
+
+    Raises InputError, naming the process that holds it, when another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"{folder} is being written by another run ({path.read_text().strip()}). Wait for it or stop it, or give "
+            "this run another `name`: two runs would overwrite each other's files."
+        ) from None
+    _HELD.append(descriptor)
+    os.ftruncate(descriptor, 0)
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}, since {started}\n".encode(), 0)

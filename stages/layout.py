@@ -1,0 +1,83 @@
+"""Where things lie in a run's results, and which files of which iteration feed a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from extra_rl.config import Experiment
+
+
+class Wildcards(Protocol):
+    """What Snakemake gives an input function for the rules of an iteration."""
+
+    arm: str
+    seed: str
+    iteration: str
+
+
+class Layout:
+    """Paths of an experiment, relative to the working directory."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self.results = f"results/{experiment.run.name}"
+        self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"
+        """Folder of one iteration, with Snakemake's wildcards."""
+
+    def iteration(self, arm: str, seed: str | int, iteration: int) -> str:
+        return f"{self.results}/{arm}/s{seed}/iteration_{iteration:04d}"
+
+    def previous(self, name: str) -> Callable[[Wildcards], str | list[str]]:
+        """Input function: a file of the former iteration, nothing for the first."""
+
+        def find(wildcards: Wildcards) -> str | list[str]:
+            number = int(wildcards.iteration)
+            return f"{self.iteration(wildcards.arm, wildcards.seed, number - 1)}/{name}" if number else []
+
+        return find
+
+    def policy(self, wildcards: Wildcards) -> str:
+        """Input function: the policy that an iteration samples from."""
+        found = self.previous("policy/manifest.json")(wildcards)
+        return str(found) if found else f"{self.results}/warm_start/policy/manifest.json"
+
+    def finals(self, name: str) -> dict[str, str]:
+        """`{arm}/s{seed}` -> a table of its last iteration."""
+        run = self._experiment.run
+        return {
+            f"{arm}/s{seed}": f"{self.iteration(arm, seed, run.iterations - 1)}/{name}.parquet"
+            for arm in self._experiment.arms
+            for seed in run.seeds
+        }
+
+    def evaluated(self) -> dict[str, str]:
+        """Label -> evaluation that the comparison reads: the warm start's, and every final policy's."""
+        return {"warm_start": f"{self.results}/warm_start/evaluate.parquet", **self.finals("evaluate")}
+
+    def extra_evaluations(self) -> list[str]:
+        """Evaluations besides the final ones: every k-th iteration, where the configuration asks for it."""
+        run = self._experiment.run
+        every = run.evaluate_every or run.iterations
+        return [
+            f"{self.iteration(arm, seed, iteration)}/evaluate.parquet"
+            for arm in self._experiment.arms
+            for seed in run.seeds
+            for iteration in range(run.first_iteration, run.iterations - 1)
+            if (iteration + 1) % every == 0
+        ]
+
+    def manifests(self) -> list[str]:
+        """Every iteration's policy in ascending order: a deep chain is then walked from its start."""
+        run = self._experiment.run
+        return [
+            f"{self.iteration(arm, seed, iteration)}/policy/manifest.json"
+            for iteration in range(run.first_iteration, run.iterations)
+            for arm in self._experiment.arms
+            for seed in run.seeds
+        ]
+
+
+def as_inputs(role: str, paths: Mapping[str, str]) -> str:
+    """`role:label=path` words for a stage's --input."""
+    return " ".join(f"{role}:{label}={path}" for label, path in paths.items())

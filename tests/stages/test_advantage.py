@@ -1,0 +1,190 @@
+"""advantage: reward, normalised over the right rows, plus a bonus that comes after; and who is trained on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages import advantage
+from tests.stages.rows import Row, group, run_stage, tables_of
+
+HALF = 0.5**0.5
+PARENTS = "extra/s0/i0/3"
+
+
+def advantages(
+    generated: list[Row], regenerated: list[Row] | None = None, previous: list[Row] | None = None, **config: Any
+) -> dict[str, dict[str, Any]]:
+    """rollout_id -> its row of the advantage table of iteration 1."""
+    tables = tables_of(generated, regenerated or []) | tables_of(previous or [], prefix="previous_")
+    rows = run_stage(advantage, tables, config, iteration=1)["advantage"].to_dicts()
+    for row in rows:
+        if row["advantage"]:
+            assert row["advantage"] == pytest.approx(row["normalised"] + row["bonus"], abs=1e-6)
+    return {row["rollout_id"]: row for row in rows}
+
+
+def column(rows: dict[str, dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows.values()]
+
+
+def parents(verdicts: str = "ww") -> list[Row]:
+    return group(verdicts, group_id=PARENTS, response_tokens=(10, 11, 12, 13, 2))
+
+
+def continuations(verdicts: str, **changes: Any) -> list[Row]:
+    parent = parents()[0]
+    letters = {"r": "right", "w": "wrong"}
+    return [parent.continued(f"extra/s0/i1/i0.3/{n}", 2, verdict=letters[v], **changes) for n, v in enumerate(verdicts)]
+
+
+def novel(verdicts: str, *novelty: float) -> list[Row]:
+    rows = group(verdicts)
+    return [Row(**{**row.__dict__, "novelty": value}) for row, value in zip(rows, novelty, strict=True)]
+
+
+def test_the_bonus_comes_after_normalisation_and_to_correct_rollouts_only() -> None:
+    rows = advantages(novel("rrww", 0.4, 0.2, 0.9, 0.9), weight=0.1)
+    # mean 1/2, sd sqrt(4 * 1/4 / 3) = sqrt(1/3): +-sqrt(3)/2
+    normalised = [3**0.5 / 2] * 2 + [-(3**0.5) / 2] * 2
+    assert column(rows, "normalised") == pytest.approx(normalised, abs=1e-5)
+    assert column(rows, "bonus") == pytest.approx([0.04, 0.02, 0.0, 0.0], abs=1e-7)
+    sums = [n + b for n, b in zip(normalised, [0.04, 0.02, 0.0, 0.0], strict=True)]
+    assert column(rows, "advantage") == pytest.approx(sums, abs=1e-5)
+
+
+def test_in_a_group_that_is_all_right_the_bonus_is_the_only_signal() -> None:
+    rows = advantages(novel("rr", 0.4, 0.0), weight=0.5)
+    assert column(rows, "normalised") == [0.0, 0.0]
+    assert column(rows, "advantage") == pytest.approx([0.2, 0.0])
+    assert column(rows, "trained") == ["trained", "no_signal"]
+    assert column(rows, "group_type") == ["all_right"] * 2
+
+
+def test_before_normalisation_the_bonus_moves_the_whole_group() -> None:
+    rows = advantages(novel("rr", 1.0, 0.0), weight=1.0, placement="before_normalisation")
+    # rewards 2 and 1: mean 3/2, sd sqrt(1/2)
+    assert column(rows, "advantage") == pytest.approx([HALF, -HALF], abs=1e-5)
+
+
+def test_options_of_the_normalisation_and_of_the_bonus_arrive() -> None:
+    ddof = advantages(group("rw"), std_ddof=0)
+    assert column(ddof, "normalised") == pytest.approx([1.0, -1.0], abs=1e-5)
+    mean_only = advantages(group("rw"), divide_by_std=False)
+    assert column(mean_only, "normalised") == [0.5, -0.5]
+    coarse = advantages(group("rw"), eps=HALF)
+    assert column(coarse, "normalised") == pytest.approx([HALF / 2, -HALF / 2])
+    centred = advantages(novel("rrw", 0.3, 0.1, 0.9), weight=1.0, centring="among_correct")
+    assert column(centred, "bonus") == pytest.approx([0.1, -0.1, 0.0], abs=1e-6)
+    scaled = advantages(novel("rrw", 0.3, 0.1, 0.9), weight=1.0, scale="group_max")
+    assert column(scaled, "bonus") == pytest.approx([1.0, 1 / 3, 0.0], abs=1e-6)
+
+
+def test_groups_are_normalised_apart_in_any_order_of_their_rows() -> None:
+    first, second = group("rw", group_id="extra/s0/i1/0"), group("rrrw", group_id="extra/s0/i1/1", problem_id="p1")
+    interleaved = [second[0], first[0], second[1], first[1], second[2], second[3]]
+    rows = advantages(interleaved)
+    assert rows[first[0].rollout_id]["advantage"] == pytest.approx(HALF, abs=1e-5)
+    # mean 3/4, sd 1/2
+    assert rows[second[0].rollout_id]["advantage"] == pytest.approx(0.5, abs=1e-5)
+    assert rows[second[3].rollout_id]["advantage"] == pytest.approx(-1.5, abs=1e-5)
+    assert list(rows) == [row.rollout_id for row in interleaved]
+
+
+def test_a_row_that_could_not_be_judged_leaves_its_group() -> None:
+    rows = advantages(group("rwe"))
+    assert column(rows, "normalised") == pytest.approx([HALF, -HALF, 0.0], abs=1e-5)
+    assert column(rows, "trained") == ["trained", "trained", "excluded"]
+    assert column(rows, "reward") == [1.0, 0.0, None]
+
+
+def test_an_equal_group_is_counted_as_without_signal_and_not_dropped() -> None:
+    rows = advantages(group("wwww"))
+    assert column(rows, "trained") == ["no_signal"] * 4
+    assert column(rows, "group_type") == ["all_wrong"] * 4
+
+
+def test_continuations_of_an_own_group_never_see_their_parents() -> None:
+    rows = advantages(continuations("rw"), previous=parents(), group="own")
+    assert column(rows, "advantage") == pytest.approx([HALF, -HALF], abs=1e-5)
+    assert set(column(rows, "advantage_group")) == {f"{PARENTS}/own"}
+    assert column(rows, "carried") == [False, False]
+
+
+def test_a_joined_group_is_completed_by_the_parents_of_the_former_iteration() -> None:
+    former = parents("ww") + group("ww", group_id="extra/s0/i0/9", problem_id="p9")
+    rows = advantages(continuations("rw"), previous=former, group="joined")
+    # rewards 1, 0 and the parents' 0, 0: mean 1/4, sd 1/2
+    assert column(rows, "advantage") == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-5)
+    assert column(rows, "carried") == [False, False, True, True]
+    assert list(rows)[2:] == [f"{PARENTS}/0", f"{PARENTS}/1"]
+    assert set(column(rows, "advantage_group")) == {PARENTS}
+
+
+def test_continuations_of_the_same_iteration_join_their_parents_where_they_are() -> None:
+    rows = advantages(parents("ww"), continuations("rw"), group="joined")
+    assert column(rows, "advantage") == pytest.approx([-0.5, -0.5, 1.5, -0.5], abs=1e-5)
+    assert column(rows, "carried") == [False] * 4
+
+
+def test_a_continuation_whose_parents_are_gone_forms_a_group_of_its_own() -> None:
+    rows = advantages(continuations("rw"), previous=group("ww", group_id="extra/s0/i0/9"), group="joined")
+    assert set(column(rows, "advantage_group")) == {f"{PARENTS}/own"}
+    assert column(rows, "advantage") == pytest.approx([HALF, -HALF], abs=1e-5)
+
+
+def test_a_former_continuation_is_no_parent() -> None:
+    former = [*parents("w"), parents()[1].continued(f"{PARENTS}/old", 2)]
+    rows = advantages(continuations("rw"), previous=former, group="joined")
+    assert [name for name, row in rows.items() if row["carried"]] == [f"{PARENTS}/0"]
+
+
+def test_a_problem_that_no_continuation_solves_adds_nothing_unless_kept() -> None:
+    fresh = group("rw", group_id="extra/s0/i1/0")
+    for kind in ("own", "joined"):
+        rows = advantages([*fresh, *continuations("ww")], previous=parents(), group=kind, keep_unrescued=False)
+        assert column(rows, "trained") == ["trained", "trained", "unrescued", "unrescued"], kind
+        assert column(rows, "advantage")[2:] == [0.0, 0.0]
+        assert not any(column(rows, "carried"))
+    kept = advantages([*fresh, *continuations("ww")], previous=parents(), group="joined", keep_unrescued=True)
+    assert column(kept, "trained") == ["trained", "trained", *["no_signal"] * 4]
+    assert column(kept, "carried") == [False] * 4 + [True] * 2
+
+
+def test_a_rescued_problem_stays_whole() -> None:
+    rows = advantages(continuations("wr"), previous=parents(), group="joined", keep_unrescued=False)
+    assert column(rows, "trained") == ["trained"] * 4
+
+
+def test_positive_only_takes_the_negative_advantage_of_guided_rows_alone() -> None:
+    rows = advantages(
+        [*group("rw", group_id="extra/s0/i1/0"), *continuations("rw")],
+        previous=parents(),
+        group="own",
+        guided_advantage="positive_only",
+    )
+    assert column(rows, "advantage") == pytest.approx([HALF, -HALF, HALF, 0.0], abs=1e-5)
+    assert column(rows, "normalised")[3] == pytest.approx(-HALF, abs=1e-5)
+    assert column(rows, "trained") == ["trained", "trained", "trained", "no_signal"]
+
+
+@pytest.mark.parametrize(("prefix_loss", "start"), [("masked", 2), ("trained", 0)])
+def test_the_prefix_of_a_continuation_carries_loss_or_not(prefix_loss: str, start: int) -> None:
+    rows = advantages(
+        [*group("rw", group_id="extra/s0/i1/0"), *continuations("rw")], previous=parents(), prefix_loss=prefix_loss
+    )
+    assert column(rows, "loss_start") == [0, 0, start, start]
+
+
+def test_nothing_sampled_gives_an_empty_table() -> None:
+    assert advantages([]) == {}
+
+
+def test_a_bonus_is_no_matter_of_the_row_order_of_the_novelty_table() -> None:
+    tables = tables_of(novel("rr", 0.4, 0.1)) | tables_of([], prefix="previous_")
+    shuffled = tables | {"novelty": tables["novelty"].reverse()}
+    made = [run_stage(advantage, t, {"weight": 1.0})["advantage"] for t in (tables, shuffled)]
+    assert made[0].equals(made[1])
+    assert isinstance(made[0], pl.DataFrame)

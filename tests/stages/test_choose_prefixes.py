@@ -1,0 +1,208 @@
+"""choose_prefixes: which groups are hard, where their rollouts are cut, which prefixes are taken, what waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages import choose_prefixes
+from tests.conftest import POLICY
+from tests.stages.rows import Row, group, run_stage, tables_of
+
+END = 106  # `;` in the vocabulary of the test policy
+FIRST, SECOND = "extra/s0/i0/0", "extra/s0/i0/1"
+PEAK_AT_5 = (0.1, 0.2, 0.3, 0.6, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1)
+CONFIG: dict[str, Any] = {"groups": "all_hard", "min_tokens": 1, "prefixes_per_problem": 1}
+
+
+def response(*numbers: int) -> tuple[int, ...]:
+    """Ten tokens with boundaries after the fourth and the seventh: the cuts allowed are 4 and 7."""
+    head = numbers or (10, 11, 12)
+    return (*head, END, 20, 21, END, 22, 23, 2)
+
+
+def hard(group_id: str = FIRST, problem_id: str = "p0", **changes: Any) -> list[Row]:
+    """A group of two failures; only the first can be cut before its peak."""
+    rows = group("ww", group_id=group_id, problem_id=problem_id, response_tokens=response())
+    first = Row(**{**rows[0].__dict__, "entropies": PEAK_AT_5, **changes})
+    peak_first = Row(**{**rows[1].__dict__, "entropies": (0.9, *[0.1] * 9)})
+    return [first, peak_first]
+
+
+def choose(
+    rows: list[Row], pool: pl.DataFrame | None = None, iteration: int = 0, seed: int = 0, **config: Any
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The prefixes and the pool."""
+    tables = tables_of(rows)
+    if pool is not None:
+        tables["previous_choose_prefixes_pool"] = pool
+    manifest = POLICY / "manifest.json"
+    made = run_stage(
+        choose_prefixes,
+        tables,
+        {**CONFIG, **config},
+        paths={"policy": manifest, "initial": manifest},
+        iteration=iteration,
+        seed=seed,
+    )
+    return made["choose_prefixes"], made["choose_prefixes_pool"]
+
+
+def test_the_cut_lies_at_the_step_boundary_before_the_highest_entropy() -> None:
+    (row,) = choose(hard())[0].to_dicts()
+    assert row["prefix_id"] == f"{FIRST}/0@4"
+    assert (row["parent_rollout_id"], row["group_id"], row["problem_id"]) == (f"{FIRST}/0", FIRST, "p0")
+    assert row["prefix_tokens"] == [10, 11, 12, END]
+    assert row["prefix_logprobs"] == [-1.0] * 4
+    assert row["cut_reason"] == "before_peak"
+    assert row["score"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.6) / 4)
+    assert (row["chosen"], row["continuations"], row["when"]) == (True, 2, "next_iteration")
+
+
+def test_a_later_peak_moves_the_cut() -> None:
+    (row,) = choose(hard(entropies=(*[0.1] * 8, 0.9, 0.1)))[0].to_dicts()
+    assert row["prefix_id"] == f"{FIRST}/0@7"
+
+
+def test_every_boundary_gives_every_cut_and_the_range_is_kept() -> None:
+    prefixes = choose(hard(), cut="every_boundary")[0]
+    assert prefixes["prefix_id"].to_list() == [f"{FIRST}/{n}@{cut}" for n in (0, 1) for cut in (4, 7)]
+    narrow = choose(hard(), cut="every_boundary", first_cut=0.5)[0]
+    assert narrow["prefix_id"].to_list() == [f"{FIRST}/0@7", f"{FIRST}/1@7"]
+
+
+def test_a_text_without_a_boundary_is_cut_at_fixed_strides_and_says_so() -> None:
+    row = Row(f"{FIRST}/0", response_tokens=(10, 11, 12, 13, 14, 15, 16, 17, 18, 2))
+    prefixes = choose([row], cut="every_boundary", min_tokens=3)[0]
+    assert [len(tokens) for tokens in prefixes["prefix_tokens"]] == [2, 5, 8]
+    assert set(prefixes["cut_reason"]) == {"fixed_stride"}
+
+
+@pytest.mark.parametrize(("rank", "winner"), [("low_mean_entropy", 1), ("high_mean_entropy", 0)])
+def test_prefixes_are_taken_in_the_order_of_their_mean_entropy(rank: str, winner: int) -> None:
+    entropies = [(0.5,) * 5 + (0.9,) * 5, (0.2,) * 5 + (0.9,) * 5, (0.3,) * 5 + (0.9,) * 5]
+    rows = [
+        Row(f"{FIRST}/{n}", response_tokens=response(n, n, n), entropies=values) for n, values in enumerate(entropies)
+    ]
+    prefixes = choose(rows, rank=rank)[0]
+    order = prefixes.sort("rank")["parent_rollout_id"].str.split("/").list.last().to_list()
+    assert order == (["1", "2", "0"] if rank == "low_mean_entropy" else ["0", "2", "1"])
+    assert prefixes.filter("chosen")["parent_rollout_id"].to_list() == [f"{FIRST}/{winner}"]
+
+
+def test_the_prefixes_chosen_are_distinct_texts() -> None:
+    twins = [Row(f"{FIRST}/{n}", response_tokens=response(), entropies=(0.1,) * 5 + (0.9,) * 5) for n in (0, 1)]
+    other = Row(f"{FIRST}/2", response_tokens=response(1, 2, 3), entropies=(0.3,) * 5 + (0.9,) * 5)
+    prefixes = choose([*twins, other], prefixes_per_problem=2)[0]
+    assert prefixes.filter("chosen")["parent_rollout_id"].to_list() == [f"{FIRST}/0", f"{FIRST}/2"]
+    assert prefixes["continuations"].to_list() == [2, 0, 2]
+
+
+def test_only_failures_of_hard_groups_are_cut() -> None:
+    mixed = group("rwww", group_id=SECOND, response_tokens=response(), entropies=PEAK_AT_5)
+    assert choose([*hard(), *mixed])[0]["group_id"].to_list() == [FIRST]
+    quarter = choose(mixed, max_pass_rate=0.25, prefixes_per_problem=9)[0]
+    assert quarter["parent_rollout_id"].to_list() == [f"{SECOND}/{n}" for n in (1, 2, 3)]
+
+
+def test_what_could_not_be_judged_is_neither_hard_nor_cut() -> None:
+    assert choose(group("ee", response_tokens=response(), entropies=PEAK_AT_5))[0].is_empty()
+    half = choose(group("we", response_tokens=response(), entropies=PEAK_AT_5))[0]
+    assert half["parent_rollout_id"].to_list() == [f"{FIRST}/0"]
+
+
+def test_continuations_are_not_continued_again() -> None:
+    again = hard()[0].continued("extra/s0/i1/i0.0/0", 4, entropies=PEAK_AT_5)
+    assert choose([again])[0].is_empty()
+
+
+def test_groups_over_the_limit_wait_and_come_first_in_the_next_iteration() -> None:
+    rows = hard() + hard(SECOND, "p1") + hard("extra/s0/i0/2", "p2")
+    served, pool = choose(rows, groups=1)
+    assert served["group_id"].to_list() == [FIRST]
+    assert pool.filter("waiting")["group_id"].to_list() == [SECOND, "extra/s0/i0/2"]
+    served, pool = choose(hard("extra/s0/i1/0", "p3"), pool, iteration=1, groups=2)
+    assert served["group_id"].to_list() == [SECOND, "extra/s0/i0/2"]
+    assert served["iteration"].to_list() == [0, 0]
+    assert pool["group_id"].to_list() == ["extra/s0/i1/0"]
+
+
+def test_no_limit_leaves_nobody_waiting() -> None:
+    served, pool = choose(hard() + hard(SECOND, "p1"))
+    assert served["group_id"].to_list() == [FIRST, SECOND]
+    assert pool.is_empty()
+
+
+def test_a_group_that_waited_too_long_is_dropped() -> None:
+    pool = choose(hard() + hard(SECOND, "p1"), groups=1)[1]
+    for iteration, groups in ((3, [SECOND]), (4, [])):
+        assert choose(group("r"), pool, iteration=iteration, max_age=3)[0]["group_id"].to_list() == groups
+
+
+def test_the_control_without_a_cut_resamples_the_bare_prompt() -> None:
+    prefixes = choose(hard(), cut="none", prefixes_per_problem=4, continuations_per_prefix=2)[0]
+    (row,) = prefixes.to_dicts()
+    assert (row["prefix_tokens"], row["parent_rollout_id"], row["score"]) == ([], None, None)
+    assert (row["cut_reason"], row["continuations"]) == ("fresh", 8)
+
+
+def test_a_random_cut_is_seeded_and_keeps_to_the_boundaries() -> None:
+    rows = [row for n in range(8) for row in hard(f"extra/s0/i0/{n}", f"p{n}")]
+    drawn = {seed: choose(rows, cut="random", seed=seed)[0] for seed in (0, 1)}
+    assert drawn[0].equals(choose(rows, cut="random")[0])
+    lengths = {seed: prefixes["prefix_tokens"].list.len().to_list() for seed, prefixes in drawn.items()}
+    assert set(lengths[0]) == {4, 7}
+    assert lengths[0] != lengths[1]
+    assert set(drawn[0]["cut_reason"]) == {"random"}
+
+
+def test_a_remembered_prefix_serves_a_later_group_of_its_problem() -> None:
+    _, pool = choose(hard(entropies=(0.01,) * 5 + (0.9,) * 5), remember=2)
+    assert pool.filter(~pl.col("waiting"))["prefix_id"].to_list() == [f"{FIRST}/0@4"]
+    later = "extra/s0/i5/0"
+    prefixes, pool = choose(hard(later, response_tokens=response(7, 8, 9)), pool, iteration=5, remember=2)
+    assert prefixes["prefix_id"].to_list() == [f"{later}/0@4", f"{FIRST}/0@4>{later}"]
+    best = prefixes.filter("chosen").to_dicts()[0]
+    assert best["prefix_id"] == f"{FIRST}/0@4>{later}"
+    assert (best["group_id"], best["parent_rollout_id"], best["iteration"]) == (later, f"{FIRST}/0", 0)
+    assert pool["prefix_id"].to_list() == [f"{FIRST}/0@4", f"{later}/0@4"]
+
+
+def test_memory_belongs_to_a_problem_and_has_an_end() -> None:
+    _, pool = choose(hard(), remember=2)
+    stranger = "extra/s0/i1/0"
+    assert choose(hard(stranger, "p1"), pool, iteration=1)[0]["group_id"].to_list() == [stranger]
+    for iteration in (1, 2, 3):
+        _, pool = choose(hard(f"extra/s0/i{iteration}/0"), pool, iteration=iteration, remember=2)
+    assert pool["iteration"].to_list() == [2, 3]
+
+
+def test_switched_off_it_chooses_nothing_and_hands_the_pool_on() -> None:
+    pool = choose(hard() + hard(SECOND, "p1"), groups=1)[1]
+    served, handed_on = choose(hard("extra/s0/i1/0"), pool, iteration=1, groups=0)
+    assert served.is_empty()
+    assert handed_on.equals(pool)
+    assert choose([], pool, iteration=1)[1].equals(pool)
+
+
+def test_smoothing_ranks_by_the_scores_of_similar_prefixes() -> None:
+    entropies = [(0.5,) * 5 + (0.9,) * 5, (0.2,) * 5 + (0.9,) * 5]
+    rows = [
+        Row(f"{FIRST}/{n}", response_tokens=response(3 * n, n, n), entropies=values)
+        for n, values in enumerate(entropies)
+    ]
+    plain, smooth = choose(rows)[0], choose(rows, smoothing="policy", smoothing_tau=1e6)[0]
+    assert plain["smoothed_score"].to_list() == [None, None]
+    # at an endless temperature every prefix is every other's neighbour, and the score the plain mean
+    assert smooth["smoothed_score"].to_list() == pytest.approx([0.35, 0.35], abs=1e-4)
+    assert smooth["effective_neighbours"].to_list() == pytest.approx([2.0, 2.0], abs=1e-4)
+    assert smooth["score"].to_list() == plain["score"].to_list()
+    sharp = choose(rows, smoothing="policy", smoothing_tau=1e-4)[0]
+    assert sharp["smoothed_score"].to_list() == pytest.approx([0.5, 0.2], abs=1e-4)
+    assert sharp["effective_neighbours"].to_list() == pytest.approx([1.0, 1.0], abs=1e-4)
+
+
+def test_when_continuations_are_due_is_written_down() -> None:
+    assert choose(hard(), when="same_iteration")[0]["when"].to_list() == ["same_iteration"]

@@ -1,0 +1,131 @@
+"""compare: unbiased pass@k by hand, refusal of unequal budgets, and the shape of summary.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from extra_rl.errors import ConfigError
+from extra_rl.tables import contracts
+from stages import compare
+from tests.stages.rows import frame, run_stage
+
+LETTERS = {"r": "right", "w": "wrong", "t": "truncated", "n": "no_answer", "e": "error", "g": "gold_unparseable"}
+
+
+def samples(problems: dict[str, str]) -> pl.DataFrame:
+    """An evaluate table. problems: `benchmark/problem` -> a letter a sample."""
+    rows = [
+        {
+            "problem_id": name,
+            "sample_index": n,
+            "benchmark": name.partition("/")[0],
+            "prompt_tokens": [1],
+            "response_tokens": [2],
+            "finish_reason": "stop",
+            "response": "",
+            "gold": "7",
+            "verdict": LETTERS[letter],
+            "extracted": None,
+            "rule": "by hand",
+        }
+        for name, letters in problems.items()
+        for n, letter in enumerate(letters)
+    ]
+    return frame(contracts.EvaluationSamples, rows)
+
+
+def spent(tokens: int) -> pl.DataFrame:
+    row = dict.fromkeys(contracts.IterationSummary.columns(), 0)
+    return frame(contracts.IterationSummary, [row | {"arm": "extra", "iteration": 2, "total_sampled_tokens": tokens}])
+
+
+def compared(folder: Path, tables: dict[str, pl.DataFrame], **config: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
+    outputs = {"compare": folder / "compare.parquet", "summary": folder / "summary.json"}
+    made = run_stage(compare, tables, {"ks": [1, 2], "resamples": 100, **config}, outputs=outputs)
+    return made["compare"], json.loads((folder / "summary.json").read_text())
+
+
+def one_arm(letters: dict[str, str]) -> dict[str, pl.DataFrame]:
+    return {"evaluate:grpo/s0": samples(letters), "summarize:grpo/s0": spent(100)}
+
+
+def test_pass_at_k_is_unbiased_and_a_mean_over_problems_then_benchmarks(tmp_path: Path) -> None:
+    table, summary = compared(tmp_path, one_arm({"A/1": "rwww", "A/2": "rrrr", "B/1": "wtnw"}))
+    figures = {(row["benchmark"], row["k"]): row["pass_at_k"] for row in table.to_dicts()}
+    # one of four right: pass@1 = 1/4, pass@2 = 1 - C(3,2)/C(4,2) = 1/2 (1 - (3/4)^2 = 0.4375 would be biased)
+    assert figures == pytest.approx({("A", 1): 62.5, ("A", 2): 75.0, ("B", 1): 0.0, ("B", 2): 0.0})
+    assert (summary["arms"]["grpo"]["pass@1"], summary["arms"]["grpo"]["pass@2"]) == (31.25, 37.5)
+
+
+def test_what_could_not_be_judged_leaves_the_samples_and_is_counted(tmp_path: Path) -> None:
+    table, _ = compared(tmp_path, one_arm({"A/1": "rweg", "A/2": "rrww"}))
+    first = table.filter(k=1).to_dicts()[0]
+    assert first["pass_at_k"] == pytest.approx(50.0)
+    assert (first["excluded"], first["problems"], first["samples"]) == (2, 2, 4)
+
+
+def test_a_problem_with_too_few_judged_samples_is_left_out_and_an_empty_benchmark_refused(tmp_path: Path) -> None:
+    table, _ = compared(tmp_path, one_arm({"A/1": "reee", "A/2": "wwww"}))
+    assert table["problems"].to_list() == [1, 1]
+    assert table["pass_at_k"].to_list() == [0.0, 0.0]
+    with pytest.raises(ConfigError, match=r"benchmark A: no problem has 2 judged samples"):
+        compared(tmp_path, one_arm({"A/1": "reee"}))
+
+
+def test_the_interval_lies_around_the_figure_and_is_a_point_for_equal_problems(tmp_path: Path) -> None:
+    spread = {f"A/{n}": "rrrr" if n % 2 else "wwww" for n in range(10)}
+    (row,) = compared(tmp_path, one_arm(spread), ks=[1])[0].to_dicts()
+    assert 0.0 < row["low"] < 50.0 < row["high"] < 100.0
+    (row,) = compared(tmp_path, one_arm({f"A/{n}": "rw" for n in range(4)}), ks=[1])[0].to_dicts()
+    assert (row["low"], row["pass_at_k"], row["high"]) == (50.0, 50.0, 50.0)
+
+
+def test_arms_that_have_not_spent_their_budget_cannot_be_compared(tmp_path: Path) -> None:
+    tables = one_arm({"A/1": "rw"})
+    compared(tmp_path, tables, token_budget=100)
+    with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 101 tokens in 3 iterations.*Raise `iterations`"):
+        compared(tmp_path, tables, token_budget=101)
+
+
+def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(tmp_path: Path) -> None:
+    for folder, wall in (("warm_start", 1.0), ("grpo/s0", 2.0), ("grpo/s1", 4.0), ("extra/s0", 8.0)):
+        path = tmp_path / folder / "update.run.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"wall_s": wall, "cpu_s": 2 * wall}))
+    tables = {
+        "evaluate:warm_start": samples({"A/1": "wwww", "B/1": "rwww"}),
+        "evaluate:grpo/s0": samples({"A/1": "rwww", "B/1": "rrrr"}),
+        "evaluate:grpo/s1": samples({"A/1": "rrww", "B/1": "rrrr"}),
+        "evaluate:extra/s0": samples({"A/1": "rrrr", "B/1": "rrrr"}),
+        "summarize:grpo/s0": spent(100),
+        "summarize:grpo/s1": spent(110),
+        "summarize:extra/s0": spent(120),
+    }
+    table, summary = compared(tmp_path, tables)
+    assert list(summary) == ["warm_start", "arms"]
+    assert list(summary["arms"]) == ["grpo", "extra"]
+    assert (summary["warm_start"]["pass@1"], summary["warm_start"]["pass@2"]) == (12.5, 25.0)
+    grpo = summary["arms"]["grpo"]
+    assert grpo["pass@1"] == pytest.approx((25 + 100 + 50 + 100) / 4)
+    assert grpo["benchmarks"]["A"]["pass@1"] == pytest.approx(37.5)
+    assert grpo["benchmarks"]["B"]["pass@2"] == 100.0
+    assert grpo["seeds"] == [0, 1]
+    assert grpo["per_seed"]["0"]["pass@1"] == pytest.approx(62.5)
+    assert grpo["per_seed"]["1"]["pass@1"] == pytest.approx(75.0)
+    assert grpo["generated_tokens"] == {"0": 100, "1": 110}
+    assert (grpo["stage_wall_s"], grpo["cpu_s"]) == (6.0, 12.0)
+    assert (summary["warm_start"]["stage_wall_s"], summary["warm_start"]["cpu_s"]) == (1.0, 2.0)
+    assert summary["arms"]["extra"]["generated_tokens"] == {"0": 120}
+    assert table.filter(policy="warm_start")["seed"].to_list() == [-1] * 4
+
+
+def test_the_terminal_shows_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compared(tmp_path, one_arm({"A/1": "rwww", "B/1": "rrrr"}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].split() == ["grpo", "pass@1", "25.0", "100.0", "62.5"]
+    assert lines[-1].split() == ["grpo", "pass@2", "50.0", "100.0", "75.0"]

@@ -1,0 +1,125 @@
+"""summarize: an iteration in one row, every figure counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from extra_rl.tables import contracts
+from stages import advantage, summarize
+from tests.stages.rows import Row, frame, group, run_stage, tables_of
+
+WAITED = "extra/s0/i1/7"
+
+
+def summary(tables: dict[str, pl.DataFrame], folder: Path) -> dict[str, Any]:
+    made = run_stage(summarize, tables, outputs={"summarize": folder / "summarize.parquet"}, iteration=2)
+    (row,) = made["summarize"].to_dicts()
+    return row
+
+
+def step(number: int, loss: float, norm: float, mean: float, maximum: float) -> dict[str, Any]:
+    counts = dict.fromkeys(("rows", "signal_rows", "loss_tokens"), 1)
+    zeros = dict.fromkeys(("learning_rate", "clipped_low", "clipped_high", "approx_kl", "entropy"), 0.0)
+    importance = {"importance_mean": mean, "importance_max": maximum}
+    return {
+        "step": number,
+        "loss": loss,
+        "gradient_norm": norm,
+        "kl_to_reference": None,
+        **counts,
+        **zeros,
+        **importance,
+    }
+
+
+def iteration() -> list[Row]:
+    """Four fresh groups (all wrong, mixed, all right, one that nobody could judge) and two rescued continuations."""
+    places = [f"extra/s0/i2/{n}" for n in range(4)]
+    long = {"response_tokens": (10, 11, 12, 2), "entropies": (1.0,) * 4}
+    wrong = group("wt", group_id=places[0], problem_id="p0", finish_reason="length", **long)
+    mixed = group("rwe", group_id=places[1], problem_id="p1")
+    right = group("rr", group_id=places[2], problem_id="p2", novelty=0.5)
+    unjudged = group("ee", group_id=places[3], problem_id="p3")
+    parent = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7")
+    second = Row("extra/s0/i1/8/0", group_id="extra/s0/i1/8", problem_id="p8")
+    rescued = [parent.continued(f"extra/s0/i2/i1.7/{n}", 1, verdict="right") for n in (0, 1)]
+    lost = second.continued("extra/s0/i2/i1.8/0", 1)
+    return [*wrong, *mixed, *right, *unjudged, *rescued, lost]
+
+
+def tables(rows: list[Row], **advantages: Any) -> dict[str, pl.DataFrame]:
+    found = tables_of(rows) | {"choose_prefixes": contracts.Prefixes.create_empty()}
+    found |= run_stage(advantage, found, advantages, iteration=2)
+    steps = [step(0, 0.25, 2.0, 1.0, 3.0), step(1, -0.75, 4.0, 1.5, 2.0)]
+    return found | {"update": frame(contracts.UpdateSteps, steps)}
+
+
+def test_every_count_of_an_iteration(tmp_path: Path) -> None:
+    row = summary(tables(iteration()), tmp_path)
+    assert (row["arm"], row["seed"], row["iteration"]) == ("extra", 0, 2)
+    assert (row["rollouts"], row["groups"]) == (12, 4)
+    assert (row["all_wrong"], row["mixed"], row["all_right"]) == (1, 1, 1)
+    assert row["excluded"] == 3
+    assert row["pass_rate"] == row["mean_reward"] == pytest.approx(3 / 6)
+    assert row["truncated"] == 2
+    assert (row["regenerated_rollouts"], row["regenerated_groups"], row["rescued_groups"]) == (3, 2, 1)
+    # fresh only: two of 4 tokens at 1.0 nats, seven of 3 tokens at 0.5 nats
+    assert row["mean_length"] == pytest.approx((2 * 4 + 7 * 3) / 9)
+    assert row["mean_entropy"] == pytest.approx((8 * 1.0 + 21 * 0.5) / 29)
+    # nine fresh responses in full, three continuations without the token that they took over
+    assert row["sampled_tokens"] == row["total_sampled_tokens"] == 29 + 3 * 2
+    assert (row["steps"], row["loss"], row["gradient_norm"]) == (2, -0.25, 3.0)
+    assert (row["importance_mean"], row["importance_max"]) == (1.25, 3.0)
+
+
+def test_the_bonus_share_weighs_by_length_over_all_rows(tmp_path: Path) -> None:
+    mixed = group("rw", group_id="extra/s0/i2/0", response_tokens=(10, 11, 12, 2))
+    right = group("rr", group_id="extra/s0/i2/1", problem_id="p1", novelty=0.5)
+    row = summary(tables([*mixed, *right], weight=1.0, eps=1e-12), tmp_path)
+    # bonus 2 rows x 3 tokens x 0.5; reward 2 rows x 4 tokens x sqrt(1/2)
+    assert row["bonus_share"] == pytest.approx(3 / (3 + 8 * 0.5**0.5), abs=1e-5)
+
+
+def test_carried_parents_are_not_counted_twice(tmp_path: Path) -> None:
+    parents = group("ww", group_id=WAITED, problem_id="p7")
+    rows = [parents[0].continued("extra/s0/i2/i1.7/0", 1, verdict="right")]
+    found = tables_of(rows) | tables_of(parents, prefix="previous_")
+    found |= {"choose_prefixes": contracts.Prefixes.create_empty(), "update": contracts.UpdateSteps.create_empty()}
+    found |= run_stage(advantage, found, {"group": "joined"}, iteration=2)
+    assert found["advantage"]["carried"].to_list() == [False, True, True]
+    row = summary(found, tmp_path)
+    assert (row["rollouts"], row["groups"], row["sampled_tokens"]) == (1, 0, 2)
+
+
+def test_sampled_tokens_add_up_over_iterations(tmp_path: Path) -> None:
+    found = tables(iteration())
+    first = summary(found, tmp_path)
+    previous = frame(contracts.IterationSummary, [first | {"iteration": 1, "total_sampled_tokens": 1000}])
+    assert summary(found | {"previous_summarize": previous}, tmp_path)["total_sampled_tokens"] == 1035
+
+
+def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tables_of([]) | {
+        "choose_prefixes": contracts.Prefixes.create_empty(),
+        "advantage": contracts.Advantages.create_empty(),
+        "update": contracts.UpdateSteps.create_empty(),
+    }
+    row = summary(found, tmp_path)
+    assert row["rollouts"] == row["groups"] == row["sampled_tokens"] == row["steps"] == 0
+    empty = ("pass_rate", "mean_reward", "mean_entropy", "mean_length", "loss", "gradient_norm", "importance_max")
+    assert [row[name] for name in empty] == [None] * len(empty)
+    assert "budget spent" in capsys.readouterr().out
+
+
+def test_the_line_says_what_the_row_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary(tables(iteration()), tmp_path)
+    line = capsys.readouterr().out
+    for part in ("extra/s0 3/3", "reward 0.5 pass 0.5", "groups 1 wrong 1 mixed 1 right", "regenerated 2 rescued 1"):
+        assert part in line
+    assert "cut off 2" in line
