@@ -149,7 +149,7 @@ def terminal_table(table: pl.DataFrame, ks: list[int]) -> list[str]:
     for policy in table["policy"].unique(maintain_order=True).to_list():
         for k in ks:
             part = table.filter(policy=policy, k=k)
-            cells = [part.filter(benchmark=b)["pass_at_k"].mean() for b in benchmarks]
-            mean = float(np.mean(cells))  # type: ignore[arg-type]
+            cells = [float(np.mean(part.filter(benchmark=b)["pass_at_k"].to_numpy())) for b in benchmarks]
+            mean = float(np.mean(cells))
             lines.append(f"{policy:<16}{f'pass@{k}':<10}" + "".join(f"{c:>12.1f}" for c in cells) + f"{mean:>9.1f}")
     return lines

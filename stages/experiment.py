@@ -12,6 +12,7 @@ from extra_rl.config import Experiment, resolve
 from extra_rl.errors import ExtraError
 from extra_rl.stage import Job
 from extra_rl.summary_line import HORIZON
+from extra_rl.worker import launch
 from stages import STAGES
 from stages.command import load
 
@@ -41,6 +42,12 @@ def announce(experiment: Experiment) -> None:
     """Tells the stages how far the run goes, for the time left on their lines (`extra_rl.summary_line.HORIZON`)."""
     budgets = [sections["select"]["token_budget"] or 0 for sections in experiment.arms.values()]
     os.environ[HORIZON] = f"{experiment.run.iterations},{max(budgets)}"
+
+
+def start_worker() -> None:
+    """Starts the warm worker in this process (Snakemake's), unless EXTRA_COLD is set: every stage then runs cold."""
+    if not os.environ.get("EXTRA_COLD"):
+        launch.start(Path(".snakemake"))
 
 
 def use_this_python() -> None:

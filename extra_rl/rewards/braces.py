@@ -76,3 +76,10 @@ def split_top(text: str, separators: str) -> list[str]:
             parts.append(text[start:at])
             start = at + 1
     return [*parts, text[start:]]
+
+
+def is_bracketed(text: str) -> bool:
+    """One pair of brackets of any kind, half-open intervals included, around the whole text."""
+    if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]":
+        return False
+    return all(depth > 0 for at, _, depth in levels(text) if 0 < at < len(text) - 1)

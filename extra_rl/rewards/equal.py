@@ -6,14 +6,13 @@ are equal, or None. Numbers are compared exactly; formulas by value (`symbolic`)
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import TypeAlias
 
-from extra_rl.rewards import symbolic
 from extra_rl.rewards.answer import (
-    FLIP,
     Bracketed,
     Choice,
     Formula,
@@ -25,16 +24,14 @@ from extra_rl.rewards.answer import (
     Region,
     Relation,
     Words,
-    read,
-    split_relation,
 )
-from extra_rl.rewards.normalise import squash
+from extra_rl.rewards.equal_relation import same_relation
+from extra_rl.rewards.equal_value import same_formula, same_quantity
 from extra_rl.rewards.numbers import BaseDigits
 from extra_rl.rewards.policy import Policy
-from extra_rl.rewards.units import compatible
+from extra_rl.rewards.reading import read
 
-Rule = str | None
-PARAMETERS = frozenset("jklmnpq")
+Rule: TypeAlias = str | None
 INFINITE = frozenset({"infinitely many", "infinite", "infinity", "infinitely many solutions"})
 
 
@@ -45,11 +42,11 @@ def same(gold: Node, answer: Node, policy: Policy) -> Rule:
     if isinstance(gold, Choice) or isinstance(answer, Choice):
         return _same_choice(gold, answer, policy)
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
-        return _same_quantity(gold, answer, policy)
+        return same_quantity(gold, answer, policy)
     for kinds, rule in RULES:
         if isinstance(gold, kinds) or isinstance(answer, kinds):
             return rule(gold, answer, policy)
-    return _same_formula(gold, answer, policy)
+    return same_formula(gold, answer, policy)
 
 
 def _same_choice(gold: Node, answer: Node, policy: Policy) -> Rule:
@@ -67,6 +64,8 @@ def _same_choice(gold: Node, answer: Node, policy: Policy) -> Rule:
     if not choice.rest:
         return None
     rest = read(choice.rest)
+    if isinstance(rest, Choice):
+        return None
     return same(rest, other, policy) if choice is gold else same(other, rest, policy)
 
 
@@ -84,56 +83,6 @@ def _plain(node: Node) -> str:
     text = node.text if isinstance(node, Words) else node.latex if isinstance(node, Formula) else ""
     text = re.sub(r"\\text|[^\w\s]", " ", text.lower())
     return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
-
-
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-
-LONG = "long_decimal"
-
-
-def _same_quantity(gold: Quantity, answer: Quantity, policy: Policy) -> Rule:
-    if not _units_allowed(gold.unit, answer.unit, policy):
-        return None
-    a, b = gold.number.value, answer.number.value
-    if a == b:
-        return "number"
-    if not _angles(gold, answer) and any(x == y for x, y in _percent_readings(gold, answer, policy)):
-        return "percent"
-    if _within(abs(a - b), abs(a), policy):
-        return "tolerance"
-    if any(_all_digits_right(node, abs(a - b), policy) for node in (gold, answer)):
-        return LONG
-    return (
-        "angle" if _angles(gold, answer) and policy.degrees_as_radians and _same_angle(gold, answer, policy) else None
-    )
-
-
-def _units_allowed(a: str, b: str, policy: Policy) -> bool:
-    if not policy.optional_units and bool(a) != bool(b):
-        return False
-    return compatible(a, b) or {a, b} == {"°", "rad"}
-
-
-def _angles(gold: Quantity, answer: Quantity) -> bool:
-    return "°" in (gold.unit, answer.unit) and gold.unit != answer.unit
-
-
-def _same_angle(gold: Quantity, answer: Quantity, policy: Policy) -> Rule:
-    """Degrees against stated radians only: a bare number next to degrees is degrees without its sign."""
-    return _same_value(gold, answer, policy) if {gold.unit, answer.unit} == {"°", "rad"} else None
-
-
-def _percent_readings(gold: Quantity, answer: Quantity, policy: Policy) -> list[tuple[Fraction, Fraction]]:
-    a, b = gold.number.value, answer.number.value
-    if not policy.percent_as_decimal or gold.unit == answer.unit:
-        return []
-    return [(a / 100, b)] * (gold.unit == "%") + [(a, b / 100)] * (answer.unit == "%")
-
-
-def _within(error: Any, scale: Any, policy: Policy) -> bool:
-    allowed = max(Fraction(policy.relative_tolerance) * Fraction(scale), Fraction(policy.absolute_tolerance))
-    return bool(allowed and error <= allowed)
 
 
 # --- structures --------------------------------------------------------------------------------------------------
@@ -280,7 +229,7 @@ def _gaps(region: Region) -> list[Node]:
 
 def _around(points: list[Node]) -> list[Node]:
     ends: list[Node] = [read(r"-\infty"), *points, read(r"\infty")]
-    return [Bracketed("(", (low, high), ")") for low, high in zip(ends, ends[1:], strict=False)]
+    return [Bracketed("(", (low, high), ")") for low, high in itertools.pairwise(ends)]
 
 
 def _same_bracketed(gold: Node, answer: Node, policy: Policy) -> Rule:
@@ -293,7 +242,7 @@ def _same_bracketed(gold: Node, answer: Node, policy: Policy) -> Rule:
     return "tuple" if _all_same([_value(x) for x in gold.items], [_value(x) for x in answer.items], policy) else None
 
 
-# --- labels, equations, formulas ---------------------------------------------------------------------------------
+# --- labels ----------------------------------------------------------------------------------------------------
 
 
 def _same_labelled(gold: Node, answer: Node, policy: Policy) -> Rule:
@@ -302,9 +251,9 @@ def _same_labelled(gold: Node, answer: Node, policy: Policy) -> Rule:
         if _named_differently(gold, answer):
             return None
         answer = _with_argument_of(gold, answer)
-        return same(gold.value, answer.value, policy) or _same_equation(gold, answer)
+        return same(gold.value, answer.value, policy) or same_relation(gold, answer)
     if isinstance(gold, Relation) or isinstance(answer, Relation):
-        return _same_relation(gold, answer, policy)
+        return same_relation(gold, answer)
     return same(_value(gold), _value(answer), policy)
 
 
@@ -321,188 +270,12 @@ def _with_argument_of(gold: Labelled, answer: Labelled) -> Labelled:
     return Labelled(gold.label, read(source), source)
 
 
-def _same_family(gold: Formula, answer: Formula) -> Rule:
-    r"""k\pi and n\pi: the integer parameter of a periodic family of solutions may have any name."""
-    a, b = _parsed(gold), _parsed(answer)
-    if r"\pi" not in gold.latex or a is None or b is None or len(a.free_symbols) != 1 or len(b.free_symbols) != 1:
-        return None
-    (ours,), (theirs,) = a.free_symbols, b.free_symbols
-    if not {ours.name, theirs.name} <= PARAMETERS:
-        return None
-    return "family" if symbolic.same_value(a, b.xreplace({theirs: ours})) else None
-
-
-def _same_relation(gold: Node, answer: Node, policy: Policy) -> Rule:
-    """Equations that say the same, or a gold equation solved for one of its symbols."""
-    if isinstance(gold, Relation) and isinstance(answer, Formula | Quantity):
-        equation, expression = _difference(gold), _parsed(answer)
-        linear = equation is not None and expression is not None and len(equation.free_symbols) > 1
-        return "solved" if linear and symbolic.solves(equation, expression) else None
-    return _same_equation(gold, answer)
-
-
-def _same_equation(gold: Node, answer: Node) -> Rule:
-    left, right = _inequality(gold), _inequality(answer)
-    if left and right:
-        return _same_inequality(left, right)
-    if isinstance(gold, Relation) and isinstance(answer, Relation):
-        if [squash(s) for s in gold.sides] == [squash(s) for s in answer.sides] and gold.signs == answer.signs:
-            return "equation"
-    a, b = _difference(gold), _difference(answer)
-    if a is not None and b is not None and symbolic.same_solutions(a, b):
-        return "equation"
-    return _by_math_verify(gold, answer)
-
-
-def _inequality(node: Node) -> Relation | None:
-    """A node as an inequality of two sides, also where it was read as the interval of its variable."""
-    sides, signs = split_relation(node.source) if isinstance(node, Labelled) else ([], [])
-    relation = Relation(tuple(sides), tuple(signs)) if signs else node
-    return (
-        relation if isinstance(relation, Relation) and len(relation.signs) == 1 and relation.signs[0] in FLIP else None
-    )
-
-
-def _same_inequality(gold: Relation, answer: Relation) -> Rule:
-    """All on one side: equal up to a positive factor, or up to a negative one with the sign turned."""
-    a, b = _difference(gold), _difference(answer)
-    ratio = None if a is None or b is None else symbolic.constant_ratio(a, b)
-    if ratio is None:
-        return None
-    expected = gold.signs[0] if ratio > 0 else FLIP[gold.signs[0]]
-    return "inequality" if answer.signs[0] == expected else None
-
-
-def _difference(node: Node) -> Any | None:
-    """Left side minus right side of an equation or inequality; None where it is none or cannot be parsed."""
-    if isinstance(node, Labelled) and isinstance(node.value, Formula | Quantity):
-        sides: tuple[str, ...] = (node.label, node.source)
-    elif isinstance(node, Relation) and len(node.sides) == 2 and node.signs[0] != r"\in":
-        sides = node.sides
-    else:
-        return None
-    try:
-        left, right = (symbolic.parse_latex(side) for side in sides)
-    except symbolic.UnparseableError:
-        return None
-    return left - right if symbolic.is_scalar(left) and symbolic.is_scalar(right) else None
-
-
-def _parsed(node: Node) -> Any | None:
-    """The SymPy expression of a number or formula, or None."""
-    if isinstance(node, Quantity):
-        return symbolic.rational(node.number.value)
-    if not isinstance(node, Formula):
-        return None
-    try:
-        expression = symbolic.parse_latex(node.latex)
-    except symbolic.UnparseableError:
-        return None
-    return expression if symbolic.is_scalar(expression) else None
-
-
-def _same_formula(gold: Node, answer: Node, policy: Policy) -> Rule:
-    if not isinstance(gold, Quantity | Formula) or not isinstance(answer, Quantity | Formula):
-        return None
-    if isinstance(gold, Formula) and isinstance(answer, Formula) and squash(gold.latex) == squash(answer.latex):
-        return "text" if compatible(gold.unit, answer.unit) else None
-    if not _units_allowed(gold.unit, answer.unit, policy):
-        return None
-    rule = _same_value(gold, answer, policy)
-    return rule or (_same_family(gold, answer) if isinstance(gold, Formula) and isinstance(answer, Formula) else None)
-
-
-def _same_value(gold: Quantity | Formula, answer: Quantity | Formula, policy: Policy) -> Rule:
-    a, b = _parsed(gold), _parsed(answer)
-    if a is None or b is None:
-        return None
-    for rule, left, right in _readings(a, gold.unit, b, answer.unit, policy):
-        verdict = symbolic.same_value(left, right)
-        if verdict or (verdict is None and rule == "formula" and symbolic.same_by_math_verify(left, right)):
-            return rule
-    return _same_decimal(gold, a, answer, b, policy)
-
-
-def _readings(a: Any, unit_a: str, b: Any, unit_b: str, policy: Policy) -> list[tuple[str, Any, Any]]:
-    """The pairs of values that would make the answers equal: as they stand, percent as decimal, degrees as radians."""
-    import sympy
-
-    found = [("formula", a, b)]
-    if policy.percent_as_decimal and unit_a != unit_b:
-        found += [("percent", a / 100, b)] * (unit_a == "%") + [("percent", a, b / 100)] * (unit_b == "%")
-    if policy.degrees_as_radians and unit_a != unit_b:
-        turn = sympy.pi / 180
-        found += [("angle", a * turn, b)] * (unit_a == "°") + [("angle", a, b * turn)] * (unit_b == "°")
-    return found
-
-
-def _same_decimal(gold: Quantity | Formula, a: Any, answer: Quantity | Formula, b: Any, policy: Policy) -> Rule:
-    """A number within the tolerance; or a long decimal whose every digit is right (1.4142135623730951 is sqrt(2),
-    0.333333 is not 1/3)."""
-    left, right = symbolic.numeric_value(a), symbolic.numeric_value(b)
-    if left is None or right is None:
-        return None
-    error = abs(left - right)
-    if _within_real(error, abs(left), policy):
-        return "tolerance"
-    return LONG if any(_all_digits_right(node, error, policy) for node in (gold, answer)) else None
-
-
-def _within_real(error: Any, scale: Any, policy: Policy) -> bool:
-    allowed = max(policy.relative_tolerance * scale, policy.absolute_tolerance)
-    return bool(allowed > 0 and error <= allowed)
-
-
-def _all_digits_right(node: Quantity | Formula, error: Any, policy: Policy) -> bool:
-    if not isinstance(node, Quantity) or node.number.places is None or not policy.long_decimal_digits:
-        return False
-    return node.number.digits >= policy.long_decimal_digits and bool(error <= Fraction(1, 10**node.number.places))
-
-
-def _by_math_verify(gold: Node, answer: Node) -> Rule:
-    """Relations that no value decides (sums over a name, recurrences): math-verify's comparison of both parses."""
-    texts = [_relation_text(node) for node in (gold, answer)]
-    if None in texts or not any("\\sum" in text or "\\prod" in text for text in texts if text):
-        return None
-    try:
-        a, b = (symbolic.parse_latex(text) for text in texts if text)
-    except symbolic.UnparseableError:
-        return None
-    return "math_verify" if symbolic.same_by_math_verify(a, b) else None
-
-
-def _relation_text(node: Node) -> str | None:
-    if isinstance(node, Labelled):
-        return f"{node.label}={node.source}"
-    if isinstance(node, Relation):
-        return "".join(f"{side} {sign} " for side, sign in zip(node.sides, (*node.signs, ""), strict=True))
-    return None
-
-
 RULES: tuple[tuple[type | tuple[type, ...], Callable[[Node, Node, Policy], Rule]], ...] = (
     (Words, _same_words),
     (Region, _same_region),
     (Matrix, _same_matrix),
     (Items, _same_items),
     (Bracketed, _same_bracketed),
-    (Relation, _same_relation),
+    (Relation, lambda gold, answer, _: same_relation(gold, answer)),
     (Labelled, _same_labelled),
 )
-
-
-def unparsed(node: Node) -> bool:
-    """Whether a node contains a formula that the parser does not know."""
-    if isinstance(node, Formula):
-        try:
-            symbolic.parse_latex(node.latex)
-        except symbolic.UnparseableError:
-            return True
-        return False
-    if isinstance(node, Labelled):
-        return unparsed(node.value)
-    if isinstance(node, Relation):
-        return any(unparsed(read(side)) for side in node.sides)
-    if isinstance(node, Matrix):
-        return any(unparsed(cell) for row in node.rows for cell in row)
-    members = node.items if isinstance(node, Bracketed | Items) else node.pieces if isinstance(node, Region) else ()
-    return any(unparsed(member) for member in members)

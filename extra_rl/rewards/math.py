@@ -1,27 +1,40 @@
 r"""Judging a response to a mathematics problem against the gold answer.
 
-`judge` = find the answer (`extract`) -> one spelling (`normalise`) -> what it is (`answer`) -> is it the gold
+`judge` = find the answer (`extract`) -> one spelling (`normalise`) -> what it is (`reading`) -> is it the gold
 (`equal`). The rule of a judgement is "<where the answer was found>/<what decided>", for example "box/number" or
 "phrase/different". Time and memory are bounded by the process that calls it: `extra_rl.rewards.bounded`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from extra_rl.rewards.answer import Items, Node, Quantity, Region
 from extra_rl.rewards.bounded import Item
+from extra_rl.rewards.braces import balanced
+from extra_rl.rewards.equal import same
 from extra_rl.rewards.extract import Extraction, extract
-from extra_rl.rewards.policy import FALLBACKS, Policy
+from extra_rl.rewards.golds import gold_problem, gold_text
+from extra_rl.rewards.normalise import clean, squash
+from extra_rl.rewards.policy import Policy
+from extra_rl.rewards.reading import read
 from extra_rl.rewards.verdict import Judgement, Verdict
 
-if TYPE_CHECKING:
-    from extra_rl.rewards.answer import Node
-
-__all__ = ["MathJudge", "Policy", "gold_problem", "judge"]
+__all__ = ["MathJudge", "Policy", "gold_problem", "judge", "same_text"]
 
 DEFAULT = Policy()
+
+
+@dataclass(frozen=True)
+class MathJudge:
+    """`judge` with its policy, as a picklable callable for `judge_all`."""
+
+    policy: Policy = DEFAULT
+
+    def __call__(self, item: Item) -> Judgement:
+        return judge(item.gold, item.response, self.policy, truncated=item.truncated)
 
 
 def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool = False) -> Judgement:
@@ -35,59 +48,36 @@ def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool
         return Judgement(Verdict.GOLD_UNPARSEABLE, None, "gold/empty")
     found = extract(response, frozenset(policy.fallbacks), truncated)
     if found.text is None or not found.text.strip():
-        return _without_answer(found, truncated)
-    rule = _compare(expected, found, policy)
-    if rule is None and (problem := gold_problem(gold)):
+        cut = truncated or found.rule == "unclosed_box"
+        return Judgement(Verdict.TRUNCATED if cut else Verdict.NO_ANSWER, None, found.rule)
+    if rule := _compare(expected, found, policy):
+        return Judgement(Verdict.RIGHT, found.text, f"{found.rule}/{rule}")
+    if problem := gold_problem(gold):
         return Judgement(Verdict.GOLD_UNPARSEABLE, found.text, f"gold/{problem}")
-    verdict = Verdict.RIGHT if rule else Verdict.WRONG
-    return Judgement(verdict, found.text, f"{found.rule}/{rule or 'different'}")
-
-
-@dataclass(frozen=True)
-class MathJudge:
-    """`judge` with its policy, as a picklable callable for `judge_all`."""
-
-    policy: Policy = DEFAULT
-
-    def __call__(self, item: Item) -> Judgement:
-        return judge(item.gold, item.response, self.policy, truncated=item.truncated)
-
-
-def _without_answer(found: Extraction, truncated: bool) -> Judgement:
-    cut = truncated or found.rule == "unclosed_box"
-    return Judgement(Verdict.TRUNCATED if cut else Verdict.NO_ANSWER, None, found.rule)
+    return Judgement(Verdict.WRONG, found.text, f"{found.rule}/different")
 
 
 def _compare(expected: str, found: Extraction, policy: Policy) -> str | None:
-    """The rule by which the extraction equals the gold: as one list over its boxes, or by its last box alone."""
-    text = found.text or ""
-    gold_items = _count(expected)
+    """The rule by which the extraction equals the gold: as one list over its boxes, or by its last box alone.
+
+    Two answers where one is asked for are no answer: neither boxes joined by "or" nor separated ones pass.
+    """
+    several = _is_list(expected)
     if len(found.answers) == 1:
-        return None if found.joined_by_or and gold_items < 2 else same_text(expected, text, policy)
-    if policy.join_boxes and gold_items > 1 and (rule := same_text(expected, text, policy)):
+        return None if found.joined_by_or and not several else same_text(expected, found.answers[0], policy)
+    if policy.join_boxes and several and (rule := same_text(expected, ", ".join(found.answers), policy)):
         return rule
     return None if found.separated else same_text(expected, found.answers[-1], policy)
 
 
-def _count(text: str) -> int:
-    from extra_rl.rewards.answer import Items, Region
-
+def _is_list(text: str) -> bool:
     node = _node(text)
-    return (
-        len(node.items)
-        if isinstance(node, Items) and not node.ratio
-        else len(node.pieces)
-        if isinstance(node, Region)
-        else 1
-    )
+    return isinstance(node, Region) or (isinstance(node, Items) and not node.ratio)
 
 
 def same_text(gold: str, answer: str, policy: Policy = DEFAULT) -> str | None:
-    """The rule by which two answer texts are equal, or None. Long ones are only compared as text."""
-    from extra_rl.rewards.equal import same
-    from extra_rl.rewards.normalise import squash
-
-    if len(answer) > policy.max_answer_chars or len(gold) > policy.max_answer_chars:
+    """The rule by which two answer texts are equal, or None. Long or unbalanced ones are compared as text only."""
+    if max(len(gold), len(answer)) > policy.max_answer_chars:
         return "text" if gold.strip() == answer.strip() else None
     gold, answer = (_decimal_comma(text) if policy.decimal_comma else text for text in (gold, answer))
     clean_gold, clean_answer = _clean(gold), _clean(answer)
@@ -95,66 +85,34 @@ def same_text(gold: str, answer: str, policy: Policy = DEFAULT) -> str | None:
         return None
     if squash(clean_gold) == squash(clean_answer):
         return "text"
-    rule = same(_node(gold), _node(answer), policy)
-    return rule or _as_lists(clean_gold, clean_answer, policy)
+    if not (balanced(clean_gold) and balanced(clean_answer)):
+        return None
+    try:
+        left, right = _node(gold), _node(answer)
+        return same(left, right, policy) or _same_as_lists(left, right, policy)
+    except RecursionError:  # the text is nested too deep to be an answer
+        return None
 
 
-def _as_lists(gold: str, answer: str, policy: Policy) -> str | None:
+def _same_as_lists(gold: Node, answer: Node, policy: Policy) -> str | None:
     """100,200 is a number with a separator or a list; beside an unmistakable list it is the list."""
-    from extra_rl.rewards.answer import Items, Quantity, read
-    from extra_rl.rewards.equal import same
-
-    left, right = read(gold), read(answer)
-    for number, other in ((left, right), (right, left)):
-        if isinstance(number, Quantity) and "," in number.text and isinstance(other, Items):
-            spaced = read(number.text.replace(",", ", "))
-            return same(spaced, other, policy) if number is left else same(other, spaced, policy)
+    if isinstance(gold, Quantity) and "," in gold.text and isinstance(answer, Items):
+        return same(read(gold.text.replace(",", ", ")), answer, policy)
+    if isinstance(answer, Quantity) and "," in answer.text and isinstance(gold, Items):
+        return same(gold, read(answer.text.replace(",", ", ")), policy)
     return None
 
 
 def _decimal_comma(text: str) -> str:
-    import re
-
+    """2,74 as 2.74; groups of three digits stay thousands."""
     return re.sub(r"(?<=\d),(?=\d{1,2}(?!\d)|\d{4,}(?!\d))", ".", text)
 
 
 @lru_cache(maxsize=512)
 def _clean(text: str) -> str:
-    from extra_rl.rewards.normalise import clean
-
     return clean(text)
 
 
 @lru_cache(maxsize=512)
 def _node(text: str) -> Node:
-    from extra_rl.rewards.answer import read
-
     return read(_clean(text))
-
-
-@lru_cache(maxsize=512)
-def gold_text(gold: str) -> str:
-    """The answer in a gold: its boxes, or its closing phrase if it is a worked solution, else all of it."""
-    found = extract(gold, frozenset({"minerva", "hashes"}))
-    if found.rule in ("box", "minerva", "hashes") and found.text:
-        return found.text
-    if len(gold) > 400 and (solved := extract(gold, frozenset(FALLBACKS)).text):
-        return solved
-    return gold.strip()
-
-
-@lru_cache(maxsize=512)
-def gold_problem(gold: str) -> str | None:
-    """Why a gold cannot be judged against ("empty", "unbalanced", "unparsed"), or None where it can.
-
-    A gold passes if every formula in it is one that the parser knows; words are compared as words.
-    """
-    from extra_rl.rewards.braces import balanced
-    from extra_rl.rewards.equal import unparsed
-
-    text = _clean(gold_text(gold))
-    if not text:
-        return "empty"
-    if not balanced(text):
-        return "unbalanced"
-    return "unparsed" if unparsed(_node(gold_text(gold))) else None

@@ -51,7 +51,7 @@ def ascii_symbols(text: str) -> str:
         return text
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(SUPERSCRIPTS) + "}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda m: "_{" + m[0].translate(SUBSCRIPTS) + "}", text)
-    text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒]", lambda m: r"\frac{%d}{%d}" % VULGAR[m[0]], text)
+    text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒]", lambda m: r"\frac{{{}}}{{{}}}".format(*VULGAR[m[0]]), text)
     text = re.sub(r"√\s*(\d+(?:\.\d+)?|[A-Za-zπ])", r"\\sqrt{\1}", text)
     text = text.replace("√", r"\sqrt ").replace("∛", r"\sqrt[3]")
     return text.translate(TABLE)

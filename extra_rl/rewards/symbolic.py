@@ -30,6 +30,7 @@ POINTS = (
 
 
 # An ellipsis has no value; two numbers side by side are neither a product nor a sum.
+MAX_CHARS = 1000  # of one formula; the parser needs seconds for longer ones
 MEANINGLESS = re.compile(r"dots|\d\s+\d")
 DERIVATIVE = re.compile(r"\\frac\{?(?:d|\\partial)(?![a-z])")
 
@@ -46,8 +47,9 @@ def parse_latex(latex: str) -> Any:
     """
     import sympy
     from latex2sympy2_extended import NormalizationConfig, normalize_latex
+    from sympy.core.function import AppliedUndef
 
-    if MEANINGLESS.search(latex):
+    if len(latex) > MAX_CHARS or MEANINGLESS.search(latex):
         raise UnparseableError(latex[:80])
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
@@ -59,6 +61,9 @@ def parse_latex(latex: str) -> Any:
         exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
         exact[sympy.Symbol("i", real=True)] = sympy.I
         exact[sympy.Symbol("e", real=True)] = sympy.E
+        # x(t) and dx/dt have no value at a point, but they are equal where their names are.
+        for named in expression.atoms(sympy.Derivative, AppliedUndef):
+            exact[named] = sympy.Symbol(str(named), real=True)
         return expression.xreplace(exact)
     except MemoryError:
         raise
@@ -114,7 +119,7 @@ def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
     ]
 
 
-def value(expression: Any, point: dict[Any, Any]) -> complex | Any | None:
+def value(expression: Any, point: dict[Any, Any]) -> Any:
     """The expression's value at a point to DIGITS digits; None where it has no finite value."""
     import sympy
 

@@ -17,6 +17,14 @@ FORMULAS = (
     r"-\frac{n(n+1)}{2}",
     r"\pi r^{2} + |x - 1|",
     r"2^{k-n} \binom{n}{k}",
+    r"\sum_{k=1}^{n} k^2",
+    r"x_{1} + \alpha_{2} \cdot \theta",
+    r"\arctan\left(\frac{x}{2}\right) + C",
+    r"\lfloor \frac{n}{2} \rfloor + \lceil x \rceil",
+    r"\sqrt[3]{a^{2} b} \ln x",
+    r"\frac{(2 + i) x^{3}}{\sqrt{y}} - f(x)",
+    r"\tan \frac{\pi}{5} + e^{i \pi}",
+    r"\int_0^1 x dx",
 )
 
 for _formula in FORMULAS:

@@ -2,6 +2,6 @@
 joined view of an iteration (`scan`)."""
 
 from extra_rl.tables.files import read_table, write_table
-from extra_rl.tables.scan import scan_iteration
+from extra_rl.tables.scan import scan_iteration, scan_run
 
-__all__ = ["read_table", "scan_iteration", "write_table"]
+__all__ = ["read_table", "scan_iteration", "scan_run", "write_table"]

@@ -86,6 +86,7 @@ def _take_the_clients_place(job: Job, output_fds: list[int]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    os.environ["EXTRA_WARM"] = "1"  # for the run records
     sys.argv[:] = job["sys_argv"]
     sys.path[:] = job["sys_path"]
 

@@ -15,7 +15,7 @@ from extra_rl.progress import Console
 from extra_rl.sections import SHARED
 from extra_rl.stage import Context, Inputs, Job, parse_config
 from extra_rl.tables import contracts
-from extra_rl.tables.files import check
+from extra_rl.tables.files import check, write_table
 
 ARM = "extra"
 
@@ -35,6 +35,9 @@ class Row:
     sampler_logprob: float = -1.0
     policy_logprob: float = -1.0
     novelty: float = 0.0
+    nearest: str | None = None
+    gold: str = "7"
+    extracted: str | None = None
     finish_reason: str = "stop"
     prompt_tokens: tuple[int, ...] = (1, 5)
     origin: str = "fresh"
@@ -99,8 +102,14 @@ def _rollout(row: Row) -> dict[str, Any]:
 
 
 def _verdict(row: Row) -> dict[str, Any]:
-    judgement = {"verdict": row.verdict, "reward": row.judged}
-    return {"rollout_id": row.rollout_id, "gold": "7", "extracted": None, "rule": "by hand", **judgement}
+    return {
+        "rollout_id": row.rollout_id,
+        "gold": row.gold,
+        "verdict": row.verdict,
+        "extracted": row.extracted,
+        "rule": "by hand",
+        "reward": row.judged,
+    }
 
 
 def _scores(row: Row) -> dict[str, Any]:
@@ -116,9 +125,29 @@ def _novelty(row: Row) -> dict[str, Any]:
     return {
         "rollout_id": row.rollout_id,
         "novelty": row.novelty,
-        "nearest_rollout_id": None,
+        "nearest_rollout_id": row.nearest,
         "embedding": None,
     }
+
+
+PER_ROLLOUT = {
+    "generate": contracts.Rollouts,
+    "regenerate": contracts.Rollouts,
+    "verify_generate": contracts.Verdicts,
+    "verify_regenerate": contracts.Verdicts,
+    "score_entropy_generate": contracts.TokenScores,
+    "score_entropy_regenerate": contracts.TokenScores,
+    "novelty": contracts.Novelty,
+    "advantage": contracts.Advantages,
+}
+"""The tables that `scan_iteration` joins."""
+
+
+def write_tables(folder: Path, tables: Mapping[str, pl.DataFrame], *leave_out: str) -> Path:
+    """Writes those of `tables` that describe rollouts into an iteration folder."""
+    for name in PER_ROLLOUT.keys() - set(leave_out):
+        write_table(tables[name], folder / f"{name}.parquet", PER_ROLLOUT[name], {})
+    return folder
 
 
 def problem(problem_id: str, prompt: str = "3 4 :", answer: str = "7", benchmark: str = "L1") -> dict[str, Any]:

@@ -192,7 +192,7 @@ def response_logprobs(manifest: Path, rows: list[Row]) -> list[float]:
 
 def test_a_step_makes_right_likelier_and_wrong_less_likely(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
-    _, manifest = updated(found, tmp_path, learning_rate=1e-3)
+    _, manifest = updated(found, tmp_path, learning_rate=1e-5)
     before, after = (response_logprobs(path, [RIGHT, WRONG]) for path in (INITIAL, manifest))
     assert after[0] > before[0]
     assert after[1] < before[1]

@@ -81,7 +81,8 @@ def test_problems_have_the_shape_of_their_level(level: str) -> None:
         assert (len(plus_numbers), len(minus_numbers)) == (shape.plus, shape.minus)
         assert int(problem.answer) == sum(plus_numbers) - sum(minus_numbers) >= 0
         assert sum(plus_numbers) <= 99  # every intermediate result is a word of the vocabulary
-        assert max(plus_numbers + minus_numbers) <= shape.largest
+        assert max(plus_numbers) <= shape.widest
+        assert sorted(plus_numbers + minus_numbers)[-2] <= 12
         assert problem.problem_id.startswith(f"signed_sum/{level}/")
 
 

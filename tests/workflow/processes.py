@@ -37,18 +37,24 @@ class RunningWorkflow:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        family = self.family()
         if self._process.poll() is None:
             self.kill_group(signal.SIGKILL)
         self._process.wait()
+        all_gone(family)
         self._output.close()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
+    def wait_for(self, condition: Callable[[], object], seconds: float = 120) -> None:
+        """Returns within milliseconds of the moment at which the condition holds; fails when it never does."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self._process.poll() is None, f"ended before it was killed: {self.output()}"
+            assert time.monotonic() < deadline, f"nothing came of it: {self.output()}"
+            time.sleep(0.002)
 
     def output(self) -> str:
         self._output.seek(0)
@@ -66,6 +72,8 @@ class RunningWorkflow:
 
     def family(self) -> list[psutil.Process]:
         """The worker, running jobs, shells and clients: all that must be gone when Snakemake is."""
+        if self._process.poll() is not None:
+            return []
         return psutil.Process(self.pid).children(recursive=True)
 
 
@@ -79,14 +87,6 @@ def is_worker(process: psutil.Process) -> bool:
 def all_gone(processes: list[psutil.Process], seconds: float = 10) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Returns within a few milliseconds of the moment at which the condition holds; fails when it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        time.sleep(0.002)
 
 
 def tables_and_policies(results: Path) -> dict[str, bytes]:

@@ -2,8 +2,14 @@
 from snakemake.logging import logger
 
 from extra_rl import run_lock
-from extra_rl.worker import launch
-from stages.experiment import announce, experiment_of, job_json, or_exit, use_this_python
+from stages.experiment import (
+    announce,
+    experiment_of,
+    job_json,
+    or_exit,
+    start_worker,
+    use_this_python,
+)
 from stages.layout import Layout, as_inputs
 from stages.terminal import is_noise
 
@@ -40,4 +46,4 @@ wildcard_constraints:
 onstart:
     # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
-    launch.start(Path(".snakemake"))
+    start_worker()

@@ -1,0 +1,115 @@
+"""Judge a table of answers: `python -m extra_rl.rewards.grade PAIRS.parquet --out VERDICTS.parquet`.
+
+READS   columns `gold` and `response` (or `prediction`), optional `truncated` (bool); Parquet, CSV or JSON lines.
+ADDS    `verdict`, `extracted`, `rule`; every other column stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import ValidationError
+
+from extra_rl.errors import ConfigError, ExtraError, InputError
+from extra_rl.rewards.bounded import Item, judge_all
+from extra_rl.rewards.math import MathJudge
+from extra_rl.rewards.policy import Policy
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], object], **limits: float) -> pl.DataFrame:
+    """The table with its verdicts. limits: `workers`, `timeout_s`, `memory_mb`, `max_chars` of `judge_all`."""
+    import polars as pl
+
+    text = next((name for name in ("response", "prediction") if name in table.columns), None)
+    if "gold" not in table.columns or text is None:
+        raise InputError(f"The table needs the columns gold and response (or prediction); it has {table.columns}.")
+    cut = table["truncated"].fill_null(False).to_list() if "truncated" in table.columns else [False] * len(table)
+    items = [
+        Item(gold or "", response or "", truncated)
+        for gold, response, truncated in zip(table["gold"], table[text], cut, strict=True)
+    ]
+    judged = judge_all(MathJudge(policy), items, progress=progress, **limits)  # type: ignore[arg-type]
+    return table.with_columns(
+        pl.Series("verdict", [judgement.verdict.value for judgement in judged], dtype=pl.String),
+        pl.Series("extracted", [judgement.extracted for judgement in judged], dtype=pl.String),
+        pl.Series("rule", [judgement.rule for judgement in judged], dtype=pl.String),
+    )
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A Parquet, CSV or JSON-lines file. Raises InputError if it is missing or cannot be read as what it claims."""
+    import polars as pl
+
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".csv": pl.read_csv,
+        ".jsonl": pl.read_ndjson,
+        ".ndjson": pl.read_ndjson,
+    }
+    if path.suffix not in readers:
+        raise InputError(f"{path}: unknown kind of table; known: {', '.join(readers)}.")
+    try:
+        return readers[path.suffix](path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from error
+
+
+def read_policy(text: str | None) -> Policy:
+    """The policy from a YAML mapping, {relative_tolerance: 0.01}. Raises ConfigError for unknown keys and values."""
+    try:
+        return Policy(**(yaml.safe_load(text) if text else {}))
+    except (ValidationError, yaml.YAMLError, TypeError) as error:
+        raise ConfigError(f"--policy: {error}") from error
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, drawn only where stderr is a terminal."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    with tqdm(total=total, unit="row", disable=not sys.stderr.isatty()) as bar:
+        yield bar.update
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m extra_rl.rewards.grade", description=__doc__.splitlines()[0])
+    parser.add_argument("pairs", type=Path, help="table with the columns gold and response (or prediction)")
+    parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
+    parser.add_argument("--timeout", type=float, default=5.0, help="CPU seconds per row (default 5)")
+    parser.add_argument("--memory", type=int, default=1024, help="MiB per worker (default 1024)")
+    parser.add_argument("--policy", help="switches as YAML, for example '{relative_tolerance: 0.01}'")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or that of the error that the user can mend."""
+    options = parse_arguments(arguments)
+    try:
+        policy, table = read_policy(options.policy), read_table(options.pairs)
+        with progress_bar(len(table)) as progress:
+            limits = {"workers": options.workers, "timeout_s": options.timeout, "memory_mb": options.memory}
+            graded = grade(table, policy, progress=progress, **limits)
+        unfinished = options.out.with_name(options.out.name + ".tmp")
+        graded.write_parquet(unfinished)
+        unfinished.replace(options.out)
+    except ExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    counts = Counter(graded["verdict"])
+    print(", ".join(f"{verdict} {count}" for verdict, count in counts.most_common()) or "no rows")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,240 @@
+r"""Reading an answer: cleaned text in, a node of `extra_rl.rewards.answer` out.
+
+Nothing fails: what is not understood is a Formula, which equals only what its parser or its text says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+from extra_rl.rewards.answer import (
+    Bracketed,
+    Choice,
+    Formula,
+    Items,
+    Labelled,
+    Matrix,
+    Node,
+    Quantity,
+    Region,
+    Words,
+)
+from extra_rl.rewards.braces import braced, is_bracketed, split_top
+from extra_rl.rewards.numbers import read_base, read_number
+from extra_rl.rewards.relation import SIGNS, interval, read_relation
+from extra_rl.rewards.units import split_unit, strip_leading_text
+
+SEPARATOR = "\x1f"  # stands for "and" and "or" between answers
+MAX_ITEMS = 500
+MAX_DEPTH = 12
+
+CHOICE = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:\(\s*(?P<a>[A-Z])\s*\)|(?P<b>[A-Z])(?=\s*(?:[.:)]|\}|$)))\s*[.:)]?\s*\}?\s*[.:]?\s*(?P<rest>.*)",
+    re.DOTALL,
+)
+CONDITION = re.compile(
+    r"[\s,;(]*(?:\\forall|(?:\\text\s*\{\s*)?(?<![A-Za-z\\])"
+    r"(?:for\s+(?:all|any|every|each|some)|where|when|such that)\b).*$",
+    re.DOTALL,
+)
+PARAMETER = re.compile(r"\s*[,;(]\s*\(?\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?\s*[ZNQR]\s*\}?.*$", re.DOTALL)
+CONNECTOR = re.compile(
+    r"\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:lor|vee|land|wedge)(?![a-z])|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*"
+)
+WORD_LABEL = re.compile(r"\s*(?:\\text\s*\{\s*)?([A-Za-z][A-Za-z ]{2,}?)\s*(?:\}\s*)?[:=]\s*(?:\}\s*)?(?=\S)(?!.*\\in)")
+MATRIX = re.compile(
+    r"^[\s([|]*\\begin\{(p|b|v|V|B|small)?(?:matrix|array)\}(?:\s*\{[lcr|\s]*\})?(.*)\\end\{(?:\1)?(?:matrix|array)\}[\s)\]|]*$",
+    re.DOTALL,
+)
+ALL_REALS = re.compile(r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:\\text\s*\{)?\s*all real numbers\s*\}?)", re.IGNORECASE)
+
+
+def read(text: str, depth: int = 0) -> Node:
+    """The node of a cleaned answer. Never fails: what is not understood is a Formula."""
+    text = text.strip()
+    text = re.split(r"\\approx|\\simeq|\\equiv(?=.*\\pmod)", text, maxsplit=1)[0].strip() or text
+    if depth > MAX_DEPTH:
+        return Formula(text, "")
+    for reader in (_base, _choice, _matrix, _number):
+        if node := reader(text):
+            return node
+    text = strip_leading_text(text)
+    text = _strip_condition(text)
+    text = CONNECTOR.sub(SEPARATOR, _open_texts(text)).strip(SEPARATOR + " ")
+    for structure in (_list, _set, _signs_of, _bracketed, _region, _equation, _word_label, _ratio):
+        if node := structure(text, depth + 1):
+            return node
+    return _leaf(text)
+
+
+def _base(text: str) -> Node | None:
+    digits = read_base(text)
+    if digits is None or digits.base != 10:
+        return digits
+    number = read_number(digits.digits)
+    return Quantity(number, "", text) if number else None
+
+
+def _choice(text: str) -> Node | None:
+    match = CHOICE.fullmatch(text)
+    if not match:
+        return None
+    rest = match["rest"].strip()
+    if rest and not (match["a"] or re.match(r"(?:\\text\s*\{\s*)?[A-Z]\s*[.:)}]", text)):
+        return None
+    if rest.startswith(("^", "_", "=", "+", "-", "\\cdot", "\\cup", "<", ">", "/", "|", ",", "\\in")):
+        return None
+    return Choice(match["a"] or match["b"], rest)
+
+
+def _matrix(text: str) -> Node | None:
+    match = MATRIX.match(text)
+    if not match or (match[1] in ("v", "V")) or text.lstrip().startswith("|"):
+        return None
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2].replace("\\hline", "")) if row.strip()]
+    cells = [tuple(read(cell.strip(), 1) for cell in row.split("&")) for row in rows]
+    return Matrix(tuple(cells)) if cells and len({len(row) for row in cells}) == 1 else None
+
+
+def _number(text: str) -> Node | None:
+    core, unit = split_unit(text)
+    number = read_number(core)
+    return Quantity(number, unit, core) if number else None
+
+
+def _strip_condition(text: str) -> str:
+    r"""Drop "for all x > 0", "where k \in \mathbb{Z}" after an answer."""
+    for pattern in (CONDITION, PARAMETER):
+        shorter = pattern.sub("", text)
+        if shorter.strip():
+            text = shorter
+    return text.strip(" ,;")
+
+
+def _open_texts(text: str) -> str:
+    r"""`\text{goats and }` as `\text{goats} and `: a connector inside a text command separates answers too."""
+    return re.sub(
+        r"\\text\s*\{([^{}]*)\}",
+        lambda m: r" \text{" + re.sub(r"\s*,?\s*\b(and|or)\b\s*", r"} \1 \\text{", m[1]) + "} ",
+        text,
+    ).replace(r"\text{}", "")
+
+
+def _list(text: str, depth: int) -> Node | None:
+    parts = [part.strip() for part in split_top(text, ",;" + SEPARATOR) if part.strip()]
+    if len(parts) < 2 or len(parts) > MAX_ITEMS:
+        return None
+    nodes: list[Node] = []
+    for part in parts:
+        node = read(part, depth)
+        if isinstance(node, Labelled) and isinstance(node.value, Items):
+            nodes.extend(Labelled(node.label, value, node.source) for value in node.value.items)
+        elif isinstance(node, Items) and not node.ratio:
+            nodes.extend(node.items)
+        else:
+            nodes.append(node)
+    return Items(_group(nodes))
+
+
+def _group(nodes: list[Node]) -> tuple[Node, ...]:
+    """p = 5, q = 2, p = 7, q = 2 as the tuples (5, 2), (7, 2): labels that repeat in the same order."""
+    labels = [node.label for node in nodes if isinstance(node, Labelled)]
+    names = list(dict.fromkeys(labels))
+    width = len(names)
+    if len(labels) != len(nodes) or width < 2 or len(nodes) <= width or labels != names * (len(nodes) // width):
+        return tuple(nodes)
+    values = [node.value for node in nodes if isinstance(node, Labelled)]
+    return tuple(Bracketed("(", tuple(values[n : n + width]), ")") for n in range(0, len(values), width))
+
+
+def _set(text: str, depth: int) -> Node | None:
+    r"""\{a, b\} and \{x | condition\}."""
+    if not (text.startswith("\\{") and text.endswith("\\}") and _closes_at_end(text[1:-2] + "}")):
+        return None
+    inner = text[2:-2]
+    builder = re.split(r"\||:(?!=)", inner, maxsplit=1)
+    if len(builder) == 2 and re.fullmatch(r"\s*[a-zA-Z](?:_\w)?(?:\s*\\in.*)?\s*", builder[0]):
+        node = read(builder[1], depth)
+        return node.value if isinstance(node, Labelled) else node
+    node = read(inner, depth)
+    return node if isinstance(node, Items) else Items((node,))
+
+
+def _signs_of(text: str, depth: int) -> Node | None:
+    r"""a \pm b as two answers; in a tuple each element chooses its sign on its own."""
+    if r"\pm" not in text or SIGNS.search(text):
+        return None
+    if is_bracketed(text):
+        elements = [_both_signs(part) for part in split_top(text[1:-1], ",")]
+        variants = list(itertools.islice(itertools.product(*elements), 64))
+        return Items(tuple(read(text[0] + ",".join(v) + text[-1], depth) for v in variants))
+    return Items(tuple(read(variant, depth) for variant in _both_signs(text)))
+
+
+def _both_signs(text: str) -> list[str]:
+    if r"\pm" not in text:
+        return [text]
+    plus = re.sub(r"\\mp\s*", "-", re.sub(r"\\pm\s*", "+", text)).strip().removeprefix("+")
+    return [plus, re.sub(r"\\mp\s*", "+", re.sub(r"\\pm\s*", "-", text))]
+
+
+def _closes_at_end(text: str) -> bool:
+    return bool(text) and text[0] in "{([" and braced(text, 0) == len(text) - 1
+
+
+def _bracketed(text: str, depth: int) -> Node | None:
+    text = re.sub(r"^\\langle|^\\lgroup", "(", re.sub(r"\\rangle$|\\rgroup$", ")", text))
+    if not is_bracketed(text):
+        return None
+    parts = split_top(text[1:-1], ",;")
+    if len(parts) == 1:
+        return read(text[1:-1], depth) if text[0] + text[-1] in ("()", "[]") else None
+    if len(parts) > MAX_ITEMS or any(not part.strip() for part in parts):
+        return None
+    return Bracketed(text[0], tuple(read(part, depth) for part in parts), text[-1])
+
+
+def _region(text: str, depth: int) -> Node | None:
+    if ALL_REALS.fullmatch(text.strip()):
+        return interval("(", "-\\infty", "\\infty", ")", lambda side: read(side, depth))
+    if without := re.fullmatch(r"\s*\\mathbb\s*\{?\s*R\s*\}?\s*(?:\\setminus|\\backslash|-)\s*(\\\{.*\\\})", text):
+        points = read(without[1], depth)
+        return Region(points.items, complement=True) if isinstance(points, Items) else None
+    pieces = _split_command(text, "cup")
+    if len(pieces) < 2 or SIGNS.search(pieces[0]):
+        return None
+    return Region(tuple(read(piece, depth) for piece in pieces))
+
+
+def _split_command(text: str, command: str) -> list[str]:
+    mark = "\x1e"
+    return split_top(re.sub(rf"\\{command}(?![a-z])", mark, text), mark)
+
+
+def _equation(text: str, depth: int) -> Node | None:
+    return read_relation(text, lambda side: read(side, depth))
+
+
+def _word_label(text: str, depth: int) -> Node | None:
+    match = WORD_LABEL.match(text)
+    return Labelled(match[1].strip(), read(text[match.end() :], depth), text) if match else None
+
+
+def _ratio(text: str, depth: int) -> Node | None:
+    parts = split_top(text, ":")
+    if len(parts) < 2 or any(not part.strip() for part in parts) or "\\text" in text:
+        return None
+    return Items(tuple(read(part, depth) for part in parts), ratio=True)
+
+
+def _leaf(text: str) -> Node:
+    core, unit = split_unit(text)
+    if number := read_number(core):
+        return Quantity(number, unit, core)
+    words = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).strip()
+    if re.fullmatch(r"(?:[^\W\d_]|[\s.,'’\"!?-])+", words) and (
+        len(re.sub(r"\W", "", words)) >= 3 or "\\text" in text or not words.isascii()
+    ):
+        return Words(words)
+    return Formula(core.strip(), unit)

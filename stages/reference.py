@@ -1,0 +1,86 @@
+"""Writes config/README.md from the models themselves: `python -m stages.reference > config/README.md`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from extra_rl.config import PRESETS, RunConfig
+from extra_rl.sections import SHARED
+from stages import STAGES
+from stages.command import load
+
+INTRODUCTION = f"""# Configuration
+
+One file describes a run: top-level keys, shared sections, one section per stage, and `arms`. An arm is a diff over the
+rest; it may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/presets/`):
+
+```yaml
+arms:
+  grpo: {{}}
+  extra: {{preset: prototype}}
+  extra_strong: {{preset: prototype, advantage: {{weight: 0.3}}}}
+```
+
+Unknown keys are refused. A shared section is set once, at the top; every stage that needs it gets it. Changing a key of
+a stage re-runs that stage in all iterations of the window and what follows. `iterations` may be raised: what is there
+is kept. `first_iteration` moves the window: earlier iterations are finished files that are never looked at again.
+
+Files here: `tiny.yaml` (offline, the default), `math_smoke.yaml` (real mathematics with a random model, a smoke test).
+
+This page is generated (`python -m stages.reference > config/README.md`); a test fails when it is out of date.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, table("Top level", RunConfig)]
+    parts += ["# Shared sections\n", *(table(f"`{name}`", model) for name, model in SHARED.items())]
+    parts += ["# Stages\n", *(table(f"`{name}`", load(name).Config) for name in STAGES)]
+    return "\n".join(parts)
+
+
+def table(title: str, model: type[BaseModel]) -> str:
+    """A section's keys, one row each; nested sections are spelled out with dots, shared ones are named once."""
+    rows = list(keys(model, "", top=True))
+    text = f"## {title}\n\n{(model.__doc__ or '').strip()}\n\n"
+    if rows:
+        text += "| key | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    return text
+
+
+def keys(model: type[BaseModel], prefix: str, top: bool = False) -> list[str]:
+    rows = []
+    for name, field in model.model_fields.items():
+        nested = _nested(field)
+        if top and name in SHARED and nested is SHARED[name]:
+            continue
+        if nested is not None:
+            rows += keys(nested, f"{prefix}{name}.")
+        else:
+            rows.append(f"| `{prefix}{name}` | {_default(field)} | {_escape(field.description or '')} |")
+    return rows
+
+
+def _nested(field: FieldInfo) -> type[BaseModel] | None:
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.get_default(call_default_factory=True)
+    return f"`{_escape(json.dumps(value, ensure_ascii=False))}`"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

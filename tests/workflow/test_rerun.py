@@ -1,0 +1,122 @@
+"""What a changed configuration re-runs, and what it leaves alone: read off dry-runs of a finished run."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Run, copy_of, new_run
+
+ITERATIONS = 3
+FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize"}
+BEFORE_ADVANTAGE = {
+    *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "choose_prefixes_pool"),
+    *("regenerate", "verify_regenerate", "score_entropy_regenerate", "novelty", "novelty_memory"),
+}
+AN_ITERATION = BEFORE_ADVANTAGE | FROM_ADVANTAGE
+
+
+@pytest.fixture
+def run(mini_run: Run, tmp_path: Path) -> Run:
+    return copy_of(mini_run, tmp_path / "run")
+
+
+def planned(run: Run, *arguments: str, **changes: Any) -> set[str]:
+    """What a dry-run under the changed configuration says that it would make, without the run's folder and suffix."""
+    config = yaml.safe_load(run.config.read_text()) | changes
+    run.config.write_text(yaml.safe_dump(config, sort_keys=False))
+    said = run.snakemake("--dry-run", "--quiet", "host", *arguments).stdout
+    outputs = re.findall(r"^    output: (.*)$", said, flags=re.MULTILINE)
+    assert outputs or "Nothing to be done" in said
+    return {path.removeprefix("results/mini/").rsplit(".", 1)[0] for line in outputs for path in line.split(", ")}
+
+
+def files(arm: str, iteration: int, names: set[str]) -> set[str]:
+    return {f"{arm}/s0/iteration_{iteration:04d}/{name}" for name in names}
+
+
+def arms(**extra: Any) -> dict[str, Any]:
+    return {"grpo": {}, "extra": {"preset": "prototype", **extra}}
+
+
+COMPARED = {"compare", "summary"}
+
+
+def test_a_new_weight_reruns_advantage_and_what_follows(run: Run) -> None:
+    assert planned(run, arms=arms(advantage={"weight": 0.3})) == {
+        *files("extra", 0, FROM_ADVANTAGE),
+        *files("extra", 1, AN_ITERATION),
+        *files("extra", 2, AN_ITERATION | {"evaluate"}),
+        *COMPARED,
+    }
+
+
+def test_iterations_before_the_window_are_not_looked_at(run: Run) -> None:
+    (run.results / "grpo" / "s0" / "iteration_0000" / "generate.parquet").unlink()
+    assert planned(run, arms=arms(advantage={"weight": 0.3}), first_iteration=2) == {
+        *files("extra", 2, FROM_ADVANTAGE | {"evaluate"}),
+        *COMPARED,
+    }
+
+
+def test_more_evaluation_samples_rerun_evaluations_only(run: Run) -> None:
+    assert planned(run, evaluate={"samples": 8}) == {
+        "warm_start/evaluate",
+        *files("grpo", 2, {"evaluate"}),
+        *files("extra", 2, {"evaluate"}),
+        *COMPARED,
+    }
+
+
+def test_more_iterations_rerun_none(run: Run) -> None:
+    new = files("grpo", 3, AN_ITERATION | {"evaluate"}) | files("extra", 3, AN_ITERATION | {"evaluate"})
+    assert planned(run, iterations=ITERATIONS + 1) == new | COMPARED
+
+
+def test_another_arm_reruns_none(run: Run) -> None:
+    assert planned(run, arms=arms() | {"dr_grpo": {"advantage": {"divide_by_std": False}}}) == {
+        *(name for i in range(ITERATIONS) for name in files("dr_grpo", i, AN_ITERATION)),
+        *files("dr_grpo", 2, {"evaluate"}),
+        *COMPARED,
+    }
+
+
+def test_touched_files_and_reordered_keys_rerun_nothing(run: Run) -> None:
+    for path in (*run.results.rglob("*.parquet"), *run.results.rglob("manifest.json")):
+        path.touch()
+    config = yaml.safe_load(run.config.read_text())
+    run.config.write_text(yaml.safe_dump(config, sort_keys=True))
+    assert planned(run) == set()
+
+
+def test_a_dry_run_of_a_thousand_iterations_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = new_run(tmp_path, iterations=1000, arms={"extra": {"preset": "prototype"}})
+    begin = time.monotonic()
+    said = run.snakemake("--dry-run").stdout
+    with capsys.disabled():
+        print(f"\ndry-run of 1,000 iterations, one arm: {time.monotonic() - begin:.0f} s")
+    assert "This was a dry-run" in said
+    assert "Traceback" not in said
+
+
+def test_a_window_makes_a_long_run_light(tmp_path: Path) -> None:
+    """The 990 finished iterations are source files, not rules."""
+    run = new_run(tmp_path, iterations=1000, first_iteration=990)
+    for arm in ("grpo", "extra"):
+        former = run.results / arm / "s0" / "iteration_0989"
+        former.mkdir(parents=True)
+        (former / "policy").mkdir()
+        (former / "policy" / "manifest.json").touch()
+        for name in ("summarize", "generate", "choose_prefixes", "choose_prefixes_pool", "novelty_memory"):
+            (former / f"{name}.parquet").touch()
+        for name in ("verify_generate", "score_entropy_generate"):
+            (former / f"{name}.parquet").touch()
+    made = planned(run)
+    assert {path.split("/")[2] for path in made if path.startswith("extra/")} == {
+        f"iteration_{i:04d}" for i in range(990, 1000)
+    }
