@@ -107,10 +107,11 @@ class Context:
     provenance: dict[str, Any]
 
     def seed(self, *labels: str | int) -> int:
-        return derive_seed(self.job.seed, self.job.stage, self.job.arm, self.job.iteration, *labels)
+        """Of this stage in this iteration. The arm is no part of it: arms share their noise as long as they agree."""
+        return derive_seed(self.job.seed, self.job.stage, self.job.iteration, *labels)
 
-    def shared_seed(self, *labels: str | int) -> int:
-        """Like `seed`, but equal for every arm: whatever all arms of a seed must have in common."""
+    def run_seed(self, *labels: str | int) -> int:
+        """Of this stage in all iterations of a seed."""
         return derive_seed(self.job.seed, self.job.stage, *labels)
 
     def manifest(self, role: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ python -m stages novelty --rerun .../novelty.parquet --to /tmp/out --set measure
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import importlib
 import json
 import sys
@@ -102,15 +104,23 @@ def pairs(given: list[str]) -> dict[str, Path]:
 
 
 def override(job: Job, changes: list[str]) -> Job:
-    config = json.loads(json.dumps(job.config))
+    """The job with keys of its section changed; ConfigError for a change that cannot be read."""
+    config = copy.deepcopy(job.config)
     for change in changes:
-        key, _, value = change.partition("=")
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: expected KEY=VALUE.")
         *parents, last = key.split(".")
         section = config
         for parent in parents:
             section = section.setdefault(parent, {})
-        section[last] = yaml.safe_load(value)
-    return Job(**{**job.__dict__, "config": config})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {change}: `{parent}` has no keys of its own.")
+        try:
+            section[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {change}: not a YAML value; quote it if it is text.") from None
+    return dataclasses.replace(job, config=config)
 
 
 def read_record(output: Path) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         config.level_weights,
         start,
         config.prompts,
-        context.shared_seed("stream"),
+        context.run_seed("stream"),
     )
     return {
         "select": contracts.Selection.cast(

@@ -51,7 +51,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     tokenizer = tokenizer_of(config.task, config.model)
     if config.model.source == "new":
         shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
-        model = new_model(tokenizer, shape, context.shared_seed("weights", config.seed))
+        model = new_model(tokenizer, shape, context.run_seed("weights", config.seed))
     else:
         model = load_model(config.model.source, config.model.revision)
     eos_token_ids(model, tokenizer, config.model.source)
@@ -74,7 +74,7 @@ def teach(
 
     stream = demonstration_stream(
         load_task(config.task.name),
-        context.shared_seed("demonstrations", config.seed),
+        context.run_seed("demonstrations", config.seed),
         level_weights=config.level_weights,
         exclude=frozenset(held_out["canonical"]),
     )

@@ -108,7 +108,8 @@ def find_boxes(text: str) -> Extraction | None:
             spans.append((match.start(), match.end(), match[2]))
         elif (end := closing.get(match.end() - 1)) is not None:
             spans.append((match.start(), end + 1, text[match.end() : end]))
-    spans = [span for n, span in enumerate(spans) if n == 0 or span[0] >= max(s[1] for s in spans[n - 1 : n])]
+    # A box inside a box is the answer, not the box around it.
+    spans = [span for n, span in enumerate(spans) if n + 1 == len(spans) or spans[n + 1][0] >= span[1]]
     if not spans:
         return None
     group = [spans[-1]]

@@ -50,24 +50,24 @@ def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool
     if found.text is None or not found.text.strip():
         cut = truncated or found.rule == "unclosed_box"
         return Judgement(Verdict.TRUNCATED if cut else Verdict.NO_ANSWER, None, found.rule)
-    if rule := _compare(expected, found, policy):
-        return Judgement(Verdict.RIGHT, found.text, f"{found.rule}/{rule}")
+    answer = _answer_of(found, _is_list(expected), policy)
+    if answer is None:
+        return Judgement(Verdict.WRONG, found.text, f"{found.rule}/several_answers")
+    if rule := same_text(expected, answer, policy):
+        return Judgement(Verdict.RIGHT, answer, f"{found.rule}/{rule}")
     if problem := gold_problem(gold):
-        return Judgement(Verdict.GOLD_UNPARSEABLE, found.text, f"gold/{problem}")
-    return Judgement(Verdict.WRONG, found.text, f"{found.rule}/different")
+        return Judgement(Verdict.GOLD_UNPARSEABLE, answer, f"gold/{problem}")
+    return Judgement(Verdict.WRONG, answer, f"{found.rule}/different")
 
 
-def _compare(expected: str, found: Extraction, policy: Policy) -> str | None:
-    """The rule by which the extraction equals the gold: as one list over its boxes, or by its last box alone.
+def _answer_of(found: Extraction, list_expected: bool, policy: Policy) -> str | None:
+    """The one answer in neighbouring boxes: all of them where a list is expected, else the last.
 
-    Two answers where one is asked for are no answer: neither boxes joined by "or" nor separated ones pass.
+    None where one answer is expected and several are given: separated by a comma or "and", or joined by "or".
     """
-    several = _is_list(expected)
-    if len(found.answers) == 1:
-        return None if found.joined_by_or and not several else same_text(expected, found.answers[0], policy)
-    if policy.join_boxes and several and (rule := same_text(expected, ", ".join(found.answers), policy)):
-        return rule
-    return None if found.separated else same_text(expected, found.answers[-1], policy)
+    if list_expected:
+        return found.text if policy.join_boxes else found.answers[-1]
+    return None if found.joined_by_or or found.separated else found.answers[-1]
 
 
 def _is_list(text: str) -> bool:

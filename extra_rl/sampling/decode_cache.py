@@ -86,7 +86,13 @@ def grouped_attention(
     batch, heads, width, size = query.shape
     if width > 1:
         mixed = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=heads != key.shape[1]
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            is_causal=attention_mask is None,  # a plain forward pass of the model, outside of the sampler
+            scale=scaling,
+            enable_gqa=heads != key.shape[1],
         )
         return mixed.transpose(1, 2), None
     grouped_BKGD = query.reshape(batch, key.shape[1], heads // key.shape[1], size)

@@ -80,8 +80,8 @@ def roll_out(
 ) -> pl.DataFrame:
     """Samples every plan with the policy and returns the rollouts table, in the order of the plans.
 
-    A rollout's seed follows from `seed` and its id, so that its tokens do not depend on what else is sampled. A
-    prefix counts against the response limit. The prefix's logprobs are those it was once sampled with.
+    A rollout's seed follows from `seed` and its id without the arm, so that its tokens do not depend on what else is
+    sampled. A prefix counts against the response limit. Its logprobs are those that it was once sampled with.
     """
     if not plans:
         return contracts.Rollouts.create_empty()
@@ -92,7 +92,7 @@ def roll_out(
         Request(
             context=(*plan.prompt_tokens, *plan.prefix_tokens),
             max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
-            seed=derive_seed(seed, plan.rollout_id),
+            seed=derive_seed(seed, plan.rollout_id.partition("/")[2]),  # without the arm
         )
         for plan in plans
     ]

@@ -30,7 +30,7 @@ def recipes() -> dict[str, str]:
 
 
 def preamble() -> str:
-    return BLOCK.findall((ROOT / "docs" / "audit.md").read_text())[0]
+    return str(BLOCK.findall((ROOT / "docs" / "audit.md").read_text())[0])
 
 
 def readme_blocks() -> list[str]:

@@ -181,7 +181,7 @@ def run_stage(
     stage = module.STAGE
     declared = {role.rstrip("?*"): contract for role, contract in stage.reads.items()}
     given = {role: table for role, table in tables.items() if role.partition(":")[0] in declared}
-    shared = {name: {} for name in SHARED if name in module.Config.model_fields}
+    shared: dict[str, Any] = {name: {} for name in SHARED if name in module.Config.model_fields}
     section = parse_config(module.Config, {**shared, **(config or {})}, stage.name)
     inputs = Inputs(given, dict(paths or {}), declared)
     job = Job(stage.name, stage.version, seed, section.model_dump(mode="json"), arm, iteration)

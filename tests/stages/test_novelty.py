@@ -13,7 +13,7 @@ from stages import novelty
 from tests.conftest import POLICY
 from tests.stages.rows import Row, run_stage, tables_of
 
-BIGRAMS = {"measure": "lexical", "params": {"n": 2}}
+BIGRAMS: dict[str, Any] = {"measure": "lexical", "params": {"n": 2}}
 SAME, OTHER = (10, 11, 12, 13), (20, 21, 22, 23)
 
 

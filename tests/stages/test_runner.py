@@ -25,7 +25,7 @@ CONTRACTS = advantage.STAGE.reads
 
 
 def job(module: ModuleType, **changes: Any) -> Job:
-    shared = {name: {} for name in SHARED if name in module.Config.model_fields}
+    shared: dict[str, Any] = {name: {} for name in SHARED if name in module.Config.model_fields}
     return Job(module.STAGE.name, module.STAGE.version, 0, shared, "extra", 0, **changes)
 
 
@@ -55,9 +55,7 @@ def inputs_of_advantage(folder: Path, verify_generate: Path) -> dict[str, Path]:
 
 def run_advantage(folder: Path, inputs: dict[str, Path]) -> Path:
     output = folder / "advantage.parquet"
-    execute(
-        advantage.STAGE, advantage.Config, advantage.run, job(advantage), inputs, {"advantage": output}, None
-    )
+    execute(advantage.STAGE, advantage.Config, advantage.run, job(advantage), inputs, {"advantage": output}, None)
     return output
 
 

@@ -239,7 +239,7 @@ def test_a_minibatch_without_signal_takes_no_step(tmp_path: Path) -> None:
 
 def test_optimizer_state_goes_on_where_the_former_iteration_stopped(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
-    config = {"learning_rate": 1e-4, "warmup_steps": 4, "minibatches": 1, "epochs": 2}
+    config: dict[str, Any] = {"learning_rate": 1e-4, "warmup_steps": 4, "minibatches": 1, "epochs": 2}
     first, manifest = updated(found, tmp_path / "0", **config)
     assert first["learning_rate"].to_list() == pytest.approx([2.5e-5, 5e-5])
     second, manifest = updated(found, tmp_path / "1", policy=manifest, **config)

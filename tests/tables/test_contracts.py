@@ -134,7 +134,9 @@ def test_rows_that_contradict_themselves_or_their_group(
 
 def test_a_continuation_without_its_prefix() -> None:
     message = breach(with_cell(GENERATE, "prefix_id", None, row=2), contracts.Rollouts)
-    assert "rule a_regenerated_rollout_names_its_prefix: 1 row(s), first [{'rollout_id': 'extra/s0/i0/i0.0/0'" in message
+    assert (
+        "rule a_regenerated_rollout_names_its_prefix: 1 row(s), first [{'rollout_id': 'extra/s0/i0/i0.0/0'" in message
+    )
 
 
 def test_a_fresh_rollout_with_tokens_of_a_parent() -> None:
@@ -166,7 +168,9 @@ def test_columns_come_in_the_contracts_order_and_strangers_stay_out() -> None:
     assert check(table, contracts.Rollouts, FILE).columns == columns
 
 
-SCHEMAS = [c for c in vars(contracts).values() if isinstance(c, type) and issubclass(c, dy.Schema) and c is not dy.Schema]
+SCHEMAS = [
+    c for c in vars(contracts).values() if isinstance(c, type) and issubclass(c, dy.Schema) and c is not dy.Schema
+]
 
 
 @pytest.mark.parametrize("contract", SCHEMAS, ids=lambda c: c.__name__)

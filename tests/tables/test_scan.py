@@ -13,6 +13,7 @@ from extra_rl.tables.scan import scan_run
 from stages import advantage
 from tests.stages.rows import PER_ROLLOUT, Row, group, run_stage, tables_of, write_tables
 
+
 def put(folder: Path, generated: list[Row], regenerated: list[Row] | None = None, *leave_out: str) -> Path:
     """An iteration folder with the tables of those rollouts."""
     tables = tables_of(generated, regenerated or [])

@@ -89,19 +89,19 @@ def test_another_arm_reruns_none(run: Run) -> None:
 def test_touched_files_and_reordered_keys_rerun_nothing(run: Run) -> None:
     for path in (*run.results.rglob("*.parquet"), *run.results.rglob("manifest.json")):
         path.touch()
-    config = yaml.safe_load(run.config.read_text())
-    run.config.write_text(yaml.safe_dump(config, sort_keys=True))
+    sections = yaml.safe_load(run.config.read_text())
+    reordered = {key: sections[key] for key in reversed(sections)}
+    run.config.write_text(yaml.safe_dump(reordered, sort_keys=False))
     assert planned(run) == set()
 
 
 def test_a_dry_run_of_a_thousand_iterations_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = new_run(tmp_path, iterations=1000, arms={"extra": {"preset": "prototype"}})
     begin = time.monotonic()
-    said = run.snakemake("--dry-run").stdout
+    said = run.snakemake("--dry-run", "--quiet", "rules", "progress").stdout  # the DAG, without printing its jobs
     with capsys.disabled():
         print(f"\ndry-run of 1,000 iterations, one arm: {time.monotonic() - begin:.0f} s")
-    assert "This was a dry-run" in said
-    assert "Traceback" not in said
+    assert re.search(r"^total +14006$", said, flags=re.MULTILINE)
 
 
 def test_a_window_makes_a_long_run_light(tmp_path: Path) -> None:

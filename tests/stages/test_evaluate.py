@@ -1,0 +1,68 @@
+"""evaluate: so many samples for every problem of a split, judged by its own answer, with noise that policies share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from extra_rl.errors import InputError
+from extra_rl.policy import write_same_policy
+from extra_rl.tables import contracts
+from stages import evaluate
+from tests.conftest import POLICY
+from tests.stages.rows import frame, problem, run_stage
+
+PROMPTS = {"3 4 :": [1, 6, 7, 107], "9 2 :": [1, 12, 5, 107]}
+HELD_OUT = frame(
+    contracts.Problems,
+    [
+        problem("seven", "3 4 :", "7") | {"split": "final", "prompt_tokens": PROMPTS["3 4 :"]},
+        problem("eleven", "9 2 :", "11", "L2") | {"split": "final", "prompt_tokens": PROMPTS["9 2 :"]},
+        problem("tuning", "3 4 :", "7") | {"split": "tuning", "prompt_tokens": PROMPTS["3 4 :"]},
+    ],
+)
+
+
+def evaluated(policy: Path = POLICY / "manifest.json", arm: str = "extra", **config: Any) -> pl.DataFrame:
+    section = {"samples": 8, "max_response_tokens": 24, **config}
+    return run_stage(evaluate, {"held_out": HELD_OUT}, section, paths={"policy": policy}, arm=arm)["evaluate"]
+
+
+def test_every_problem_of_the_split_gets_its_samples_and_its_own_answer() -> None:
+    table = evaluated()
+    assert table["problem_id"].to_list() == ["seven"] * 8 + ["eleven"] * 8
+    assert table["sample_index"].to_list() == [*range(8), *range(8)]
+    assert dict(table.select("problem_id", "gold").unique().rows()) == {"seven": "7", "eleven": "11"}
+    for row in table.to_dicts():
+        solved = row["response"] in ("3 + 4 = 7", "4 + 3 = 7", "9 + 2 = 11", "2 + 9 = 11")
+        assert (row["verdict"] == "right") == solved, row["response"]
+    assert (table["verdict"] == "right").any()
+
+
+def test_samples_differ_but_are_the_same_for_every_policy_and_arm(tmp_path: Path) -> None:
+    table = evaluated()
+    assert table.filter(problem_id="seven")["response_tokens"].n_unique() > 1
+    same = tmp_path / "policy" / "manifest.json"
+    write_same_policy(same, POLICY / "manifest.json", {})
+    assert evaluated(same, arm="grpo").equals(table)
+    assert not evaluated(seed=1).equals(table)
+
+
+def test_sampling_of_an_evaluation_is_its_own() -> None:
+    greedy = evaluated(top_k=1, sampling={"temperature": 1.7, "max_response_tokens": 3})
+    assert greedy.filter(problem_id="seven")["response_tokens"].n_unique() == 1
+    assert min(greedy["response_tokens"].list.len()) > 3
+
+
+def test_the_split_is_chosen_and_an_empty_one_refused() -> None:
+    assert set(evaluated(split="tuning")["problem_id"]) == {"tuning"}
+    with pytest.raises(InputError, match="no problem of the split 'tuning'"):
+        run_stage(
+            evaluate,
+            {"held_out": HELD_OUT.filter(split="final")},
+            {"split": "tuning"},
+            paths={"policy": POLICY / "manifest.json"},
+        )
