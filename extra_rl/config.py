@@ -97,7 +97,7 @@ def arm_diff(name: str, diff: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """A named combination of method options (METHOD.md 3), as a diff over the sections."""
+    """A named combination of method options (docs/method.md 3), as a diff over the sections."""
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}.")
     text = importlib.resources.files("extra_rl").joinpath(f"presets/{name}.yaml").read_text()

@@ -44,7 +44,7 @@ def policy_hidden_states(
     result does not depend on its companions, to 1e-5.
 
     Raises ConfigError where max_tokens is below 1, ModelError where a row is longer than the model's
-    context, NumericalError where a hidden state is not finite. Source: O (METHOD.md, section 2, `policy`).
+    context, NumericalError where a hidden state is not finite. Source: O (docs/method.md, section 2, `policy`).
     """
     import numpy as np
 

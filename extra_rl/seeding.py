@@ -2,7 +2,7 @@
 
 Every random choice draws from a generator keyed by what it decides (experiment seed, purpose, iteration, group,
 index), so that a stage that runs again, alone, or in another shard draws the same numbers. Source: our decision
-(METHOD.md gives no seeding rule); keyed hashing rather than `seed + i`, because sums collide.
+(docs/method.md gives no seeding rule); keyed hashing rather than `seed + i`, because sums collide.
 """
 
 from __future__ import annotations

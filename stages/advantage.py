@@ -3,7 +3,7 @@
 READS   generate, regenerate, their verdicts, novelty, and the former iteration's rollouts:
         a joined group is completed by its parents
 ADDS    advantage: reward -> normalised -> + bonus -> advantage; whether and from which token update learns
-SOURCE  GRPO (METHOD.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
+SOURCE  GRPO (docs/method.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
 """
 
 from __future__ import annotations

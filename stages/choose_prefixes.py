@@ -3,7 +3,7 @@
 READS   generate, verify_generate, score_entropy_generate, policy (its tokenizer), initial (embedder for smoothing),
         previous_choose_prefixes_pool (waiting groups and remembered prefixes)
 ADDS    choose_prefixes (every candidate, its score, its rank, whether it was chosen), choose_prefixes_pool (memory)
-SOURCE  METHOD.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
+SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 READS   evaluate:* (warm start and the final policy of every arm and seed), summarize:* (the last of each)
 ADDS    compare (one row per policy, seed, benchmark, k), summary (summary.json: means in percent, tokens, seconds)
-SOURCE  METHOD.md 6: unbiased pass@k, averaged over problems, then over benchmarks; bootstrap over problems
+SOURCE  docs/method.md 6: unbiased pass@k, averaged over problems, then over benchmarks; bootstrap over problems
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 READS   held_out, policy
 ADDS    evaluate: one row a sample, with its tokens, text and verdict
-SOURCE  METHOD.md 4: 16 samples a problem; pass@k is computed from this table by `compare`
+SOURCE  docs/method.md 5: 16 samples a problem; pass@k is computed from this table by `compare`
 """
 
 from __future__ import annotations

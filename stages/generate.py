@@ -2,8 +2,8 @@
 
 READS   select, train (prompts), policy, previous_choose_prefixes (prefixes due in this iteration's batch)
 ADDS    generate: token ids, sampler logprobs, lineage
-SOURCE  GRPO's group of G rollouts (METHOD.md 1); `when: next_iteration` as in the released code (R): queued prefixes
-        go into one batch with the fresh prompts, which costs no second, late sampling call
+SOURCE  GRPO's group of G rollouts (docs/method.md 1); `when: next_iteration` as in the released code (R): queued
+        prefixes go into one batch with the fresh prompts, which costs no second, late sampling call
 """
 
 from __future__ import annotations

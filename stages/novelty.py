@@ -2,8 +2,8 @@
 
 READS   generate, regenerate, their verdicts and token scores, initial (the embedder), previous_novelty_memory
 ADDS    novelty (raw bonus, nearest neighbour, unit embedding), novelty_memory (the last rollouts of each problem)
-SOURCE  novelty reward (METHOD.md 2). Weight, centring, scale and placement belong to `advantage`: a new weight never
-        embeds again
+SOURCE  novelty reward (docs/method.md 2). Weight, centring, scale and placement belong to `advantage`: a new weight
+        never embeds again
 """
 
 from __future__ import annotations

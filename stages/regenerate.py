@@ -2,7 +2,7 @@
 
 READS   choose_prefixes, policy
 ADDS    regenerate: the continuations, whole responses with their lineage; empty where prefixes wait for the next batch
-SOURCE  entropy-guided prefix regeneration (METHOD.md 3)
+SOURCE  entropy-guided prefix regeneration (docs/method.md 3)
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 READS   rollouts (generate or regenerate), policy
 ADDS    score_entropy: policy_logprobs (the old logprobs of the update) and entropies, at the sampling temperature
-SOURCE  METHOD.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of prefixes)
+SOURCE  docs/method.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of prefixes)
 """
 
 from __future__ import annotations

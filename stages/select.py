@@ -2,7 +2,7 @@
 
 READS   train, previous_summarize (how many tokens are spent)
 ADDS    select: one group a problem, with its place in the stream
-SOURCE  equal budgets (METHOD.md): all arms of a seed read the same stream, to different depths; once the sampled
+SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
         tokens reach the budget an iteration is empty
 """
 

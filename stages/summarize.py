@@ -2,7 +2,7 @@
 
 READS   the iteration's tables, previous_summarize (the running total)
 ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, tokens
-SOURCE  our decision; sampled tokens are the currency of equal budgets (METHOD.md)
+SOURCE  our decision; sampled tokens are the currency of equal budgets (docs/method.md)
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 NOISE = (
+    "Using shell: ",
+    "Conda environments: ignored",
+    "Assuming unrestricted shared filesystem usage",
     "Select jobs to execute...",
     "Execute ",
     # The failing stage has printed its own message; this one repeats its whole command line.

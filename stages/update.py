@@ -3,8 +3,8 @@
 READS   generate, regenerate, their token scores (old logprobs), advantage, policy (with its optimizer state), initial
         (reference of the KL term), and the former iteration's rollouts where a joined group was completed by them
 ADDS    update (one row a step), policy (the next; the same one where there was nothing to learn from)
-SOURCE  METHOD.md 1: clipped surrogate with clip-higher and dual clip, token mean over the whole mini-batch, truncated
-        importance weight where sampler and trainer differ
+SOURCE  docs/method.md 1: clipped surrogate with clip-higher and dual clip, token mean over the whole mini-batch,
+        truncated importance weight where sampler and trainer differ
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 READS   rollouts (generate or regenerate), train (the answers)
 ADDS    verify: verdict, extracted answer, the rule that decided, the reward
-SOURCE  verdicts are an enum (HOUSE.md); own problem's answer (O): the released code (R) grades a regenerated rollout
-        against the answer of the row that it displaced, kept as `gold: displaced` so that its cost can be measured
+SOURCE  own problem's answer (O): the released code (R) grades a regenerated rollout against the answer of the row that
+        it displaced, kept as `gold: displaced` so that its cost can be measured
 """
 
 from __future__ import annotations

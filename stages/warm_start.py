@@ -2,7 +2,7 @@
 
 READS   held_out (no demonstration may show a held-out problem)
 ADDS    warm_start (the supervised loss as it fell), policy (where every arm of every seed starts)
-SOURCE  our decision: reinforcement learning needs a policy that is sometimes right (docs/warm_start.md)
+SOURCE  our decision: reinforcement learning needs a policy that is sometimes right (docs/tiny.md)
 """
 
 from __future__ import annotations

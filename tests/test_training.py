@@ -27,7 +27,7 @@ SETTINGS = LossSettings(
     entropy_weight=0.0,
     signal_only=False,
     tokens_per_batch=10_000,
-    learning_rate=1e-2,
+    learning_rate=1.0,
     warmup_steps=0,
     gradient_clip=1e9,
     temperature=1.0,
@@ -69,7 +69,7 @@ def test_micro_batches_add_up_to_the_mini_batch(loss: str, aggregate: str) -> No
     cut, cut_figures = step(replace(settings, tokens_per_batch=1), advantages)
     assert figures is not None
     assert cut_figures is not None
-    torch.testing.assert_close(moved(cut), moved(whole), atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(moved(cut), moved(whole), atol=1e-5, rtol=1e-3)
     assert cut_figures["loss"] == pytest.approx(figures["loss"], abs=1e-6)
     assert cut_figures["approx_kl"] == pytest.approx(figures["approx_kl"], abs=1e-9)
 
@@ -82,7 +82,7 @@ def test_rows_without_a_signal_stay_in_the_denominator() -> None:
     # 3 + 4 + 5 response tokens; one row of 3 carries the signal.
     assert (figures["loss_tokens"], signal_figures["loss_tokens"]) == (12, 3)
     assert (figures["signal_rows"], figures["rows"]) == (1, 3)
-    torch.testing.assert_close(moved(only_signal), 4 * moved(with_zero), atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(moved(only_signal), 4 * moved(with_zero), atol=1e-5, rtol=1e-3)
 
 
 def test_no_signal_takes_no_step() -> None:
@@ -104,7 +104,7 @@ def test_masked_prefix_tokens_carry_no_loss() -> None:
     results = []
     for batch in (plain, spoiled):
         model = random_qwen3()
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=SETTINGS.learning_rate)
         figures = Trainer(model, optimizer, SETTINGS, None).step(batch)  # type: ignore[arg-type]
         assert figures is not None
         results.append((moved(model), figures["loss_tokens"]))
@@ -123,10 +123,10 @@ def test_the_importance_weight_multiplies_sampled_tokens_and_is_capped() -> None
     given = replace(far, prefix_length=3)  # no token of it was sampled in this call
     for changed, factor in ((twice, 1.5), (far, 2.0), (given, 1.0)):
         model = random_qwen3()
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=SETTINGS.learning_rate)
         figures = Trainer(model, optimizer, SETTINGS, None).step([changed])  # type: ignore[arg-type]
         assert figures is not None
-        torch.testing.assert_close(moved(model), factor * moved(plain), atol=1e-7, rtol=1e-3)
+        torch.testing.assert_close(moved(model), factor * moved(plain), atol=1e-5, rtol=1e-3)
 
 
 def test_the_gradient_is_that_of_the_token_mean() -> None:
@@ -138,7 +138,7 @@ def test_the_gradient_is_that_of_the_token_mean() -> None:
     (-(logprob_BT * advantage_B1)[mask_BT].sum() / mask_BT.sum()).backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     trained, _ = step(SETTINGS, [1.0, -0.5])
-    torch.testing.assert_close(moved(trained), -1e-2 * gradient, atol=1e-6, rtol=1e-3)
+    torch.testing.assert_close(moved(trained), -gradient, atol=1e-5, rtol=1e-3)
 
 
 def test_nan_stops_the_step_and_leaves_the_weights() -> None:
@@ -172,7 +172,7 @@ def test_optimizer_state_survives_on_disk(tmp_path: Path) -> None:
     take_step(straight, optimizer)
     take_step(resumed, load_optimizer(Policy(resumed, None, (2,), tmp_path), **options))
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
-    assert rates == pytest.approx([0.0025, 0.005, 0.005])
+    assert rates == pytest.approx([0.25, 0.5, 0.5])
 
 
 def test_minibatches_hold_every_row_once_and_keep_groups_together() -> None:

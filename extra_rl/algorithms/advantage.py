@@ -1,4 +1,4 @@
-"""Advantages of rollouts: group-normalised reward plus a novelty bonus (METHOD.md, sections 1 and 2).
+"""Advantages of rollouts: group-normalised reward plus a novelty bonus (docs/method.md, sections 1 and 2).
 
 One value a rollout; the loss broadcasts it over the response tokens. Rows are rollouts (N) in any order;
 `groups_N` holds integer labels, and rows of one label are one group.

@@ -1,4 +1,4 @@
-"""From losses per token to one number (METHOD.md, section 1): three ways to weigh tokens and sequences.
+"""From losses per token to one number (docs/method.md, section 1): three ways to weigh tokens and sequences.
 
 The denominator always belongs to the whole mini-batch and is passed in: the results of its micro-batches then
 ADD UP to its own, however it is cut. A mean over each micro-batch would weigh tokens by the luck of the cut.

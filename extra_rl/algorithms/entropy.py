@@ -1,4 +1,4 @@
-"""Log-probability and exact entropy of the policy at the sampling temperature (METHOD.md, section 1)."""
+"""Log-probability and exact entropy of the policy at the sampling temperature (docs/method.md, section 1)."""
 
 from __future__ import annotations
 

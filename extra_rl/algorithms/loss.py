@@ -1,4 +1,4 @@
-"""Policy-gradient losses token by token (METHOD.md, section 1).
+"""Policy-gradient losses token by token (docs/method.md, section 1).
 
 Every loss returns one value per token, to be minimised, with per-token diagnostics that carry no gradient.
 `aggregation` makes scalars of both with the same denominators, so that micro-batches add up.
@@ -42,7 +42,7 @@ def clipped_surrogate(
 
     PPO, arXiv 1707.06347. A clip_high above clip_low ("clip-higher") leaves rare tokens room to grow: DAPO,
     arXiv 2503.14476. Dual clip, dual_clip > 1: arXiv 1912.09729; without it (None) the loss of a token with
-    A < 0 whose probability has grown has no bound. Defaults: METHOD.md, section 1.
+    A < 0 whose probability has grown has no bound. Defaults: docs/method.md, section 1.
     """
     import torch
 
@@ -77,7 +77,7 @@ def gspo(
     GSPO, arXiv 2507.18071, in its straight-through token form: s_it = sg(s_i) * pi_t / sg(pi_t) has the value
     s_i at every token and the gradient s_i * grad ln pi_t, so that `sequence_mean` of it has the value and
     the gradient of the loss per sequence. No dual clip: one loss's clip never leaks into another's.
-    mask_BT: bool, True at loss tokens. Defaults: METHOD.md, section 1.
+    mask_BT: bool, True at loss tokens. Defaults: docs/method.md, section 1.
     """
     import torch
 

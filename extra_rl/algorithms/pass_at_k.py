@@ -1,4 +1,4 @@
-"""pass@k: the chance that at least one of k samples is right, with its interval (METHOD.md, section 6).
+"""pass@k: the chance that at least one of k samples is right, with its interval (docs/method.md, section 6).
 
 P counts problems. Source: Chen et al. 2021, arXiv 2107.03374.
 """

@@ -1,4 +1,4 @@
-"""Prefixes of failed rollouts: where to cut, how to score, which to keep (METHOD.md, section 3).
+"""Prefixes of failed rollouts: where to cut, how to score, which to keep (docs/method.md, section 3).
 
 A cut c keeps the tokens [0, c) of a response of T tokens; sampling goes on from token c. Entropies are the
 policy's Shannon entropies at the sampling temperature, in nats, one for each response token. P counts the
@@ -70,7 +70,7 @@ def peak_cut(entropies_T: npt.NDArray[np.floating], cuts: Sequence[int]) -> int 
     """The last cut that still leaves out the token of highest entropy: max {c in cuts: c <= argmax_t H_t}.
 
     Of several equal maxima the first counts. None where every cut lies behind the peak, or there is no cut.
-    Source: prototype, TINY.md (O).
+    Source: prototype, docs/tiny.md (O).
     """
     if not cuts:
         return None
@@ -142,7 +142,7 @@ def rank_order(scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.rando
 def choose_distinct(order: Iterable[int], keys: Sequence[Hashable], count: int) -> list[int]:
     """The first `count` indices of `order` whose keys (a prefix's token tuple) differ from all taken before.
 
-    Fewer where there are fewer distinct keys. Source: prototype, TINY.md (O): two continuations of one text
+    Fewer where there are fewer distinct keys. Source: prototype, docs/tiny.md (O): two continuations of one text
     under two names would spend the budget on one prefix.
     """
     taken: dict[Hashable, int] = {}

@@ -1,7 +1,7 @@
 """The seeded, endless stream of training problems that all arms of a seed read.
 
 Levels are drawn by weight; within a level problems come in shuffled epochs, so none repeats before all were seen.
-Source: our decision (METHOD.md asks for a seeded stream, not for how it is made).
+Source: our decision (docs/method.md asks for a seeded stream, not for how it is made).
 """
 
 from __future__ import annotations

@@ -123,6 +123,8 @@ def value(expression: Any, point: dict[Any, Any]) -> Any:
     """The expression's value at a point to DIGITS digits; None where it has no finite value."""
     import sympy
 
+    if expression.has(sympy.Sum, sympy.Product, sympy.Integral):  # seconds each, and undefined between integers
+        return None
     try:
         number = expression.xreplace(point).evalf(DIGITS)
     except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError, RecursionError):
