@@ -118,7 +118,9 @@ def save_policy(
 ) -> None:
     """Writes weights, config, tokenizer and optimizer state beside `manifest_path`, then the manifest."""
     from safetensors.torch import save_file
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     directory = manifest_path.parent
     directory.mkdir(parents=True, exist_ok=True)
     manifest_path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ queue for 0.1 s and more, which a batch with one hang in a hundred rows cannot a
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import resource
 import signal
 import sys
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 START_TIMEOUT_S = 120.0
-WALL_FACTOR = 5.0
+WALL_FACTOR = 20.0  # a machine that many processes share gives each a small part of a core
 MAX_CHUNK = 64
 PRELOAD = ("extra_rl.rewards.warm",)
 
@@ -190,8 +191,8 @@ class _Batch:
         worker.kill()
         if not worker.ready:
             raise InputError(
-                "A verifier worker did not start. The judge must be picklable (a function or class of an importable "
-                f"module) and fit into memory_mb={self.memory_mb}; the worker's message is on stderr."
+                "A verifier worker did not start. Its judge must be a function or class of an importable module, "
+                f"and fit into memory_mb={self.memory_mb}; the worker's message is on stderr."
             )
         if worker.rows:
             self.finish(worker.rows.popleft(), Judgement(Verdict.TIMEOUT, None, rule))
@@ -204,8 +205,11 @@ class _Batch:
         process = self.context.Process(
             target=_work, args=(self.judge, theirs, self.timeout_s, self.memory_mb), daemon=True
         )
-        with _without_main():
-            process.start()
+        try:
+            with _without_main():
+                process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise InputError(f"The judge cannot be pickled: {error}. Use a function or class of a module.") from error
         theirs.close()
         return _Worker(process, ours, deadline=time.monotonic() + START_TIMEOUT_S)
 

@@ -177,7 +177,7 @@ def stated_value(text: str) -> str | None:
 def first_sentence(text: str) -> str:
     """Up to a full stop that is not a decimal point, or the end of the line."""
     line = REASON.split(text.split("\n", 1)[0], maxsplit=1)[0]
-    return re.split(r"(?<=[^\s.])\.(?=\s|$)", line, maxsplit=1)[0].strip()
+    return re.split(r"(?<=[^\s.])\.(?=\s|$)|。", line, maxsplit=1)[0].strip()
 
 
 def is_bare(text: str) -> bool:
@@ -195,7 +195,7 @@ def bare(text: str) -> str | None:
     """The whole text, where it is no more than an answer; a reason after it is dropped ("42 because ...")."""
     if len(text) > BARE_LIMIT:
         return None
-    text = REASON.split(text, maxsplit=1)[0]
+    text = re.split(r",?\s+(?:because|since)\b", text, maxsplit=1)[0]
     return text if is_bare(text) else None
 
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
+from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fractions import Fraction
+from typing import Any
 
 DIGITS = 30
 AGREE = 1e-25
@@ -30,6 +28,7 @@ POINTS = (
 
 
 # An ellipsis has no value; two numbers side by side are neither a product nor a sum.
+MAX_EXPONENT_DIGITS = 4
 MAX_CHARS = 1000  # of one formula; the parser needs seconds for longer ones
 MEANINGLESS = re.compile(r"dots|\d\s+\d")
 DERIVATIVE = re.compile(r"\\frac\{?(?:d|\\partial)(?![a-z])")
@@ -58,9 +57,7 @@ def parse_latex(latex: str) -> Any:
         expression = converter()(is_real=True).parse(normalize_latex(respell(latex), config))
         if not isinstance(expression, (sympy.Basic, sympy.MatrixBase)):
             raise UnparseableError(latex[:80])
-        exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
-        exact[sympy.Symbol("i", real=True)] = sympy.I
-        exact[sympy.Symbol("e", real=True)] = sympy.E
+        exact = {sympy.Symbol("i", real=True): sympy.I, sympy.Symbol("e", real=True): sympy.E}
         # x(t) and dx/dt have no value at a point, but they are equal where their names are.
         for named in expression.atoms(sympy.Derivative, AppliedUndef):
             exact[named] = sympy.Symbol(str(named), real=True)
@@ -73,12 +70,18 @@ def parse_latex(latex: str) -> Any:
 
 @lru_cache(maxsize=1)
 def converter() -> Any:
-    r"""The converter of latex2sympy2_extended 1.11, less one error: it reads every integer that stands before another
-    number as the whole part of a mixed fraction, so that (2)(3) is 5 and 3\binom{4}{2} is 9. Only a \frac may follow.
+    r"""The converter of latex2sympy2_extended 1.11, with two changes.
+
+    It reads every integer before another number as the whole part of a mixed fraction, so that (2)(3) is 5 and
+    3\binom{4}{2} is 9; here only a \frac may follow. And it makes numbers with sympy.Number(text), which hands the
+    digits to parse_expr and so to `eval`; here they become exact rationals without it.
     """
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 
     class Converter(_Latex2Sympy):  # type: ignore[misc]
+        def parse_number(self, text: str) -> Any:
+            return rational(exact_value(text))
+
         def convert_postfix_list(self, arr: list[Any], i: int = 0) -> Any:
             here, following = arr[i].getText(), arr[i + 1].getText() if i + 1 < len(arr) else ""
             mixed = here.isdigit() and following.startswith(r"\frac")
@@ -91,8 +94,18 @@ def converter() -> Any:
     return Converter
 
 
+def exact_value(text: str) -> Fraction:
+    """A number of the grammar (digits, a point, perhaps an exponent) as an exact fraction."""
+    _, _, exponent = text.upper().partition("E")
+    if len(exponent) > MAX_EXPONENT_DIGITS:
+        raise UnparseableError(f"exponent too large: {text[:20]}")
+    return Fraction(text.replace(",", "").replace(" ", ""))
+
+
 def respell(latex: str) -> str:
-    r"""Names that the grammar does not know, as names that it does: y' (it would drop the prime), E_1, M_\odot."""
+    r"""Names that the grammar does not know, as names that it does: y' (it would drop the prime), E_1, M_\odot; and
+    numbers without their thousands separators."""
+    latex = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", latex)
     latex = re.sub(
         r"([A-Za-z])(_(?:\{[^{}]*\}|\w))?('+)",
         lambda m: rf"\text{{{m[1]}{'prime' * len(m[3])}}}{m[2] or ''}",

@@ -94,5 +94,5 @@ def test_neighbouring_boxes_say_how_they_are_joined() -> None:
 
 
 def test_thousands_of_boxes_take_linear_time() -> None:
-    assert extract(r"\boxed{1}" * 20_000 + r"\boxed{42}", ALL).answers[-1] == "42"
-    assert extract(r"\boxed{" * 20_000 + "42" + "}" * 20_000, ALL).text == "42"
+    assert extract(r"\boxed{1}" * 5_000 + r"\boxed{42}", ALL).answers[-1] == "42"
+    assert extract(r"\boxed{" * 5_000 + "42" + "}" * 5_000, ALL).text == "42"

@@ -26,7 +26,7 @@ MAX_WRONG_ROWS = 5
         ("42", r"\boxed{43}", Verdict.WRONG, "box/different"),
         ("42", r"\boxed{41} or \boxed{42}", Verdict.WRONG, "box/several_answers"),
         ("42", r"\boxed{41}, \boxed{42}", Verdict.WRONG, "box/several_answers"),
-        ("6 and 8", r"\boxed{6} or \boxed{8}", Verdict.RIGHT, "box/text"),
+        ("6 and 8", r"\boxed{6} or \boxed{8}", Verdict.RIGHT, "box/list"),
         ("2, 1", r"\boxed{1} and \boxed{2}", Verdict.RIGHT, "box/list"),
         ("42", r"\boxed{10} and then \boxed{42}", Verdict.RIGHT, "box/text"),
         ("42", "hm", Verdict.WRONG, "bare/different"),

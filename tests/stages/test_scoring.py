@@ -83,6 +83,13 @@ def test_a_prefix_is_sampled_in_the_call_that_it_is_due_in() -> None:
     assert run_stage(regenerate, {"choose_prefixes": later}, HOT, paths=PATHS)["regenerate"].is_empty()
 
 
+def test_a_prefix_counts_against_the_response_limit() -> None:
+    short = generated(prefix(), sampling={"max_response_tokens": 4}).filter(origin="regenerated")
+    assert short["response_tokens"].list.len().to_list() == [4, 4]
+    assert short["sampled_tokens"].to_list() == [1, 1]
+    assert set(short["finish_reason"]) == {"length"}
+
+
 @pytest.mark.parametrize("sampling", [{"top_p": 0.9}, {"top_k": 5}])
 def test_training_refuses_a_cut_distribution(sampling: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="cannot be trained on"):

@@ -1,0 +1,49 @@
+"""The Slurm profile: Snakemake accepts it, and its groups keep every iteration apart."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, new_run
+
+PROFILE = ROOT / "workflow" / "profiles" / "slurm"
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake_executor_plugin_slurm") is None,
+    reason="snakemake-executor-plugin-slurm is not installed (pip install -e '.[slurm]')",
+)
+
+
+def test_a_dry_run_passes_and_groups_light_stages(tmp_path: Path) -> None:
+    run = new_run(tmp_path, iterations=2)
+    said = run.snakemake("--dry-run", "--workflow-profile", str(PROFILE)).stdout
+    groups: dict[str, list[str]] = {}
+    rules: list[str] = []
+    for name, rule in re.findall(r"Group job (\S+) \(jobs|^    rule (\w+):", said, flags=re.MULTILINE):
+        rules = groups.setdefault(name, []) if name else rules
+        if rule:
+            rules.append(rule)
+    assert {name: sorted(rules) for name, rules in groups.items()} == {
+        f"{part}_{arm}_0_{iteration:04d}": rules
+        for arm in ("grpo", "extra")
+        for iteration in range(2)
+        for part, rules in {
+            "sample": ["generate", "select"],
+            "judge_generate": ["choose_prefixes", "score_entropy", "verify"],
+            "judge_regenerate": ["regenerate", "score_entropy", "verify"],
+            "learn": ["advantage", "novelty", "summarize", "update"],
+        }.items()
+    }
+
+
+def test_what_samples_or_trains_asks_for_a_device() -> None:
+    resources = yaml.safe_load((PROFILE / "config.yaml").read_text())["set-resources"]
+    assert {rule for rule, wanted in resources.items() if wanted["gpu"] == 1} == {
+        *("warm_start", "evaluate_warm_start", "generate", "score_entropy"),
+        *("regenerate", "novelty", "update", "evaluate"),
+    }
