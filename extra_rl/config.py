@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.resources
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from extra_rl.sections import SHARED, Section
 from extra_rl.stage import StageConfig, parse_config
 
 PRESETS = ("paper", "published_code", "prototype")
+SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
+"""Sections that no arm may change: what they configure is made once for all arms."""
+RESERVED_NAMES = ("prepare", "warm_start", "logs")
+"""Folders of a run's results that are not arms."""
 
 
 class RunConfig(Section):
@@ -66,7 +71,7 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         raise ConfigError(f"unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
     run = _run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
     base = {key: value for key, value in raw.items() if key in SHARED or key in stages}
-    arms = raw.get("arms") or {}
+    arms = {str(name): diff for name, diff in _mapping(raw.get("arms"), "arms").items()}
     if not arms:
         raise ConfigError("arms: name at least one arm, for example `arms: {grpo: {}}`.")
     return Experiment(
@@ -89,11 +94,24 @@ def _run_config(values: Mapping[str, Any]) -> RunConfig:
 
 def arm_diff(name: str, diff: Mapping[str, Any] | None) -> dict[str, Any]:
     """An arm's diff with its preset, if it names one, underneath."""
-    diff = dict(diff or {})
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in RESERVED_NAMES:
+        raise ConfigError(
+            f"arms.{name}: an arm's name is a folder's name; use letters, digits, - and _, and none of "
+            f"{', '.join(RESERVED_NAMES)}."
+        )
+    diff = _mapping(diff, f"arms.{name}")
     preset = diff.pop("preset", None)
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise ConfigError(f"arms.{name}: an arm's name is a folder's name; use letters, digits, - and _.")
+    common = [key for key in diff if key in SHARED_BY_ARMS]
+    if common:
+        raise ConfigError(f"arms.{name}.{common[0]}: all arms share `{common[0]}`; set it at the top.")
     return merge(read_preset(preset), diff) if preset else diff
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    """A section's keys, none for null; ConfigError for a list or a plain value."""
+    if not isinstance(value, Mapping | None):
+        raise ConfigError(f"{where}: expected keys and values, not {value!r}.")
+    return dict(value or {})
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -124,10 +142,10 @@ def sections(
     where = f"arms.{arm}: " if arm else ""
     if unknown:
         raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    token_budget = (raw.get("select") or {}).get("token_budget")
+    token_budget = _mapping(raw.get("select"), f"{where}select").get("token_budget")
     result = {}
     for name, config_class in stages.items():
-        section = dict(raw.get(name) or {})
+        section = _mapping(raw.get(name), f"{where}{name}")
         fields = config_class.model_fields
         misplaced = sorted(set(section) & set(SHARED))
         if misplaced:

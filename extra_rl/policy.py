@@ -68,14 +68,15 @@ def load_model(source: Path | str, revision: str | None = None) -> Any:
     ModelError when it cannot be read.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=torch.float32).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{source}: cannot load a causal language model: {error}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unreadable(source, "causal language model", error) from error
 
 
 def load_tokenizer(directory: Path | str) -> Any:
@@ -85,7 +86,13 @@ def load_tokenizer(directory: Path | str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{directory}: cannot load a tokenizer: {error}") from error
+        raise _unreadable(directory, "tokenizer", error) from error
+
+
+def _unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
+    if Path(source).is_dir():
+        return ModelError(f"{source}: cannot load a {what} from this directory: {error}")
+    return ModelError(f"{source}: there is no such directory, and no {what} of that name on the hub: {error}")
 
 
 def load_policy(manifest_path: Path) -> Policy:

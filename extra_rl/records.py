@@ -25,6 +25,6 @@ def cost(found: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Wall- and CPU-seconds in all, over some records."""
     rows = list(found)
     return {
-        "stage_wall_s": round(sum(r["wall_s"] for r in rows), 3),
-        "cpu_s": round(sum(r["cpu_s"] for r in rows), 3),
+        "wall_seconds": round(sum(r["wall_s"] for r in rows), 3),
+        "compute_seconds": round(sum(r["cpu_s"] for r in rows), 3),
     }

@@ -219,14 +219,21 @@ def parse_config(config_class: type[StageConfig], section: Mapping[str, Any], na
     try:
         return config_class.model_validate(dict(section))
     except ValidationError as error:
-        lines = [f"  {name}.{'.'.join(map(str, e['loc']))}: {_reason(e, config_class)}" for e in error.errors()]
+        lines = [f"  {line}" for line in mistakes(error, config_class, name)]
         raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
+
+
+def mistakes(error: ValidationError, config_class: type[BaseModel], where: str) -> list[str]:
+    """One line for every mistake in a section: its place below `where`, and what is wrong with it."""
+    return [f"{'.'.join([where, *map(str, e['loc'])])}: {_reason(e, config_class)}" for e in error.errors()]
 
 
 def _reason(error: Any, config_class: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = ", ".join(sorted(config_class.model_fields)) if len(error["loc"]) == 1 else "see config/README.md"
         return f"unknown key (known here: {known})"
+    if error["type"] == "value_error":  # said by a validator of ours
+        return str(error["ctx"]["error"])
     return f"{error['msg']} (given: {error['input']!r})"
 
 
@@ -277,14 +284,15 @@ def refuse_stale(
     identities: Mapping[str, Mapping[str, str]],
     made_from: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """InputError when two inputs disagree about a third: one of them was made from an older or foreign file."""
-    given = {identity["name"]: (role, identity["digest"]) for role, identity in identities.items()}
+    """InputError when two inputs disagree about a third file, given here too or not: one of them is old or foreign."""
+    known = {identity["name"]: (identity["digest"], paths[role]) for role, identity in identities.items()}
     for role, ancestors in made_from.items():
         for name, digest in ancestors.items():
-            if name in given and given[name][1] != digest:
+            seen, witness = known.setdefault(name, (digest, paths[role]))
+            if seen != digest:
                 raise InputError(
-                    f"{paths[role]} was made from another version of {paths[given[name][0]]} than the one given to "
-                    f"{stage.name}. Delete the older of the two and run again; snakemake rebuilds it."
+                    f"{paths[role]} was made from another version of {name} than {witness} stands for, so {stage.name} "
+                    f"would mix the two. Delete {paths[role]} and run again; snakemake rebuilds it."
                 )
 
 

@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms import advantage as algorithm
+from extra_rl.errors import ContractError
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
@@ -71,8 +72,21 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         inputs["novelty"].select("rollout_id", "novelty"), on="rollout_id", how="left", maintain_order="left"
     )
     rows = pl.concat([rows, parents(rows, inputs, config)], how="diagonal")
+    refuse_mixed_groups(rows)
     rows = drop_unrescued(with_advantage_group(rows, config), config)
     return {"advantage": contracts.Advantages.cast(with_advantages(rows, config))}
+
+
+def refuse_mixed_groups(rows: pl.DataFrame) -> None:
+    """ContractError when a group's members, from whichever table, belong to more than one problem."""
+    mixed = rows.filter(pl.col("problem_id").n_unique().over("group_id") > 1)
+    if len(mixed):
+        group = mixed.filter(group_id=mixed["group_id"][0])
+        raise ContractError(
+            f"group {mixed['group_id'][0]} has members of {group['problem_id'].n_unique()} problems, for example "
+            f"{group.unique('problem_id', keep='first', maintain_order=True)['rollout_id'].to_list()}. A continuation "
+            "must answer its parents' problem: delete the iteration's generate and regenerate tables and run again."
+        )
 
 
 def parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:

@@ -9,11 +9,11 @@ SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extra_rl.algorithms import prefixes
 from extra_rl.candidates import Candidate, candidates_of, pool_frame, prefix_frame, remembered, with_rank
@@ -28,7 +28,7 @@ class Config(StageConfig):
 
     task: TaskConfig = Field(description="shared section `task`: its `boundary` ends a step")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    groups: Literal["all_hard"] | int = Field(
+    groups: Literal["all_hard"] | Annotated[int, Field(ge=0)] = Field(
         0, description="hard groups served per iteration, the rest wait; `all_hard`: no limit; 0: off"
     )
     max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is right")
@@ -55,6 +55,12 @@ class Config(StageConfig):
     max_cuts: int = Field(15, ge=1, description="candidate cuts per response at most")
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
+
+    @model_validator(mode="after")
+    def cuts_have_a_range(self) -> Self:
+        if self.first_cut > self.last_cut:
+            raise ValueError(f"first_cut {self.first_cut} lies behind last_cut {self.last_cut}")
+        return self
 
 
 STAGE = Stage(

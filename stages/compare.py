@@ -107,25 +107,30 @@ def figures(samples: pl.DataFrame, policy: str, seed: int, config: Config) -> li
 
 
 def summarise(table: pl.DataFrame, spent: Mapping[str, int], root: Path) -> dict[str, object]:
-    """`warm_start` and `arms`: mean over benchmarks (then over seeds), per benchmark, per seed, tokens and seconds."""
-    arms = [name for name in table["policy"].unique(maintain_order=True) if name != WARM_START]
+    """`warm_start` and `arms`: means over benchmarks (and seeds) in percent, per benchmark, per seed, tokens, seconds.
+
+    Seconds are sums over the stages of all seeds, evaluation included; `generated_tokens` is the sum over seeds.
+    """
+    warm_start = table.filter(policy=WARM_START)
+    arms = {name: part for (name,), part in table.group_by("policy", maintain_order=True) if name != WARM_START}
     return {
-        WARM_START: _figures(table.filter(policy=WARM_START)) | cost(records(root / WARM_START)),
-        "arms": {
-            arm: _figures(table.filter(policy=arm))
-            | {
-                "seeds": table.filter(policy=arm)["seed"].unique(maintain_order=True).to_list(),
-                "per_seed": {
-                    f"{seed!s}": _means(part)
-                    for (seed,), part in table.filter(policy=arm).group_by("seed", maintain_order=True)
-                },
-                "generated_tokens": {
-                    label.partition("/s")[2]: tokens for label, tokens in spent.items() if label.startswith(f"{arm}/")
-                },
-                **cost(records(root / arm, "**/*.run.json")),
-            }
-            for arm in arms
-        },
+        WARM_START: _figures(warm_start) | cost(records(root / WARM_START)),
+        "arms": {str(arm): _arm(str(arm), part, spent, root) for arm, part in arms.items()},
+    }
+
+
+def _arm(arm: str, table: pl.DataFrame, spent: Mapping[str, int], root: Path) -> dict[str, object]:
+    tokens = {label.partition("/s")[2]: count for label, count in spent.items() if label.startswith(f"{arm}/")}
+    per_seed = {
+        str(seed): _means(table.filter(seed=seed)) | {"generated_tokens": tokens[str(seed)]}
+        for seed in table["seed"].unique(maintain_order=True).to_list()
+    }
+    return {
+        **_figures(table),
+        "generated_tokens": sum(tokens.values()),
+        **cost(records(root / arm, "**/*.run.json")),
+        "seeds": [int(seed) for seed in per_seed],
+        "per_seed": per_seed,
     }
 
 

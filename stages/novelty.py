@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from extra_rl.novelty import MEASURES, Pool
 from extra_rl.sections import ComputeConfig
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig, mistakes
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
 
@@ -36,10 +36,12 @@ class Config(StageConfig):
     def params_fit_the_measure(self) -> Self:
         if self.measure not in MEASURES:
             raise ValueError(f"unknown measure {self.measure!r}; there are {', '.join(MEASURES)}")
+        params = MEASURES[self.measure].Params
         try:
-            MEASURES[self.measure].Params.model_validate(self.params)
+            params.model_validate(self.params)
         except ValidationError as error:
-            raise ValueError(f"params of measure {self.measure!r}: {error}") from None
+            lines = "; ".join(mistakes(error, params, "params"))
+            raise ValueError(f"measure {self.measure!r}: {lines}") from None
         return self
 
     def embedder(self) -> str:

@@ -83,7 +83,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.DataFrame:
     """Rollouts with `prompt` and `gold` of the problem that they are judged by.
 
-    ContractError when a rollout's problem is unknown, or a continuation names another problem than its parent's group.
+    ContractError when a rollout's problem is unknown.
     """
     judged_by = pl.col("problem_id")
     if gold == "displaced":

@@ -8,6 +8,7 @@ from extra_rl.rewards import symbolic
 from extra_rl.rewards.answer import Formula, Labelled, Node, Quantity, Relation
 from extra_rl.rewards.equal_value import parsed
 from extra_rl.rewards.normalise import squash
+from extra_rl.rewards.parsing import UnparseableError, parse_latex
 from extra_rl.rewards.relation import FLIP, split_relation
 
 Rule: TypeAlias = str | None
@@ -67,8 +68,8 @@ def _difference(node: Node) -> Any | None:
     else:
         return None
     try:
-        left, right = (symbolic.parse_latex(side) for side in sides)
-    except symbolic.UnparseableError:
+        left, right = (parse_latex(side) for side in sides)
+    except UnparseableError:
         return None
     return left - right if symbolic.is_scalar(left) and symbolic.is_scalar(right) else None
 
@@ -79,8 +80,8 @@ def _by_math_verify(gold: Node, answer: Node) -> Rule:
     if len(texts) < 2 or not any("\\sum" in text or "\\prod" in text for text in texts):
         return None
     try:
-        a, b = (symbolic.parse_latex(text) for text in texts)
-    except symbolic.UnparseableError:
+        a, b = (parse_latex(text) for text in texts)
+    except UnparseableError:
         return None
     return "math_verify" if symbolic.same_by_math_verify(a, b) else None
 

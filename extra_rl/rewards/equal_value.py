@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from extra_rl.rewards import symbolic
 from extra_rl.rewards.answer import Formula, Node, Quantity
 from extra_rl.rewards.normalise import squash
+from extra_rl.rewards.parsing import UnparseableError, parse_latex
 from extra_rl.rewards.policy import Policy
 from extra_rl.rewards.units import compatible
 
@@ -61,8 +62,8 @@ def parsed(node: Node) -> Any | None:
     if not isinstance(node, Formula):
         return None
     try:
-        expression = symbolic.parse_latex(node.latex)
-    except symbolic.UnparseableError:
+        expression = parse_latex(node.latex)
+    except UnparseableError:
         return None
     return expression if symbolic.is_scalar(expression) else None
 

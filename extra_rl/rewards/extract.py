@@ -29,10 +29,13 @@ PHRASE = re.compile(
     re.IGNORECASE,
 )
 CONCLUDES = re.compile(
-    r"(?:^|[\s,])(?:therefore|thus|hence|so|consequently|we\s+(?:find|get|obtain|conclude|see)|in\s+conclusion|finally)\b"
+    r"(?:^|[\s,])(?:therefore|thus|hence|so|consequently|we\s+conclude|in\s+conclusion|finally)\b"
     r"|\bis\s+(?:the|our)\s+(?:solution|answer)\b|∴|\\therefore|因此|所以|故",
     re.IGNORECASE,
 )
+# Before "the answer is" in its sentence: it is not claimed. At the end of a text: it was cut off.
+SUPPOSES = re.compile(r"\b(?:suppose|assume|assuming|if|whether|guess|maybe|perhaps|unless)\b[^.\n]*$", re.IGNORECASE)
+UNFINISHED = re.compile(r"(?:\b(?:and|or|plus|minus|times|of|the|by|over)|[-+*/=<>,(^])\s*$", re.IGNORECASE)
 WORKING = re.compile(
     r"^\W*(?:first|next|then|let|since|because|suppose|consider|note|if|given|step|now|we\s+have|we\s+know|assume|for|when)\b",
     re.IGNORECASE,
@@ -151,7 +154,11 @@ def after_hashes(text: str) -> str | None:
 
 def after_phrase(text: str) -> str | None:
     """What follows the last "answer is" or "Answer:": its formula if it has one, else the rest of the sentence."""
-    found = list(PHRASE.finditer(text))
+    found = [
+        match
+        for match in PHRASE.finditer(text)
+        if not SUPPOSES.search(text[max(0, match.start() - 60) : match.start()])
+    ]
     if not found:
         return None
     return stated_value(text[found[-1].end() :].strip()[:BARE_LIMIT])
@@ -166,12 +173,15 @@ def stated_value(text: str) -> str | None:
         rest = text[formula.end() :]
         more = re.match(r"(?:\s*(?:,|and|,\s*and)?\s*(?:" + MATH.pattern + r"))*\s*(?:%|percent|\\%)?", rest, re.DOTALL)
         return text[: formula.end() + (more.end() if more else 0)]
-    sentence = first_sentence(text)
+    sentence = first_sentence(text.strip("* "))
     if not re.search(r"[\w\\]", sentence):
+        return None
+    if UNFINISHED.search(sentence):
         return None
     if is_bare(sentence):
         return sentence
-    return last_value(sentence)
+    finished = text[len(sentence) :][:1] in (".", "\n", "。") or sentence.endswith(last_value(sentence) or "\0")
+    return last_value(sentence) if finished else None
 
 
 def first_sentence(text: str) -> str:
@@ -226,7 +236,10 @@ def last_sentence(text: str) -> str | None:
 
 
 def last_value(sentence: str) -> str | None:
-    """The last formula of a sentence, else its last number."""
+    """The last formula of a sentence, else its last number; LaTeX without delimiters is taken from its verb on."""
+    if tail := re.search(r"\b(?:is|are|equals|be)\s+(\\?\S*\\[a-z]+.*)$", MATH.sub("", sentence)):
+        value = tail[1].rstrip(". ")
+        return value if is_bare(value) else None
     formulas = list(MATH.finditer(sentence))
     numbers = list(VALUE.finditer(MATH.sub(lambda m: " " * len(m[0]), sentence)))
     if formulas and (not numbers or formulas[-1].start() > numbers[-1].start()):

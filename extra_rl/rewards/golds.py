@@ -8,9 +8,9 @@ from extra_rl.rewards.answer import Bracketed, Formula, Items, Labelled, Matrix,
 from extra_rl.rewards.braces import balanced
 from extra_rl.rewards.extract import extract
 from extra_rl.rewards.normalise import clean
+from extra_rl.rewards.parsing import UnparseableError, parse_latex
 from extra_rl.rewards.policy import FALLBACKS
 from extra_rl.rewards.reading import read
-from extra_rl.rewards.symbolic import UnparseableError, parse_latex
 
 SOLUTION_CHARS = 400  # a longer gold is a worked solution that ends in its answer
 

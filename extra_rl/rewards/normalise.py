@@ -74,7 +74,7 @@ def thousands(text: str) -> str:
     r"""The typeset separators 1{,}000, 1,\!000, 1\,000 as 1,000. A comma and a space stays a list."""
     text = re.sub(r"\s*\{\s*,\s*\}\s*", ",", text)
     text = re.sub(r",\s*\\!\s*", ",", text)
-    text = re.sub(r"(?<=\d)\\[,;!:]\s*(?=\d{3}(?!\d))", ",", text)
+    text = re.sub(r"(?<=\d)\\[,;!: ]\s*(?=\d{3}(?!\d))", ",", text)
     return re.sub(r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d./])", lambda m: m[1] + m[2].replace(" ", ","), text)
 
 
@@ -96,7 +96,7 @@ def unify_text(text: str) -> str:
         text,
     )
     text = re.sub(r"\\text\{\s*\}", " ", text)
-    text = re.sub(r"^\s*\\text\{([^{}]*\d[^{}]*)\}\s*$", r"\1", text)
+    text = re.sub(r"^\s*\\text\{([^{}]*[\d,][^{}]*)\}\s*$", r"\1", text)
     return re.sub(r"\\text\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|max|min)\s*\}", r"\\\1 ", text)
 
 
@@ -112,9 +112,11 @@ def relations(text: str) -> str:
 
 
 def brackets(text: str) -> str:
-    r"""\lbrace, \lbrack and friends as the signs they print; the empty set as \emptyset; \cupdot as \cup."""
+    r"""Brackets as the signs they print, ]a, b[ as (a, b); the empty set as \emptyset; \cupdot as \cup."""
     for command, sign in (("lbrace", r"\{"), ("rbrace", r"\}"), ("lbrack", "["), ("rbrack", "]")):
         text = re.sub(rf"\\{command}(?![a-z])", lambda _, s=sign: s, text)  # type: ignore[misc]
+    text = re.sub(r"\\langle(?![a-z])|^\s*\](?=.*,)", "(", text)
+    text = re.sub(r"\\rangle(?![a-z])|(?<!\\)\[\s*$", ")", text)
     text = re.sub(r"\\varnothing|\\\{\s*\\\}", r"\\emptyset ", text)
     return re.sub(r"\\(?:bigcup|cupdot|sqcup)(?![a-z])", r"\\cup ", text)
 
@@ -122,7 +124,7 @@ def brackets(text: str) -> str:
 def degrees_and_percent(text: str) -> str:
     """° and % for their many spellings, the words included."""
     text = re.sub(r"\s*(?:\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\(?:degree|textdegree|textcirc)(?![a-z]))", "°", text)
-    text = re.sub(r"\s*°", "°", text)
+    text = re.sub(r"\s*°(?:\s*(?:\\text\s*\{\s*)?[CFK]\b(?:\s*\})?)?", "°", text)
     text = re.sub(r"(?<=[\d}\s)])\s*(?:\\text\{\s*)?\bdegrees?\b\s*\}?", "°", text)
     text = re.sub(r"\s*\\%|\s+%", "%", text)
     return re.sub(r"\s*(?:\\text\{\s*)?(?<![a-z])(?:percent(?:age)?|per cent|pct)\b\.?(?:\s*\})?", "%", text)

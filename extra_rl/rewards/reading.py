@@ -134,7 +134,28 @@ def _list(text: str, depth: int) -> Node | None:
             nodes.extend(node.items)
         else:
             nodes.append(node)
-    return Items(_group(nodes))
+    return _intersection(nodes) or Items(_group(nodes))
+
+
+def _intersection(nodes: list[Node]) -> Node | None:
+    """x >= 2 and x <= 6 as the interval [2, 6]: two half-lines of one variable that overlap in numbers.
+
+    Half-lines that do not overlap are a union; two that overlap and mean a union would be the whole line.
+    """
+    if len(nodes) != 2 or not all(isinstance(node, Labelled) and isinstance(node.value, Bracketed) for node in nodes):
+        return None
+    first, second = (node for node in nodes if isinstance(node, Labelled))
+    halves = [
+        node.value for node in (first, second) if isinstance(node.value, Bracketed) and len(node.value.items) == 2
+    ]
+    below = [half for half in halves if half.items[0] == Formula(r"-\infty", "")]
+    above = [half for half in halves if half.items[1] == Formula(r"\infty", "")]
+    if first.label != second.label or len(below) != 1 or len(above) != 1:
+        return None
+    low, high = above[0].items[0], below[0].items[1]
+    if not isinstance(low, Quantity) or not isinstance(high, Quantity) or low.number.value > high.number.value:
+        return None
+    return Labelled(first.label, Bracketed(above[0].opening, (low, high), below[0].closing), "")
 
 
 def _group(nodes: list[Node]) -> tuple[Node, ...]:
@@ -184,7 +205,6 @@ def _closes_at_end(text: str) -> bool:
 
 
 def _bracketed(text: str, depth: int) -> Node | None:
-    text = re.sub(r"^\\langle|^\\lgroup", "(", re.sub(r"\\rangle$|\\rgroup$", ")", text))
     if not is_bracketed(text):
         return None
     parts = split_top(text[1:-1], ",;")

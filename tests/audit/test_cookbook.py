@@ -39,13 +39,16 @@ def readme_blocks() -> list[str]:
 
 
 def answer(code: str, results: Path, path: Path) -> Any:
-    """Runs the code and returns the value of its last line."""
+    """Runs the code and returns the value of its last line, or what that line prints."""
     names: dict[str, Any] = {"results": str(results), "path": str(path)}
     exec(preamble(), names)  # noqa: S102
     *body, last = ast.parse(code).body
     exec(compile(ast.Module(body, []), "docs/audit.md", "exec"), names)  # noqa: S102
     assert isinstance(last, ast.Expr), "a recipe ends in the frame that it is about"
-    return eval(compile(ast.Expression(last.value), "docs/audit.md", "eval"), names)  # noqa: S307
+    value = last.value
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print":
+        (value,) = value.args
+    return eval(compile(ast.Expression(value), "docs/audit.md", "eval"), names)  # noqa: S307
 
 
 RECIPES = recipes()

@@ -36,7 +36,8 @@ SAME = [
     ("[0,1)", r"0 \le x < 1"), (r"x \in [-2,7]", "[-2, 7]"), (r"(-\infty,-5)", "k < -5"), ("x<1", "-x > -1"),
     (r"(-\infty, 2) \cup (3, \infty)", r"x < 2 \text{ or } x > 3"), (r"\{x|-1 < x < 1\}", "(-1, 1)"),
     (r"a \leqslant -2 \text{ or } a = 1", r"(-\infty, -2] \cup \{1\}"), (r"x \ne 3", r"(-\infty,3)\cup(3,\infty)"),
-    (r"\mathbb{R}", r"(-\infty, \infty)"), ("2>x", "x<2"),
+    (r"\mathbb{R}", r"(-\infty, \infty)"), ("2>x", "x<2"), ("(0,1)", "]0,1["),
+    (r"2 \le x \le 6", r"x \ge 2 \text{ and } x \le 6"), (r"(-\infty,2)\cup(6,\infty)", r"x < 2 \text{ and } x > 6"),
     # labels and equations
     ("x=5", "5"), ("5", "2+3 = 5"), (r"\angle APC = 74^\circ", "74"), (r"\frac{NO}{BO}=\frac12", r"\frac12"),
     ("f(z)=z", "f(x)=x"), ("f(x)=1", r"f(x) = 1 \text{ for all } x > 0"), ("5x - 7y + 4 = 0", "-5x+7y-4=0"),

@@ -36,6 +36,7 @@ ALL = frozenset(FALLBACKS)
         ("We add, then 12. Therefore, the volume is $3 \\cdot 4 = 12$.", r"$3 \cdot 4 = 12$", "conclusion"),
         ("Therefore, there are 12 sequences. I hope it is correct.", "12", "conclusion"),
         ("The perimeter is 7", "7", "statement"),
+        (r"Add them. So the probability is \frac{3}{4}.", r"\frac{3}{4}", "conclusion"),
     ],
 )  # fmt: skip
 def test_found(response: str, answer: str, rule: str) -> None:
@@ -56,14 +57,17 @@ def test_found(response: str, answer: str, rule: str) -> None:
         ("So the sum is 42 minus", "none"),
         ("Therefore, the total is 42 +", "none"),
         ("The answer is not 42.", "none"),
+        ("The answer is the sum of 42 and", "none"),
+        ("The answer is 42 and", "none"),
+        ("The answer is obtained by adding 42 to the previous total, which", "none"),
+        ("Suppose the answer is 42. Then we would have a contradiction, so", "none"),
         ("<think>so it is 5, let me verify that 5 is right", "none"),
         ("__import__('os').system('ls') or 0", "none"),
     ],
 )
 def test_no_answer(response: str, rule: str) -> None:
     found = extract(response, ALL)
-    assert found.text is None or "42" not in found.text
-    assert found.rule == rule or found.text is not None
+    assert (found.text, found.rule) == (None, rule)
 
 
 def test_every_fallback_can_be_switched_off() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.errors import ContractError
 from stages import advantage
 from tests.stages.rows import Row, group, run_stage, tables_of
 
@@ -188,3 +189,14 @@ def test_a_bonus_is_no_matter_of_the_row_order_of_the_novelty_table() -> None:
     made = [run_stage(advantage, t, {"weight": 1.0})["advantage"] for t in (tables, shuffled)]
     assert made[0].equals(made[1])
     assert isinstance(made[0], pl.DataFrame)
+
+
+@pytest.mark.parametrize("where", ["same_iteration", "former_iteration"])
+def test_a_continuation_of_another_problem_is_refused(where: str) -> None:
+    """Its group's members come from two tables here, so no contract of a single table sees it."""
+    foreign = continuations("rw", problem_id="another")
+    with pytest.raises(ContractError, match=f"group {PARENTS} has members of 2 problems"):
+        if where == "same_iteration":
+            advantages(parents("ww"), foreign, group="joined")
+        else:
+            advantages(foreign, previous=parents("ww"), group="joined")

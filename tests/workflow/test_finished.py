@@ -115,12 +115,12 @@ def test_summary_is_complete(mini_run: Run) -> None:
         for k in ("pass@1", "pass@4"):
             each = [benchmark[k] for benchmark in figures["benchmarks"].values()]
             assert figures[k] == pytest.approx(sum(each) / len(each), abs=1e-3)
-        assert figures["stage_wall_s"] > 0
-        assert figures["cpu_s"] > 0
+        assert figures["wall_seconds"] > 0
+        assert figures["compute_seconds"] > 0
     for arm in ARMS:
         sampled = scan_run(mini_run.results / arm).select("sampled_tokens").sum().collect().item()
         assert summary["arms"][arm]["seeds"] == [0]
-        assert summary["arms"][arm]["generated_tokens"] == {"0": sampled}
+        assert summary["arms"][arm]["generated_tokens"] == sampled
         assert sampled >= 2000
 
 

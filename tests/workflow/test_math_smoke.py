@@ -1,4 +1,4 @@
-"""Real mathematics through the real workflow: a random model answers, every group is all wrong, verdicts are explained."""
+"""Real mathematics through the real workflow: a random model, every group all wrong, every verdict explained."""
 
 from __future__ import annotations
 

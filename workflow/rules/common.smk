@@ -46,4 +46,5 @@ wildcard_constraints:
 onstart:
     # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
-    start_worker()
+    if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
+        start_worker()

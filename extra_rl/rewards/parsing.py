@@ -1,0 +1,116 @@
+r"""LaTeX formulas as SymPy expressions, through the parser of math-verify (latex2sympy2_extended, an ANTLR grammar).
+
+What that parser gets wrong is mended here. No text reaches Python's `eval` (docs/verifier.md).
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+MAX_EXPONENT_DIGITS = 4
+MAX_CHARS = 1000  # of one formula; the parser needs seconds for longer ones
+MEANINGLESS = re.compile(r"dots|\d\s+\d")
+DERIVATIVE = re.compile(r"\\frac\{?(?:d|\\partial)(?![a-z])")
+
+
+class UnparseableError(ValueError):
+    """The text is not a formula that the parser knows."""
+
+
+@lru_cache(maxsize=512)
+def parse_latex(latex: str) -> Any:
+    r"""The expression of a LaTeX formula, with decimals as exact rationals and i as the imaginary unit.
+
+    Raises UnparseableError for text outside the grammar, nesting too deep to parse included.
+    """
+    import sympy
+    from latex2sympy2_extended import NormalizationConfig, normalize_latex
+    from sympy.core.function import AppliedUndef
+
+    if len(latex) > MAX_CHARS or MEANINGLESS.search(latex):
+        raise UnparseableError(latex[:80])
+    config = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
+    )
+    try:
+        expression = converter()(is_real=True).parse(normalize_latex(respell(latex), config))
+        if not isinstance(expression, (sympy.Basic, sympy.MatrixBase)):
+            raise UnparseableError(latex[:80])
+        exact = {sympy.Symbol("i", real=True): sympy.I, sympy.Symbol("e", real=True): sympy.E}
+        # x(t) and dx/dt have no value at a point, but they are equal where their names are.
+        for named in expression.atoms(sympy.Derivative, AppliedUndef):
+            exact[named] = sympy.Symbol(str(named), real=True)
+        return expression.xreplace(exact)
+    except MemoryError:
+        raise
+    except Exception as error:  # the parser raises bare Exception; nothing it raises is our fault
+        raise UnparseableError(f"{type(error).__name__}: {latex[:80]}") from error
+
+
+@lru_cache(maxsize=1)
+def converter() -> Any:
+    r"""The converter of latex2sympy2_extended 1.11, with three changes.
+
+    It reads every integer before another number as the whole part of a mixed fraction, so that (2)(3) is 5 and
+    3\binom{4}{2} is 9; here only a \frac may follow. And it makes numbers with sympy.Number(text), which hands the
+    digits to parse_expr and so to `eval`; here they become exact rationals without it. And ANTLR first tries SLL
+    prediction, eight times as fast: what it parses it parses alike, what it refuses (a sixth) full LL decides.
+    """
+    import sympy
+    from antlr4.atn.PredictionMode import PredictionMode  # type: ignore[import-untyped]
+    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+    class Converter(_Latex2Sympy):  # type: ignore[misc]
+        prediction = PredictionMode.SLL
+
+        def create_parser(self, latex_str: str) -> Any:
+            parser = super().create_parser(latex_str)
+            parser._interp.predictionMode = self.prediction
+            return parser
+
+        def parse(self, latex_str: str) -> Any:
+            try:
+                return super().parse(latex_str)
+            except MemoryError:
+                raise
+            except Exception:  # the parser raises bare Exception
+                self.prediction = PredictionMode.LL
+                return super().parse(latex_str)
+
+        def parse_number(self, text: str) -> Any:
+            value = exact_value(text)
+            return sympy.Rational(value.numerator, value.denominator)
+
+        def convert_postfix_list(self, arr: list[Any], i: int = 0) -> Any:
+            here, following = arr[i].getText(), arr[i + 1].getText() if i + 1 < len(arr) else ""
+            mixed = here.isdigit() and following.startswith(r"\frac")
+            if mixed or not following or DERIVATIVE.match(here):
+                return super().convert_postfix_list(arr, i)
+            left, right = self.convert_postfix(arr[i]), self.convert_postfix_list(arr, i + 1)
+            matrix = any(getattr(factor, "is_Matrix", False) for factor in (left, right))
+            return self.mat_mul_flat(left, right) if matrix else self.mul_flat(left, right)
+
+    return Converter
+
+
+def exact_value(text: str) -> Fraction:
+    """A number of the grammar (digits, a point, perhaps an exponent) as an exact fraction."""
+    _, _, exponent = text.upper().partition("E")
+    if len(exponent) > MAX_EXPONENT_DIGITS:
+        raise UnparseableError(f"exponent too large: {text[:20]}")
+    return Fraction(text.replace(",", "").replace(" ", ""))
+
+
+def respell(latex: str) -> str:
+    r"""Names that the grammar does not know, as names that it does: y' (it would drop the prime), E_1, M_\odot; and
+    numbers without their thousands separators."""
+    latex = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", latex)
+    latex = re.sub(
+        r"([A-Za-z])(_(?:\{[^{}]*\}|\w))?('+)",
+        lambda m: rf"\text{{{m[1]}{'prime' * len(m[3])}}}{m[2] or ''}",
+        latex,
+    )
+    return re.sub(r"(?<![\\A-Za-z{])E(?=\s*_)", r"\\text{E}", latex).replace(r"\odot", "o")

@@ -1,0 +1,183 @@
+"""Who may import whom (docs/architecture.md), read off the source, and measured where start-up time depends on it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import STAGES
+from tests.conftest import ROOT
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "sympy", "math_verify", "latex2sympy2_extended", "vllm")
+"""Seconds of import each: only inside the functions that need them."""
+
+PURE = {
+    "extra_rl/algorithms": {
+        *("__future__", "collections.abc", "dataclasses", "math", "typing"),
+        *("numpy", "numpy.typing", "scipy", "torch"),
+        *("extra_rl.algorithms", "extra_rl.errors", "extra_rl.seeding"),
+    },
+    "extra_rl/novelty": {
+        *("__future__", "collections.abc", "dataclasses", "math", "types", "typing"),
+        *("numpy", "numpy.typing", "scipy", "pydantic"),
+        *("extra_rl.algorithms", "extra_rl.errors", "extra_rl.novelty", "extra_rl.seeding"),
+    },
+}
+"""All that these rooms may import: nothing in it reads a file, a configuration or the clock."""
+
+SNAKEFILES = [*sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "workflow" / "Snakefile"]
+STAGE_FILES = [ROOT / "stages" / f"{name}.py" for name in STAGES]
+INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
+LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(nodes: Iterator[ast.AST]) -> set[str]:
+    """Modules that the nodes import; `from a import b` counts as `a` and as `a.b`."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def everywhere(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text()))
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when a module is imported: no function's body, nothing under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from at_import(node)
+
+
+def within(modules: set[str], *packages: str) -> set[str]:
+    return {module for module in modules if any(module == p or module.startswith(f"{p}.") for p in packages)}
+
+
+@pytest.mark.parametrize("path", STAGE_FILES, ids=label)
+def test_a_stage_imports_no_stage(path: Path) -> None:
+    found = imports(everywhere(path))
+    assert within(found, "stages", "tests", "snakemake", "importlib") == set()
+
+
+@pytest.mark.parametrize("path", INFRASTRUCTURE, ids=label)
+def test_what_runs_stages_names_none_of_them(path: Path) -> None:
+    found = imports(everywhere(path))
+    assert within(found, *(f"stages.{name}" for name in STAGES)) == set()
+    assert within(found, "tests", "snakemake") == set()
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=label)
+def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
+    assert within(imports(everywhere(path)), "stages", "tests", "snakemake") == set()
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_algorithms_and_novelty_do_no_io(room: str) -> None:
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert len(files) > 5
+    for path in files:
+        allowed = PURE[room]
+        for module in imports(everywhere(path)):
+            assert within({module}, *allowed), f"{label(path)} imports {module}"
+        calls = {node.func.id for node in everywhere(path) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
+        assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, label(path)
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE], ids=label)
+def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
+    assert within(imports(at_import(ast.parse(path.read_text()))), *HEAVY) == set()
+
+
+def test_only_its_sampler_imports_vllm() -> None:
+    importers = {label(path) for path in [*LIBRARY, *STAGE_FILES] if within(imports(everywhere(path)), "vllm")}
+    assert importers <= {"extra_rl/sampling/vllm.py"}
+
+
+def test_the_workflow_imports_no_stage_and_no_algorithm() -> None:
+    lines = [line.strip() for path in SNAKEFILES for line in path.read_text().splitlines()]
+    statements = [line for line in lines if re.match(r"(from|import) \S", line)]
+    found = imports(node for line in statements for node in ast.walk(ast.parse(line.replace("(", "x"))))
+    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | {"extra_rl.run_lock", "extra_rl.config"}
+    assert within(found, "stages", "extra_rl") - {"stages", "extra_rl"} == within(found, *allowed) != set()
+    assert within(found, *HEAVY, "numpy", "polars") == set()
+
+
+def test_the_rules_see_what_they_forbid() -> None:
+    """The readers above, on a file that breaks every rule."""
+    source = """
+import torch.nn
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import transformers
+if True:
+    from stages import verify
+def f():
+    import vllm
+class A:
+    from sympy import Symbol
+"""
+    tree = ast.parse(source)
+    assert within(imports(ast.walk(tree)), *HEAVY) == {
+        *("torch.nn", "transformers", "vllm", "sympy", "sympy.Symbol"),
+    }
+    assert within(imports(at_import(tree)), *HEAVY) == {"torch.nn", "sympy", "sympy.Symbol"}
+    assert within(imports(ast.walk(tree)), "stages.verify") == {"stages.verify"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in memory after the code has run in an interpreter of its own."""
+    code += "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+SNAKEFILE_MODULES = """
+from pathlib import Path
+import stages.layout, stages.terminal, extra_rl.run_lock
+from extra_rl.config import read_yaml
+from stages.experiment import experiment_of
+experiment_of(read_yaml(Path("config/tiny.yaml")))
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        SNAKEFILE_MODULES,
+        "import stages.verify",
+        "import stages.advantage",
+        "import extra_rl.tables; extra_rl.tables.scan_iteration",
+        "import extra_rl.cli",
+    ],
+    ids=["Snakefile", "verify", "advantage", "tables", "cli"],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    found = loaded_by(code)
+    assert "extra_rl" in found
+    assert found & set(HEAVY) == set()
+
+
+def test_the_warm_path_of_a_command_loads_the_standard_library_only() -> None:
+    found = loaded_by("import stages; from extra_rl.worker import client")
+    assert found & {"numpy", "polars", "pydantic", "yaml", "pyarrow", "dataframely", *HEAVY} == set()
+    assert found & {"json", "argparse", "typing", "asyncio", "subprocess"} <= loaded_by("")
