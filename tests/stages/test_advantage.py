@@ -191,12 +191,10 @@ def test_a_bonus_is_no_matter_of_the_row_order_of_the_novelty_table() -> None:
     assert isinstance(made[0], pl.DataFrame)
 
 
-@pytest.mark.parametrize("where", ["same_iteration", "former_iteration"])
+@pytest.mark.parametrize("where", ["regenerated", "previous"])
 def test_a_continuation_of_another_problem_is_refused(where: str) -> None:
     """Its group's members come from two tables here, so no contract of a single table sees it."""
     foreign = continuations("rw", problem_id="another")
+    tables = {"regenerated": (parents("ww"), foreign, None), "previous": (foreign, None, parents("ww"))}
     with pytest.raises(ContractError, match=f"group {PARENTS} has members of 2 problems"):
-        if where == "same_iteration":
-            advantages(parents("ww"), foreign, group="joined")
-        else:
-            advantages(foreign, previous=parents("ww"), group="joined")
+        advantages(*tables[where], group="joined")
