@@ -15,7 +15,7 @@ from pydantic import Field
 
 from extra_rl.errors import InputError
 from extra_rl.rewards.judging import Answer, judge_answers
-from extra_rl.sampling.base import Request
+from extra_rl.sampling.base import Request, refuse_not_finite
 from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
@@ -75,6 +75,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         sampling,
         progress.update,
     )
+    refuse_not_finite(samples, inputs.policy())
     texts = decode([sample.tokens for sample in samples])
     answers = [
         Answer(row["prompt"], row["answer"], text, sample.finish_reason == "stop")

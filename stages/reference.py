@@ -30,7 +30,8 @@ Unknown keys are refused. A shared section is set once, at the top; every stage 
 a stage re-runs that stage in all iterations of the window and what follows. `iterations` may be raised: what is there
 is kept. `first_iteration` moves the window: earlier iterations are finished files that are never looked at again.
 
-Files here: `tiny.yaml` (offline, the default), `math_smoke.yaml` (real mathematics with a random model, a smoke test).
+Files here: `tiny.yaml` (offline, the default), `countdown.yaml` (the second generated task), `math_smoke.yaml` (real
+mathematics with a random model, a smoke test).
 
 This page is generated (`python -m stages.reference > config/README.md`); a test fails when it is out of date.
 """

@@ -25,6 +25,16 @@ FORMULAS = (
     r"\frac{(2 + i) x^{3}}{\sqrt{y}} - f(x)",
     r"\tan \frac{\pi}{5} + e^{i \pi}",
     r"\int_0^1 x dx",
+    r"-5 - 3 \sqrt{7}",
+    r"y^2 - 3y + 2",
+    r"3By^2 - (B + 1)y",
+    r"\frac{(3 - \sqrt{2}) \pi b^2}{12}",
+    r"\frac{1}{4y^{3/2}}",
+    r"\sqrt{a^2 b^2 + c^2}",
+    r"G_m",
+    r"\sin^{2}(y) + \tan(\frac{\pi}{3} y)",
+    r"(2 \cdot \sqrt{3})/5",
+    r"\frac{-q^2 + 2}{5}",
 )
 
 for _formula in FORMULAS:

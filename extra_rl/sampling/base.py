@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
+from extra_rl.errors import NumericalError
 from extra_rl.sections import SamplingConfig
 
 
@@ -40,3 +43,14 @@ class Sampler(Protocol):
     ) -> list[Sample]:
         """One sample a request, in the order given. `advance(n)` is called whenever n more are finished."""
         ...
+
+
+def refuse_not_finite(samples: Sequence[Sample], policy: Path) -> None:
+    """NumericalError when a token was sampled with a logprob that is NaN or infinite: the policy is broken."""
+    broken = sum(not math.isfinite(sum(sample.logprobs)) for sample in samples)
+    if broken:
+        raise NumericalError(
+            f"the policy {policy} gives logprobs that are not finite, in {broken} of {len(samples)} samples: its "
+            "weights hold NaN or infinity. The update before it diverged: lower update.learning_rate. If it is the "
+            "initial policy, mend the model."
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.errors import ConfigError
-from extra_rl.sampling.base import Request, Sample
+from extra_rl.sampling.base import Request, Sample, refuse_not_finite
 from extra_rl.sections import SamplingConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
@@ -97,6 +97,7 @@ def roll_out(
         for plan in plans
     ]
     samples = sampler.sample(requests, sampling, advance)
+    refuse_not_finite(samples, policy)
     responses = [[*plan.prefix_tokens, *sample.tokens] for plan, sample in zip(plans, samples, strict=True)]
     return contracts.Rollouts.cast(
         pl.DataFrame(

@@ -20,6 +20,9 @@ FOOTER_KEY = b"extra_rl"
 ROWS_SHOWN = 3
 """How many offending rows a contract error prints."""
 
+ITEMS_SHOWN = 8
+"""How much of a list of tokens, which may hold thousands, it prints."""
+
 
 def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]) -> None:
     """Checks `frame` against `contract` and writes it to `path` with `provenance` in the footer.
@@ -76,8 +79,15 @@ def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.Data
     invalid = failures.details()
     for rule, count in sorted(failures.counts().items()):
         rows = invalid.filter(pl.col(rule) == "invalid").select(_columns_of(rule, contract)).head(ROWS_SHOWN)
-        lines.append(f"  {_describe(rule)}: {count} row(s), first {rows.to_dicts()}")
+        lines.append(f"  {_describe(rule)}: {count} row(s), first {[_shortened(row) for row in rows.to_dicts()]}")
     raise ContractError(f"{path}: table {contract.__name__} breaks its contract:\n" + "\n".join(lines))
+
+
+def _shortened(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: [*value[:ITEMS_SHOWN], "..."] if isinstance(value, list) and len(value) > ITEMS_SHOWN else value
+        for name, value in row.items()
+    }
 
 
 def _describe(rule: str) -> str:

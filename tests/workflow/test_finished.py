@@ -72,13 +72,14 @@ def check_file(path: Path, contract: Contract, place: str) -> None:
 
 
 def test_the_run_meets_every_kind_of_iteration(mini_run: Run) -> None:
-    """What the other tests of this folder rest on: updates, regeneration, and an iteration without a budget."""
+    """What other tests rest on: updates, regeneration, a rescued group, and an iteration after the budget is spent."""
     figures = pl.concat(
         pl.read_parquet(mini_run.results / arm / "s0" / f"iteration_{i:04d}" / "summarize.parquet")
         for arm in ARMS
         for i in range(ITERATIONS)
     )
     assert figures.filter(arm="extra", iteration=1)["regenerated_rollouts"].item() > 0
+    assert figures.filter(arm="extra", iteration=1)["rescued_groups"].item() > 0
     assert figures.filter(arm="extra", iteration=ITERATIONS - 1)["rollouts"].item() == 0
     assert figures.filter(arm="grpo", iteration=ITERATIONS - 1)["rollouts"].item() > 0
     assert figures.filter(iteration=0)["steps"].min() > 0
@@ -121,7 +122,7 @@ def test_summary_is_complete(mini_run: Run) -> None:
         sampled = scan_run(mini_run.results / arm).select("sampled_tokens").sum().collect().item()
         assert summary["arms"][arm]["seeds"] == [0]
         assert summary["arms"][arm]["generated_tokens"] == sampled
-        assert sampled >= 2000
+        assert sampled >= 1400
 
 
 def test_nothing_is_left_to_do(mini_run: Run) -> None:

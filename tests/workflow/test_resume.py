@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,10 @@ def at_random(running: RunningWorkflow, run: Run) -> None:
     time.sleep(seconds)
 
 
+def in_arms(file: str) -> list[str]:
+    return [f"{arm}/s0/{file}" for arm in ("grpo", "extra")]
+
+
 def once_there(*files: str) -> Moment:
     """When one of the files appears. A stage opens its log when it begins."""
 
@@ -35,46 +40,40 @@ def once_there(*files: str) -> Moment:
     return wait
 
 
-IN_PREPARE = once_there("logs/prepare.log")
-IN_GENERATE = once_there("grpo/s0/iteration_0000/logs/generate.log", "extra/s0/iteration_0000/logs/generate.log")
-WRITING_A_POLICY = once_there("extra/s0/iteration_0000/policy/config.json")
-IN_UPDATE = once_there("grpo/s0/iteration_0001/logs/update.log")
+@dataclass(frozen=True)
+class Kill:
+    """When a run is killed, who is hit (Snakemake's process group, as by Ctrl-C, or Snakemake alone), and how."""
+
+    moment: Moment
+    target: Callable[[RunningWorkflow, signal.Signals], None]
+    how: signal.Signals
+    worker_runs: bool = True
+
 
 KILLS = (
-    (IN_PREPARE, RunningWorkflow.kill_group, signal.SIGKILL),
-    (at_random, RunningWorkflow.kill_group, signal.SIGINT),
-    (IN_GENERATE, RunningWorkflow.kill_snakemake, signal.SIGKILL),
-    (WRITING_A_POLICY, RunningWorkflow.kill_group, signal.SIGKILL),
-    (IN_UPDATE, RunningWorkflow.kill_group, signal.SIGINT),
+    Kill(once_there("logs/prepare.log"), RunningWorkflow.kill_group, signal.SIGKILL),
+    Kill(at_random, RunningWorkflow.kill_group, signal.SIGINT, worker_runs=False),
+    Kill(once_there(*in_arms("iteration_0000/logs/generate.log")), RunningWorkflow.kill_snakemake, signal.SIGKILL),
+    Kill(once_there(*in_arms("iteration_0000/policy/config.json")), RunningWorkflow.kill_group, signal.SIGKILL),
+    Kill(once_there(*in_arms("iteration_0001/logs/update.log")), RunningWorkflow.kill_snakemake, signal.SIGTERM),
+    Kill(once_there(*in_arms("iteration_0002/logs/evaluate.log")), RunningWorkflow.kill_group, signal.SIGINT),
 )
 
 
 def test_killed_again_and_again(mini_run: Run, tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
-    for moment, kill, how in KILLS:
+    for kill in KILLS:
         with RunningWorkflow(run) as running:
-            moment(running, run)
+            kill.moment(running, run)
             family = running.family()
-            kill(running, how)
+            assert any(map(is_worker, family)) or not kill.worker_runs
+            kill.target(running, kill.how)
             assert running.wait() != 0, running.output()
-            assert all_gone(family), f"something outlived {how.name}: {family}"
+            assert all_gone(family), f"something outlived {kill.how.name}: {family}"
     run.snakemake()
     expected, found = tables_and_policies(mini_run.results), tables_and_policies(run.results)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_worker_goes_with_snakemake(mini_run: Run, tmp_path: Path, how: signal.Signals) -> None:
-    run = with_something_to_do(mini_run, tmp_path / "run")
-    with RunningWorkflow(run) as running:
-        running.wait_for((run.results / LOST / "logs" / "generate.log").exists)
-        family = running.family()
-        assert sum(map(is_worker, family)) >= 1
-        running.kill_snakemake(how)
-        running.wait()
-        assert all_gone(family)
-        assert "Traceback" not in running.output()
 
 
 def test_a_second_run_of_the_same_results_is_refused(mini_run: Run, tmp_path: Path) -> None:
