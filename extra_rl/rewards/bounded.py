@@ -4,25 +4,25 @@ Model text can make any parser loop, recurse or allocate without end, inside C c
 delivered. So each judgement runs in a worker process that can be killed:
 
 - time: a kernel timer counts the CPU time of the row and ends the process when it runs out (SIGPROF, whose default is
-  death: no Python handler, so C code cannot delay it, and a worker whose parent has died cannot spin for ever). The
-  row is `timeout`, the rest of the worker's chunk goes back to the queue, a fresh worker takes over. CPU time and not
-  wall clock, because a busy machine must not turn right answers into timeouts; a worker that sleeps instead is
-  killed by its parent after WALL_FACTOR times the limit.
+  death: no Python handler, so C code cannot delay it, and a worker whose caller has died cannot spin for ever). The
+  row is `timeout`, the rest of its chunk goes back to the queue, the worker's spare takes over (`bounded_worker`).
+  CPU time and not wall clock, because a busy machine must not turn right answers into timeouts; a worker that sleeps
+  instead is killed by the caller after WALL_FACTOR times the limit.
 - memory: RLIMIT_AS in the worker; a row that exceeds it is `timeout` with the rule "memory".
 - length: a response of more than `max_chars` characters is never sent to a worker.
 
 Workers are forked from a fork server, a fresh process that has imported the heavy modules once: callers hold threads
-(torch, polars) and must not be forked, and a replacement costs milliseconds, not the second that sympy takes.
+(torch, polars) and must not be forked, and a worker starts in milliseconds, not in the second that sympy takes.
 Rows travel in chunks and each verdict comes back at once, so a hang costs its own timeout and nothing else.
 Source: our decision. Measured against pebble.ProcessPool (docs/verifier.md): there a replaced worker stalls the
-queue for 0.1 s and more, which a batch with one hang in a hundred rows cannot afford.
+queue for 0.1 s and more, and starts cold, which a batch with one hang in a hundred rows cannot afford.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
-import resource
 import signal
 import sys
 import time
@@ -35,12 +35,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from extra_rl.errors import InputError
+from extra_rl.rewards.bounded_worker import Lost, work
 from extra_rl.rewards.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 START_TIMEOUT_S = 120.0
+GOODBYE_S = 5.0
 WALL_FACTOR = 20.0  # a machine that many processes share gives each a small part of a core
 MAX_CHUNK = 64
 PRELOAD = ("extra_rl.rewards.warm",)
@@ -105,10 +107,18 @@ class _Worker:
     ready: bool = False
     rows: deque[int] = field(default_factory=deque)
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
+    def dismiss(self) -> None:
+        """Let the worker and its spares end by themselves: they do when the pipe closes."""
         self.pipe.close()
+        self.process.join(GOODBYE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the worker's whole group at once."""
+        self.pipe.close()
+        if self.process.is_alive():
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+            self.process.join()
 
 
 class _Batch:
@@ -162,9 +172,10 @@ class _Batch:
             try:
                 message = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                worker.process.join()
-                return self.replace(worker, "time" if worker.process.exitcode == -signal.SIGPROF else "died")
-            if worker.ready:
+                return self.replace(worker, "died")
+            if isinstance(message, Lost):
+                self.blame(worker, message.rule)
+            elif worker.ready:
                 self.finish(worker.rows.popleft(), message)
             worker.ready = True
             worker.deadline = now + WALL_FACTOR * self.timeout_s
@@ -175,7 +186,7 @@ class _Batch:
         if worker.rows:
             return worker
         if not self.queue:
-            worker.kill()
+            worker.dismiss()
             return None
         chunk = self.queue.popleft()
         try:
@@ -186,24 +197,29 @@ class _Batch:
         worker.rows.extend(chunk)
         return worker
 
+    def blame(self, worker: _Worker, rule: str) -> None:
+        """The row that a worker was at is the one that killed it; its other rows go back to the queue."""
+        if worker.rows:
+            self.finish(worker.rows.popleft(), Judgement(Verdict.TIMEOUT, None, rule))
+        if worker.rows:
+            self.queue.appendleft(list(worker.rows))
+            worker.rows.clear()
+
     def replace(self, worker: _Worker, rule: str) -> _Worker | None:
-        """Kill a worker that hangs or has died; its first row is to blame, its other rows go back to the queue."""
+        """Kill a worker that sleeps, or clear up after one that died with its spares, and hire another."""
         worker.kill()
         if not worker.ready:
             raise InputError(
                 "A verifier worker did not start. Its judge must be a function or class of an importable module, "
                 f"and fit into memory_mb={self.memory_mb}; the worker's message is on stderr."
             )
-        if worker.rows:
-            self.finish(worker.rows.popleft(), Judgement(Verdict.TIMEOUT, None, rule))
-        if worker.rows:
-            self.queue.appendleft(list(worker.rows))
+        self.blame(worker, rule)
         return self.hire() if self.queue else None
 
     def hire(self) -> _Worker:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
-            target=_work, args=(self.judge, theirs, self.timeout_s, self.memory_mb), daemon=True
+            target=work, args=(self.judge, theirs, self.timeout_s, self.memory_mb), daemon=True
         )
         try:
             with _without_main():
@@ -227,31 +243,3 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _work(judge: Callable[[ItemT], Judgement], pipe: Connection, timeout_s: float, memory_mb: int) -> None:
-    """The worker's life: report ready, then judge chunk after chunk until the parent closes the pipe."""
-    limit = memory_mb * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    pipe.send(None)
-    while True:
-        try:
-            chunk = pipe.recv()
-        except EOFError:
-            return
-        for item in chunk:
-            signal.setitimer(signal.ITIMER_PROF, timeout_s)
-            judgement = _judge_one(judge, item)
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            pipe.send(judgement)
-
-
-def _judge_one(judge: Callable[[ItemT], Judgement], item: ItemT) -> Judgement:
-    try:
-        return judge(item)
-    except MemoryError:
-        return Judgement(Verdict.TIMEOUT, None, "memory")
-    except Exception as error:  # a bug of the judge: reported as `error`, never a silent zero
-        return Judgement(Verdict.ERROR, None, type(error).__name__)

@@ -6,6 +6,8 @@ formulas parsed here pay that once. Not for import anywhere else: this module is
 
 from __future__ import annotations
 
+import gc
+
 from extra_rl.rewards.bounded import Item
 from extra_rl.rewards.math import MathJudge
 
@@ -39,3 +41,7 @@ FORMULAS = (
 
 for _formula in FORMULAS:
     MathJudge()(Item(gold="0", response=_formula))
+
+# What is imported and warm is never collected: forked workers would copy every page that the collector touches.
+gc.collect()
+gc.freeze()

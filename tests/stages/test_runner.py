@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError, ContractError, InputError
+from extra_rl.runner import execute
 from extra_rl.sections import SHARED
-from extra_rl.stage import Job, StageConfig, execute
+from extra_rl.stage import Job, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table
 from stages import advantage, verify
