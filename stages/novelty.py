@@ -29,6 +29,9 @@ class Config(StageConfig):
     measure: str = Field("zero", description=f"one of {', '.join(MEASURES)}")
     params: dict[str, Any] = Field({}, description="the measure's own settings, for example pool, aggregate")
     sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub or local directory")
+    sentence_tokens: int | None = Field(
+        None, ge=1, description="word pieces that the sentence model reads; null: its own limit (MiniLM: 256)"
+    )
     tail_tokens: int = Field(512, ge=1, description="only the response's last tokens are compared")
     remember: int = Field(0, ge=0, description="rollouts remembered per problem; R: 6")
 
@@ -135,7 +138,9 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
     if embedder == "policy":
         return policy_hidden_states(load_model(directory), tokens, max_tokens=config.tail_tokens)
     texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
-    return sentence_embeddings(texts, config.sentence_model, threads=config.compute.threads)
+    return sentence_embeddings(
+        texts, config.sentence_model, max_tokens=config.sentence_tokens, threads=config.compute.threads
+    )
 
 
 def remember(memory: pl.DataFrame, fresh: pl.DataFrame, limit: int) -> pl.DataFrame:
