@@ -90,9 +90,9 @@ class VerifierConfig(Section):
     """How untrusted text is judged, and what a verdict is worth."""
 
     workers: int = Field(1, ge=1, description="judging processes; generated tasks are judged in the stage itself")
-    timeout_s: float = Field(5.0, gt=0, description="a judgement that takes longer is killed: verdict `timeout`")
+    timeout_s: float = Field(5.0, gt=0, description="CPU-seconds after which a judgement is killed: verdict `timeout`")
     memory_mb: int = Field(2048, ge=256, description="memory limit of a judging process")
-    max_chars: int = Field(20_000, ge=100, description="only this much of a response's end is looked at")
+    max_chars: int = Field(20_000, ge=100, description="a longer response is not read (generated tasks read its end)")
     policy: Policy = Field(default_factory=Policy, description="math: what counts as equal where tastes differ")
 
 

@@ -113,4 +113,4 @@ def respell(latex: str) -> str:
         lambda m: rf"\text{{{m[1]}{'prime' * len(m[3])}}}{m[2] or ''}",
         latex,
     )
-    return re.sub(r"(?<![\\A-Za-z{])E(?=\s*_)", r"\\text{E}", latex).replace(r"\odot", "o")
+    return re.sub(r"(?<![\\A-Za-z])E(?=\s*_)", r"\\text{E}", latex).replace(r"\odot", "o")
