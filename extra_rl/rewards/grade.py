@@ -75,7 +75,7 @@ def read_policy(text: str | None) -> Policy:
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
     """A bar on stderr, drawn only where stderr is a terminal."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     with tqdm(total=total, unit="row", disable=not sys.stderr.isatty()) as bar:
         yield bar.update

@@ -22,8 +22,9 @@ class Answer:
 def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
     """One judgement an answer, in order.
 
-    Mathematics: a response longer than `verifier.max_chars` is not read (verdict no_answer, rule too_long). Generated tasks
-    read its last `max_chars` characters; they replay steps of whole numbers, in time linear in the text, so they need no process of their own.
+    Mathematics: a response longer than `verifier.max_chars` is not read (verdict no_answer, rule too_long). Generated
+    tasks read its last `max_chars` characters; they replay steps of whole numbers, in time linear in the text, so they
+    need no process of their own.
     """
     if task.name == "math":
         return _judge_math(answers, verifier)
