@@ -8,6 +8,8 @@ BIN := .venv/bin
 .PHONY: run test lint tests clean
 
 run: .venv/ready
+	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
+	$(BIN)/python -m compileall -q extra_rl stages
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
 test: lint tests
