@@ -61,7 +61,8 @@ def candidates_of(
     """group_id -> candidates cut from failed rollouts (rollouts with verdicts and token scores, hard groups only).
 
     cut: `every_boundary` gives all cuts of a rollout, `before_peak_entropy` and `random` one of them, `none` the
-    empty prefix of the group (a fresh resample). A rollout without any cut gives no candidate.
+    empty prefix of the group (a fresh resample). A rollout without any cut gives no candidate. max_cuts: at most so
+    many a response, and again so many a group, spread evenly over its rollouts (docs/method.md 3).
     """
     groups: dict[str, list[Candidate]] = {}
     if failed.is_empty():
@@ -98,7 +99,7 @@ def candidates_of(
                 score=prefixes.mean_entropy(entropies_T, length),
             )
             groups.setdefault(row["group_id"], []).append(candidate)
-    return groups
+    return {group: prefixes.spread(candidates, max_cuts) for group, candidates in groups.items()}
 
 
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:

@@ -1,6 +1,6 @@
 """Policies on disk and in memory: load, save, and the logprob and exact entropy of given tokens.
 
-A policy is a directory that `AutoModelForCausalLM.from_pretrained` and vLLM can read (safetensors, config, tokenizer),
+A policy is a directory that `AutoModelForCausalLM.from_pretrained` reads (safetensors, config, tokenizer),
 with a `manifest.json` that is written last: it names every file with its digest, so a directory without a manifest is
 unfinished. A manifest may point to a former policy instead (an iteration that took no step copies no weights).
 """

@@ -5,7 +5,6 @@ Several stages run at once and share one terminal, so there is no bar that redra
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -74,8 +73,3 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
-
-
-def warn(line: str) -> None:
-    """A warning on standard error, for what is not any stage's own output."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)

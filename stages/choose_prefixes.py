@@ -21,6 +21,7 @@ from extra_rl.sections import ComputeConfig, TaskConfig
 from extra_rl.seeding import generator
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
+from extra_rl.tables.iteration import rollouts_of
 
 
 class Config(StageConfig):
@@ -52,7 +53,7 @@ class Config(StageConfig):
     first_cut: float = Field(0.2, ge=0, le=1, description="earliest cut, as a share of the response")
     last_cut: float = Field(0.8, ge=0, le=1, description="latest cut, as a share of the response")
     min_tokens: int = Field(6, ge=1, description="least distance between cuts of one response, in tokens")
-    max_cuts: int = Field(15, ge=1, description="candidate cuts per response at most")
+    max_cuts: int = Field(15, ge=1, description="candidates per problem at most, spread evenly over its rollouts")
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
 
@@ -65,7 +66,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="choose_prefixes",
-    version=1,
+    version=2,
     reads={
         "generate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
@@ -83,12 +84,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
     if config.groups == 0 or inputs["generate"].is_empty():
         return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
-    rollouts = (
-        inputs["generate"]
-        .join(inputs["verify_generate"], on="rollout_id", maintain_order="left")
-        .join(inputs["score_entropy_generate"], on="rollout_id", maintain_order="left")
-        .filter(pl.col("origin") == "fresh")
-    )
+    rollouts = rollouts_of(inputs, "generate").filter(pl.col("origin") == "fresh")
     new = find_candidates(rollouts, config, inputs, context)
     waiting = remembered(pool.filter("waiting"))
     groups = waiting | new  # those that waited longest come first

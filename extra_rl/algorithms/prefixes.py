@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from extra_rl.errors import ConfigError, ContractError, NumericalError
 
 Floats = npt.NDArray[np.float64]
+Item = TypeVar("Item")
 RankRule = Literal["low_mean_entropy", "high_mean_entropy", "random"]
 
 
@@ -59,7 +60,7 @@ def candidate_cuts(
     return spread(cuts, max_cuts), False
 
 
-def spread(items: Sequence[int], limit: int) -> list[int]:
+def spread(items: Sequence[Item], limit: int) -> list[Item]:
     """At most `limit` of the items, order kept: the middles of `limit` equal parts of the sequence."""
     if len(items) <= limit:
         return list(items)

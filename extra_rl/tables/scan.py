@@ -8,9 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.errors import InputError
-
-PER_ROLLOUT = ("verify", "score_entropy")
-"""Stages that run once for `generate` and once for `regenerate`."""
+from extra_rl.tables.iteration import SCORES
 
 
 def scan_iteration(path: str | Path) -> pl.LazyFrame:
@@ -49,7 +47,7 @@ def scan_run(path: str | Path) -> pl.LazyFrame:
 
 def _with_scores(folder: Path, source: str) -> pl.LazyFrame:
     rows = pl.scan_parquet(folder / f"{source}.parquet")
-    for stage in PER_ROLLOUT:
+    for stage in SCORES:
         file = folder / f"{stage}_{source}.parquet"
         if file.is_file():
             rows = rows.join(pl.scan_parquet(file), on="rollout_id", how="left", maintain_order="left")

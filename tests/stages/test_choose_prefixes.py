@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.errors import ConfigError
 from stages import choose_prefixes
 from tests.conftest import POLICY
 from tests.stages.rows import Row, group, run_stage, tables_of
@@ -206,3 +207,17 @@ def test_smoothing_ranks_by_the_scores_of_similar_prefixes() -> None:
 
 def test_when_continuations_are_due_is_written_down() -> None:
     assert choose(hard(), when="same_iteration")[0]["when"].to_list() == ["same_iteration"]
+
+
+def test_a_problem_has_at_most_so_many_candidates_spread_over_its_rollouts() -> None:
+    rows = group("wwww", group_id=FIRST, response_tokens=response())
+    every = choose(rows, cut="every_boundary")[0]["prefix_id"].to_list()
+    assert len(every) == 8  # four rollouts with two cuts each
+    kept = choose(rows, cut="every_boundary", max_cuts=4)[0]["prefix_id"].to_list()
+    assert kept == [every[1], every[3], every[5], every[7]]
+
+
+@pytest.mark.parametrize("mistake", [{"groups": -1}, {"first_cut": 0.9, "last_cut": 0.1}])
+def test_settings_that_make_no_sense_are_refused(mistake: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(mistake))):
+        choose(hard(), **mistake)
