@@ -9,7 +9,7 @@ BIN := .venv/bin
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
-	$(BIN)/python -m compileall -q extra_rl stages
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
 test: lint tests

@@ -36,6 +36,7 @@ SNAKEFILES = [*sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "workflow" / "
 STAGE_FILES = [ROOT / "stages" / f"{name}.py" for name in STAGES]
 INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
 LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
+COMMANDS = sorted((ROOT / "extra_cli").rglob("*.py"))
 
 
 def label(path: Path) -> str:
@@ -88,7 +89,17 @@ def test_what_runs_stages_names_none_of_them(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=label)
 def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
-    assert within(imports(everywhere(path)), "stages", "tests", "snakemake") == set()
+    assert within(imports(everywhere(path)), "stages", "extra_cli", "tests", "snakemake") == set()
+
+
+@pytest.mark.parametrize("path", [*STAGE_FILES, *INFRASTRUCTURE], ids=label)
+def test_nothing_imports_the_commands(path: Path) -> None:
+    assert within(imports(everywhere(path)), "extra_cli") == set()
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=label)
+def test_commands_import_neither_tests_nor_snakemake(path: Path) -> None:
+    assert within(imports(everywhere(path)), "tests", "snakemake") == set()
 
 
 @pytest.mark.parametrize("room", PURE)
@@ -103,7 +114,7 @@ def test_algorithms_and_novelty_do_no_io(room: str) -> None:
         assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, label(path)
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE], ids=label)
+@pytest.mark.parametrize("path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
 def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
     assert within(imports(at_import(ast.parse(path.read_text()))), *HEAVY) == set()
 
@@ -167,7 +178,7 @@ experiment_of(read_yaml(Path("config/tiny.yaml")))
         "import stages.verify",
         "import stages.advantage",
         "import extra_rl.tables; extra_rl.tables.scan_iteration",
-        "import extra_rl.cli",
+        "import extra_rl; from extra_cli import main; [main.module_of(name) for name in main.COMMANDS]",
     ],
     ids=["Snakefile", "verify", "advantage", "tables", "cli"],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from extra_rl import cli
+from extra_cli import doctor
+from extra_cli.main import main
 from extra_rl.progress import Console, Progress, duration
 from extra_rl.summary_line import Horizon, summary_line
 from stages.reference import page
@@ -35,7 +36,7 @@ ROW = {
 
 
 def test_show_lists_every_iteration_and_the_comparison(mini_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["show", str(mini_run.results)]) == 0
+    assert main(["show", str(mini_run.results)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines[:6]] == ["extra/s0"] * 3 + ["grpo/s0"] * 3
     assert [line.split()[0] for line in lines[-3:]] == ["warm_start", "grpo", "extra"]
@@ -43,15 +44,15 @@ def test_show_lists_every_iteration_and_the_comparison(mini_run: Run, capsys: py
 
 
 def test_show_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["show", str(tmp_path)]) == 2
+    assert main(["show", str(tmp_path)]) == 2
     assert "no finished iteration" in capsys.readouterr().err
 
 
 def test_doctor_names_versions_and_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "PACKAGES", ("polars", "no-such-package"))
-    assert cli.main(["doctor"]) == 0
+    monkeypatch.setattr(doctor, "PACKAGES", ("polars", "no-such-package"))
+    assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "polars 2." in said
     assert "no-such-package is MISSING" in said

@@ -1,0 +1,1 @@
+"""The command `extra`: one file a command. It may import `stages` and `extra_rl`; nothing imports it."""

@@ -1,0 +1,50 @@
+"""What this environment is, and whether it can run: versions, cores, accelerators, disk."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+
+HELP = "versions, cores, accelerators, disk"
+
+PACKAGES = (
+    "snakemake",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "math-verify",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: it looks at the machine that it runs on."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print("\n".join(examine()))
+    return 0
+
+
+def examine() -> list[str]:
+    """What this environment is, line by line."""
+    lines = [f"python {platform.python_version()} ({sys.prefix})"]
+    for name in PACKAGES:
+        try:
+            lines.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{name} is MISSING: run `make .venv/ready`, or pip install -e .")
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    lines.append(
+        f"{len(os.sched_getaffinity(0))} cores; accelerators: {', '.join(gpus) or 'none (the CPU default runs)'}"
+    )
+    lines.append(f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free on this disk")
+    return lines

@@ -1,0 +1,55 @@
+"""One line for every finished iteration of a run, and the comparison where it is there.
+
+extra show results/tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from extra_rl.errors import InputError
+
+HELP = "iterations and comparison of a run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, help="folder of a run, for example results/tiny")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print("\n".join(lines_of(arguments.results)))
+    return 0
+
+
+def lines_of(results: Path) -> list[str]:
+    """Lines for every finished iteration of a run, then the comparison. InputError when there is nothing yet."""
+    import polars as pl
+
+    from extra_rl.records import seconds_of_iteration
+    from extra_rl.summary_line import Horizon, summary_line
+
+    files = sorted(results.glob("*/s*/iteration_*/summarize.parquet"))
+    if not files:
+        raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
+    lines = []
+    for file in files:
+        row = pl.read_parquet(file).row(0, named=True)
+        iterations = len(list(file.parents[1].glob("iteration_*")))
+        lines.append(summary_line(row, Horizon(iterations, 0), seconds_of_iteration(file.parent)))
+    summary = results / "summary.json"
+    if summary.is_file():
+        lines += ["", *comparison_lines(json.loads(summary.read_text()))]
+    return lines
+
+
+def comparison_lines(summary: dict[str, dict[str, object]]) -> list[str]:
+    """One line a policy: every pass@k, mean over benchmarks."""
+    policies = {"warm_start": summary["warm_start"], **summary["arms"]}
+    lines = []
+    for name, figures in policies.items():
+        assert isinstance(figures, dict)
+        shown = "  ".join(f"{key} {value:5.1f}" for key, value in figures.items() if key.startswith("pass@"))
+        lines.append(f"{name:<16}{shown}")
+    return lines
