@@ -22,7 +22,7 @@ import polars as pl
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.policy import read_manifest
 from extra_rl.progress import Console
-from extra_rl.stage import Context, Inputs, Job, Stage, StageConfig, parse_config
+from extra_rl.stage import Context, Inputs, Job, SourceFile, Stage, StageConfig, parse_config
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
 PACKAGES = ("torch", "transformers", "polars", "pyarrow")
@@ -124,6 +124,10 @@ def gather(stage: Stage, paths: Mapping[str, Path]) -> tuple[Inputs, dict[str, d
         if issubclass(contract, dy.Schema):
             inputs.tables[role] = read_table(path, contract)
             footer = read_provenance(path)
+        elif contract is SourceFile:
+            footer = {}
+            if not path.is_file():
+                raise InputError(f"{path}: no such file of problems. Check the paths in the configuration.")
         else:
             footer = read_manifest(path)
         name = footer.get("name", role)

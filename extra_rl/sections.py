@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from extra_rl.errors import ConfigError
 from extra_rl.rewards.policy import Policy
+from extra_rl.tasks.benchmarks import Kind, complete, registry
 
 
 class Section(BaseModel):
@@ -16,25 +19,66 @@ class Section(BaseModel):
 
 
 class ComputeConfig(Section):
-    """What the arithmetic runs on. Sums differ in their last bits with the thread count, so it is config."""
+    """What the arithmetic runs on. Sums differ in their last bits with threads and device, so both are config."""
 
     threads: int = Field(1, ge=1, description="threads of torch within one stage")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where torch sees one, else cpu")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="bfloat16: sampler in bfloat16, scoring and update under autocast over float32 weights; logits, "
+        "softmax and all that is stored stay float32",
+    )
 
-    def apply(self) -> None:
-        """Sets torch's threads; OMP_NUM_THREADS would be ignored after a fork."""
+    def apply(self) -> str:
+        """Sets torch's threads (OMP_NUM_THREADS would be ignored after a fork) and returns the device, cpu or cuda.
+
+        Raises ConfigError where cuda is asked for and torch sees none.
+        """
         import torch
 
         torch.set_num_threads(self.threads)
+        sees_cuda = self.device != "cpu" and torch.cuda.is_available()
+        if self.device == "cuda" and not sees_cuda:
+            raise ConfigError(
+                "compute.device is cuda, but torch sees no CUDA device here: use auto or cpu, or look at the driver, "
+                f"CUDA_VISIBLE_DEVICES and the build of torch ({torch.__version__})."
+            )
+        device = "cuda" if sees_cuda else "cpu"
+        if device == "cuda" and self.precision == "bfloat16":
+            torch.set_float32_matmul_precision("high")  # the float32 head on tensor cores, in TF32
+        return device
 
 
 class SourceConfig(Section):
-    """Problems from a local Parquet or JSONL file."""
+    """Problems from a local file or from the Hugging Face hub: one of `path` and `dataset`."""
 
-    path: str = Field(description="file: .parquet or .jsonl")
-    problem: str = Field("problem", description="column that holds the problem's text")
-    answer: str = Field("answer", description="column that holds the gold answer")
+    path: str | None = Field(None, description="local file: .parquet or .jsonl")
+    dataset: str | None = Field(None, description="data set on the Hugging Face hub, or a local directory of its form")
+    subset: str | None = Field(None, description="hub: the data set's configuration")
+    split: str = Field("train", description="hub: split")
+    revision: str | None = Field(None, description="hub: commit, tag or branch; null: the newest")
+    problem: str = Field(
+        "problem",
+        description="column with the problem's text, or with chat messages, of which the user's last is taken; a dot "
+        "leads into a struct (`reward_model.ground_truth`)",
+    )
+    answer: str = Field("answer", description="column with the gold answer; the members of a list are joined")
     id: str | None = Field("id", description="column with a unique id; null: row numbers")
+    rows: int | None = Field(None, ge=1, description="expected number of rows, before `limit`; another is an error")
     limit: int | None = Field(None, ge=1, description="take the first N rows only")
+    relative_tolerance: float = Field(0.0, ge=0, le=1, description="error allowed in a number, relative to the gold")
+    tolerance: str | None = Field(None, description="column with the absolute error allowed; null or empty: none")
+
+    @model_validator(mode="after")
+    def _one_place_without_wildcards(self) -> SourceConfig:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("name either a local `path` or a `dataset` of the hub")
+        if set(self.path or "") & set("{}"):
+            raise ValueError(f"{self.path}: Snakemake would read the braces as wildcards; rename the file or folder")
+        return self
+
+
+_SOURCE_KEYS = frozenset(SourceConfig.model_fields)
 
 
 class TaskConfig(Section):
@@ -46,10 +90,41 @@ class TaskConfig(Section):
     boundary: str = Field(
         ";", description="text that ends a reasoning step: a prefix may be cut after a token that contains it"
     )
-    train: SourceConfig | None = Field(None, description="math: training problems")
-    benchmarks: dict[str, SourceConfig] = Field({}, description="math: held-out problems by benchmark name")
+    folder: str | None = Field(
+        None,
+        description="math: directory in which known names are looked up before the hub: `<name>.parquet` or .jsonl",
+    )
+    train: dict[str, SourceConfig] = Field(
+        {},
+        description=f"math: training problems: a known name ({', '.join(registry('training'))}), several, a source, or "
+        "sources by name; a partial source of a known name is completed",
+    )
+    benchmarks: dict[str, SourceConfig] = Field(
+        {},
+        description=f"math: held-out problems: known names ({', '.join(registry('benchmarks'))}), or sources by name",
+    )
     system: str = Field("", description="math: system message of the chat template; empty: none")
     suffix: str = Field("", description="math: text appended to the problem, for example how to box the answer")
+    thinking: bool | None = Field(
+        None, description="math: `enable_thinking` of the chat template (Qwen3); null: the template's default"
+    )
+    chat_template: bool = Field(True, description="math: false: the bare text, even where the tokenizer has a template")
+
+    @field_validator("train", "benchmarks", mode="before")
+    @classmethod
+    def _complete(cls, given: object, info: ValidationInfo) -> object:
+        """Names become whole sources, so that the resolved section shows what is read."""
+        kind: Kind = "training" if info.field_name == "train" else "benchmarks"
+        return complete(kind, {} if given is None else given, info.data.get("folder"), _SOURCE_KEYS)
+
+    @model_validator(mode="after")
+    def _names_are_good(self) -> TaskConfig:
+        """They begin problem ids and name inputs of `prepare`."""
+        if odd := [name for name in (*self.train, *self.benchmarks) if not re.fullmatch(r"[\w.-]+", name)]:
+            raise ValueError(f"{odd[0]!r}: a source's name has letters, digits, `_`, `-` and `.` only")
+        if both := sorted(set(self.train) & set(self.benchmarks)):
+            raise ValueError(f"{', '.join(both)}: the name of a training set and of a benchmark")
+        return self
 
 
 class ShapeConfig(Section):

@@ -38,7 +38,11 @@ class JsonFile:
     """Marks an output that the stage writes itself, for readers outside of the pipeline."""
 
 
-Contract = type[dy.Schema] | type[PolicyDirectory] | type[JsonFile]
+class SourceFile:
+    """Marks an input that no stage made: a user's file of problems, known by the digest of its bytes."""
+
+
+Contract = type[dy.Schema] | type[PolicyDirectory] | type[JsonFile] | type[SourceFile]
 
 
 @dataclass(frozen=True)

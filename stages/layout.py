@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from extra_rl.config import Experiment
@@ -42,6 +44,12 @@ class Layout:
         found = self.previous("policy/manifest.json")(wildcards)
         return str(found) if found else f"{self.results}/warm_start/policy/manifest.json"
 
+    def sources(self) -> dict[str, str]:
+        """Name -> local file of problems, as far as it exists: `prepare` says best what is wrong with another."""
+        task = self._experiment.common["prepare"]["task"]
+        named = {name: source["path"] for key in ("train", "benchmarks") for name, source in task[key].items()}
+        return {name: path for name, path in named.items() if path and Path(path).is_file()}
+
     def finals(self, name: str) -> dict[str, str]:
         """`{arm}/s{seed}` -> a table of its last iteration."""
         run = self._experiment.run
@@ -67,6 +75,18 @@ class Layout:
             if (iteration + 1) % every == 0
         ]
 
+    def audits(self) -> list[str]:
+        """Disagreements of the second judge, for the arms whose configuration names one."""
+        run = self._experiment.run
+        return [
+            f"{self.iteration(arm, seed, iteration)}/audit_{of}.parquet"
+            for arm, sections in self._experiment.arms.items()
+            if sections["audit"]["judge"] != "none"
+            for seed in run.seeds
+            for iteration in range(run.first_iteration, run.iterations)
+            for of in ("generate", "regenerate")
+        ]
+
     def manifests(self) -> list[str]:
         """Every iteration's policy in ascending order: a deep chain is then walked from its start."""
         run = self._experiment.run
@@ -81,3 +101,8 @@ class Layout:
 def as_inputs(role: str, paths: Mapping[str, str]) -> str:
     """`role:label=path` words for a stage's --input."""
     return " ".join(f"{role}:{label}={path}" for label, path in paths.items())
+
+
+def as_quoted_inputs(role: str, paths: Mapping[str, str]) -> str:
+    """The same for paths that are not ours: quoted for the shell (a source's path has no braces)."""
+    return " ".join(shlex.quote(f"{role}:{label}={path}") for label, path in paths.items())

@@ -1,22 +1,30 @@
 """Makes or reads the problems, in disjoint sets, with their prompts as the model will read them.
 
-READS   nothing but the configuration (generated task) or the files it names (math)
-ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why)
-SOURCE  disjoint by canonical problem: our decision; a prompt that leaves no room for a response is dropped and listed
+READS   source (math: the local files that the configuration names; a data set of the hub is read by its name)
+ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
+SOURCE  disjoint by canonical problem: our decision; mathematics: nothing is trained on that overlaps a benchmark,
+        repeats another problem, has contradictory golds or one that judges nothing (`extra_rl.tasks.clean`); a training
+        prompt that leaves no room for a response is dropped and listed. Benchmarks are never thinned.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
+import dataframely as dy
 import polars as pl
 from pydantic import Field
 
 from extra_rl.errors import ConfigError
-from extra_rl.sections import ModelConfig, SamplingConfig, TaskConfig
-from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
+from extra_rl.stage import Context, Inputs, SourceFile, Stage, StageConfig
 from extra_rl.tables import contracts
-from extra_rl.tasks.problems import PreparedProblem, problems_of
+from extra_rl.tasks import clean
+from extra_rl.tasks.clean import Removed
+from extra_rl.tasks.problems import PreparedProblem, generated_problems, prepared, problems_frame, tokenizer_of
+from extra_rl.tasks.sources import RawProblem, Source, read_source
+from extra_rl.tasks.splits import refuse_long, set_aside, split_by_length
 
 
 class Config(StageConfig):
@@ -25,66 +33,170 @@ class Config(StageConfig):
     task: TaskConfig = Field(description="shared section `task`")
     model: ModelConfig = Field(description="shared section `model`")
     sampling: SamplingConfig = Field(description="shared section `sampling`")
+    verifier: VerifierConfig = Field(description="shared section `verifier`")
     train_per_level: dict[str, int] = Field({}, description="generated task: training problems of each level")
     tuning_per_level: int = Field(64, ge=0, description="generated task: held out per level, for tuning")
     final_per_level: int = Field(64, ge=0, description="generated task: held out per level, for the final figure")
+    tuning_problems: int = Field(
+        0, ge=0, description="math: training problems set aside as split `tuning`, so that no benchmark is tuned on"
+    )
+    set_phrase: int = Field(
+        0,
+        ge=0,
+        description="math: a word 13-gram that more than so many training problems hold is a set phrase (`where m and "
+        "n are relatively prime positive integers`) and no sign of overlap; 0: every shared 13-gram is one",
+    )
     seed: int = Field(0, description="seed of the problem sets; experiment seeds share the problems")
 
 
 STAGE = Stage(
     name="prepare",
-    version=1,
-    reads={},
+    version=2,
+    reads={"source*": SourceFile},
     adds={
         "train": contracts.Problems,
         "held_out": contracts.Problems,
         "dropped": contracts.DroppedProblems,
+        "sources": contracts.Sources,
     },
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """Three tables: what is trained on, what is held out, what was dropped."""
-    problems = problems_of(
+    """Four tables: what is trained on, what is held out, what was dropped, where it came from."""
+    tokenizer = tokenizer_of(config.task, config.model)
+    room = config.model.context_tokens - config.sampling.max_response_tokens
+    sources: list[tuple[str, Source]] = []
+    if config.task.name == "math":
+        sources = read_sources(inputs, config.task)
+        problems, dropped = from_sources(sources, config, context, tokenizer, room)
+    else:
+        problems, dropped = generated(config, tokenizer, room)
+    sets = {
+        "train": [problem for problem in problems if problem.split == "train"],
+        "held_out": [problem for problem in problems if problem.split != "train"],
+    }
+    for name, members in sets.items():
+        if not members and not (name == "train" and without_training(config.task)):
+            raise ConfigError(
+                f"the {name} set is empty ({len(dropped)} problems dropped). Check task and prepare: files, limits, "
+                "numbers per level, model.context_tokens."
+            )
+    long = sum(row["rule"] == "too_long" for row in dropped)
+    context.console.say(
+        f"prepare: {len(sets['train'])} training problems, {len(sets['held_out'])} held out, "
+        f"{long} dropped because their prompt is longer than {room} tokens"
+    )
+    return {
+        **{name: problems_frame(members) for name, members in sets.items()},
+        "dropped": table(contracts.DroppedProblems, dropped),
+        "sources": table(contracts.Sources, [source_row(split, source) for split, source in sources]),
+    }
+
+
+Row = dict[str, object]
+
+
+def generated(config: Config, tokenizer: object, room: int) -> tuple[list[PreparedProblem], list[Row]]:
+    """The problems of a generated task, and those whose prompt is too long."""
+    problems = generated_problems(
         config.task,
-        config.model,
+        tokenizer,
         seed=config.seed,
         train_per_level=config.train_per_level,
         tuning_per_level=config.tuning_per_level,
         final_per_level=config.final_per_level,
     )
-    room = config.model.context_tokens - config.sampling.max_response_tokens
-    kept = [p for p in problems if len(p.prompt_tokens) <= room]
-    dropped = [p for p in problems if len(p.prompt_tokens) > room]
-    tables = {
-        "train": frame([p for p in kept if p.split == "train"]),
-        "held_out": frame([p for p in kept if p.split != "train"]),
-        "dropped": contracts.DroppedProblems.cast(
-            pl.DataFrame(
-                {
-                    "problem_id": [p.problem_id for p in dropped],
-                    "split": [p.split for p in dropped],
-                    "reason": [f"prompt longer than {room} tokens, the context less the response"] * len(dropped),
-                    "prompt_length": [len(p.prompt_tokens) for p in dropped],
-                }
-            )
-        ),
-    }
-    for name in ("train", "held_out"):
-        if tables[name].is_empty():
-            raise ConfigError(
-                f"the {name} set is empty ({len(dropped)} problems dropped for their length). Check task and prepare: "
-                "files, limits, numbers per level, model.context_tokens."
-            )
+    texts = {p.problem_id: RawProblem(p.problem_id, p.benchmark, p.prompt, p.answer) for p in problems}
+    kept, long = split_by_length(problems, room)
+    return kept, [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
+
+
+def without_training(task: TaskConfig) -> bool:
+    """Whether the configuration is there to evaluate only: benchmarks, and nothing to train on."""
+    return task.name == "math" and not task.train
+
+
+def read_sources(inputs: Inputs, task: TaskConfig) -> list[tuple[str, Source]]:
+    """Split and source, training sets first; a local file is read where the stage's input says that it is."""
+    if not task.benchmarks:
+        raise ConfigError("task `math` needs at least one of task.benchmarks, and task.train to train on.")
+    wanted = [("train", task.train), ("final", task.benchmarks)]
+    return [
+        (split, read_source(name, source, inputs.paths.get(f"source:{name}")))
+        for split, named in wanted
+        for name, source in named.items()
+    ]
+
+
+def from_sources(
+    sources: list[tuple[str, Source]], config: Config, context: Context, tokenizer: object, room: int
+) -> tuple[list[PreparedProblem], list[Row]]:
+    """Cleaned training problems, some of them set aside for tuning, and whole benchmarks; and what was removed."""
+    given = [problem for split, source in sources if split == "train" for problem in source.problems]
+    benchmarks = [problem for split, source in sources if split == "final" for problem in source.problems]
+    final = prepared(benchmarks, "final", config.task, tokenizer)
+    refuse_long(split_by_length(final, room)[1], room)
+    training, removed = cleaned(given, benchmarks, config, context)
+    texts = {problem.problem_id: problem for problem in training}
+    kept, long = split_by_length(prepared(training, "train", config.task, tokenizer), room)
+    dropped = [removed_row(found) for found in removed]
+    dropped += [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
+    return set_aside(kept, config.tuning_problems, config.seed) + final, dropped
+
+
+def cleaned(
+    given: list[RawProblem], benchmarks: list[RawProblem], config: Config, context: Context
+) -> tuple[list[RawProblem], list[Removed]]:
+    """Training problems that may be trained on, and those that were removed; says how many and why."""
+    apart, overlapping = clean.without_overlap(given, benchmarks, config.set_phrase)
+    single, repeated = clean.without_repetition(apart, config.verifier)
+    progress = context.progress(len(single), "prepare: gold")
+    kept, unverifiable = clean.without_unverifiable(single, config.verifier, progress.update)
+    removed = [*overlapping, *repeated, *unverifiable]
+    counts = Counter(found.rule for found in removed)
     context.console.say(
-        f"prepare: {len(tables['train'])} training problems, {len(tables['held_out'])} held out, "
-        f"{len(dropped)} dropped because their prompt is longer than {room} tokens"
+        f"prepare: of {len(given)} training problems {counts['overlap']} overlap one of {len(benchmarks)} benchmark "
+        f"problems, {counts['duplicate']} are duplicates, {counts['contradictory']} have contradictory golds, "
+        f"{counts['unverifiable']} a gold that judges nothing"
     )
-    return tables
+    return kept, removed
 
 
-def frame(problems: list[PreparedProblem]) -> pl.DataFrame:
-    columns = contracts.Problems.columns()
-    return contracts.Problems.cast(
-        pl.DataFrame({name: [getattr(p, name) for p in problems] for name in columns}, strict=False)
-    )
+def too_long_row(problem: PreparedProblem, raw: RawProblem, room: int) -> Row:
+    reason = f"prompt longer than {room} tokens, the context less the response"
+    row = removed_row(Removed(raw, "too_long", reason))
+    return row | {"split": problem.split, "prompt_length": len(problem.prompt_tokens)}
+
+
+def removed_row(removed: Removed) -> Row:
+    return {
+        "problem_id": removed.problem.problem_id,
+        "benchmark": removed.problem.benchmark,
+        "split": "train",
+        "rule": removed.rule,
+        "reason": removed.reason,
+        "other_problem_id": removed.other_problem_id,
+        "share": removed.share,
+        "prompt_length": None,
+        "problem": removed.problem.text,
+        "answer": removed.problem.answer,
+    }
+
+
+def source_row(split: str, source: Source) -> Row:
+    config = source.config
+    return {
+        "name": source.name,
+        "split": split,
+        **config.model_dump(include={"path", "dataset", "subset", "revision"}),
+        "commit": source.commit,
+        "rows": source.rows,
+        "expected_rows": config.rows,
+        "taken": len(source.problems),
+        "digest": source.digest,
+    }
+
+
+def table(contract: type[dy.Schema], rows: list[Row]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=contract.create_empty().schema, strict=False)

@@ -43,6 +43,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     if config.token_budget is not None and spent >= config.token_budget:
         return {"select": contracts.Selection.create_empty()}
     train = inputs["train"]
+    if train.is_empty():
+        raise ConfigError("there are no training problems: name some in task.train (`snakemake evaluate` needs none).")
     unknown = set(config.level_weights) - set(train["benchmark"])
     if unknown:
         raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")

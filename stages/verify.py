@@ -48,7 +48,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="verify",
-    version=1,
+    version=2,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
     adds={"verify": contracts.Verdicts},
 )
@@ -59,7 +59,14 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     rewards = DEFAULT_REWARDS | config.rewards
     rows = with_gold(inputs["rollouts"], inputs["train"], config.gold)
     answers = [
-        Answer(row["prompt"], row["gold"], row["response"], row["finish_reason"] == "stop")
+        Answer(
+            row["prompt"],
+            row["gold"],
+            row["response"],
+            row["finish_reason"] == "stop",
+            row["relative_tolerance"],
+            row["absolute_tolerance"],
+        )
         for row in rows.iter_rows(named=True)
     ]
     judgements = judge_answers(answers, config.task, config.verifier)
@@ -81,7 +88,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.DataFrame:
-    """Rollouts with `prompt` and `gold` of the problem that they are judged by.
+    """Rollouts with `prompt`, `gold` and tolerances of the problem that they are judged by.
 
     ContractError when a rollout's problem is unknown.
     """
@@ -89,7 +96,9 @@ def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.Data
     if gold == "displaced":
         rollouts = rollouts.join(_displaced(rollouts), on="group_id", how="left", maintain_order="left")
         judged_by = pl.coalesce("displaced_problem_id", "problem_id")
-    problems = train.select(judged_by=pl.col("problem_id"), prompt=pl.col("prompt"), gold=pl.col("answer"))
+    problems = train.select(
+        "prompt", "relative_tolerance", "absolute_tolerance", judged_by=pl.col("problem_id"), gold=pl.col("answer")
+    )
     rows = rollouts.with_columns(judged_by=judged_by).join(problems, on="judged_by", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("gold").is_null())
     if len(unknown):

@@ -9,7 +9,7 @@ delivered. So each judgement runs in a worker process that can be killed:
   CPU time and not wall clock, because a busy machine must not turn right answers into timeouts; a worker that sleeps
   instead is killed by the caller after WALL_FACTOR times the limit.
 - memory: RLIMIT_AS in the worker; a row that exceeds it is `timeout` with the rule "memory".
-- length: a response of more than `max_chars` characters is never sent to a worker.
+- length: of a response of more than `max_chars` characters a worker sees the end only.
 
 Workers are forked from a fork server, a fresh process that has imported the heavy modules once: callers hold threads
 (torch, polars) and must not be forked, and a worker starts in milliseconds, not in the second that sympy takes.
@@ -29,10 +29,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from extra_rl.errors import InputError
 from extra_rl.rewards.bounded_worker import Lost, work
@@ -49,10 +49,18 @@ PRELOAD = ("extra_rl.rewards.warm",)
 
 
 class Judgeable(Protocol):
-    """What can be judged: anything picklable that carries the response's text."""
+    """What can be judged: anything picklable that carries the texts of gold and response."""
+
+    @property
+    def gold(self) -> str: ...
 
     @property
     def response(self) -> str: ...
+
+    @property
+    def truncated(self) -> bool: ...
+
+    def tail(self, chars: int) -> Self: ...
 
 
 ItemT = TypeVar("ItemT", bound=Judgeable)
@@ -60,11 +68,20 @@ ItemT = TypeVar("ItemT", bound=Judgeable)
 
 @dataclass(frozen=True)
 class Item:
-    """One row to judge. truncated: the response was cut off at the token limit."""
+    """One row to judge. truncated: the response was cut off at the token limit.
+
+    relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none).
+    """
 
     gold: str
     response: str
     truncated: bool = False
+    relative_tolerance: float = 0.0
+    absolute_tolerance: float = 0.0
+
+    def tail(self, chars: int) -> Item:
+        """The end of the response, in which only a box counts, as in one that was cut off."""
+        return replace(self, response=self.response[-chars:], truncated=True)
 
 
 def judge_all(
@@ -85,16 +102,26 @@ def judge_all(
     memory_mb: address space of a worker in MiB, the interpreter and its libraries included.
     progress: called with 1 for each finished row.
 
-    A row that exceeds its time or memory, or that kills its worker, is `timeout` (rules "time", "memory", "died");
-    one longer than `max_chars` is `no_answer` (rule "too_long"); an exception of `judge` is `error` (rule: its
-    class). Raises InputError where a limit is not positive or a worker cannot start (a judge that cannot be pickled).
+    A row that exceeds its time or memory, or that kills its worker, is `timeout` (rules "time", "memory", "died"); an
+    exception of `judge` is `error` (rule: its class). Of a response longer than `max_chars` only the last `max_chars`
+    characters are sent, as those of a response that was cut off; without an answer there it is `no_answer` (rule
+    "too_long"). A gold as long is `gold_unparseable`, "too_long". Raises InputError where a limit is not positive or a
+    worker cannot start (a judge that cannot be pickled).
     """
     if workers < 1 or timeout_s <= 0 or memory_mb < 1 or max_chars < 1:
         raise InputError("judge_all: workers, timeout_s, memory_mb and max_chars must be positive.")
-    batch = _Batch(judge, items, timeout_s, memory_mb, progress or (lambda _: None))
-    batch.enqueue([n for n, item in enumerate(items) if not batch.refuse(n, len(item.response) > max_chars)], workers)
+    long = {n for n, item in enumerate(items) if len(item.response) > max_chars}
+    bounded = [item.tail(max_chars) if n in long else item for n, item in enumerate(items)]
+    batch = _Batch(judge, bounded, timeout_s, memory_mb, progress or (lambda _: None))
+    batch.enqueue([n for n, item in enumerate(items) if not batch.refuse(n, len(item.gold) > max_chars)], workers)
     batch.run(workers)
-    return [judgement for judgement in batch.judgements if judgement is not None]
+    judged = [judgement for judgement in batch.judgements if judgement is not None]
+    return [
+        Judgement(Verdict.NO_ANSWER, None, "too_long")
+        if n in long and judgement.verdict is Verdict.TRUNCATED and not items[n].truncated
+        else judgement
+        for n, judgement in enumerate(judged)
+    ]
 
 
 @dataclass
@@ -142,7 +169,7 @@ class _Batch:
 
     def refuse(self, row: int, too_long: bool) -> bool:
         if too_long:
-            self.finish(row, Judgement(Verdict.NO_ANSWER, None, "too_long"))
+            self.finish(row, Judgement(Verdict.GOLD_UNPARSEABLE, None, "too_long"))
         return too_long
 
     def enqueue(self, rows: list[int], workers: int) -> None:

@@ -11,20 +11,26 @@ from extra_rl.sections import TaskConfig, VerifierConfig
 
 @dataclass(frozen=True)
 class Answer:
-    """A response and what it is judged by. finished: it ended by itself, it was not cut off."""
+    """A response and what it is judged by. finished: it ended by itself, it was not cut off.
+
+    relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none). The larger of
+    these and the policy's counts. Generated tasks have none.
+    """
 
     prompt: str
     gold: str
     response: str
     finished: bool
+    relative_tolerance: float = 0.0
+    absolute_tolerance: float = 0.0
 
 
 def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
     """One judgement an answer, in order.
 
-    Mathematics: a response longer than `verifier.max_chars` is not read (verdict no_answer, rule too_long). Generated
-    tasks read its last `max_chars` characters; they replay steps of whole numbers, in time linear in the text, so they
-    need no process of their own.
+    Of a response longer than `verifier.max_chars` only the last `max_chars` characters are read; in mathematics only a
+    box counts there (without one: verdict no_answer, rule too_long). Generated tasks replay steps of whole numbers, in
+    time linear in the text, so they need no process of their own.
     """
     if task.name == "math":
         return _judge_math(answers, verifier)
@@ -40,7 +46,7 @@ def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Jud
 
     return judge_all(
         MathJudge(verifier.policy),
-        [Item(a.gold, a.response, truncated=not a.finished) for a in answers],
+        [Item(a.gold, a.response, not a.finished, a.relative_tolerance, a.absolute_tolerance) for a in answers],
         workers=verifier.workers,
         timeout_s=verifier.timeout_s,
         memory_mb=verifier.memory_mb,

@@ -15,9 +15,11 @@ from extra_rl.rewards.verdict import Verdict
 ORIGINS = ["fresh", "regenerated"]
 FINISH_REASONS = ["stop", "length"]
 SPLITS = ["train", "tuning", "final"]
+DROP_RULES = ["overlap", "duplicate", "contradictory", "unverifiable", "too_long"]
 WHEN = ["same_iteration", "next_iteration"]
 GROUP_TYPES = ["all_wrong", "mixed", "all_right", "excluded"]
 CUT_REASONS = ["boundary", "before_peak", "random", "fixed_stride", "fresh"]
+EVALUATION_METRICS = ["pass_at_k", "maj_at_k", "mean_length", "truncated", "no_answer"]
 TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
 
 
@@ -45,6 +47,10 @@ def _per_token(what: str, unit: str, **options: object) -> dy.List:
     return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
 
 
+def _error(what: str) -> dy.Float64:
+    return dy.Float64(min=0.0, metadata={"about": what})
+
+
 def _one_of(values: list[str], what: str, **options: object) -> dy.Enum:
     return dy.Enum(values, metadata={"about": what}, **options)  # type: ignore[arg-type]
 
@@ -63,6 +69,8 @@ class Problems(dy.Schema):
     prompt = _text("prompt text, template applied")
     prompt_tokens = _tokens("the prompt as the policy reads it")
     answer = _text("gold answer")
+    relative_tolerance = _error("error allowed in a number, relative to the gold; 0: none")
+    absolute_tolerance = _error("error allowed in a number; 0: none")
 
     @dy.rule()
     def prompt_is_not_empty(cls) -> pl.Expr:
@@ -73,9 +81,31 @@ class DroppedProblems(dy.Schema):
     """`prepare`: what was left out, and why."""
 
     problem_id = _key("stable name of the problem")
+    benchmark = _text("level or data set that it belongs to")
     split = _one_of(SPLITS, "the split that it would have belonged to")
+    rule = _one_of(DROP_RULES, "what decided")
     reason = _text("why it was dropped")
-    prompt_length = _count("length of its prompt", "tokens", nullable=True)
+    other_problem_id = _text("benchmark problem that it overlaps, or training problem that it repeats", nullable=True)
+    share = _number("share of the benchmark problem's word 8-grams that it holds", nullable=True, min=0.0, max=1.0)
+    prompt_length = _count("length of its prompt, where that was the reason", "tokens", nullable=True)
+    problem = _text("its text")
+    answer = _text("its gold answer")
+
+
+class Sources(dy.Schema):
+    """`prepare`: where the problems of a real task came from; one row a source."""
+
+    name = dy.String(primary_key=True, metadata={"about": "training set or benchmark"})
+    split = _one_of(SPLITS, "what its problems are for")
+    path = _text("local file", nullable=True)
+    dataset = _text("data set on the hub, or a local directory of its form", nullable=True)
+    subset = _text("configuration of the data set", nullable=True)
+    revision = _text("revision asked for; null: the newest", nullable=True)
+    commit = _text("commit that the revision stood for; null: not from the hub, or offline", nullable=True)
+    rows = _count("rows that it has")
+    expected_rows = _count("rows that it should have; null: any number", nullable=True)
+    taken = _count("rows that were taken (`limit`)")
+    digest = _text("SHA-256 over id, text and gold of the rows that were taken")
 
 
 class WarmStartSteps(dy.Schema):
@@ -147,6 +177,25 @@ class Verdicts(dy.Schema):
     extracted = _text("answer found in the response", nullable=True)
     rule = _text("rule that decided")
     reward = _number("verified reward; null: excluded from its group's statistics", nullable=True)
+
+
+class Disagreements(dy.Schema):
+    """`audit`: the rollouts on which a second judge disagrees with `verify` about right or not."""
+
+    rollout_id = _key("rollout")
+    problem_id = _text("problem")
+    gold = _text("answer that both judged against")
+    first_verdict = _one_of([v.value for v in Verdict], "the judgement of verify")
+    first_extracted = _text("answer that verify found", nullable=True)
+    first_rule = _text("rule that decided in verify")
+    second_verdict = _one_of([v.value for v in Verdict], "the judgement of audit.judge")
+    second_extracted = _text("answer that it found", nullable=True)
+    second_rule = _text("rule that it names")
+    response = _text("decoded response")
+
+    @dy.rule()
+    def one_says_right_and_the_other_does_not(cls) -> pl.Expr:
+        return (cls.first_verdict.col == "right") != (cls.second_verdict.col == "right")
 
 
 class TokenScores(dy.Schema):
@@ -277,7 +326,14 @@ class IterationSummary(dy.Schema):
     all_right = _count("fresh groups with no wrong rollout")
     pass_rate = _number("share of right among judged fresh rollouts; null without any", nullable=True)
     mean_reward = _number("mean reward of judged fresh rollouts; null without any", nullable=True)
-    excluded = _count("rollouts left out of the statistics (gold unparseable, verifier error)")
+    excluded = _count("rollouts left out of the statistics: their verdict has no reward (verify.rewards)")
+    verdict_right = _count("rollouts judged right")
+    verdict_wrong = _count("rollouts judged wrong")
+    verdict_no_answer = _count("rollouts without anything that could be an answer")
+    verdict_truncated = _count("rollouts cut off before an answer")
+    verdict_gold_unparseable = _count("rollouts whose gold cannot be judged against")
+    verdict_timeout = _count("rollouts whose judgement exceeded its time or memory")
+    verdict_error = _count("rollouts at which the verifier failed")
     mean_entropy = _number("mean token entropy of fresh rollouts", "nats", nullable=True)
     mean_length = _number("mean response length of fresh rollouts", "tokens", nullable=True)
     truncated = _count("rollouts cut off at the token limit")
@@ -309,6 +365,29 @@ class EvaluationSamples(dy.Schema):
     verdict = _one_of([v.value for v in Verdict], "the judgement")
     extracted = _text("answer found in the response", nullable=True)
     rule = _text("rule that decided")
+
+
+class EvaluationFigures(dy.Schema):
+    """`evaluate`: what the samples say of a policy, with intervals (docs/evaluation.md)."""
+
+    benchmark = _key("benchmark; `mean`: every benchmark weighs the same")
+    metric = dy.Enum(EVALUATION_METRICS, primary_key=True, metadata={"about": "what is measured"})
+    k = dy.Int64(primary_key=True, min=0, metadata={"about": "k of pass@k and maj@k; 0 for the others"})
+    value = _number("mean over problems", "percent; tokens for mean_length", min=0.0)
+    low = _number("lower end of the 95 % bootstrap interval over problems", "as value")
+    high = _number("upper end of the 95 % bootstrap interval over problems", "as value")
+    problems = _count("problems that count here: those with at least k judged samples")
+    samples = _count("samples of these problems, judged or not")
+    excluded = _count("samples of the benchmark that could not be judged (gold unparseable, verifier error)")
+
+
+class CachedSamples(dy.Schema):
+    """A part of the sample cache of `evaluate` (`extra_rl.evaluation.store`); verdicts are not cached."""
+
+    problem_key = _key("SHA-256 of the problem's id and prompt tokens")
+    sample_index = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
+    response_tokens = _tokens("response, end-of-sequence included")
+    finish_reason = _one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
 
 
 class Comparison(dy.Schema):

@@ -160,6 +160,8 @@ def problem(problem_id: str, prompt: str = "3 4 :", answer: str = "7", benchmark
         "prompt": prompt,
         "prompt_tokens": [1, 5],
         "answer": answer,
+        "relative_tolerance": 0.0,
+        "absolute_tolerance": 0.0,
     }
 
 

@@ -65,6 +65,11 @@ def test_a_level_that_train_does_not_have_is_refused() -> None:
         selected(level_weights={"L1": 1.0, "L9": 1.0})
 
 
+def test_nothing_to_train_on_is_one_clear_error() -> None:
+    with pytest.raises(ConfigError, match=r"no training problems: name some in task\.train"):
+        run_stage(select, {"train": TRAIN.clear()}, {"prompts": 4})
+
+
 @pytest.mark.parametrize(("tokens", "rows"), [(99, 4), (100, 0), (101, 0)])
 def test_an_iteration_is_empty_once_the_budget_is_spent(tokens: int, rows: int) -> None:
     tables = {"train": TRAIN, "previous_summarize": spent(tokens)}

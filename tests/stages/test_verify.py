@@ -115,3 +115,19 @@ def test_no_rollouts_give_an_empty_table() -> None:
     tables = {"rollouts": contracts.Rollouts.create_empty(), "train": TRAIN}
     assert run_stage(verify, tables)["verify"].equals(contracts.Verdicts.create_empty())
     assert isinstance(contracts.Verdicts.create_empty(), pl.DataFrame)
+
+
+def test_a_problems_own_tolerance_reaches_the_verifier() -> None:
+    config = {"task": {"name": "math"}}
+    rows = [problem(name, "q", "100") for name in ("exact", "relative", "absolute")]
+    rows[1]["relative_tolerance"] = 0.01
+    rows[2]["absolute_tolerance"] = 0.5
+    rollouts = tables_of(
+        [
+            Row(f"{name}/{said}", group_id=f"g/{name}", problem_id=name, response=rf"\boxed{{{said}}}")
+            for name in ("exact", "relative", "absolute")
+            for said in ("100.4", "100.9")
+        ]
+    )["generate"]
+    table = run_stage(verify, {"rollouts": rollouts, "train": frame(contracts.Problems, rows)}, config)["verify"]
+    assert table["verdict"].to_list() == ["wrong", "wrong", "right", "right", "right", "wrong"]

@@ -10,7 +10,7 @@ from stages.experiment import (
     start_worker,
     use_this_python,
 )
-from stages.layout import Layout, as_inputs
+from stages.layout import Layout, as_inputs, as_quoted_inputs
 from stages.terminal import is_noise
 
 logger.addFilter(lambda record: not is_noise(record.getMessage()))

@@ -1,16 +1,19 @@
 # What all arms share: the problems, the policy that every arm starts from, and its evaluation.
 #
-#   inputs   the configuration
-#   outputs  results/<name>/prepare/{train,held_out,dropped}.parquet
-#            results/<name>/warm_start/{warm_start,evaluate}.parquet, policy/
+#   inputs   the configuration, local files of problems that it names
+#   outputs  results/<name>/prepare/{train,held_out,dropped,sources}.parquet
+#            results/<name>/warm_start/{warm_start,evaluate,evaluate_figures}.parquet, policy/
 
 
 # The problems, in disjoint sets.
 rule prepare:
+    input:
+        sources=list(LAYOUT.sources().values()),
     output:
         train=f"{RESULTS}/prepare/train.parquet",
         held_out=f"{RESULTS}/prepare/held_out.parquet",
         dropped=f"{RESULTS}/prepare/dropped.parquet",
+        sources=f"{RESULTS}/prepare/sources.parquet",
     log:
         f"{RESULTS}/logs/prepare.log",
     conda:
@@ -20,7 +23,9 @@ rule prepare:
         job=job("prepare"),
     shell:
         "python -m stages prepare --job {params.job:q} --log {log}"
+        f" --input {as_quoted_inputs('source', LAYOUT.sources())}"
         " --output train={output.train} held_out={output.held_out} dropped={output.dropped}"
+        " sources={output.sources}"
 
 
 # The initial policy: made and taught here, or a given model.
@@ -50,6 +55,7 @@ rule evaluate_warm_start:
         policy=f"{RESULTS}/warm_start/policy/manifest.json",
     output:
         evaluate=f"{RESULTS}/warm_start/evaluate.parquet",
+        figures=f"{RESULTS}/warm_start/evaluate_figures.parquet",
     log:
         f"{RESULTS}/logs/evaluate_warm_start.log",
     conda:
@@ -60,4 +66,11 @@ rule evaluate_warm_start:
     shell:
         "python -m stages evaluate --job {params.job:q} --log {log}"
         " --input held_out={input.held_out} policy={input.policy}"
-        " --output evaluate={output.evaluate}"
+        " --output evaluate={output.evaluate} evaluate_figures={output.figures}"
+
+
+# The initial policy's evaluation and nothing else: `snakemake evaluate --config model='{source: MODEL}' name=NAME`.
+rule evaluate:
+    input:
+        f"{RESULTS}/warm_start/evaluate.parquet",
+        f"{RESULTS}/warm_start/evaluate_figures.parquet",

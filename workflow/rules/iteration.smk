@@ -69,6 +69,27 @@ rule verify:
         " --output verify={output.verify}"
 
 
+# What a second judge says otherwise; wanted where the configuration names one (audit.judge).
+rule audit:
+    input:
+        rollouts=f"{HERE}/{{of}}.parquet",
+        verify=f"{HERE}/verify_{{of}}.parquet",
+        train=f"{RESULTS}/prepare/train.parquet",
+    output:
+        audit=f"{HERE}/audit_{{of}}.parquet",
+    log:
+        f"{HERE}/logs/audit_{{of}}.log",
+    conda:
+        "../envs/extra.yaml"
+    threads: threads_of("audit")
+    params:
+        job=job("audit"),
+    shell:
+        "python -m stages audit --job {params.job:q} --log {log}"
+        " --input rollouts={input.rollouts} verify={input.verify} train={input.train}"
+        " --output audit={output.audit}"
+
+
 # The policy's own logprob and entropy of every token.
 rule score_entropy:
     input:
@@ -260,12 +281,13 @@ rule summarize:
 
 
 # The policy that the iteration made, on the held-out problems.
-rule evaluate:
+rule evaluate_iteration:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",
         policy=f"{HERE}/policy/manifest.json",
     output:
         evaluate=f"{HERE}/evaluate.parquet",
+        figures=f"{HERE}/evaluate_figures.parquet",
     log:
         f"{HERE}/logs/evaluate.log",
     conda:
@@ -276,4 +298,4 @@ rule evaluate:
     shell:
         "python -m stages evaluate --job {params.job:q} --log {log}"
         " --input held_out={input.held_out} policy={input.policy}"
-        " --output evaluate={output.evaluate}"
+        " --output evaluate={output.evaluate} evaluate_figures={output.figures}"

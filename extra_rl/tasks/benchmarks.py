@@ -1,0 +1,95 @@
+"""Known problem sets by name, and how a configuration's names and partial sources are completed from them.
+
+The sets themselves are data: `benchmarks.yaml`. Everything here is plain mappings; `extra_rl.sections` validates them.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench")
+"""The six of the paper (docs/method.md 4)."""
+
+SUFFIXES = (".parquet", ".jsonl")
+"""Files that a source is read from, in the order in which a folder is searched."""
+
+ANONYMOUS = "train"
+"""Name of a training source that the configuration gives no name."""
+
+Kind = Literal["benchmarks", "training"]
+
+
+@cache
+def registry(kind: Kind) -> dict[str, dict[str, Any]]:
+    """Name -> entry of `benchmarks.yaml`."""
+    text = importlib.resources.files("extra_rl.tasks").joinpath("benchmarks.yaml").read_text()
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)[kind]
+    return found
+
+
+def complete(kind: Kind, given: object, folder: str | None, source_keys: frozenset[str]) -> object:
+    """Sources by name, from a name, a list of names, a mapping name -> (partial) source, or one source.
+
+    What is not of these forms is returned as it is, for the validation that follows to refuse. Completing what is
+    complete changes nothing: the sections of a run are validated again in every stage.
+    ValueError for an unknown name without `path` or `dataset`, a name given twice, an unknown key, and a folder that
+    does not exist.
+    """
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        twice = sorted({name for name in given if given.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: named twice")
+        given = {name: {} for name in given}
+    if not isinstance(given, Mapping):
+        return given
+    if kind == "training" and set(given) & source_keys and not set(given) & set(registry(kind)):
+        if unknown := sorted(set(given) - source_keys):
+            raise ValueError(f"unknown key {', '.join(unknown)} (a source has {', '.join(sorted(source_keys))})")
+        given = {ANONYMOUS: given}
+    return {name: _completed(kind, str(name), partial, folder) for name, partial in given.items()}
+
+
+def _completed(kind: Kind, name: str, partial: object, folder: str | None) -> object:
+    """One source with what is known of its name filled in; what the configuration says itself always wins."""
+    if partial is None:
+        partial = {}
+    if not isinstance(partial, Mapping):
+        return partial
+    own = dict(partial)
+    entry = registry(kind).get(name)
+    named = own.get("path") is not None or own.get("dataset") is not None
+    if entry is None:
+        if not named:
+            raise ValueError(
+                f"{name}: not a known name ({', '.join(registry(kind))}); give your own set a `path` or a `dataset`"
+            )
+        return own
+    if not named and folder is not None:
+        found = find_file(Path(folder), entry["files"])
+        own |= {"path": str(found)} if found else {}
+    known: dict[str, Any] = dict(entry.get("common", {}))
+    if own.get("path") is not None:
+        known |= entry.get("local", {}) | ({"rows": entry["rows"]} if kind == "benchmarks" else {})
+    elif own.get("dataset") in (None, entry["hub"]["dataset"]):
+        known |= entry["hub"] | {"rows": entry["rows"]}
+        own.pop("dataset", None)
+    elif kind == "benchmarks":  # the same benchmark from elsewhere on the hub
+        known |= {"rows": entry["rows"]}
+    return known | own
+
+
+def find_file(folder: Path, stems: list[str]) -> Path | None:
+    """The first file of these stems in the folder, or one level below it. ValueError where there is no such folder."""
+    if not folder.is_dir():
+        raise ValueError(f"task.folder: {folder} is not a directory")
+    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    candidates = (place / f"{stem}{suffix}" for stem in stems for place in places for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)

@@ -1,0 +1,115 @@
+r"""What must not be trained on: benchmark problems, repetitions, golds that contradict each other or judge nothing.
+
+Each function takes training problems and returns those that stay and those that go, with the reason. Golds are compared
+by the verifier, in its killable workers: 1/2 and \frac{1}{2} are one gold.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+from extra_rl.sections import TaskConfig, VerifierConfig
+from extra_rl.tasks.overlap import BenchmarkIndex, normalise
+from extra_rl.tasks.sources import RawProblem
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A training problem that was removed, by which rule (contract DroppedProblems), and why."""
+
+    problem: RawProblem
+    rule: str
+    reason: str
+    other_problem_id: str | None = None
+    share: float | None = None
+
+
+Cleaned = tuple[list[RawProblem], list[Removed]]
+
+
+def without_overlap(problems: Sequence[RawProblem], benchmarks: Sequence[RawProblem], set_phrase: int = 0) -> Cleaned:
+    """Without those that overlap a benchmark problem (`overlap`).
+
+    set_phrase: a 13-gram that more training problems than this hold is a set phrase and decides nothing; 0: each does.
+    """
+    index = BenchmarkIndex({problem.problem_id: problem.text for problem in benchmarks})
+    phrases = index.set_phrases((p.text for p in problems), set_phrase) if set_phrase else frozenset()
+    kept, removed = [], []
+    for problem in problems:
+        found = index.find(problem.text, phrases)
+        if found is None:
+            kept.append(problem)
+            continue
+        reason = {
+            "equal": f"equal to {found.problem_id}",
+            "8-grams": f"holds {found.share:.0%} of the word 8-grams of {found.problem_id}",
+            "13-gram": f"shares a word 13-gram with {found.problem_id}: {found.shared}",
+        }[found.rule]
+        removed.append(Removed(problem, "overlap", reason, found.problem_id, found.share))
+    return kept, removed
+
+
+def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig) -> Cleaned:
+    """Of problems with the same normalised text the first stays; none where their golds contradict each other."""
+    groups: defaultdict[str, list[RawProblem]] = defaultdict(list)
+    for problem in problems:
+        groups[normalise(problem.text)].append(problem)
+    equal = _same_golds([(group[0], other) for group in groups.values() for other in group[1:]], verifier)
+    reasons: dict[str, Removed] = {}
+    for first, *others in groups.values():
+        different = [other for other in others if not equal[first.problem_id, other.problem_id]]
+        if different:
+            for member in (first, *others):
+                other = different[0] if member is first else first
+                golds = f"golds {_short(first.answer)} and {_short(different[0].answer)}"
+                reason = f"same problem with different {golds}: {first.problem_id}, {different[0].problem_id}"
+                reasons[member.problem_id] = Removed(member, "contradictory", reason, other.problem_id)
+        else:
+            for other in others:
+                reason = f"repeats {first.problem_id}"
+                reasons[other.problem_id] = Removed(other, "duplicate", reason, first.problem_id)
+    return (
+        [p for p in problems if p.problem_id not in reasons],
+        [reasons[p.problem_id] for p in problems if p.problem_id in reasons],
+    )
+
+
+def _same_golds(pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierConfig) -> dict[tuple[str, str], bool]:
+    """Whether the golds of each pair are one answer: the same text, or right when one is judged by the other."""
+    from extra_rl.rewards.judging import Answer, judge_answers
+    from extra_rl.rewards.verdict import Verdict
+
+    doubtful = [pair for pair in pairs if pair[0].answer.strip() != pair[1].answer.strip()]
+    answers = [Answer("", a.answer, _as_response(b.answer), True) for a, b in doubtful]
+    verdicts = judge_answers(answers, TaskConfig(name="math"), verifier) if answers else []
+    found = {(a.problem_id, b.problem_id): True for a, b in pairs}
+    for (a, b), judgement in zip(doubtful, verdicts, strict=True):
+        found[a.problem_id, b.problem_id] = judgement.verdict is Verdict.RIGHT
+    return found
+
+
+def _as_response(gold: str) -> str:
+    """A gold as a response: a worked solution as it is, a bare answer in a box."""
+    return gold if r"\boxed" in gold or "####" in gold else rf"\boxed{{{gold}}}"
+
+
+def without_unverifiable(
+    problems: Sequence[RawProblem], verifier: VerifierConfig, progress: Callable[[int], object] | None = None
+) -> Cleaned:
+    """Without those whose gold judges nothing (`rewards.check`): every right response would be wrong."""
+    from extra_rl.rewards.check import REASONS, check_golds
+
+    reasons = check_golds([problem.answer for problem in problems], verifier, progress)
+    removed = [
+        Removed(problem, "unverifiable", f"gold {_short(problem.answer)}: {REASONS.get(reason, reason)}")
+        for problem, reason in zip(problems, reasons, strict=True)
+        if reason is not None
+    ]
+    return list(compress(problems, [reason is None for reason in reasons])), removed
+
+
+def _short(gold: str) -> str:
+    return gold if len(gold) <= 60 else f"{gold[:57]}..."

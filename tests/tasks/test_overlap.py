@@ -1,0 +1,125 @@
+r"""When a training problem is a benchmark problem: equality, the share of 8-grams, a shared 13-gram."""
+
+from __future__ import annotations
+
+import pytest
+
+from extra_rl.tasks.overlap import BenchmarkIndex, grams, normalise, words
+
+TWELVE = "one two three four five six seven eight nine ten eleven twelve"  # five 8-grams, no 13-gram
+LONG = f"{TWELVE} thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"  # 20 words: 13 8-grams
+
+
+def index(**problems: str) -> BenchmarkIndex:
+    return BenchmarkIndex(problems)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Find $x$.", "find \\( x \\)"),
+        (r"$\dfrac{1}{2}\,x$", r"$$\frac12 x$$".replace("12", "{1}{2}")),
+        (r"$\left(x y\right)$", "$(xy)$"),
+        ("$1,000$ apples", "1000 apples"),
+        ("What is $x^{2}$?", "what is  $x^2$"),
+        ("½ of Ａ", "1⁄2 of A"),
+        (r"$x \quad y$ and~$z$", "$x y$ and $z$"),
+        ("pairs (1, 2)", "pairs (1,2)"),
+    ],
+)
+def test_the_same_problem_in_another_spelling_is_equal(one: str, other: str) -> None:
+    assert normalise(one) == normalise(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("$x + 1$", "$x - 1$"),
+        ("$(0,1)$", "$[0,1]$"),
+        ("(1,2)", "(12)"),
+        ("3.5", "35"),
+        (r"$\frac{1}{23}$", r"$\frac{12}{3}$"),
+        ("x > 1", "x < 1"),
+        ("求 a", "求 b"),
+    ],
+)
+def test_another_problem_is_not_equal(one: str, other: str) -> None:
+    assert normalise(one) != normalise(other)
+
+
+def test_words() -> None:
+    assert words(r"If $xy + \frac{a}{12} = 3$, find \textbf{all} $y$!") == [
+        *("if", "x", "y", "frac", "a", "12", "3", "find", "all", "y"),
+    ]
+    assert words(r"[asy] draw(A--B); [/asy] Area?") == ["area"]
+    assert words(r"$x \text{ if and only if } y$") == ["x", "if", "and", "only", "if", "y"]
+    assert words("设 $a$ 为") == ["设", "a", "为"]
+    assert words(r"for \$5 take $xy$ of it") == ["for", "5", "take", "x", "y", "of", "it"]
+    assert words("a pen costs $5 and a book $7 each") == words(r"a pen costs \$5 and a book \$7 each")
+
+
+def test_grams() -> None:
+    assert grams(["a", "b", "c"], 2) == {("a", "b"), ("b", "c")}
+    assert grams(["a"], 2) == set()
+
+
+def test_equality_decides_for_short_statements_only() -> None:
+    known = index(p="Compute $2 + 2$ and then the sum of it")  # 9 words: "compute 2 2 and then the sum of it"
+    assert known.find("compute $2+2$, and then the sum of it.").rule == "equal"  # type: ignore[union-attr]
+    short = index(p="What is the value of x")  # 6 words
+    assert short.find("What is the value of x?") is not None
+    assert short.find("What is the value of x if it is large and what is the value of y") is None
+
+
+def test_three_quarters_of_the_8_grams() -> None:
+    """12 words have five 8-grams; a changed last word leaves 4 of 5, a changed last two 3 of 5."""
+    known = index(p=TWELVE)
+    found = known.find(TWELVE.replace("twelve", "dozen"))
+    assert found is not None
+    assert (found.problem_id, found.rule, found.share) == ("p", "8-grams", pytest.approx(0.8))
+    assert known.find(TWELVE.replace("eleven twelve", "dozen")) is None
+
+
+def test_exactly_three_quarters_is_enough() -> None:
+    eleven = TWELVE.removesuffix(" twelve")  # four 8-grams
+    found = index(p=eleven).find(eleven.replace("eleven", "elf"))
+    assert found is not None
+    assert found.share == 0.75
+
+
+def test_the_share_is_of_the_benchmarks_grams() -> None:
+    """A long training problem that holds a short benchmark problem overlaps; one that is a part of it need not."""
+    assert index(p=TWELVE).find(f"Before {LONG} after").rule == "8-grams"  # type: ignore[union-attr]
+    assert index(p=LONG).find(TWELVE) is None  # 5 of 13
+
+
+def test_a_shared_13_gram() -> None:
+    thirteen = " ".join(LONG.split()[:13])
+    found = index(p=LONG).find(f"Unlike before {thirteen} ends here")
+    assert found is not None
+    assert (found.rule, found.shared, found.share) == ("13-gram", thirteen, pytest.approx(6 / 13))
+    broken = thirteen.replace("seven", "7")
+    assert index(p=LONG).find(f"Unlike before {broken} ends here") is None
+
+
+def test_the_best_benchmark_problem_is_named() -> None:
+    known = index(far=f"{LONG} and more than twenty other words that nobody else will use in this", near=LONG)
+    found = known.find(f"{LONG} also")
+    assert found is not None
+    assert (found.problem_id, found.share) == ("near", 1.0)
+
+
+def test_repeated_words_count_once() -> None:
+    """ "a a a ..." has one distinct 8-gram, however often it stands there."""
+    assert index(p="a " * 30).find("a " * 8 + "b").share == 1.0  # type: ignore[union-attr]
+
+
+def test_set_phrases_can_be_excepted() -> None:
+    phrase = "where m and n are relatively prime positive integers find m plus n now"  # 14 words: two 13-grams
+    known = index(p=f"The area of the small yellow triangle in the picture is a fraction {phrase}")
+    training = [f"Number {n} of something else entirely {phrase}" for n in range(3)]
+    assert known.find(training[0]).rule == "13-gram"  # type: ignore[union-attr]
+    assert known.set_phrases(training, 3) == frozenset()
+    phrases = known.set_phrases(training, 2)
+    assert phrases == grams(phrase.split(), 13)
+    assert known.find(training[0], phrases) is None
