@@ -1,23 +1,25 @@
-"""Samples a policy on the held-out benchmarks and judges every sample.
+"""Samples a policy on the held-out benchmarks and judges every sample; samples are cached (docs/evaluation.md).
 
 READS   held_out, policy
 ADDS    evaluate: one row a sample, with its tokens, text and verdict
-SOURCE  docs/method.md 5: 16 samples a problem; pass@k is computed from this table by `compare`
+        evaluate_figures: pass@k and maj@k for every k, lengths and rates, each with its interval
+SOURCE  docs/method.md 5 and 6: 16 samples a problem, unbiased pass@k, bootstrap over problems
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
 from pydantic import Field
 
 from extra_rl.errors import InputError
-from extra_rl.rewards.judging import Answer, judge_answers
-from extra_rl.sampling.base import Request, refuse_not_finite
+from extra_rl.evaluation import Evaluation
+from extra_rl.evaluation.policies import EvaluatedPolicy
+from extra_rl.progress import Console
 from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
-from extra_rl.seeding import derive_seed
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 
@@ -36,69 +38,55 @@ class Config(StageConfig):
     top_k: int = Field(0, ge=0, description="top-k of evaluation; 0: all")
     max_response_tokens: int = Field(64, ge=1, description="response length at which a sample is cut off")
     seed: int = Field(0, description="seed of the samples; the same for every policy, so that pairs share their noise")
+    cache: str | None = Field("results/evaluations", description="folder in which samples are kept; null: nowhere")
+    part_samples: int = Field(
+        512, ge=1, description="samples between two writes to the cache (whole batches): what a kill can lose"
+    )
 
 
 STAGE = Stage(
     name="evaluate",
-    version=1,
+    version=2,
     reads={"held_out": contracts.Problems, "policy": PolicyDirectory},
-    adds={"evaluate": contracts.EvaluationSamples},
+    adds={"evaluate": contracts.EvaluationSamples, "evaluate_figures": contracts.EvaluationFigures},
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """`samples` rows for every problem of the split, in the order of the problems."""
+    """`samples` rows for every problem of the split, in the order of the problems, and their figures."""
+    from extra_rl.evaluation.policies import policy_of_manifest
+
     problems = inputs["held_out"].filter(pl.col("split") == config.split)
     if problems.is_empty():
         raise InputError(
-            f"held_out has no problem of the split {config.split!r}; see prepare.{config.split}_per_level."
+            f"held_out has no problem of the split {config.split!r}; see prepare.{config.split}_per_level, for "
+            "mathematics task.benchmarks (final) and prepare.tuning_problems (tuning)."
         )
-    from extra_rl.sampling.open import open_sampler
+    label = f"evaluate {context.job.arm or 'warm start'}"
+    made = evaluated(problems, policy_of_manifest(inputs.policy()), config, context.console, label)
+    return {"evaluate": made.samples, "evaluate_figures": made.figures}
 
-    config.compute.apply()
-    sampling = SamplingConfig(
-        **config.sampling.model_dump(exclude={"temperature", "top_p", "top_k", "max_response_tokens"}),
-        **config.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
+
+def evaluated(
+    problems: pl.DataFrame, policy: EvaluatedPolicy, config: Config, console: Console, label: str
+) -> Evaluation:
+    """The evaluation that the section describes, of any policy; `extra evaluate` runs it without a pipeline."""
+    from extra_rl.evaluation import evaluate
+
+    return evaluate(
+        problems,
+        policy,
+        task=config.task,
+        verifier=config.verifier,
+        sampling=SamplingConfig(
+            **config.sampling.model_dump(exclude={"temperature", "top_p", "top_k", "max_response_tokens"}),
+            **config.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
+        ),
+        compute=config.compute,
+        samples=config.samples,
+        seed=config.seed,
+        cache=Path(config.cache) if config.cache else None,
+        part_samples=config.part_samples,
+        console=console,
+        label=label,
     )
-    sampler, decode = open_sampler(inputs.policy(), sampling)
-    rows = [(row, sample) for row in problems.iter_rows(named=True) for sample in range(config.samples)]
-    progress = context.progress(len(rows), f"evaluate {context.job.arm or 'warm start'}: sample")
-    samples = sampler.sample(
-        [
-            Request(
-                tuple(row["prompt_tokens"]),
-                sampling.max_response_tokens,
-                derive_seed(config.seed, "evaluate", row["problem_id"], sample),
-            )
-            for row, sample in rows
-        ],
-        sampling,
-        progress.update,
-    )
-    refuse_not_finite(samples, inputs.policy())
-    texts = decode([sample.tokens for sample in samples])
-    answers = [
-        Answer(row["prompt"], row["answer"], text, sample.finish_reason == "stop")
-        for (row, _), sample, text in zip(rows, samples, texts, strict=True)
-    ]
-    judgements = judge_answers(answers, config.task, config.verifier)
-    return {
-        "evaluate": contracts.EvaluationSamples.cast(
-            pl.DataFrame(
-                {
-                    "problem_id": [row["problem_id"] for row, _ in rows],
-                    "sample_index": [sample for _, sample in rows],
-                    "benchmark": [row["benchmark"] for row, _ in rows],
-                    "prompt_tokens": [row["prompt_tokens"] for row, _ in rows],
-                    "response_tokens": [sample.tokens for sample in samples],
-                    "finish_reason": [sample.finish_reason for sample in samples],
-                    "response": texts,
-                    "gold": [row["answer"] for row, _ in rows],
-                    "verdict": [j.verdict.value for j in judgements],
-                    "extracted": [j.extracted for j in judgements],
-                    "rule": [j.rule for j in judgements],
-                },
-                strict=False,
-            )
-        )
-    }

@@ -45,6 +45,35 @@ def pass_at_k_mean(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k
     return float(pass_at_k_each(n_P, c_P, k).mean())
 
 
+def pass_at_each_k(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k_max: int) -> Floats:
+    """(P, k_max): `pass_at_k` of every problem for k = 1 .. k_max; NaN where a problem has fewer than k samples."""
+    row_of = {pair: row for row, pair in enumerate(sorted(set(zip(n_P.tolist(), c_P.tolist(), strict=True))))}
+    table = np.full((len(row_of), k_max), np.nan)
+    for (n, c), row in row_of.items():
+        table[row, : min(n, k_max)] = [pass_at_k(n, c, k) for k in range(1, min(n, k_max) + 1)]
+    return table[[row_of[pair] for pair in zip(n_P.tolist(), c_P.tolist(), strict=True)]]
+
+
+def bootstrap_means(values_PM: npt.NDArray[np.floating], rng: np.random.Generator, resamples: int = 2000) -> Floats:
+    """(resamples, M): the means of M figures over problems drawn with replacement, all figures on the same draws.
+
+    NaN stands for a problem that a figure does not count; a mean is over those that it counts, NaN where a draw has
+    none. For intervals take quantiles along axis 0; to combine benchmarks, average their arrays first.
+    Source as `bootstrap_interval`. Raises ConfigError unless resamples >= 1, ContractError for no problems.
+    """
+    if resamples < 1 or len(values_PM) == 0:
+        error = ConfigError if resamples < 1 else ContractError
+        raise error(f"an interval needs problems and resamples, not {len(values_PM)} and {resamples}")
+    counted_PM = np.isfinite(values_PM)
+    problems = len(values_PM)
+    drawn_RP = rng.integers(problems, size=(resamples, problems)) + problems * np.arange(resamples)[:, None]
+    times_RP = np.bincount(drawn_RP.ravel(), minlength=resamples * problems).reshape(resamples, problems).astype(float)
+    # einsum and not @: the sums of BLAS may differ in their last bits with its number of threads.
+    sum_RM = np.einsum("rp,pm->rm", times_RP, np.where(counted_PM, values_PM, 0.0))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sum_RM / np.einsum("rp,pm->rm", times_RP, counted_PM.astype(float)))
+
+
 def bootstrap_interval(
     values_P: npt.NDArray[np.floating],
     rng: np.random.Generator,

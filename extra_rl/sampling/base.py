@@ -45,6 +45,14 @@ class Sampler(Protocol):
         ...
 
 
+def decoding_order(requests: Sequence[Request]) -> list[int]:
+    """The order in which a sampler takes requests into its batches: by length of context, then by context.
+
+    Neighbours of equal length waste least on padding; equal contexts stay together and are read once.
+    """
+    return sorted(range(len(requests)), key=lambda i: (len(requests[i].context), requests[i].context, i))
+
+
 def refuse_not_finite(samples: Sequence[Sample], policy: Path) -> None:
     """NumericalError when a token was sampled with a logprob that is NaN or infinite: the policy is broken."""
     broken = sum(not math.isfinite(sum(sample.logprobs)) for sample in samples)

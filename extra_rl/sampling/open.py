@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from extra_rl.sampling.base import Sampler
-from extra_rl.sections import SamplingConfig
+from extra_rl.sections import ComputeConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from extra_rl.policy import Policy
 
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
 
-def open_sampler(policy: Path, config: SamplingConfig) -> tuple[Sampler, Decode]:
-    """The sampler, and a function that turns token ids into text without special tokens."""
+def open_sampler(policy: Path, config: SamplingConfig, compute: ComputeConfig) -> tuple[Sampler, Decode]:
+    """The sampler, and a function that turns token ids into text without special tokens.
+
+    policy: the manifest of a run's policy, or a directory of a transformers model that has none. Its weights are put on
+    the device and into the precision of `compute`.
+    """
     from extra_rl.policy import load_policy
     from extra_rl.sampling.transformers import TransformersSampler
 
-    loaded = load_policy(policy)
+    where = {"device": compute.apply(), "precision": compute.precision}
+    loaded = _read_directory(policy, where) if policy.is_dir() else load_policy(policy, **where)
+    return TransformersSampler(loaded.model, loaded.eos_token_ids), _decoder(loaded.tokenizer)
 
+
+def open_decoder(directory: Path) -> Decode:
+    """The second half of `open_sampler`, for samples that are there already: no weights are read."""
+    from extra_rl.policy import load_tokenizer
+
+    return _decoder(load_tokenizer(directory))
+
+
+def _read_directory(directory: Path, where: dict[str, str]) -> Policy:
+    from extra_rl.policy import Policy, eos_token_ids, load_model, load_tokenizer
+
+    model, tokenizer = load_model(directory, **where), load_tokenizer(directory)
+    return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
+
+
+def _decoder(tokenizer: Any) -> Decode:
     def decode(tokens: Sequence[Sequence[int]]) -> list[str]:
-        texts: list[str] = loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return texts
 
-    return TransformersSampler(loaded.model, loaded.eos_token_ids), decode
+    return decode

@@ -10,7 +10,7 @@ import polars as pl
 
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.base import Request, Sample, refuse_not_finite
-from extra_rl.sections import SamplingConfig
+from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 
@@ -76,7 +76,12 @@ def refuse_cut_distribution(sampling: SamplingConfig) -> None:
 
 
 def roll_out(
-    plans: Sequence[Plan], policy: Path, sampling: SamplingConfig, seed: int, advance: Callable[[int], object]
+    plans: Sequence[Plan],
+    policy: Path,
+    sampling: SamplingConfig,
+    compute: ComputeConfig,
+    seed: int,
+    advance: Callable[[int], object],
 ) -> pl.DataFrame:
     """Samples every plan with the policy and returns the rollouts table, in the order of the plans.
 
@@ -87,7 +92,7 @@ def roll_out(
         return contracts.Rollouts.create_empty()
     from extra_rl.sampling.open import open_sampler
 
-    sampler, decode = open_sampler(policy, sampling)
+    sampler, decode = open_sampler(policy, sampling, compute)
     requests = [
         Request(
             context=(*plan.prompt_tokens, *plan.prefix_tokens),

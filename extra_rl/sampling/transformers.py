@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.sampling.base import Request, Sample
+from extra_rl.sampling.base import Request, Sample, decoding_order
 from extra_rl.sampling.decode_cache import DecodeCache, use_grouped_attention
 from extra_rl.sections import SamplingConfig
 
@@ -37,8 +37,7 @@ class TransformersSampler:
         advance: Callable[[int], object] = lambda n: None,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
-        # Neighbours of equal length waste least on padding; equal contexts stay together and are read once.
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].context), requests[i].context, i))
+        order = decoding_order(requests)
         samples: dict[int, Sample] = {}
         for start in range(0, len(order), config.batch_rows):
             rows = order[start : start + config.batch_rows]

@@ -5,7 +5,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from extra_rl.algorithms.pass_at_k import bootstrap_interval, pass_at_k, pass_at_k_each, pass_at_k_mean
+from extra_rl.algorithms.pass_at_k import (
+    bootstrap_interval,
+    bootstrap_means,
+    pass_at_each_k,
+    pass_at_k,
+    pass_at_k_each,
+    pass_at_k_mean,
+)
 from extra_rl.errors import ConfigError, ContractError
 
 
@@ -102,3 +109,38 @@ def test_interval_degenerate() -> None:
     for options in ({"level": 0.0}, {"level": 1.0}, {"resamples": 0}):
         with pytest.raises(ConfigError):
             bootstrap_interval(np.ones(2), rng, **options)
+
+
+def test_every_k_at_once_is_each_k_alone() -> None:
+    n, c = np.array([4, 2, 4, 0]), np.array([1, 2, 1, 0])
+    table = pass_at_each_k(n, c, 4)
+    for k in (1, 2):
+        assert table[:3, k - 1].tolist() == pass_at_k_each(n[:3], c[:3], k).tolist()
+    assert table[0].tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert np.isnan(table[1]).tolist() == [False, False, True, True]
+    assert np.isnan(table[3]).all()
+
+
+def test_resampled_means_draw_all_figures_on_the_same_problems() -> None:
+    values = np.array([[0.0, 1.0, np.nan], [1.0, 0.0, 5.0], [1.0, 0.0, np.nan]])
+    means = bootstrap_means(values, np.random.default_rng(0), resamples=4000)
+    assert means.shape == (4000, 3)
+    assert means[:, 0] + means[:, 1] == pytest.approx(1.0)
+    assert set(np.round(3 * means[:, 0], 9)) == {0.0, 1.0, 2.0, 3.0}
+    assert means[:, 0].mean() == pytest.approx(2 / 3, abs=0.02)
+    # the third figure counts the second problem alone: 5 wherever it was drawn, and it is missing in (2/3)^3 of draws
+    assert set(means[:, 2][np.isfinite(means[:, 2])]) == {5.0}
+    assert np.isnan(means[:, 2]).mean() == pytest.approx(8 / 27, abs=0.03)
+
+
+def test_resampled_means_give_the_interval_of_one_figure() -> None:
+    values = np.random.default_rng(1).random(40)
+    means = bootstrap_means(values[:, None], np.random.default_rng(2))[:, 0]
+    assert np.quantile(means, [0.025, 0.975]) == pytest.approx(bootstrap_interval(values, np.random.default_rng(2)))
+
+
+def test_resampling_nothing_is_refused() -> None:
+    with pytest.raises(ContractError, match="needs problems"):
+        bootstrap_means(np.zeros((0, 2)), np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="not 1 and 0"):
+        bootstrap_means(np.zeros((1, 2)), np.random.default_rng(0), resamples=0)

@@ -26,9 +26,13 @@ HELD_OUT = frame(
 )
 
 
-def evaluated(policy: Path = POLICY / "manifest.json", arm: str = "extra", **config: Any) -> pl.DataFrame:
-    section = {"samples": 8, "max_response_tokens": 24, **config}
-    return run_stage(evaluate, {"held_out": HELD_OUT}, section, paths={"policy": policy}, arm=arm)["evaluate"]
+def tables(policy: Path = POLICY / "manifest.json", arm: str = "extra", **config: Any) -> dict[str, pl.DataFrame]:
+    section = {"samples": 8, "max_response_tokens": 24, "cache": None, **config}
+    return run_stage(evaluate, {"held_out": HELD_OUT}, section, paths={"policy": policy}, arm=arm)
+
+
+def evaluated(*policy: Path, **config: Any) -> pl.DataFrame:
+    return tables(*policy, **config)["evaluate"]
 
 
 def test_every_problem_of_the_split_gets_its_samples_and_its_own_answer() -> None:
@@ -63,6 +67,29 @@ def test_the_split_is_chosen_and_an_empty_one_refused() -> None:
         run_stage(
             evaluate,
             {"held_out": HELD_OUT.filter(split="final")},
-            {"split": "tuning"},
+            {"split": "tuning", "cache": None},
             paths={"policy": POLICY / "manifest.json"},
         )
+
+
+def test_the_figures_are_those_of_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    made = tables()
+    right = made["evaluate"].group_by("benchmark").agg(100 * (pl.col("verdict") == "right").mean())
+    figure = made["evaluate_figures"].filter(metric="pass_at_k", k=1)
+    expected = dict(right.iter_rows())
+    found = dict(figure.select("benchmark", "value").iter_rows())
+    assert found == pytest.approx({**expected, "mean": sum(expected.values()) / len(expected)})
+    assert set(made["evaluate_figures"].filter(metric="maj_at_k")["k"]) == set(range(1, 9))
+    said = capsys.readouterr().out
+    assert "evaluate extra: " in said
+    assert f"{found['mean']:.1f} [" in said.splitlines()[-1]
+
+
+def test_the_cache_changes_no_byte_and_is_shared_by_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = str(tmp_path / "cache")
+    fresh, filled = tables(), tables(cache=cache, part_samples=4)
+    found = tables(cache=cache, arm="grpo")
+    assert "evaluate grpo: 16 of 16 samples are cached" in capsys.readouterr().out
+    for name in ("evaluate", "evaluate_figures"):
+        assert fresh[name].equals(filled[name])
+        assert fresh[name].equals(found[name])

@@ -1,0 +1,157 @@
+"""Evaluates a policy on benchmarks: pass@k and maj@k with intervals, lengths and rates. Samples are kept and reused.
+
+extra evaluate results/qwen/extra/s0/iteration_0299/policy
+extra evaluate Qwen/Qwen3-1.7B --benchmarks aime24,math500 --samples 16
+extra evaluate ./my_model --folder data/benchmarks --limit 20
+extra evaluate ./my_model --config config/qwen3-1.7b.yaml --samples 32
+
+Interrupt it at any moment; the same command goes on where it was (docs/evaluation.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from extra_rl.evaluation import Evaluation
+    from extra_rl.evaluation.policies import EvaluatedPolicy
+    from stages.evaluate import Config
+
+HELP = "pass@k and maj@k of any model on the benchmarks"
+SUFFIX = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+DEFAULTS: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "samples": 16, "max_response_tokens": 4096}
+"""The paper's evaluation (docs/method.md 5)."""
+BATCH_ROWS = 32
+OF_TASK = ("folder", "thinking")
+OF_EVALUATE = ("samples", "temperature", "top_p", "top_k", "max_response_tokens", "seed", "cache")
+SHARED = ("task", "sampling", "verifier", "compute")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a run's policy, a directory of transformers, or a hub name")
+    parser.add_argument("--revision", help="of a model on the hub")
+    parser.add_argument("--benchmarks", metavar="NAMES", help="with commas between (default: the paper's six)")
+    parser.add_argument("--folder", metavar="DIR", help="local benchmark files, <name>.parquet or .jsonl")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N problems of each benchmark only")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="take task, sampling, verifier, evaluate from it")
+    parser.add_argument("--samples", type=int, help="per problem (default 16)")
+    parser.add_argument("--temperature", type=float, help="(default 0.7)")
+    parser.add_argument("--top-p", type=float, help="(default 0.9)")
+    parser.add_argument("--top-k", type=int, help="0: all (default 0)")
+    parser.add_argument("--max-response-tokens", type=int, help="(default 4096)")
+    parser.add_argument("--thinking", action=argparse.BooleanOptionalAction, help="of the chat template")
+    parser.add_argument("--seed", type=int, help="of the samples (default 0)")
+    parser.add_argument("--cache", metavar="DIR", help="where samples are kept (default results/evaluations)")
+    parser.add_argument("--no-cache", action="store_true", help="keep none")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default <cache>/<policy digest>/<benchmarks, settings>"
+    )
+    parser.add_argument("--batch-rows", type=int, help=f"sequences decoded together (default {BATCH_ROWS})")
+    parser.add_argument("--workers", type=int, help="judging processes (default 1)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="(default auto)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the weights (default float32)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    kept = f"Samples are kept in {config.cache}: the same command goes on." if config.cache else "Nothing was kept."
+    try:
+        return evaluate_and_write(arguments, config)
+    except KeyboardInterrupt:
+        print(f"\nStopped. {kept}", flush=True)
+        return 130
+
+
+def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
+    from extra_rl.evaluation.policies import find_policy
+    from extra_rl.policy import load_tokenizer
+    from extra_rl.progress import Console
+    from extra_rl.tasks.problems import benchmark_problems, problems_frame
+    from stages.evaluate import evaluated
+
+    policy = find_policy(arguments.model, arguments.revision)
+    problems = problems_frame(benchmark_problems(config.task, load_tokenizer(policy.directory)))
+    with Console(None) as console:
+        console.say(f"evaluate: {policy.name} ({policy.digest[:16]}), {len(problems):,} problems x {config.samples}")
+        made = evaluated(problems, policy, config, console, "evaluate")
+    out = arguments.out or default_out(policy, config, arguments.limit)
+    write(made, policy, config, out)
+    print(f"wrote {out}/evaluate.parquet and evaluate_figures.parquet")
+    return 0
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """The section `evaluate`: the paper's, or that of --config, with what the command line says over it."""
+    from extra_rl.config import read_yaml
+    from extra_rl.stage import parse_config
+    from stages.evaluate import Config
+
+    if arguments.config:
+        raw = read_yaml(arguments.config)
+        section = {**(raw.get("evaluate") or {}), **{name: dict(raw.get(name) or {}) for name in SHARED}}
+    else:
+        task = {"name": "math", "benchmarks": list(paper_benchmarks()), "suffix": SUFFIX}
+        section = {**DEFAULTS, "task": task, "sampling": {"batch_rows": BATCH_ROWS}, "verifier": {}, "compute": {}}
+    if section["task"].get("name", "signed_sum") != "math":
+        raise ConfigError(
+            f"{arguments.config}: `extra evaluate` reads benchmarks of the task math; for a generated task use "
+            "`snakemake evaluate` (docs/evaluation.md)."
+        )
+    section |= {name: value for name in OF_EVALUATE if (value := getattr(arguments, name)) is not None}
+    section |= {"cache": None} if arguments.no_cache else {}
+    section["task"] |= {name: value for name in OF_TASK if (value := getattr(arguments, name)) is not None}
+    section["task"]["benchmarks"] = chosen(section["task"].get("benchmarks"), arguments.benchmarks, arguments.limit)
+    section["task"].pop("train", None)  # what the policy was trained on does not matter here
+    for shared, key, value in (
+        ("sampling", "batch_rows", arguments.batch_rows),
+        ("verifier", "workers", arguments.workers),
+        ("compute", "device", arguments.device),
+        ("compute", "precision", arguments.precision),
+    ):
+        section[shared] |= {} if value is None else {key: value}
+    config: Config = parse_config(Config, section, "evaluate")
+    return config
+
+
+def paper_benchmarks() -> tuple[str, ...]:
+    from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS
+
+    return PAPER_BENCHMARKS
+
+
+def chosen(configured: Any, names: str | None, limit: int | None) -> dict[str, Any]:
+    """Benchmarks by name, with what the configuration says of each; --benchmarks selects, --limit shortens."""
+    known = dict(configured) if isinstance(configured, dict) else dict.fromkeys(configured or ())
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(known)
+    if not wanted:
+        raise ConfigError("no benchmark: name some with --benchmarks, for example aime24,math500.")
+    shorter = {} if limit is None else {"limit": limit}
+    return {name: {**(known.get(name) or {}), **shorter} for name in wanted}
+
+
+def default_out(policy: EvaluatedPolicy, config: Config, limit: int | None) -> Path:
+    """`<cache>/<policy digest>/<benchmarks and settings>`, beside the policy's samples."""
+    from extra_rl.evaluation.store import SHORT
+
+    words = ["_".join(config.task.benchmarks), f"n{config.samples}", f"t{config.temperature:g}", f"p{config.top_p:g}"]
+    words += [f"k{config.top_k}"] if config.top_k else []
+    words += [f"{config.max_response_tokens}tokens", f"seed{config.seed}"]
+    words += [f"limit{limit}"] if limit else []
+    return Path(config.cache or "results/evaluations") / policy.digest[:SHORT] / "-".join(words)
+
+
+def write(made: Evaluation, policy: EvaluatedPolicy, config: Config, out: Path) -> None:
+    """Both tables; their footers name the policy by digest, the whole section and the packages, as a stage's do."""
+    from extra_rl.runner import provenance
+    from extra_rl.stage import Job
+    from extra_rl.tables.files import write_table
+    from stages.evaluate import STAGE
+
+    job = Job(STAGE.name, STAGE.version, 0, config.model_dump(mode="json"))
+    footer = provenance(job, {"policy": {"name": policy.name, "digest": policy.digest}})
+    for name, frame in (("evaluate", made.samples), ("evaluate_figures", made.figures)):
+        write_table(frame, out / f"{name}.parquet", STAGE.adds[name], {**footer, "name": f"{out.name}/{name}"})  # type: ignore[arg-type]

@@ -1,0 +1,85 @@
+"""Which policy is evaluated: a run's, any local transformers directory, or a name on the hub, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from extra_rl.errors import InputError, ModelError
+from extra_rl.policy import OPTIMIZER_FILE, read_manifest, resolve
+from extra_rl.tables.files import canonical_json, file_digest
+
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What is fetched of a model on the hub, and what its digest is over: weights (no pickles), configs, tokenizer."""
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class EvaluatedPolicy:
+    """name: for the reader. path: a manifest, or a directory without one. directory: where its files lie.
+
+    digest: SHA-256, equal for equal files, wherever they lie.
+    """
+
+    name: str
+    path: Path
+    directory: Path
+    digest: str
+
+
+def policy_of_manifest(manifest: Path) -> EvaluatedPolicy:
+    """A policy that a run has written; its manifest has its name and digest, also where it is a former one."""
+    found = read_manifest(manifest)
+    return EvaluatedPolicy(str(found.get("name", manifest.parent)), manifest, resolve(manifest), str(found["digest"]))
+
+
+def find_policy(model: str, revision: str | None = None) -> EvaluatedPolicy:
+    """The policy that `model` names: a manifest, a directory with or without one, or a model on the hub.
+
+    InputError for a path that is none of these, ModelError for a name that the hub does not give.
+    """
+    path = Path(model)
+    if path.name == "manifest.json" and path.is_file():
+        return policy_of_manifest(path)
+    for manifest in (path / "manifest.json", path / "policy" / "manifest.json"):
+        if manifest.is_file():
+            return policy_of_manifest(manifest)
+    if (path / "config.json").is_file():
+        return _directory(model, path, lambda name: True)
+    if path.exists() or not HUB_NAME.fullmatch(model) or model.startswith("."):
+        raise InputError(
+            f"{model}: no policy here. Name a manifest.json of a run, a directory with one, a directory of a "
+            "transformers model (config.json), or a model on the hub (owner/name)."
+        )
+    directory = fetch(model, revision)
+    label = f"{model}@{revision}" if revision else model
+    return _directory(label, directory, lambda name: any(fnmatch(name, pattern) for pattern in HUB_FILES))
+
+
+def _directory(name: str, directory: Path, belongs: Callable[[str], bool]) -> EvaluatedPolicy:
+    files = {
+        path.name: file_digest(path)
+        for path in sorted(directory.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.name != OPTIMIZER_FILE and belongs(path.name)
+    }
+    # As in a manifest (extra_rl.policy.write_manifest): a policy and its copy without one share their cache.
+    return EvaluatedPolicy(name, directory, directory, hashlib.sha256(canonical_json(files).encode()).hexdigest())
+
+
+def fetch(model: str, revision: str | None) -> Path:
+    """The local snapshot of a model on the hub, fetched where it is not there yet."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        asked = f" at revision {revision}" if revision else ""
+        raise ModelError(
+            f"{model}: there is no such directory, and the hub gives no model of that name{asked}: "
+            f"{str(error).splitlines()[0]} Without a network, name a local directory."
+        ) from error

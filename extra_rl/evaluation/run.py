@@ -1,0 +1,128 @@
+"""One evaluation: samples of a policy for some problems, their verdicts, and the figures. No files but the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from extra_rl.evaluation.figures import figures
+from extra_rl.evaluation.policies import EvaluatedPolicy
+from extra_rl.evaluation.report import table_lines
+from extra_rl.evaluation.sample import Wanted, samples_of
+from extra_rl.evaluation.store import Cached, SampleStore, problem_key
+from extra_rl.progress import Console
+from extra_rl.rewards.judging import Answer, judge_answers
+from extra_rl.sampling.base import Request
+from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
+from extra_rl.seeding import derive_seed
+from extra_rl.tables import contracts
+
+SETTINGS = ("backend", "temperature", "top_p", "top_k", "max_response_tokens")
+"""What of the sampling section decides which distribution a sample is drawn from; the precision of the weights and the
+seed are the rest of a cache key. Batch size, threads and device change rounding only: a cached sample is taken whatever
+they are."""
+
+
+DECODED_TOGETHER = 1024
+"""Token ids are small arrays; only so many are Python lists at a time."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Tables EvaluationSamples and EvaluationFigures."""
+
+    samples: pl.DataFrame
+    figures: pl.DataFrame
+
+
+def evaluate(
+    problems: pl.DataFrame,
+    policy: EvaluatedPolicy,
+    *,
+    task: TaskConfig,
+    verifier: VerifierConfig,
+    sampling: SamplingConfig,
+    compute: ComputeConfig,
+    samples: int,
+    seed: int,
+    cache: Path | None,
+    part_samples: int,
+    console: Console,
+    label: str = "evaluate",
+) -> Evaluation:
+    """`samples` rows for every problem (contract Problems), in their order, judged; their figures, also printed.
+
+    cache: folder of `extra_rl.evaluation.store`, None for none. Seeds follow from `seed`, problem and sample alone:
+    more samples or problems leave those that are there as they are.
+    """
+    rows = [(row, sample) for row in problems.iter_rows(named=True) for sample in range(samples)]
+    keys = {row["problem_id"]: problem_key(row["problem_id"], row["prompt_tokens"]) for row, _ in rows[::samples]}
+    wanted = [
+        Wanted(
+            (keys[row["problem_id"]], sample),
+            row["problem_id"],
+            Request(
+                tuple(row["prompt_tokens"]),
+                sampling.max_response_tokens,
+                derive_seed(seed, "evaluate", row["problem_id"], sample),
+            ),
+        )
+        for row, sample in rows
+    ]
+    settings = {**sampling.model_dump(include=set(SETTINGS)), "precision": compute.precision, "seed": seed}
+    store = SampleStore.open(cache, policy.digest, settings) if cache else None
+    drawn, decode = samples_of(
+        wanted, policy, sampling, compute, store=store, part_samples=part_samples, console=console, label=label
+    )
+    table = _judged([row for row, _ in rows], [sample for _, sample in rows], drawn, decode, task, verifier)
+    found = figures(table)
+    for line in [f"{label}: {policy.name}", *table_lines(found)]:
+        console.say(line)
+    return Evaluation(table, found)
+
+
+def _judged(
+    rows: list[dict[str, Any]],
+    indices: list[int],
+    drawn: list[Cached],
+    decode: Any,
+    task: TaskConfig,
+    verifier: VerifierConfig,
+) -> pl.DataFrame:
+    """EvaluationSamples; every response is judged against the answer of its own problem, within its tolerances."""
+    texts = [
+        text
+        for start in range(0, len(drawn), DECODED_TOGETHER)
+        for text in decode([sample.tokens.tolist() for sample in drawn[start : start + DECODED_TOGETHER]])
+    ]
+    answers = [
+        Answer(
+            row["prompt"],
+            row["answer"],
+            text,
+            sample.finish_reason == "stop",
+            row.get("relative_tolerance", 0.0),
+            row.get("absolute_tolerance", 0.0),
+        )
+        for row, sample, text in zip(rows, drawn, texts, strict=True)
+    ]
+    judgements = judge_answers(answers, task, verifier)
+    return pl.DataFrame(
+        {
+            "problem_id": [row["problem_id"] for row in rows],
+            "sample_index": indices,
+            "benchmark": [row["benchmark"] for row in rows],
+            "prompt_tokens": [row["prompt_tokens"] for row in rows],
+            "response_tokens": [sample.tokens for sample in drawn],
+            "finish_reason": [sample.finish_reason for sample in drawn],
+            "response": texts,
+            "gold": [row["answer"] for row in rows],
+            "verdict": [judgement.verdict.value for judgement in judgements],
+            "extracted": [judgement.extracted for judgement in judgements],
+            "rule": [judgement.rule for judgement in judgements],
+        },
+        schema=contracts.EvaluationSamples.create_empty().schema,
+    )

@@ -1,0 +1,113 @@
+"""The samples of an evaluation: those that are cached, and the missing ones from the policy, part by part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from extra_rl.errors import ModelError
+from extra_rl.evaluation.policies import EvaluatedPolicy
+from extra_rl.evaluation.store import Cached, Key, SampleStore
+from extra_rl.progress import Console, Progress
+from extra_rl.sampling.base import Request, decoding_order, refuse_not_finite
+from extra_rl.sections import ComputeConfig, SamplingConfig
+
+Decode = Callable[[Sequence[Sequence[int]]], list[str]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One sample that an evaluation needs: where it is cached, and the request that draws it."""
+
+    key: Key
+    problem_id: str
+    request: Request
+
+
+def samples_of(
+    wanted: Sequence[Wanted],
+    policy: EvaluatedPolicy,
+    sampling: SamplingConfig,
+    compute: ComputeConfig,
+    *,
+    store: SampleStore | None,
+    part_samples: int,
+    console: Console,
+    label: str,
+) -> tuple[list[Cached], Decode]:
+    """Every wanted sample, in order, and how to turn token ids into text.
+
+    The missing ones are drawn in parts of about `part_samples`, whole batches of the sampler in its own order, and
+    each part is stored when it is done: an evaluation that was killed goes on with the same batches, so it ends with
+    the same bytes. Where nothing is missing the model is not loaded. ModelError for prompts without room in the
+    model's context.
+    """
+    from extra_rl.sampling.open import open_decoder, open_sampler
+
+    refuse_without_room(wanted, policy.directory)
+    found = store.read() if store else {}
+    missing = [one for one in wanted if one.key not in found]
+    if len(missing) < len(wanted):
+        console.say(f"{label}: {len(wanted) - len(missing):,} of {len(wanted):,} samples are cached")
+    if not missing:
+        return [found[one.key] for one in wanted], open_decoder(policy.directory)
+    sampler, decode = open_sampler(policy.path, sampling, compute)
+    progress = Progress(console, len(missing), f"{label}: sample")
+    ordered = [missing[i] for i in decoding_order([one.request for one in missing])]
+    size = whole_batches(part_samples, sampling.batch_rows) if store else len(ordered)
+    for start in range(0, len(ordered), size):
+        part = ordered[start : start + size]
+        drawn = sampler.sample([one.request for one in part], sampling, progress.update)
+        refuse_not_finite(drawn, policy.path)
+        new = {
+            one.key: Cached(np.asarray(sample.tokens, dtype=np.int32), sample.finish_reason)
+            for one, sample in zip(part, drawn, strict=True)
+        }
+        if store:
+            store.add(new)
+        found |= new
+    return [found[one.key] for one in wanted], decode
+
+
+def whole_batches(part_samples: int, batch_rows: int) -> int:
+    """Samples of a part: `part_samples`, rounded up to whole batches, so that parts do not change the batches."""
+    return -(-part_samples // batch_rows) * batch_rows
+
+
+def refuse_without_room(wanted: Sequence[Wanted], directory: Path) -> None:
+    """ModelError when a prompt and its response cannot both fit into the model's positions."""
+    room = context_tokens(directory)
+    if room is None or not wanted:
+        return
+    longest = max(wanted, key=lambda one: len(one.request.context))
+    prompt, response = len(longest.request.context), longest.request.max_tokens
+    if prompt + response > room:
+        problems = {o.problem_id for o in wanted if len(o.request.context) + response > room}
+        least = room - prompt
+        raise ModelError(
+            f"{directory}: the model reads {room:,} tokens (max_position_embeddings), but the prompt of "
+            f"{longest.problem_id} has {prompt:,} and its response may have {response:,}, so {len(problems)} "
+            "problem(s) do not fit. "
+            + (
+                f"Lower max_response_tokens to at most {least:,}."
+                if least > 0
+                else "Leave them out (task.benchmarks, limit), or take a model that reads more."
+            )
+        )
+
+
+def context_tokens(directory: Path) -> int | None:
+    """Positions of the model, None where its config.json does not say."""
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}).") from error
+    found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    return int(found) if found else None
