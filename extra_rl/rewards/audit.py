@@ -1,17 +1,23 @@
 """Second judges for an audit: what simpler or other verifiers say of the same responses.
 
 A row on which they disagree with `math.judge` is worth a look: either judge may be wrong. Both use the extraction of
-the first judge, so that they disagree on equality alone.
+the first judge, so that they disagree on equality alone. Source: our decision.
 """
 
 from __future__ import annotations
 
-from extra_rl.rewards.bounded import Item
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+
+from extra_rl.rewards.bounded import Item, judge_all
+from extra_rl.rewards.command_judge import Case, judge_by_command
 from extra_rl.rewards.extract import extract
 from extra_rl.rewards.golds import gold_text
 from extra_rl.rewards.normalise import clean, squash
 from extra_rl.rewards.policy import FALLBACKS
 from extra_rl.rewards.verdict import Judgement, Verdict
+from extra_rl.sections import TaskConfig, VerifierConfig
 
 
 def string(item: Item) -> Judgement:
@@ -31,6 +37,7 @@ def sympy_only(item: Item) -> Judgement:
     """
     from math_verify import LatexExtractionConfig, parse, verify
 
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limit is off: ours is on
     answer = extract(item.response, frozenset(FALLBACKS), item.truncated).text
     if not answer:
         return _no_answer(item)
@@ -49,3 +56,49 @@ def _no_answer(item: Item) -> Judgement:
 
 
 JUDGES = {"string": string, "sympy_only": sympy_only}
+
+
+NONE = "none"
+
+
+def second_judgements(
+    judge: str,
+    cases: Sequence[Case],
+    task: TaskConfig,
+    verifier: VerifierConfig,
+    *,
+    timeout_s: float,
+    progress: Callable[[int], object] | None = None,
+) -> list[Judgement]:
+    """What a second judge says of each case, in order.
+
+    judge: a key of `JUDGES`, run in killable workers with the verifier's limits; else a command line
+    (`command_judge`), with `timeout_s` seconds for all cases. Raises InputError where a command fails.
+    """
+    if judge not in JUDGES:
+        return judge_by_command(judge, cases, timeout_s, progress)
+    return judge_all(
+        JUDGES[judge],
+        [_item(case, task) for case in cases],
+        workers=verifier.workers,
+        timeout_s=verifier.timeout_s,
+        memory_mb=verifier.memory_mb,
+        max_chars=verifier.max_chars,
+        progress=progress,
+    )
+
+
+def _item(case: Case, task: TaskConfig) -> Item:
+    """Generated tasks box nothing: what their own verifier read as the answer is compared, however it was reached."""
+    if task.name == "math":
+        return Item(case.gold, case.response, truncated=case.truncated)
+    return Item(case.gold, rf"\boxed{{{case.extracted}}}" if case.extracted is not None else "", case.truncated)
+
+
+def judge_mistake(judge: str) -> str | None:
+    """What is wrong with the name or command line of a second judge, None where nothing is."""
+    try:
+        words = shlex.split(judge)
+    except ValueError as error:
+        return f"not a command line ({error})"
+    return None if words else f"name a judge: {NONE}, {', '.join(JUDGES)}, or a command line"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from extra_cli.main import main
 from extra_rl.tables import contracts, scan_iteration
 from extra_rl.tables.files import write_table
 from stages import advantage
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, copy_of
 from tests.stages.rows import Row, frame, group, problem, run_stage, tables_of, write_tables
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -60,9 +63,23 @@ def test_there_is_a_recipe_for_every_heading() -> None:
     assert set(RECIPES) >= MUST_BE_EMPTY
 
 
+@pytest.fixture(scope="module")
+def audited_run(mini_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The finished run, audited by a judge that finds everything right."""
+    run = copy_of(mini_run, tmp_path_factory.mktemp("audited") / "run")
+    judge = run.workdir / "yes.py"
+    judge.write_text(
+        "import json, sys\n"
+        "for row in map(json.loads, sys.stdin): print(json.dumps({'id': row['id'], 'verdict': 'right'}))\n"
+    )
+    folders = map(str, sorted(run.results.glob("*/s*/iteration_*")))
+    assert main(["audit", *folders, "--judge", shlex.join([sys.executable, str(judge)])]) == 0
+    return run
+
+
 @pytest.mark.parametrize("question", RECIPES)
-def test_a_recipe_answers_on_a_finished_run(question: str, mini_run: Run) -> None:
-    results = mini_run.results
+def test_a_recipe_answers_on_a_finished_run(question: str, audited_run: Run) -> None:
+    results = audited_run.results
     found = answer(RECIPES[question], results, results / "extra" / "s0" / "iteration_0001")
     assert isinstance(found, pl.DataFrame)
     assert found.is_empty() == (question in MUST_BE_EMPTY)

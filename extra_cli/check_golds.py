@@ -1,0 +1,114 @@
+"""Lists golds that do not match themselves: nothing can be judged right against them.
+
+extra check-golds problems.parquet
+extra check-golds problems.jsonl --answer solution --workers 4 --out bad.parquet
+
+The exit code is 0 where there is none, 1 where there are some, 2 for an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extra_rl.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from extra_rl.sections import VerifierConfig
+
+HELP = "golds that do not match themselves"
+ANSWERS = ("answer", "gold")
+SHOWN = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="table of problems: .parquet, .jsonl or .csv")
+    parser.add_argument("--answer", metavar="COLUMN", help="column of the gold answer (default: answer, else gold)")
+    parser.add_argument("--id", metavar="COLUMN", help="column that names a row (default: id, else the row's number)")
+    parser.add_argument("--problem", metavar="COLUMN", default="problem", help="text for --out (default: problem)")
+    parser.add_argument("--workers", type=int, default=1, help="judging processes (default 1)")
+    parser.add_argument("--timeout", type=float, default=5.0, help="CPU-seconds a gold (default 5)")
+    parser.add_argument("--policy", help="switches as YAML, for example '{decimal_comma: true}'")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows found, as Parquet")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import polars as pl
+
+    from extra_rl.rewards.check import REASONS, check_golds
+    from extra_rl.rewards.grade import progress_bar
+    from extra_rl.tables.files import write_whole
+
+    verifier = verifier_of(arguments)
+    rows = read_rows(arguments.data, arguments.answer, arguments.id, arguments.problem)
+    with progress_bar(len(rows)) as progress:
+        reasons = check_golds(rows["gold"].to_list(), verifier, progress)
+    found = rows.with_columns(pl.Series("reason", reasons, dtype=pl.String)).filter(pl.col("reason").is_not_null())
+    for name, gold, reason in found.select("id", "gold", "reason").head(SHOWN).iter_rows():
+        print(f"{name}  {shortened(gold)}  {reason}: {REASONS[reason]}")
+    if len(found) > SHOWN:
+        print(f"... and {len(found) - SHOWN} more; --out FILE has them all")
+    print(f"{len(found)} of {len(rows)} golds do not match themselves")
+    if arguments.out:
+        write_whole(arguments.out, lambda tmp: found.write_parquet(tmp))
+    return 1 if len(found) else 0
+
+
+def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
+    """The verifier's section from the options; ConfigError names a value that cannot be."""
+    from pydantic import ValidationError
+
+    from extra_rl.rewards.grade import read_policy
+    from extra_rl.sections import VerifierConfig
+    from extra_rl.stage import mistakes
+
+    policy = read_policy(arguments.policy)
+    try:
+        return VerifierConfig(workers=arguments.workers, timeout_s=arguments.timeout, policy=policy)
+    except ValidationError as error:
+        raise ConfigError("; ".join(mistakes(error, VerifierConfig, "verifier"))) from None
+
+
+def read_rows(path: Path, answer: str | None, name: str | None, problem: str) -> pl.DataFrame:
+    """The rows as text columns id, gold and, where the table has it, problem; a missing gold is empty.
+
+    Raises InputError for a file that cannot be read or has not the columns that were named.
+    """
+    import polars as pl
+
+    table = read_as_text(path)
+    gold = answer or next((column for column in ANSWERS if column in table.columns), ANSWERS[0])
+    for column in (gold, name):
+        if column and column not in table.columns:
+            raise InputError(f"{path}: there is no column {column!r}; it has {', '.join(table.columns)}.")
+    label = name or ("id" if "id" in table.columns else None)
+    rows = table.with_row_index("row")
+    columns = {"id": pl.col(label or "row"), "gold": pl.col(gold).cast(pl.String).fill_null("")}
+    if problem in table.columns:
+        columns["problem"] = pl.col(problem)
+    return rows.select(**columns).with_columns(pl.col("id").cast(pl.String).fill_null(""))
+
+
+def read_as_text(path: Path) -> pl.DataFrame:
+    """The table; golds stay as they are written: 073 in CSV is no number, and JSON may mix numbers and text."""
+    import polars as pl
+
+    from extra_rl.rewards.grade import read_table
+
+    try:
+        if path.suffix == ".csv":
+            return pl.read_csv(path, infer_schema=False)
+        if path.suffix == ".jsonl":
+            return pl.read_ndjson(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from error
+    return read_table(path)
+
+
+def shortened(text: str) -> str:
+    """Untrusted text for one line of a terminal: what cannot be printed is escaped."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:81])
+    return f"`{shown}`" if len(shown) <= 80 else f"`{shown[:77]}...`"

@@ -1,0 +1,93 @@
+"""Lets a second judge look at the rollouts again, and keeps the rows on which the two disagree.
+
+READS   rollouts (generate or regenerate), verify (the first judge's verdicts), train (the problems' texts)
+ADDS    audit: one row a disagreement about right or not, with both judgements and the response
+SOURCE  our decision; nothing reads this table: rewards follow the first judge alone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+from pydantic import Field, field_validator
+
+from extra_rl.errors import ConfigError, ContractError
+from extra_rl.rewards.audit import NONE, judge_mistake, second_judgements
+from extra_rl.rewards.command_judge import Case
+from extra_rl.rewards.verdict import Verdict
+from extra_rl.sections import TaskConfig, VerifierConfig
+from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.tables import contracts
+
+
+class Config(StageConfig):
+    """Who judges a second time."""
+
+    task: TaskConfig = Field(description="shared section `task`")
+    verifier: VerifierConfig = Field(description="shared section `verifier`")
+    judge: str = Field(
+        NONE,
+        description="`string`: equal as text; `sympy_only`: math-verify as it comes; any other text: a command that "
+        "reads and writes JSON lines (docs/audit.md); `none`: no audit",
+    )
+    timeout_s: float = Field(600.0, gt=0, description="a command's seconds for all rollouts of one table")
+
+    @field_validator("judge")
+    @classmethod
+    def can_be_run(cls, judge: str) -> str:
+        if mistake := judge_mistake(judge):
+            raise ValueError(mistake)
+        return judge
+
+
+STAGE = Stage(
+    name="audit",
+    version=1,
+    reads={"rollouts": contracts.Rollouts, "verify": contracts.Verdicts, "train": contracts.Problems},
+    adds={"audit": contracts.Disagreements},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """The rows on which the judges disagree, in the order of the rollouts. The gold is that of the first judgement."""
+    if config.judge == NONE:
+        raise ConfigError("audit.judge is none: name a second judge (see config/README.md).")
+    rows = judged(inputs["rollouts"], inputs["verify"], inputs["train"])
+    cases = [
+        Case(r["rollout_id"], r["prompt"], r["gold"], r["response"], r["finish_reason"] != "stop", r["first_extracted"])
+        for r in rows.iter_rows(named=True)
+    ]
+    progress = context.progress(len(cases), "judgement")
+    second = second_judgements(
+        config.judge, cases, config.task, config.verifier, timeout_s=config.timeout_s, progress=progress.update
+    )
+    rows = rows.with_columns(
+        pl.Series("second_verdict", [j.verdict.value for j in second], dtype=pl.String),
+        pl.Series("second_extracted", [j.extracted for j in second], dtype=pl.String),
+        pl.Series("second_rule", [j.rule for j in second], dtype=pl.String),
+    )
+    first_right, second_right = (pl.col(f"{who}_verdict") == Verdict.RIGHT.value for who in ("first", "second"))
+    differ = rows.filter(first_right != second_right)
+    right_to_wrong = len(differ.filter(first_right))
+    context.console.say(
+        f"{context.outputs['audit'].stem}: {config.judge} judged {len(rows)} rollouts and disagrees on {len(differ)}: "
+        f"{right_to_wrong} right for the first judge only, {len(differ) - right_to_wrong} for the second only"
+    )
+    return {"audit": contracts.Disagreements.cast(differ.select(contracts.Disagreements.column_names()))}
+
+
+def judged(rollouts: pl.DataFrame, verify: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    """Rollouts with `prompt`, `gold` and the first judgement. ContractError where one has no verdict or problem."""
+    first = verify.rename({name: f"first_{name}" for name in ("verdict", "extracted", "rule")})
+    first = first.with_columns(pl.col("first_verdict").cast(pl.String))
+    rows = rollouts.join(first, on="rollout_id", how="left", maintain_order="left")
+    rows = rows.join(train.select("problem_id", "prompt"), on="problem_id", how="left", maintain_order="left")
+    for column, table in (("first_verdict", "verify"), ("prompt", "train")):
+        lost = rows.filter(pl.col(column).is_null())
+        if len(lost):
+            raise ContractError(
+                f"{len(lost)} rollout(s) have no row in {table}, first {lost['rollout_id'][0]} with problem "
+                f"{lost['problem_id'][0]!r}: the files belong to different runs. Delete the newer ones and run again."
+            )
+    return rows
