@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from extra_rl.errors import ConfigError
+from extra_rl.retention import RetentionConfig
 from extra_rl.sections import SHARED, Section
 from extra_rl.stage import StageConfig, parse_config
 
@@ -37,6 +38,9 @@ class RunConfig(Section):
         0, ge=0, description="iterations before it are finished and never looked at again (the window)"
     )
     evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
+    )
 
 
 class Experiment(BaseModel):

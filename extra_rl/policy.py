@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.errors import InputError, ModelError
+from extra_rl.removed import REMOVED_FILE, refuse_removed
 from extra_rl.tables.files import canonical_json, file_digest, write_whole
 
 if TYPE_CHECKING:
@@ -62,10 +64,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_model(source: Path | str, revision: str | None = None) -> Any:
-    """The causal language model in a directory or of that name on the hub, in evaluation mode, in float32.
+def load_model(
+    source: Path | str, revision: str | None = None, *, device: str = "cpu", precision: str = "float32"
+) -> Any:
+    """The causal language model in a directory or of that name on the hub, in evaluation mode, on `device`.
 
-    ModelError when it cannot be read.
+    precision: of its weights, `float32` or `bfloat16`. ModelError when it cannot be read, InputError when retention has
+    removed its weights.
     """
     import torch
     from safetensors import SafetensorError
@@ -73,18 +78,21 @@ def load_model(source: Path | str, revision: str | None = None) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    refuse_removed(Path(source))
     try:
-        return AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=torch.float32).eval()
+        dtype = getattr(torch, precision)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
+        return model.to(device).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise _unreadable(source, "causal language model", error) from error
 
 
-def load_tokenizer(directory: Path | str) -> Any:
-    """The tokenizer in `directory`, or of that name on the hub."""
+def load_tokenizer(directory: Path | str, revision: str | None = None) -> Any:
+    """The tokenizer in `directory`, or of that name (and revision) on the hub."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(directory)
+        return AutoTokenizer.from_pretrained(directory, revision=revision)
     except (OSError, ValueError) as error:
         raise _unreadable(directory, "tokenizer", error) from error
 
@@ -95,10 +103,10 @@ def _unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
     return ModelError(f"{source}: there is no such directory, and no {what} of that name on the hub: {error}")
 
 
-def load_policy(manifest_path: Path) -> Policy:
+def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:
     """Model and tokenizer of the policy that a manifest stands for."""
     directory = resolve(manifest_path)
-    model, tokenizer = load_model(directory), load_tokenizer(directory)
+    model, tokenizer = load_model(directory, device=device, precision=precision), load_tokenizer(directory)
     return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
 
 
@@ -131,6 +139,7 @@ def save_policy(
     directory = manifest_path.parent
     directory.mkdir(parents=True, exist_ok=True)
     manifest_path.unlink(missing_ok=True)
+    (directory / REMOVED_FILE).unlink(missing_ok=True)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     if optimizer_state:
@@ -196,12 +205,13 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[in
 
 
 def response_statistics(
-    model: torch.nn.Module, batch: Sequence[TokenSequence], temperature: float
+    model: torch.nn.Module, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logprob and entropy of every response token of a right-padded batch, at `temperature`.
 
     Returns logprob_BT, entropy_BT (nats, float32, zero on padding) and mask_BT (bool). Differentiable. The head runs
-    on response positions only.
+    on response positions only. precision: `bfloat16` runs the layers under autocast, over weights that stay float32;
+    head and softmax are float32 in any case, because a logit of 20 in bfloat16 is off by up to 0.06.
     """
     import torch
 
@@ -222,12 +232,14 @@ def response_statistics(
         position_BT[row, :count] = torch.arange(start - 1, start + count - 1)
         target_BT[row, :count] = torch.tensor(list(sequence.response))
     mask_BT = mask_BT.to(device)
-    hidden_BLD = model.model(  # type: ignore[operator]
-        input_ids=tokens_BL.to(device), attention_mask=valid_BL.to(device), use_cache=False
-    ).last_hidden_state
+    with torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
+        hidden_BLD = model.model(  # type: ignore[operator]
+            input_ids=tokens_BL.to(device), attention_mask=valid_BL.to(device), use_cache=False
+        ).last_hidden_state
     rows_X, _ = mask_BT.nonzero(as_tuple=True)
     hidden_XD = hidden_BLD[rows_X, position_BT.to(device)[mask_BT]]
-    logits_XV = model.lm_head(hidden_XD)  # type: ignore[operator]
+    head: Any = model.lm_head
+    logits_XV = head(hidden_XD.to(head.weight.dtype))
     logprob_X, entropy_X = logprob_and_entropy(logits_XV, target_BT.to(device)[mask_BT], temperature)
     zero_BT = torch.zeros(mask_BT.shape, dtype=logprob_X.dtype, device=device)
     return zero_BT.masked_scatter(mask_BT, logprob_X), zero_BT.masked_scatter(mask_BT, entropy_X), mask_BT

@@ -61,6 +61,7 @@ class LossSettings:
     gradient_clip: float
     temperature: float
     max_response_tokens: int
+    precision: str = "float32"
 
 
 def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
@@ -89,11 +90,11 @@ def minibatches_of(rollouts: Sequence[TrainingRollout], count: int, seed: int) -
         yield [ordered[i] for i in part]
 
 
-def reference_model(manifest: Path) -> Any:
+def reference_model(manifest: Path, device: str = "cpu") -> Any:
     """The frozen initial policy for the KL term."""
     from extra_rl.policy import load_model, resolve
 
-    return load_model(resolve(manifest)).requires_grad_(False)
+    return load_model(resolve(manifest), device=device).requires_grad_(False)
 
 
 class Trainer:
@@ -155,7 +156,8 @@ class Trainer:
 
         settings = self._settings
         sequences = [r.sequence for r in batch]
-        logprob_BT, entropy_BT, response_BT = response_statistics(self._model, sequences, settings.temperature)
+        how = (settings.temperature, settings.precision)
+        logprob_BT, entropy_BT, response_BT = response_statistics(self._model, sequences, *how)
         step_T = torch.arange(response_BT.shape[1], device=response_BT.device)
         start_B1 = torch.tensor([[r.loss_start] for r in batch], device=response_BT.device)
         prefix_B1 = torch.tensor([[r.prefix_length] for r in batch], device=response_BT.device)
@@ -172,7 +174,7 @@ class Trainer:
         kl_BT = None
         if self._reference is not None:
             with torch.no_grad():
-                reference_BT, _, _ = response_statistics(self._reference, sequences, settings.temperature)
+                reference_BT, _, _ = response_statistics(self._reference, sequences, *how)
             kl_BT = losses.kl_k3(logprob_BT, reference_BT)
             loss_BT = loss_BT + settings.kl_weight * kl_BT
         if settings.entropy_weight:

@@ -173,7 +173,8 @@ def summed_loss(model: Qwen3ForCausalLM, encoded: Sequence[tuple[list[int], int]
     for row, (ids, prompt_length) in enumerate(encoded):
         tokens_BT[row, : len(ids)] = torch.tensor(ids)
         labels_BT[row, prompt_length : len(ids)] = torch.tensor(ids[prompt_length:])
-    logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits
+    logits_BTV = model(input_ids=tokens_BT.to(model.device), use_cache=False).logits
+    labels_BT = labels_BT.to(model.device)
     return torch.nn.functional.cross_entropy(
         logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
     )

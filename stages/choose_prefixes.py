@@ -32,6 +32,7 @@ class Config(StageConfig):
     groups: Literal["all_hard"] | Annotated[int, Field(ge=0)] = Field(
         0, description="hard groups served per iteration, the rest wait; `all_hard`: no limit; 0: off"
     )
+    warmup_iterations: int = Field(0, ge=0, description="no group is served or queued in the first N iterations")
     max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is right")
     cut: Literal["every_boundary", "before_peak_entropy", "random", "none"] = Field(
         "before_peak_entropy", description="where a rollout is cut; `none`: a fresh resample, the control"
@@ -82,7 +83,8 @@ STAGE = Stage(
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """Candidates of this iteration's hard groups and of those that waited, the chosen ones marked."""
     pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
-    if config.groups == 0 or inputs["generate"].is_empty():
+    off = config.groups == 0 or context.job.iteration < config.warmup_iterations
+    if off or inputs["generate"].is_empty():
         return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
     rollouts = rollouts_of(inputs, "generate").filter(pl.col("origin") == "fresh")
     new = find_candidates(rollouts, config, inputs, context)
@@ -149,10 +151,10 @@ def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.nda
     from extra_rl.embedding import policy_hidden_states, sentence_embeddings
     from extra_rl.policy import load_model, load_tokenizer, resolve
 
-    config.compute.apply()
+    device = config.compute.apply()
     tokens = [list(c.prefix_tokens) for c in candidates]
     directory = resolve(inputs.policy("initial"))
     if config.smoothing == "policy":
-        return policy_hidden_states(load_model(directory), tokens)
+        return policy_hidden_states(load_model(directory, device=device), tokens)
     texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
-    return sentence_embeddings(texts, threads=config.compute.threads)
+    return sentence_embeddings(texts, device=device, threads=config.compute.threads)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from extra_rl.config import Experiment, resolve
 from extra_rl.errors import ExtraError
+from extra_rl.retention import ANNOUNCED, Retention
 from extra_rl.stage import Job
 from extra_rl.summary_line import HORIZON
 from extra_rl.worker import launch
@@ -39,9 +40,13 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
 
 
 def announce(experiment: Experiment) -> None:
-    """Tells the stages how far the run goes, for the time left on their lines (`extra_rl.summary_line.HORIZON`)."""
+    """Tells the stages what changes none of their bytes and so is no part of a param: how far the run goes, for the
+    time left on their lines (`summary_line.HORIZON`), and which policies may go (`retention.ANNOUNCED`)."""
+    run = experiment.run
     budgets = [sections["select"]["token_budget"] or 0 for sections in experiment.arms.values()]
-    os.environ[HORIZON] = f"{experiment.run.iterations},{max(budgets)}"
+    os.environ[HORIZON] = f"{run.iterations},{max(budgets)}"
+    retention = Retention(**run.retention.model_dump(), **run.model_dump(include={"evaluate_every", "first_iteration"}))
+    os.environ[ANNOUNCED] = retention.to_json()
 
 
 def start_worker() -> None:

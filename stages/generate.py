@@ -45,9 +45,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     refuse_cut_distribution(config.sampling)
     if inputs["select"].is_empty():
         return {"generate": contracts.Rollouts.create_empty()}
-    config.compute.apply()
     plans = fresh_plans(inputs["select"], inputs["train"], config.group_size)
     plans += continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
     progress = context.progress(len(plans), f"{context.job.place} generate: rollout")
-    table = roll_out(plans, inputs.policy(), config.sampling, context.seed(), progress.update)
+    table = roll_out(plans, inputs.policy(), config.sampling, config.compute, context.seed(), progress.update)
     return {"generate": table}

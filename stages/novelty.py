@@ -132,14 +132,18 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
     from extra_rl.embedding import policy_hidden_states, sentence_embeddings
     from extra_rl.policy import load_model, load_tokenizer, resolve
 
-    config.compute.apply()
+    device = config.compute.apply()
     directory = resolve(inputs.policy("initial"))
     tokens = [tail.tolist() for tail in tails]
     if embedder == "policy":
-        return policy_hidden_states(load_model(directory), tokens, max_tokens=config.tail_tokens)
+        return policy_hidden_states(load_model(directory, device=device), tokens, max_tokens=config.tail_tokens)
     texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
     return sentence_embeddings(
-        texts, config.sentence_model, max_tokens=config.sentence_tokens, threads=config.compute.threads
+        texts,
+        config.sentence_model,
+        max_tokens=config.sentence_tokens,
+        device=device,
+        threads=config.compute.threads,
     )
 
 

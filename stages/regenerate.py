@@ -39,7 +39,6 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     plans = continuation_plans(inputs["choose_prefixes"], "same_iteration", context.job.place)
     if not plans:
         return {"regenerate": contracts.Rollouts.create_empty()}
-    config.compute.apply()
     progress = context.progress(len(plans), f"{context.job.place} regenerate: rollout")
-    table = roll_out(plans, inputs.policy(), config.sampling, context.seed(), progress.update)
+    table = roll_out(plans, inputs.policy(), config.sampling, config.compute, context.seed(), progress.update)
     return {"regenerate": table}

@@ -43,8 +43,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
     from extra_rl.policy import TokenSequence, load_model, micro_batches, resolve, response_statistics
 
-    config.compute.apply()
-    model = load_model(resolve(inputs.policy()))
+    device, precision = config.compute.apply(), config.compute.precision
+    model = load_model(resolve(inputs.policy()), device=device)
     sequences = [
         TokenSequence(prompt, response)
         for prompt, response in zip(rollouts["prompt_tokens"], rollouts["response_tokens"], strict=True)
@@ -55,7 +55,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     with torch.inference_mode():
         for rows in micro_batches([len(s) for s in sequences], config.tokens_per_batch):
             batch = [sequences[row] for row in rows]
-            logprob_BT, entropy_BT, _ = response_statistics(model, batch, config.sampling.temperature)
+            logprob_BT, entropy_BT, _ = response_statistics(model, batch, config.sampling.temperature, precision)
             for row, logprob_T, entropy_T in zip(rows, logprob_BT.tolist(), entropy_BT.tolist(), strict=True):
                 count = len(sequences[row].response)
                 logprobs[row], entropies[row] = logprob_T[:count], entropy_T[:count]

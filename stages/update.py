@@ -5,6 +5,7 @@ READS   generate, regenerate, their token scores (old logprobs), advantage, poli
 ADDS    update (one row a step), policy (the next; the same one where there was nothing to learn from)
 SOURCE  docs/method.md 1: clipped surrogate with clip-higher and dual clip, token mean over the whole mini-batch,
         truncated importance weight where sampler and trainer differ
+REMOVES old weights and optimizer states where `retention` says so (docs/decisions/0007-retention.md)
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Config(StageConfig):
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
+    gradient_checkpointing: bool = Field(
+        False, description="true: keep only each layer's input and compute the layer again in the backward pass"
+    )
 
 
 STAGE = Stage(
@@ -69,14 +73,20 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The metrics of every step; the next policy is written on the way."""
+    from extra_rl import retention
     from extra_rl.policy import write_same_policy
 
     rows = training_rows(inputs)
     has_signal = (pl.col("trained") == "trained").any()
     if rows.is_empty() or not (rows.select(has_signal).item() or config.kl_weight or config.entropy_weight):
         write_same_policy(context.outputs["next_policy"], inputs.policy(), context.manifest("policy"))
-        return {"update": contracts.UpdateSteps.create_empty()}
-    return {"update": contracts.UpdateSteps.cast(train(rows, inputs, config, context))}
+        steps = contracts.UpdateSteps.create_empty()
+    else:
+        steps = contracts.UpdateSteps.cast(train(rows, inputs, config, context))
+    keep = retention.announced()
+    if keep is not None:
+        retention.thin(context.outputs["next_policy"], context.job.iteration, keep)
+    return {"update": steps}
 
 
 def training_rows(inputs: Inputs) -> pl.DataFrame:
@@ -107,8 +117,10 @@ def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) 
     from extra_rl.policy import load_policy, save_policy
     from extra_rl.training import LossSettings, Trainer, minibatches_of, reference_model, to_rollouts
 
-    config.compute.apply()
-    policy = load_policy(inputs.policy())
+    device = config.compute.apply()
+    policy = load_policy(inputs.policy(), device=device)
+    if config.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     optimizer = load_optimizer(
         policy,
         learning_rate=config.learning_rate,
@@ -119,8 +131,9 @@ def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) 
         **config.model_dump(include=set(LossSettings.__dataclass_fields__)),
         temperature=config.sampling.temperature,
         max_response_tokens=config.sampling.max_response_tokens,
+        precision=config.compute.precision,
     )
-    reference = reference_model(inputs.policy("initial")) if config.kl_weight else None
+    reference = reference_model(inputs.policy("initial"), device) if config.kl_weight else None
     trainer = Trainer(policy.model, optimizer, settings, reference)
     rollouts = to_rollouts(rows)
     progress = context.progress(config.epochs * config.minibatches, f"{context.job.place} update: step")

@@ -35,7 +35,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="warm_start",
-    version=1,
+    version=2,
     reads={"held_out": contracts.Problems},
     adds={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
 )
@@ -47,7 +47,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.tasks.problems import tokenizer_of
     from extra_rl.warm_start import ModelShape, new_model
 
-    config.compute.apply()
+    device = config.compute.apply()
     tokenizer = tokenizer_of(config.task, config.model)
     if config.model.source == "new":
         shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
@@ -55,7 +55,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     else:
         model = load_model(config.model.source, config.model.revision)
     eos_token_ids(model, tokenizer, config.model.source)
-    losses = teach(model, tokenizer, inputs["held_out"], config, context) if config.steps else []
+    losses = teach(model.to(device), tokenizer, inputs["held_out"], config, context) if config.steps else []
     save_policy(context.outputs["policy"], model, tokenizer, context.manifest("policy"))
     return {
         "warm_start": contracts.WarmStartSteps.cast(

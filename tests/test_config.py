@@ -160,7 +160,10 @@ def test_what_re_runs_a_stage_does_not_hold_the_length_of_the_run() -> None:
         ({"arms": {"a": {"updates": {}}}}, ["arms.a: unknown section(s) updates; known: "]),
         ({"arms": {"a": {"iterations": 3}}}, ["arms.a: unknown section(s) iterations"]),
         ({"sampling": {"temprature": 1}}, ["sampling.temprature: unknown key"]),
-        ({"task": {"train": {"path": "x.jsonl", "colum": "q"}}}, ["task.train.colum: unknown key"]),
+        (
+            {"task": {"train": {"path": "x.jsonl", "colum": "q"}}},
+            ["task.train: unknown key colum (a source has answer, "],
+        ),
         ({"generate": {"sampling": {}}}, ["generate.sampling: `sampling` is a shared section; set it at the top"]),
         ({"arms": {"a": {"prepare": {"seed": 1}}}}, ["arms.a.prepare: all arms share `prepare`; set it at the top"]),
         ({"arms": {"a": {"model": {"source": "x"}}}}, ["arms.a.model: all arms share `model`"]),

@@ -20,6 +20,7 @@ from extra_rl.policy import (
     save_policy,
     write_same_policy,
 )
+from extra_rl.removed import write_removed
 from extra_rl.tokenizers import word_level
 from tests.models import random_qwen3
 
@@ -28,11 +29,11 @@ SEQUENCES = [
     TokenSequence((1,), (30, 31, 32, 33, 34, 2)),
     TokenSequence((1, 8), (2,)),
 ]
+TOKENIZER = word_level([str(number) for number in range(37)])
 
 
 def saved(folder: Path, seed: int = 0) -> Path:
-    tokenizer = word_level([str(number) for number in range(37)])
-    save_policy(folder / "manifest.json", random_qwen3(seed), tokenizer, {"name": "x"})
+    save_policy(folder / "manifest.json", random_qwen3(seed), TOKENIZER, {"name": "x"})
     return folder / "manifest.json"
 
 
@@ -50,6 +51,36 @@ def test_statistics_equal_one_plain_forward_pass_a_sequence(temperature: float) 
         torch.testing.assert_close(logprob_BT[row][mask_BT[row]].double(), chosen_T, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(entropy_BT[row][mask_BT[row]].double(), entropy_T, atol=1e-5, rtol=1e-5)
     assert not logprob_BT[~mask_BT].any()
+
+
+def test_bfloat16_agrees_to_a_hundredth_and_keeps_the_head_in_float32() -> None:
+    model = random_qwen3()
+    plain_BT, _, mask_BT = response_statistics(model, SEQUENCES, 1.0)
+    seen: list[torch.dtype] = []
+    model.lm_head.register_forward_hook(lambda module, given, logits: seen.append(logits.dtype))
+    rounded_BT, entropy_BT, _ = response_statistics(model, SEQUENCES, 1.0, "bfloat16")
+    assert (rounded_BT.dtype, entropy_BT.dtype, seen) == (torch.float32, torch.float32, [torch.float32])
+    difference = (rounded_BT - plain_BT)[mask_BT].abs()
+    assert 0 < difference.max() < 0.05
+    assert difference.mean() < 0.02
+
+
+def test_a_model_is_loaded_in_the_precision_asked_for_and_saved_weights_stay(tmp_path: Path) -> None:
+    manifest = saved(tmp_path)
+    assert {p.dtype for p in load_policy(manifest).model.parameters()} == {torch.float32}
+    assert {p.dtype for p in load_policy(manifest, precision="bfloat16").model.parameters()} == {torch.bfloat16}
+
+
+def test_removed_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
+    manifest = saved(tmp_path)
+    write_removed(tmp_path, {"model.safetensors": "retention.weights_every: 3"})
+    load_policy(manifest)  # announced, but still there
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors was removed \(retention\.weights_every: 3\)"):
+        load_policy(manifest)
+    saved(tmp_path)
+    load_policy(manifest)
+    assert not (tmp_path / "removed.json").exists()
 
 
 def test_micro_batches_hold_every_row_once_within_the_budget() -> None:

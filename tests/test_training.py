@@ -151,6 +151,45 @@ def test_nan_stops_the_step_and_leaves_the_weights() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def gradient(changes: dict[str, Any], *, checkpointing: bool = False) -> tuple[torch.Tensor, int]:
+    """The gradient of a step, and the bytes that autograd kept for its backward pass (weights not counted)."""
+    model = random_qwen3()
+    batch = rollouts(model, [1.0, -0.5, 2.0])
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    settings = replace(SETTINGS, **changes)
+    optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        Trainer(model, optimizer, settings, None).step(batch)  # type: ignore[arg-type]
+    return torch.cat([p.grad.flatten() for p in model.parameters()]), sum(kept.values())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradient(precision: str) -> None:
+    plain, kept = gradient({"precision": precision})
+    recomputed, less = gradient({"precision": precision}, checkpointing=True)
+    torch.testing.assert_close(recomputed, plain, atol=1e-6, rtol=0)
+    # What is left is the head and the loss; the two layers' own inputs are not autograd's to keep.
+    assert less + 2 * 4 * 32 * (7 + 6 + 5) < 0.5 * kept
+
+
+def test_bfloat16_steps_keep_float32_weights_and_nearly_the_gradient() -> None:
+    plain, _ = gradient({})
+    rounded, _ = gradient({"precision": "bfloat16"})
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, plain)
+    assert (rounded - plain).norm() < 0.05 * plain.norm()
+
+
 def test_optimizer_state_survives_on_disk(tmp_path: Path) -> None:
     """Two steps in one process equal a step, a save, a load and a step, bit for bit."""
     from safetensors.torch import save_file

@@ -188,6 +188,13 @@ def test_switched_off_it_chooses_nothing_and_hands_the_pool_on() -> None:
     assert choose([], pool, iteration=1)[1].equals(pool)
 
 
+@pytest.mark.parametrize(("iteration", "served"), [(0, 0), (2, 0), (3, 1)])
+def test_nothing_is_served_or_queued_during_the_warm_up(iteration: int, served: int) -> None:
+    rows, pool = choose(hard(f"extra/s0/i{iteration}/0"), iteration=iteration, warmup_iterations=3)
+    assert len(rows) == served
+    assert pool.is_empty()
+
+
 def test_smoothing_ranks_by_the_scores_of_similar_prefixes() -> None:
     entropies = [(0.5,) * 5 + (0.9,) * 5, (0.2,) * 5 + (0.9,) * 5]
     rows = [

@@ -13,9 +13,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
+from transformers import modeling_utils
 
-from extra_rl.errors import NumericalError
+from extra_rl.errors import InputError, NumericalError
 from extra_rl.policy import load_model, load_policy, resolve, save_policy
+from extra_rl.removed import write_removed
 from extra_rl.tables import contracts
 from stages import score_entropy, update
 from tests.conftest import POLICY
@@ -235,6 +238,46 @@ def test_a_minibatch_without_signal_takes_no_step(tmp_path: Path) -> None:
     metrics, _ = updated(found, tmp_path, minibatches=2)
     assert metrics["step"].to_list() == [0]
     assert metrics["loss_tokens"].to_list() == [6]
+
+
+def test_bfloat16_is_that_of_the_scores(tmp_path: Path) -> None:
+    """Scores and update share their arithmetic, or every ratio would start with the rounding of one of the two."""
+    compute = {"precision": "bfloat16"}
+    values = {"right": 1.0, "wrong": -1.0}
+    found = tables([RIGHT, WRONG], values, compute=compute)
+    assert one_step(found, tmp_path / "0", compute=compute)["approx_kl"] == pytest.approx(0.0, abs=1e-9)
+    assert one_step(found, tmp_path / "1")["approx_kl"] > 1e-7
+    assert {p.dtype for p in load_model(tmp_path / "0" / "policy").parameters()} == {torch.float32}
+    stored = json.loads((tmp_path / "0" / "policy" / "config.json").read_text())
+    assert stored["dtype"] == "float32"
+
+
+def test_gradient_checkpointing_gives_the_same_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
+    calls: list[object] = []
+    recompute = modeling_utils.checkpoint
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(options["use_reentrant"])
+        return recompute(*arguments, **options)
+
+    monkeypatch.setattr(modeling_utils, "checkpoint", counted)
+    _, plain = updated(found, tmp_path / "0")
+    assert calls == []
+    _, recomputed = updated(found, tmp_path / "1", gradient_checkpointing=True)
+    assert calls == [False] * load_model(POLICY).config.num_hidden_layers
+    before, after = (load_model(path.parent).state_dict() for path in (plain, recomputed))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
+
+
+def test_a_removed_optimizer_state_is_not_taken_for_a_first_iteration(tmp_path: Path) -> None:
+    found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
+    _, manifest = updated(found, tmp_path / "0")
+    write_removed(manifest.parent, {"optimizer.safetensors": "retention.optimizer_states: 2"})
+    (manifest.parent / "optimizer.safetensors").unlink()
+    with pytest.raises(InputError, match=r"optimizer\.safetensors was removed \(retention\.optimizer_states: 2\)"):
+        updated(found, tmp_path / "1", policy=manifest)
 
 
 def test_optimizer_state_goes_on_where_the_former_iteration_stopped(tmp_path: Path) -> None:

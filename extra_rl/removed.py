@@ -1,0 +1,62 @@
+"""Files of a policy that retention has removed: the record beside them, and the error for a stage that needs them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from extra_rl.errors import InputError
+from extra_rl.tables.files import write_whole
+
+REMOVED_FILE = "removed.json"
+
+
+def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
+    """Adds file -> the setting that removed it to the record of a policy's directory."""
+    text = json.dumps(read_removed(directory) | dict(reasons), indent=1, sort_keys=True) + "\n"
+    write_whole(directory / REMOVED_FILE, lambda tmp: tmp.write_text(text))
+
+
+def read_removed(directory: Path) -> dict[str, str]:
+    """The record; {} where nothing was removed."""
+    path = directory / REMOVED_FILE
+    found: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def refuse_removed(directory: Path, *, weights: bool = True, optimizer: bool = False) -> None:
+    """InputError, with the commands that make them again, when weights or optimizer state were removed by retention."""
+    for name, setting in read_removed(directory).items():
+        wanted = optimizer if name.startswith("optimizer.") else weights
+        if wanted and not (directory / name).exists():
+            raise InputError(f"{directory / name} was removed ({setting}). {how_to_rebuild(directory)}")
+
+
+def how_to_rebuild(directory: Path) -> str:
+    """The commands that make a removed policy again: the updates alone, from the last policy that is still whole.
+
+    Rollouts and verdicts are on disk, so nothing is sampled; the bytes are the same, so nothing after it runs again.
+    """
+    folder = directory.parent
+    place = re.fullmatch(r"iteration_(\d{4})", folder.name)
+    if place is None:
+        return "Take it from the run that it was copied from, or make it again there."
+    last = int(place[1])
+    first = next((i + 1 for i in range(last - 1, -1, -1) if _is_whole(folder.parent / f"iteration_{i:04d}")), 0)
+    span = f"{first:04d}" if first == last else f"{{{first:04d}..{last:04d}}}"
+    return (
+        f"To make it again by the updates of iterations {first} to {last}, without sampling: "
+        f"`rm {folder.parent}/iteration_{span}/policy/manifest.json`, then `snakemake --cores 2 --allowed-rules update "
+        f"--config first_iteration={first} -- {directory}/manifest.json` with the --configfile of the run."
+    )
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an iteration's policy has all files of its own (one that stands for a former policy has none)."""
+    try:
+        files = json.loads((folder / "policy" / "manifest.json").read_text()).get("files", {})
+    except (OSError, ValueError):
+        return False
+    return bool(files) and all((folder / "policy" / name).is_file() for name in files)
