@@ -13,7 +13,7 @@ from types import ModuleType
 
 from extra_rl.errors import ExtraError
 
-COMMANDS = ("show", "doctor")
+COMMANDS = ("show", "doctor", "evaluate", "audit", "check-golds", "plan")
 
 
 def main(argv: list[str] | None = None) -> int:

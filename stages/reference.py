@@ -1,4 +1,8 @@
-"""Writes config/README.md from the models themselves: `python -m stages.reference > config/README.md`."""
+"""Writes config/README.md and config/schema.json from the models themselves.
+
+python -m stages.reference > config/README.md
+python -m stages.reference --schema > config/schema.json
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from extra_rl.config import PRESETS, RunConfig
-from extra_rl.sections import SHARED
+from extra_rl.sections import SHARED, SourceConfig
 from stages import STAGES
 from stages.command import load
+from stages.schema import schema
 
 INTRODUCTION = f"""# Configuration
 
@@ -30,10 +35,22 @@ Unknown keys are refused. A shared section is set once, at the top; every stage 
 a stage re-runs that stage in all iterations of the window and what follows. `iterations` may be raised: what is there
 is kept. `first_iteration` moves the window: earlier iterations are finished files that are never looked at again.
 
-Files here: `tiny.yaml` (offline, the default), `countdown.yaml` (the second generated task), `math_smoke.yaml` (real
-mathematics with a random model, a smoke test).
+| file here | |
+| --- | --- |
+| `tiny.yaml` | offline, the default |
+| `countdown.yaml` | the second generated task |
+| `math_smoke.yaml` | real mathematics with a random model, a smoke test |
+| `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |
+| `qwen3-1.7b-1gpu.yaml` | the same in a size for one 80 GB accelerator |
 
-This page is generated (`python -m stages.reference > config/README.md`); a test fails when it is out of date.
+`extra plan FILE` says what a file will cost. Files can be put on top of each other, later ones win, section by section:
+`--configfile config/qwen3-1.7b.yaml mine.yaml`, and the same for `extra plan`.
+
+`schema.json` is the JSON schema of a configuration. Editors with a YAML language server complete and check by it where
+the first line is `# yaml-language-server: $schema=schema.json`, with the path from that file.
+
+This page and the schema are generated (`python -m stages.reference > config/README.md`, `python -m stages.reference
+--schema > config/schema.json`); a test fails when they are out of date.
 """
 
 
@@ -41,6 +58,7 @@ def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, table("Top level", RunConfig)]
     parts += ["# Shared sections\n", *(table(f"`{name}`", model) for name, model in SHARED.items())]
+    parts.append(table("A source of problems, under its name in `task.train` or `task.benchmarks`", SourceConfig))
     parts += ["# Stages\n", *(table(f"`{name}`", load(name).Config) for name in STAGES)]
     return "\n".join(parts)
 
@@ -83,5 +101,10 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def schema_text() -> str:
+    """The JSON schema as the file holds it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(schema_text() if "--schema" in sys.argv[1:] else page())

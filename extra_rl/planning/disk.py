@@ -1,0 +1,129 @@
+"""Bytes on disk: what an iteration's tables and policy take, and what is left of them with retention.
+
+Where the factors come from: zstd Parquet as `write_table` writes it. FLOAT, ID and TEXT were measured on 1,000
+responses of 2,000 tokens (English mathematics, a byte-level BPE of 30,000 tokens, random logprobs: 4.07, 1.5 and 1.4
+bytes; ID is rounded up for larger vocabularies); FIXED and ROW on the iterations of the offline run
+(config/tiny.yaml), whose floats take 4.0 to 4.4 bytes. `tests/planning/test_real_run.py` holds the sum against a real
+run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from extra_rl.config import RunConfig
+from extra_rl.planning.counts import Rollouts, Sections
+from extra_rl.planning.shapes import Shape
+from extra_rl.retention import kept_optimizer_states, kept_weights
+
+FLOAT, ID, TEXT = 4.1, 2.0, 1.5
+"""Bytes of a stored logprob, entropy or embedding component; of a token id; of a token's text."""
+
+FIXED, ROW = 85_000, 60
+"""Bytes of an iteration whose tables are empty (footers, records, logs); of a rollout beside its tokens, in all
+tables."""
+
+WEIGHT, MOMENTS = 4, 8
+"""Bytes a parameter: weights are stored in float32; AdamW's two moments."""
+
+TOKENIZER = 75
+"""Bytes of tokenizer.json for each token of a byte-pair vocabulary with its merges (Qwen3's: 11.4 MB)."""
+
+SENTENCE_DIMENSIONS = 384
+"""Of MiniLM-L6-v2; other sentence models differ."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of one arm and seed. iteration: what one iteration writes, by kind (tables at the last iteration, where
+    memories are full). total: at the end, with retention."""
+
+    iteration: dict[str, float]
+    total: dict[str, float]
+
+
+def disk_of(sections: Sections, run: RunConfig, shape: Shape, rollouts: Rollouts, prompt: float, problems: int) -> Disk:
+    """From what an iteration samples. prompt: mean tokens; problems: to train on."""
+    weights, moments = float(WEIGHT * shape.parameters), float(MOMENTS * shape.parameters)
+    tables = [
+        table_bytes(sections, shape, rollouts, prompt, problems, iteration)
+        for iteration in range(run.first_iteration, run.iterations)
+    ]
+    size, retention = len(tables), run.retention
+    kept = kept_weights(run.iterations, retention.weights_every, run.evaluate_every)
+    states = kept_optimizer_states(run.iterations, retention.optimizer_states)
+    tokenizer = float(tokenizer_bytes(shape, sections))
+    return Disk(
+        iteration={**tables[-1], "tokenizer": tokenizer, "weights": weights, "optimizer": moments},
+        total={
+            **{kind: sum(table[kind] for table in tables) for kind in tables[-1]},
+            "tokenizer": size * tokenizer,
+            "weights": sum(i >= run.first_iteration for i in kept) * weights,
+            "optimizer": sum(i >= run.first_iteration for i in states) * moments,
+        },
+    )
+
+
+def table_bytes(
+    sections: Sections, shape: Shape, rollouts: Rollouts, prompt: float, problems: int, iteration: int
+) -> dict[str, float]:
+    """Tables of one iteration by kind."""
+    novelty, prefixes = sections["novelty"], sections["choose_prefixes"]
+    rows = rollouts.fresh + rollouts.regenerated
+    tokens = rollouts.response_tokens
+    width = embedding_width(sections, shape)
+    remembered = novelty["remember"] * min(problems, sections["select"]["prompts"] * (iteration + 1))
+    tail = min(novelty["tail_tokens"], rollouts.response)
+    age = min(prefixes["max_age"] + 1, iteration + 1 - prefixes["warmup_iterations"])
+    return {
+        "rollouts": tokens * (ID + TEXT + FLOAT) + rows * (ROW + ID * prompt),
+        "token scores": tokens * 2 * FLOAT,
+        "novelty": rows * width * FLOAT,
+        "novelty memory": remembered * (tail * ID + width * FLOAT),
+        "prefixes": candidates(sections, rollouts, age) * (rollouts.prefix * (ID + FLOAT) + ID * prompt),
+        "footers, records": float(FIXED),
+    }
+
+
+def candidates(sections: Sections, rollouts: Rollouts, age: int) -> float:
+    """Rows of choose_prefixes and of its pool: candidates of the groups served now, of those that wait, and remembered
+    ones, for at most `age` iterations back."""
+    prefixes = sections["choose_prefixes"]
+    if prefixes["groups"] == 0 or age <= 0:
+        return 0.0
+    of_a_group = _candidates_of_a_group(prefixes, sections["generate"]["group_size"])
+    waiting = age * max(0.0, rollouts.hard - rollouts.served) * of_a_group
+    remembered = age * rollouts.served * min(of_a_group, prefixes["remember"])
+    return float(rollouts.served * of_a_group + waiting + remembered)
+
+
+def _candidates_of_a_group(prefixes: Mapping[str, Any], group_size: int) -> int:
+    if prefixes["cut"] == "none":
+        return 1
+    limit = int(prefixes["max_cuts"])
+    return limit if prefixes["cut"] == "every_boundary" else min(limit, group_size)
+
+
+def embedding_width(sections: Sections, shape: Shape) -> int:
+    """Components of a stored embedding; 0 where the measure has none."""
+    from extra_rl.novelty import MEASURES
+
+    novelty = sections["novelty"]
+    measure = MEASURES[novelty["measure"]]
+    if not measure.NEEDS_EMBEDDINGS:
+        return 0
+    embedder = getattr(measure.Params.model_validate(novelty["params"]), "reference", novelty["measure"])
+    return shape.hidden if embedder == "policy" else SENTENCE_DIMENSIONS
+
+
+def tokenizer_bytes(shape: Shape, sections: Sections) -> int:
+    """Of the tokenizer beside every policy, which retention does not remove."""
+    return 0 if sections["prepare"]["model"]["source"] == "new" else TOKENIZER * shape.vocabulary
+
+
+def evaluation_bytes(samples: float, response: float, cached: bool) -> float:
+    """Of an evaluation's table, and of its samples in the cache."""
+    table = samples * (ROW + response * (ID + TEXT))
+    return table + (samples * response * ID if cached else 0.0)

@@ -1,0 +1,84 @@
+"""Peak memory of the stages that hold a model, for the longest sequences that a configuration allows."""
+
+from __future__ import annotations
+
+import math
+
+from extra_rl.planning import counts, memory
+from extra_rl.planning.counts import Sections
+from extra_rl.planning.memory import Lengths
+from extra_rl.planning.shapes import Shape
+from extra_rl.planning.work import precision_of
+
+
+def peaks_of(sections: Sections, shape: Shape) -> dict[str, dict[str, float]]:
+    """stage -> part -> bytes. `regenerate` stands for continuations, in whichever batch they are sampled."""
+    longest = Lengths(counts.longest_prompt(sections), counts.longest_response(sections))
+    precision, update = precision_of(sections), sections["update"]
+    found = {
+        "generate": _fresh(sections, shape, longest),
+        "score_entropy": memory.scorer(
+            shape,
+            precision=precision,
+            tokens_per_batch=sections["score_entropy"]["tokens_per_batch"],
+            longest=longest,
+        ),
+        "update": memory.update(
+            shape,
+            precision=precision,
+            tokens_per_batch=update["tokens_per_batch"],
+            longest=longest,
+            checkpointing=update["gradient_checkpointing"],
+            reference=update["kl_weight"] > 0,
+            entropy_bonus=update["entropy_weight"] > 0,
+        ),
+        "evaluate": _evaluation(sections, shape, longest),
+    }
+    if sections["choose_prefixes"]["groups"] != 0:
+        found["regenerate"] = _continuations(sections, shape, longest)
+    return found
+
+
+def _fresh(sections: Sections, shape: Shape, longest: Lengths) -> dict[str, float]:
+    sampling, group = sections["generate"]["sampling"], sections["generate"]["group_size"]
+    rows = min(sampling["batch_rows"], sections["select"]["prompts"] * group)
+    return memory.sampler(
+        shape,
+        precision=precision_of(sections),
+        rows=rows,
+        contexts=math.ceil(rows / group),
+        context=longest.prompt,
+        capacity=longest.total,
+        cut=False,
+    )
+
+
+def _continuations(sections: Sections, shape: Shape, longest: Lengths) -> dict[str, float]:
+    """A batch may hold the longest prefix beside the shortest, whose row still has the most to go."""
+    prefixes, each = sections["choose_prefixes"], sections["choose_prefixes"]["continuations_per_prefix"]
+    most = counts.at_most(sections)
+    rows = min(sections["generate"]["sampling"]["batch_rows"], math.ceil(most.regenerated))
+    left = (1 - prefixes["first_cut"]) * longest.response if most.prefix else longest.response
+    return memory.sampler(
+        shape,
+        precision=precision_of(sections),
+        rows=rows,
+        contexts=math.ceil(rows / each),
+        context=longest.prompt + most.prefix,
+        capacity=longest.prompt + most.prefix + left,
+        cut=False,
+    )
+
+
+def _evaluation(sections: Sections, shape: Shape, longest: Lengths) -> dict[str, float]:
+    evaluate = sections["evaluate"]
+    rows = evaluate["sampling"]["batch_rows"]
+    return memory.sampler(
+        shape,
+        precision=precision_of(sections),
+        rows=rows,
+        contexts=math.ceil(rows / evaluate["samples"]),
+        context=longest.prompt,
+        capacity=longest.prompt + evaluate["max_response_tokens"],
+        cut=evaluate["top_p"] < 1 or evaluate["top_k"] > 0,
+    )

@@ -1,0 +1,81 @@
+"""The JSON schema of a configuration file, made from the models, for editors and for checks without this project.
+
+It is a little stricter than the models (text is not read as a number) and a little laxer (rules between keys).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from extra_rl.config import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS, RunConfig
+from extra_rl.sections import SHARED
+from stages import STAGES
+from stages.command import load
+
+REFERENCE = "#/$defs/{model}"
+FILLED_IN = {"compare": ("token_budget",)}
+"""Keys that `extra_rl.config` fills in and that no file holds."""
+
+
+def schema() -> dict[str, Any]:
+    """The schema of a whole file: run keys, shared sections, stage sections, and arms as diffs over the sections."""
+    definitions: dict[str, Any] = {}
+    run = _section(RunConfig, definitions)
+    sections = {name: _section(model, definitions) for name, model in SHARED.items()}
+    sections["task"]["properties"] |= _sources(sections["task"]["properties"])
+    for name in STAGES:
+        sections[name] = _section(load(name).Config, definitions, hidden=(*SHARED, *FILLED_IN.get(name, ())))
+    for name, section in sections.items():
+        definitions[name] = {**section, "type": ["object", "null"]}
+    references = {name: {"$ref": REFERENCE.format(model=name)} for name in sections}
+    in_arms = {name: reference for name, reference in references.items() if name not in SHARED_BY_ARMS}
+    preset = {"enum": list(PRESETS), "description": "a named combination of options, underneath the arm's own keys"}
+    definitions["arm"] = {
+        "type": ["object", "null"],
+        "description": "a diff over the sections; {}: none",
+        "properties": {"preset": preset, **in_arms},
+        "additionalProperties": False,
+    }
+    arms = {
+        "type": "object",
+        "description": "name -> diff; every arm runs with every seed",
+        "minProperties": 1,
+        "propertyNames": {"pattern": "^[A-Za-z0-9_-]+$", "not": {"enum": list(RESERVED_NAMES)}},
+        "additionalProperties": {"$ref": REFERENCE.format(model="arm")},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ExTra configuration",
+        "type": "object",
+        "properties": {**run["properties"], **references, "arms": arms},
+        "required": [*run["required"], "arms"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _section(model: type[BaseModel], definitions: dict[str, Any], hidden: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A model's schema; its nested models go into `definitions`, and keys that stand elsewhere are left out."""
+    found = model.model_json_schema(ref_template=REFERENCE)
+    for name, nested in found.pop("$defs", {}).items():
+        if definitions.setdefault(name, nested) != nested:
+            raise AssertionError(f"two different models are called {name}")
+    found.pop("title", None)
+    found["properties"] = {key: value for key, value in found.get("properties", {}).items() if key not in hidden}
+    if required := [key for key in found.pop("required", []) if key not in hidden]:
+        found["required"] = required
+    return found
+
+
+def _sources(properties: dict[str, Any]) -> dict[str, Any]:
+    """`train` and `benchmarks` as a file may write them: names, or sources by name; the models know the latter only."""
+    source = {"$ref": REFERENCE.format(model="SourceConfig")}
+    by_name = {"type": "object", "additionalProperties": {"anyOf": [source, {"type": "null"}]}}
+    forms = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]
+    described = {key: {"description": properties[key]["description"]} for key in ("train", "benchmarks")}
+    return {
+        "train": {**described["train"], "anyOf": [*forms, source, by_name]},
+        "benchmarks": {**described["benchmarks"], "anyOf": [*forms, by_name]},
+    }

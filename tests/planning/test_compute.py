@@ -1,0 +1,100 @@
+"""Operations against torch's own counter, and hours by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from extra_rl.planning import compute
+from extra_rl.planning.compute import Speed
+from extra_rl.planning.devices import DEVICES, Device
+from extra_rl.planning.memory import Lengths
+from extra_rl.planning.shapes import Shape
+
+SHAPE = Shape(50, hidden=32, layers=3, heads=4, kv_heads=2, head_dim=16, intermediate=64)
+ROWS, PROMPT, RESPONSE = 2, 10, 14
+
+
+def counted(model: object, backward: bool) -> int:
+    """Operations that torch counts in the trainer's own pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from extra_rl.policy import TokenSequence, response_statistics
+
+    batch = [TokenSequence([3] * PROMPT, [5] * RESPONSE)] * ROWS
+    with FlopCounterMode(display=False) as counter:
+        logprob_BT, _, _ = response_statistics(model, batch, 1.0)  # type: ignore[arg-type]
+        if backward:
+            logprob_BT.sum().backward()  # type: ignore[no-untyped-call]
+    return counter.get_total_flops()
+
+
+def small_model(checkpointing: bool = False) -> object:
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=SHAPE.vocabulary,
+        hidden_size=SHAPE.hidden,
+        intermediate_size=SHAPE.intermediate,
+        num_hidden_layers=SHAPE.layers,
+        num_attention_heads=SHAPE.heads,
+        num_key_value_heads=SHAPE.kv_heads,
+        head_dim=SHAPE.head_dim,
+        tie_word_embeddings=True,
+        attn_implementation="eager",  # products that torch counts on the CPU
+    )
+    model = Qwen3ForCausalLM(config).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def test_a_scoring_pass_is_what_torch_counts() -> None:
+    expected = compute.full_pass(SHAPE, ROWS, Lengths(PROMPT, RESPONSE))
+    assert counted(small_model(), backward=False) == pytest.approx(expected, rel=0.01)  # but for rotary embeddings
+
+
+def test_a_training_pass_is_what_torch_counts() -> None:
+    lengths = Lengths(PROMPT, RESPONSE)
+    plain = compute.training_pass(SHAPE, ROWS, lengths, checkpointing=False)
+    again = compute.training_pass(SHAPE, ROWS, lengths, checkpointing=True)
+    assert counted(small_model(), backward=True) == pytest.approx(plain, rel=0.02)
+    # torch stops a repeated forward pass once it has what the backward pass needs: a little before its end.
+    assert counted(small_model(checkpointing=True), backward=True) == pytest.approx(again, rel=0.1)
+    assert again > 1.2 * plain
+
+
+def test_decoding_by_hand() -> None:
+    shape = Shape(10, hidden=4, layers=2, heads=2, kv_heads=1, head_dim=3, intermediate=5)
+    matrices = 2 * (4 * 6 + 2 * 4 * 3 + 6 * 4 + 3 * 4 * 5)
+    assert compute.layer_matrices(shape) == matrices
+    attention = 4 * 2 * 2 * 3
+    prefill = 2 * (2 * matrices * 7 + attention * 49 + 2 * 40)
+    tokens = 6 * (2 * matrices * 8 + attention * (8 * 7 + 32) + 2 * 40 * 8)
+    assert compute.decoding(shape, sequences=6, contexts=2, lengths=Lengths(7, 8)) == prefill + tokens
+
+
+def test_decoding_takes_the_longest_of_three() -> None:
+    args = {"sequences": 10.0, "contexts": 10.0, "lengths": Lengths(100, 50), "steps": 50.0}
+    slow = Device("", bfloat16=1e6, float32=1e3, bandwidth=1e15, memory=1)
+    work = compute.decoding(SHAPE, 10, 10, Lengths(100, 50))
+    seconds = compute.decoding_seconds(SHAPE, Speed(slow, 0.5, 1e-9), "bfloat16", **args)
+    assert seconds == pytest.approx(work / 0.5e6)
+    assert compute.decoding_seconds(SHAPE, Speed(slow, 0.5, 1e-9), "float32", **args) == pytest.approx(work / 0.5e3)
+    narrow = Device("", bfloat16=1e30, float32=1e30, bandwidth=1e6, memory=1)
+    read = 50 * 2 * SHAPE.parameters + 10 * SHAPE.cache_bytes(2) * (50 * 100 + 1250)
+    seconds = compute.decoding_seconds(SHAPE, Speed(narrow, 0.5, 1e-9), "bfloat16", **args)
+    assert seconds == pytest.approx(read / 0.5e6)
+    fast = Device("", bfloat16=1e30, float32=1e30, bandwidth=1e30, memory=1)
+    assert compute.decoding_seconds(SHAPE, Speed(fast, 0.5, 0.03), "bfloat16", **args) == pytest.approx(1.5)
+
+
+def test_devices_state_plausible_figures() -> None:
+    assert DEVICES["h100"].peak("bfloat16") == 989e12
+    assert DEVICES["a100"].peak("float32") == 19.5e12
+    assert all(d.bfloat16 > d.float32 > d.bandwidth > d.memory > 2e10 for d in DEVICES.values())
+
+
+def test_batches_round_up() -> None:
+    assert [compute.batches(n, 64) for n in (0, 1, 64, 65)] == [0, 1, 1, 2]

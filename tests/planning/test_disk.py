@@ -1,0 +1,109 @@
+"""Bytes on disk: the factors against Parquet files, the sums by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from extra_rl.planning import counts, disk
+from extra_rl.planning.shapes import Shape
+from extra_rl.tables import contracts
+from extra_rl.tables.files import write_table
+from tests.planning.test_counts import HALF, experiment
+
+SHAPE = Shape(1000, hidden=16, layers=2, heads=2, kv_heads=1, head_dim=8, intermediate=32)
+
+
+def test_a_float_takes_what_a_stored_logprob_takes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values_NT = -np.exp(rng.normal(-4, 3, (600, 4000))).astype(np.float32)  # the first 2^18 of a column take 6 bytes
+    lists = pl.Series(values_NT).arr.to_list()
+    ids = [f"a/s0/i0/{n}/0" for n in range(600)]
+    frame = contracts.TokenScores.cast(
+        pl.DataFrame({"rollout_id": ids, "policy_logprobs": lists, "entropies": lists.list.eval(-pl.element())})
+    )
+    write_table(frame, tmp_path / "x.parquet", contracts.TokenScores, {})
+    assert (tmp_path / "x.parquet").stat().st_size / (2 * values_NT.size) == pytest.approx(disk.FLOAT, rel=0.1)
+
+
+def test_tables_by_hand() -> None:
+    made = experiment(
+        choose_prefixes={"groups": 2, "prefixes_per_problem": 1, "continuations_per_prefix": 4, "max_cuts": 15}
+        | {"remember": 6, "max_age": 8},
+        novelty={"measure": "policy", "params": {}, "remember": 3, "tail_tokens": 8},
+    )
+    sections = made.arms["grpo"]
+    rollouts = counts.expected(sections, HALF)  # 40 fresh and 8 regenerated, 20 tokens; 5 hard groups, 2 served
+    found = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=1)
+    assert found["rollouts"] == pytest.approx(48 * 20 * (4.1 + 2.0 + 1.5) + 48 * (60 + 2 * 10))
+    assert found["token scores"] == pytest.approx(48 * 20 * 2 * 4.1)
+    assert found["novelty"] == pytest.approx(48 * 16 * 4.1)
+    assert found["novelty memory"] == pytest.approx(3 * 20 * (8 * 2 + 16 * 4.1))  # of 20 problems seen by then
+    candidates = 2 * 15 + 2 * 3 * 15 + 2 * 2 * 6  # served; waiting of two iterations; remembered of two
+    assert found["prefixes"] == pytest.approx(candidates * (10 * (2.0 + 4.1) + 2 * 10))
+    later = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=99)
+    assert later["novelty memory"] == pytest.approx(3 * 25 * (8 * 2 + 16 * 4.1))
+    assert later["prefixes"] == pytest.approx((30 + 9 * 45 + 9 * 12) * 81)
+
+
+def test_what_is_off_takes_nothing() -> None:
+    sections = experiment().arms["grpo"]
+    found = disk.table_bytes(sections, SHAPE, counts.expected(sections, HALF), prompt=10, problems=25, iteration=4)
+    assert found["novelty"] == found["novelty memory"] == found["prefixes"] == 0
+    assert found["footers, records"] == disk.FIXED
+
+
+def test_a_warm_up_has_no_prefixes() -> None:
+    sections = experiment(choose_prefixes={"groups": "all_hard", "warmup_iterations": 3}).arms["grpo"]
+    rollouts = counts.expected(sections, HALF)
+    sizes = [
+        disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=i)["prefixes"] for i in (2, 3)
+    ]
+    assert sizes[0] == 0 < sizes[1]
+
+
+def test_the_embedder_says_how_wide_embeddings_are() -> None:
+    def width(**novelty: object) -> int:
+        return disk.embedding_width(experiment(novelty=novelty).arms["grpo"], SHAPE)
+
+    assert width(measure="sentence") == 384
+    assert width(measure="random", params={"reference": "policy"}) == 16
+    assert width(measure="lexical") == 0
+
+
+def test_one_candidate_a_rollout_or_a_group() -> None:
+    for cut, expected in (("before_peak_entropy", 4), ("random", 4), ("none", 1), ("every_boundary", 15)):
+        sections = experiment(choose_prefixes={"groups": "all_hard", "cut": cut}).arms["grpo"]
+        assert disk.candidates(sections, counts.expected(sections, HALF), age=1) == 5 * expected
+
+
+def test_retention_leaves_what_it_keeps() -> None:
+    made = experiment(retention={"weights_every": 3, "optimizer_states": 2})
+    sections = made.arms["grpo"]
+    rollouts = counts.expected(sections, HALF)
+    found = disk.disk_of(sections, made.run, SHAPE, rollouts, prompt=10, problems=25)
+    assert found.total["weights"] == 3 * 4 * SHAPE.parameters  # the third iteration, and the last two of five
+    assert found.total["optimizer"] == 2 * 8 * SHAPE.parameters
+    assert found.total["token scores"] == pytest.approx(5 * found.iteration["token scores"])
+    everything = disk.disk_of(sections, experiment().run, SHAPE, rollouts, prompt=10, problems=25)
+    assert everything.total["weights"] == 5 * 4 * SHAPE.parameters
+    assert everything.total["optimizer"] == 5 * 8 * SHAPE.parameters
+    window = made.run.model_copy(update={"first_iteration": 3})
+    later = disk.disk_of(sections, window, SHAPE, rollouts, prompt=10, problems=25)
+    assert later.total["weights"] == 2 * 4 * SHAPE.parameters
+
+
+def test_a_new_models_tokenizer_is_small() -> None:
+    assert disk.tokenizer_bytes(SHAPE, experiment().arms["grpo"]) == 0
+    given = experiment(model={"source": "Qwen/Qwen3-1.7B"}).arms["grpo"]
+    assert disk.tokenizer_bytes(replace(SHAPE, vocabulary=151_936), given) == pytest.approx(11.4e6, rel=0.01)
+
+
+def test_an_evaluation_is_stored_once_more_in_the_cache() -> None:
+    table = 100 * (60 + 50 * 3.5)
+    assert disk.evaluation_bytes(100, 50, cached=False) == table
+    assert disk.evaluation_bytes(100, 50, cached=True) == table + 100 * 50 * 2
