@@ -48,11 +48,23 @@ def summary_line(row: Mapping[str, Any], run: Horizon, seconds: Mapping[str, flo
         f"reward {_figure(row['mean_reward'])} pass {_figure(row['pass_rate'])}",
         f"groups {row['all_wrong']} wrong {row['mixed']} mixed {row['all_right']} right",
         f"entropy {_figure(row['mean_entropy'])} length {_figure(row['mean_length'])} cut off {row['truncated']}",
+        *_faults(row),
         f"regenerated {row['regenerated_groups']} rescued {row['rescued_groups']}",
         f"bonus {row['bonus_share']:.1%}",
         " ".join(f"{stage} {value:.1f}s" for stage, value in slowest),
     ]
     return " | ".join(parts)
+
+
+def _faults(row: Mapping[str, Any]) -> list[str]:
+    """What should not happen and is said only when it does."""
+    counts = {
+        "gold unparseable": row["verdict_gold_unparseable"],
+        "verifier errors": row["verdict_error"],
+        "timeouts": row["verdict_timeout"],
+    }
+    said = [f"{what} {count}" for what, count in counts.items() if count]
+    return [" ".join(said)] if said else []
 
 
 def _figure(value: float | None) -> str:

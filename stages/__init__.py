@@ -15,4 +15,5 @@ STAGES = (
     "summarize",
     "evaluate",
     "compare",
+    "audit",
 )

@@ -15,6 +15,7 @@ import polars as pl
 
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.records import seconds_of_iteration
+from extra_rl.rewards.verdict import Verdict
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.summary_line import horizon, summary_line
 from extra_rl.tables import contracts
@@ -27,7 +28,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="summarize",
-    version=1,
+    version=2,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
@@ -84,6 +85,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
         "pass_rate": _mean((judged["verdict"] == "right").cast(pl.Float64)),
         "mean_reward": _mean(judged["reward"].cast(pl.Float64)),
         "excluded": int(batch["reward"].is_null().sum()),
+        **{f"verdict_{v.value}": int((batch["verdict"] == v.value).sum()) for v in Verdict},
         "mean_entropy": float(entropies.mean(dtype=np.float64)) if len(entropies) else None,
         "mean_length": _mean(fresh["response_tokens"].list.len().cast(pl.Float64)),
         "truncated": int((batch["finish_reason"] == "length").sum()),

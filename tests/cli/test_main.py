@@ -27,6 +27,9 @@ ROW = {
     "mean_entropy": 0.5,
     "mean_length": 31.25,
     "truncated": 4,
+    "verdict_gold_unparseable": 0,
+    "verdict_error": 0,
+    "verdict_timeout": 0,
     "regenerated_groups": 3,
     "rescued_groups": 1,
     "bonus_share": 0.043,
@@ -63,6 +66,12 @@ def test_a_line_holds_what_a_reader_watches() -> None:
     assert line.startswith("extra/s0 3/10 60%, 19s left | reward 0.25 pass 0.25 | groups 3 wrong 2 mixed 1 right")
     assert "entropy 0.5 length 31.2 cut off 4 | regenerated 3 rescued 1 | bonus 4.3%" in line
     assert line.endswith("generate 6.0s update 3.0s verify 0.5s")
+
+
+def test_faults_are_said_only_when_there_are_any() -> None:
+    faulty = ROW | {"verdict_gold_unparseable": 2, "verdict_timeout": 1}
+    assert " | gold unparseable 2 timeouts 1 | " in summary_line(faulty, Horizon(10, 5000), {})
+    assert "unparseable" not in summary_line(ROW, Horizon(10, 5000), {})
 
 
 def test_without_a_budget_iterations_count() -> None:

@@ -63,7 +63,9 @@ def test_every_count_of_an_iteration(tmp_path: Path) -> None:
     assert (row["arm"], row["seed"], row["iteration"]) == ("extra", 0, 2)
     assert (row["rollouts"], row["groups"]) == (12, 4)
     assert (row["all_wrong"], row["mixed"], row["all_right"]) == (1, 1, 1)
-    assert row["excluded"] == 3
+    assert row["excluded"] == row["verdict_error"] == 3
+    assert (row["verdict_right"], row["verdict_wrong"], row["verdict_truncated"]) == (5, 3, 1)
+    assert sum(count for name, count in row.items() if name.startswith("verdict_")) == row["rollouts"]
     assert row["pass_rate"] == row["mean_reward"] == pytest.approx(3 / 6)
     assert row["truncated"] == 2
     assert (row["regenerated_rollouts"], row["regenerated_groups"], row["rescued_groups"]) == (3, 2, 1)

@@ -41,7 +41,7 @@ def files_of(stage: Stage) -> dict[str, Contract]:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("name", [name for name in STAGES if name not in (*ONCE, "evaluate")])
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in (*ONCE, "evaluate", "audit")])
 def test_every_stage_of_an_iteration_leaves_valid_files(mini_run: Run, arm: str, name: str) -> None:
     for iteration in range(ITERATIONS):
         folder = mini_run.results / arm / "s0" / f"iteration_{iteration:04d}"
@@ -51,15 +51,15 @@ def test_every_stage_of_an_iteration_leaves_valid_files(mini_run: Run, arm: str,
 
 def test_what_all_arms_share_is_valid(mini_run: Run) -> None:
     results = mini_run.results
-    for name, file in (("prepare", "train"), ("prepare", "held_out"), ("prepare", "dropped")):
+    for name, file in (("prepare", "train"), ("prepare", "held_out"), ("prepare", "dropped"), ("prepare", "sources")):
         check_file(results / name / f"{file}.parquet", load(name).STAGE.adds[file], "s0")
     check_file(results / "warm_start" / "warm_start.parquet", load("warm_start").STAGE.adds["warm_start"], "s0")
     check_file(results / "warm_start" / "policy" / "manifest.json", PolicyDirectory, "s0")
     check_file(results / "compare.parquet", load("compare").STAGE.adds["compare"], "s0")
-    evaluations = load("evaluate").STAGE.adds["evaluate"]
-    check_file(results / "warm_start" / "evaluate.parquet", evaluations, "s0")
-    for arm in ARMS:
-        check_file(results / arm / "s0" / LAST / "evaluate.parquet", evaluations, f"{arm}/s0/i{ITERATIONS - 1}")
+    for name, contract in load("evaluate").STAGE.adds.items():
+        check_file(results / "warm_start" / f"{name}.parquet", contract, "s0")
+        for arm in ARMS:
+            check_file(results / arm / "s0" / LAST / f"{name}.parquet", contract, f"{arm}/s0/i{ITERATIONS - 1}")
 
 
 def check_file(path: Path, contract: Contract, place: str) -> None:

@@ -18,6 +18,7 @@ BEFORE_ADVANTAGE = {
     *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "choose_prefixes_pool"),
     *("regenerate", "verify_regenerate", "score_entropy_regenerate", "novelty", "novelty_memory"),
 }
+EVALUATED = {"evaluate", "evaluate_figures"}
 AN_ITERATION = BEFORE_ADVANTAGE | FROM_ADVANTAGE
 
 
@@ -56,7 +57,7 @@ def test_a_new_weight_reruns_advantage_and_what_follows(run: Run) -> None:
     assert planned(run, arms=arms(advantage={"weight": 0.3})) == {
         *files("extra", 0, FROM_ADVANTAGE),
         *files("extra", 1, AN_ITERATION),
-        *files("extra", 2, AN_ITERATION | {"evaluate"}),
+        *files("extra", 2, AN_ITERATION | EVALUATED),
         *COMPARED,
     }
 
@@ -64,29 +65,29 @@ def test_a_new_weight_reruns_advantage_and_what_follows(run: Run) -> None:
 def test_iterations_before_the_window_are_not_looked_at(run: Run) -> None:
     (run.results / "grpo" / "s0" / "iteration_0000" / "generate.parquet").unlink()
     assert planned(run, arms=arms(advantage={"weight": 0.3}), first_iteration=2) == {
-        *files("extra", 2, FROM_ADVANTAGE | {"evaluate"}),
+        *files("extra", 2, FROM_ADVANTAGE | EVALUATED),
         *COMPARED,
     }
 
 
 def test_more_evaluation_samples_rerun_evaluations_only(run: Run) -> None:
     assert planned(run, evaluate={"samples": 8}) == {
-        "warm_start/evaluate",
-        *files("grpo", 2, {"evaluate"}),
-        *files("extra", 2, {"evaluate"}),
+        *(f"warm_start/{name}" for name in EVALUATED),
+        *files("grpo", 2, EVALUATED),
+        *files("extra", 2, EVALUATED),
         *COMPARED,
     }
 
 
 def test_more_iterations_rerun_none(run: Run) -> None:
-    new = files("grpo", 3, AN_ITERATION | {"evaluate"}) | files("extra", 3, AN_ITERATION | {"evaluate"})
+    new = files("grpo", 3, AN_ITERATION | EVALUATED) | files("extra", 3, AN_ITERATION | EVALUATED)
     assert planned(run, iterations=ITERATIONS + 1) == new | COMPARED
 
 
 def test_another_arm_reruns_none(run: Run) -> None:
     assert planned(run, arms=arms() | {"dr_grpo": {"advantage": {"divide_by_std": False}}}) == {
         *(name for i in range(ITERATIONS) for name in files("dr_grpo", i, AN_ITERATION)),
-        *files("dr_grpo", 2, {"evaluate"}),
+        *files("dr_grpo", 2, EVALUATED),
         *COMPARED,
     }
 
@@ -122,5 +123,5 @@ def test_a_window_makes_a_long_run_light(tmp_path: Path) -> None:
     made = {path for path in planned(run) if path.startswith("extra/")}
     assert made == {
         *(name for i in range(990, 1000) for name in files("extra", i, AN_ITERATION)),
-        *files("extra", 999, {"evaluate"}),
+        *files("extra", 999, EVALUATED),
     }

@@ -45,5 +45,5 @@ def test_what_samples_or_trains_asks_for_a_device() -> None:
     resources = yaml.safe_load((PROFILE / "config.yaml").read_text())["set-resources"]
     assert {rule for rule, wanted in resources.items() if wanted["gpu"] == 1} == {
         *("warm_start", "evaluate_warm_start", "generate", "score_entropy"),
-        *("regenerate", "novelty", "update", "evaluate"),
+        *("regenerate", "novelty", "update", "evaluate_iteration"),
     }
