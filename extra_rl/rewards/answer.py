@@ -33,6 +33,16 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Clock:
+    """A time of day; half: "a", "p" or ""."""
+
+    hour: int
+    minute: int
+    second: int
+    half: str
+
+
+@dataclass(frozen=True)
 class Formula:
     latex: str
     unit: str
@@ -66,10 +76,11 @@ class Bracketed:
 
 @dataclass(frozen=True)
 class Items:
-    """A list or set; `ratio` marks a : b : c."""
+    """A list or set; `ratio` marks a : b : c, `braces` a set that is written as one."""
 
     items: tuple[Node, ...]
     ratio: bool = False
+    braces: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,5 +97,5 @@ class Matrix:
 
 
 Node: TypeAlias = (
-    Quantity | Words | Choice | Formula | Labelled | Relation | Bracketed | Items | Region | Matrix | BaseDigits
+    Quantity | Words | Choice | Clock | Formula | Labelled | Relation | Bracketed | Items | Region | Matrix | BaseDigits
 )

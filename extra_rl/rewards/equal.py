@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
-from fractions import Fraction
 from typing import TypeAlias
 
 from extra_rl.rewards.answer import (
     Bracketed,
     Choice,
+    Clock,
     Formula,
     Items,
     Labelled,
@@ -25,14 +25,17 @@ from extra_rl.rewards.answer import (
     Relation,
     Words,
 )
+from extra_rl.rewards.equal_clock import ratio_terms, same_clock
 from extra_rl.rewards.equal_relation import same_relation
 from extra_rl.rewards.equal_value import same_formula, same_quantity
+from extra_rl.rewards.equal_words import same_words
 from extra_rl.rewards.numbers import BaseDigits
 from extra_rl.rewards.policy import Policy
 from extra_rl.rewards.reading import read
+from extra_rl.rewards.relation import names_a_number, number_side
 
 Rule: TypeAlias = str | None
-INFINITE = frozenset({"infinitely many", "infinite", "infinity", "infinitely many solutions"})
+SINGLE = (Quantity, Formula, Words)
 
 
 def same(gold: Node, answer: Node, policy: Policy) -> Rule:
@@ -43,10 +46,24 @@ def same(gold: Node, answer: Node, policy: Policy) -> Rule:
         return _same_choice(gold, answer, policy)
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
         return same_quantity(gold, answer, policy)
+    if isinstance(answer, Items) and not answer.ratio and isinstance(_value(gold), SINGLE):
+        return _same_repeated(gold, answer, policy)
     for kinds, rule in RULES:
         if isinstance(gold, kinds) or isinstance(answer, kinds):
             return rule(gold, answer, policy)
     return same_formula(gold, answer, policy)
+
+
+def _same_repeated(gold: Node, answer: Items, policy: Policy) -> Rule:
+    """One answer, given in several spellings ("1/2 or 0.5"): right, and each of them exactly the first.
+
+    A set in braces with one member is the member, save that the set of the empty set is not empty.
+    """
+    first, *others = (_value(item) for item in answer.items)
+    if isinstance(first, Formula) and "emptyset" in first.latex:
+        return None
+    exact = policy.model_copy(update={"relative_tolerance": 0.0, "absolute_tolerance": 0.0})
+    return same(gold, first, policy) if all(same(first, other, exact) for other in others) else None
 
 
 def _same_choice(gold: Node, answer: Node, policy: Policy) -> Rule:
@@ -57,7 +74,8 @@ def _same_choice(gold: Node, answer: Node, policy: Policy) -> Rule:
     assert isinstance(choice, Choice)
     if isinstance(other, Words | Formula):
         text = other.text if isinstance(other, Words) else other.latex
-        if re.sub(r"[^A-Za-z]", "", text.replace("text", "")).upper() == choice.letter and len(text.strip()) < 12:
+        letter = re.sub(r"[^A-Za-z]", "", text.replace("text", ""))
+        if letter.upper() == choice.letter and len(text.strip()) < 12 and letter not in ("e", "i"):  # these are numbers
             return "choice"
     if isinstance(other, Labelled):
         return same(gold, other.value, policy) if other is answer else same(other.value, answer, policy)
@@ -67,22 +85,6 @@ def _same_choice(gold: Node, answer: Node, policy: Policy) -> Rule:
     if isinstance(rest, Choice):
         return None
     return same(rest, other, policy) if choice is gold else same(other, rest, policy)
-
-
-def _same_words(gold: Node, answer: Node, policy: Policy) -> Rule:
-    left, right = _plain(gold), _plain(answer)
-    if left and left == right:
-        return "words"
-    infinite = {left in INFINITE or left == "infty", right in INFINITE or right == "infty"}
-    return "words" if infinite == {True} else None
-
-
-def _plain(node: Node) -> str:
-    if isinstance(node, Labelled):
-        return _plain(node.value)
-    text = node.text if isinstance(node, Words) else node.latex if isinstance(node, Formula) else ""
-    text = re.sub(r"\\text|[^\w\s]", " ", text.lower())
-    return " ".join(word for word in text.split() if word not in ("the", "a", "an"))
 
 
 # --- structures --------------------------------------------------------------------------------------------------
@@ -96,7 +98,9 @@ def _same_matrix(gold: Node, answer: Node, policy: Policy) -> Rule:
     left, right = _rows(gold), _rows(answer)
     if left is None or right is None:
         return None
-    if isinstance(gold, Bracketed) or isinstance(answer, Bracketed):  # a vector written as a point
+    pointed = any(isinstance(node, Bracketed) and node.opening == "(" for node in (gold, answer))
+    if pointed and all(len(rows) == 1 or all(len(row) == 1 for row in rows) for rows in (left, right)):
+        # a vector written as a point
         left, right = [[x for row in left for x in row]], [[x for row in right for x in row]]
     if [len(row) for row in left] != [len(row) for row in right]:
         return None
@@ -106,6 +110,8 @@ def _same_matrix(gold: Node, answer: Node, policy: Policy) -> Rule:
 def _rows(node: Node) -> list[list[Node]] | None:
     if isinstance(node, Matrix):
         return [list(row) for row in node.rows]
+    if isinstance(node, Bracketed) and all(isinstance(row, Bracketed) and row.opening == "[" for row in node.items):
+        return [list(row.items) for row in node.items if isinstance(row, Bracketed)]  # [[1, 2], [3, 4]]
     return [list(node.items)] if isinstance(node, Bracketed) and node.opening == "(" and node.closing == ")" else None
 
 
@@ -117,7 +123,7 @@ def _same_ratio(gold: Node, answer: Node, policy: Policy) -> Rule:
     """a : b is the number a / b; longer ratios are equal up to a common factor."""
     if isinstance(gold, Labelled) or isinstance(answer, Labelled):
         return _same_labelled(gold, answer, policy)
-    left, right = _terms(gold), _terms(answer)
+    left, right = ratio_terms(gold), ratio_terms(answer)
     if left is None or right is None or len(left) != len(right):
         return None
     pairs = list(zip(left, right, strict=True))
@@ -125,14 +131,6 @@ def _same_ratio(gold: Node, answer: Node, policy: Policy) -> Rule:
         return None
     cross = all(a * d == b * c for n, (a, b) in enumerate(pairs) for c, d in pairs[:n])
     return "ratio" if cross else None
-
-
-def _terms(node: Node) -> list[Fraction] | None:
-    if isinstance(node, Quantity) and not node.unit:
-        return [node.number.value, Fraction(1)]
-    if isinstance(node, Items) and node.ratio and all(isinstance(item, Quantity) for item in node.items):
-        return [item.number.value for item in node.items if isinstance(item, Quantity)]
-    return None
 
 
 def _same_items(gold: Node, answer: Node, policy: Policy) -> Rule:
@@ -144,7 +142,7 @@ def _same_items(gold: Node, answer: Node, policy: Policy) -> Rule:
         return _same_labelled(gold, answer, policy)
     if isinstance(gold, Bracketed) or isinstance(answer, Bracketed):
         return _same_sequence(gold, answer, policy)
-    left, right = _members(gold), _members(answer)
+    left, right = (_distinct(node) if _braced(gold, answer) else _members(node) for node in (gold, answer))
     if policy.ordered_lists:
         return "list" if _all_same([_value(x) for x in left], [_value(x) for x in right], policy) else None
     if _labels(left) and _labels(left) == _labels(right):
@@ -157,6 +155,8 @@ def _same_sequence(gold: Node, answer: Node, policy: Policy) -> Rule:
     bracketed, other = (gold, answer) if isinstance(gold, Bracketed) else (answer, gold)
     if not isinstance(bracketed, Bracketed) or not isinstance(other, Items):
         return None
+    if other.braces and bracketed.opening != "case" and len(other.items) > 1:
+        return None
     if len(other.items) == 1:
         return same(gold, other.items[0], policy) if bracketed is gold else same(other.items[0], answer, policy)
     if (bracketed.opening, bracketed.closing) != ("(", ")"):
@@ -166,6 +166,19 @@ def _same_sequence(gold: Node, answer: Node, policy: Policy) -> Rule:
         _all_same(bracketed.items, values, policy) if bracketed is gold else _all_same(values, bracketed.items, policy)
     )
     return "list" if ordered else None
+
+
+def _braced(*nodes: Node) -> bool:
+    return any(isinstance(node, Items) and node.braces for node in nodes)
+
+
+def _distinct(node: Node) -> list[Node]:
+    r"""The members of a set, each once: \{1, 2, 2\} is \{1, 2\}."""
+    members: list[Node] = []
+    for member in _members(node):
+        if member not in members:
+            members.append(member)
+    return members
 
 
 def _members(node: Node) -> list[Node]:
@@ -242,6 +255,13 @@ def _same_bracketed(gold: Node, answer: Node, policy: Policy) -> Rule:
     return "tuple" if _all_same([_value(x) for x in gold.items], [_value(x) for x in answer.items], policy) else None
 
 
+def _same_equation(gold: Node, answer: Node, policy: Policy) -> Rule:
+    """An equation by its solutions; m + n = 7 is also the number 7."""
+    if isinstance(gold, Quantity) and isinstance(answer, Relation) and names_a_number(answer):
+        return same(gold, number_side(answer, read), policy)
+    return same_relation(gold, answer)
+
+
 # --- labels ----------------------------------------------------------------------------------------------------
 
 
@@ -271,11 +291,12 @@ def _with_argument_of(gold: Labelled, answer: Labelled) -> Labelled:
 
 
 RULES: tuple[tuple[type | tuple[type, ...], Callable[[Node, Node, Policy], Rule]], ...] = (
-    (Words, _same_words),
+    (Words, same_words),
+    (Clock, same_clock),
     (Region, _same_region),
     (Matrix, _same_matrix),
     (Items, _same_items),
     (Bracketed, _same_bracketed),
-    (Relation, lambda gold, answer, _: same_relation(gold, answer)),
+    (Relation, _same_equation),
     (Labelled, _same_labelled),
 )

@@ -24,7 +24,12 @@ def same_relation(gold: Node, answer: Node) -> Rule:
     if isinstance(gold, Relation) and isinstance(answer, Relation) and _spelled(gold) == _spelled(answer):
         return "equation"
     a, b = _difference(gold), _difference(answer)
-    if a is not None and b is not None and not (left or right) and symbolic.same_solutions(a, b):
+    if (
+        a is not None
+        and b is not None
+        and not (left or right)
+        and symbolic.same_solutions(a, symbolic.unify_case(a, b))
+    ):
         return "equation"
     return _by_math_verify(gold, answer)
 
@@ -52,7 +57,7 @@ def _as_inequality(node: Node) -> Relation | None:
 def _same_inequality(gold: Relation, answer: Relation) -> Rule:
     """All on one side: equal up to a positive factor, or up to a negative one with the sign turned."""
     a, b = _difference(gold), _difference(answer)
-    ratio = None if a is None or b is None else symbolic.constant_ratio(a, b)
+    ratio = None if a is None or b is None else symbolic.constant_ratio(a, symbolic.unify_case(a, b))
     if ratio is None:
         return None
     expected = gold.signs[0] if ratio > 0 else FLIP[gold.signs[0]]

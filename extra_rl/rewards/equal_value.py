@@ -28,9 +28,12 @@ def same_quantity(gold: Quantity, answer: Quantity, policy: Policy) -> Rule:
     if a == b:
         return "number"
     one_percent = policy.percent_as_decimal and (gold.unit == "%") != (answer.unit == "%")
-    if one_percent and (a / 100 == b if gold.unit == "%" else a == b / 100):
+    in_percent = (a / 100, b) if gold.unit == "%" else (a, b / 100)
+    if one_percent and in_percent[0] == in_percent[1]:
         return "percent"
-    return _nearly(gold, answer, abs(a - b), abs(a), policy)
+    if within_tolerance(a, b, policy) or (one_percent and within_tolerance(*in_percent, policy)):
+        return "tolerance"
+    return _long_decimal(gold, answer, abs(a - b), policy)
 
 
 def units_allowed(a: str, b: str, policy: Policy) -> bool:
@@ -40,11 +43,16 @@ def units_allowed(a: str, b: str, policy: Policy) -> bool:
     return compatible(a, b) or {a, b} == {"°", "rad"}
 
 
-def _nearly(gold: Node, answer: Node, error: Any, scale: Any, policy: Policy) -> Rule:
-    """Equal within the stated tolerance, or by a long decimal whose every digit is right."""
-    allowed = max(Fraction(policy.relative_tolerance) * Fraction(str(scale)), Fraction(policy.absolute_tolerance))
-    if allowed and error <= allowed:
-        return "tolerance"
+def within_tolerance(gold: Any, answer: Any, policy: Policy) -> bool:
+    """Whether a value is within the stated error of the gold's; a relative one of the gold 0 allows nothing."""
+    relative, absolute = (Fraction(str(t)) for t in (policy.relative_tolerance, policy.absolute_tolerance))
+    if not relative and not absolute:
+        return False
+    error = abs(gold - answer)
+    return bool(error <= abs(gold) * relative) or bool(error <= absolute)
+
+
+def _long_decimal(gold: Node, answer: Node, error: Any, policy: Policy) -> Rule:
     return "long_decimal" if any(_all_digits_right(node, error, policy) for node in (gold, answer)) else None
 
 
@@ -79,14 +87,28 @@ def same_formula(gold: Node, answer: Node, policy: Policy) -> Rule:
     a, b = parsed(gold), parsed(answer)
     if a is None or b is None:
         return None
-    for rule, left, right in _readings(a, gold.unit, b, answer.unit, policy):
+    b = symbolic.unify_case(a, b)
+    if infinite(a) or infinite(b):
+        return "formula" if a == b else None
+    readings = _readings(a, gold.unit, b, answer.unit, policy)
+    for rule, left, right in readings:
         equal = symbolic.same_value(left, right)
         if equal or (equal is None and symbolic.same_by_math_verify(left, right)):
             return rule
-    left, right = symbolic.numeric_value(a), symbolic.numeric_value(b)
-    if left is not None and right is not None:
-        return _nearly(gold, answer, abs(left - right), abs(left), policy)
+    numeric = [(symbolic.numeric_value(left), symbolic.numeric_value(right)) for _, left, right in readings]
+    known = [(left, right) for left, right in numeric if left is not None and right is not None]
+    if known:
+        if any(within_tolerance(left, right, policy) for left, right in known):
+            return "tolerance"
+        return _long_decimal(gold, answer, abs(known[0][0] - known[0][1]), policy)
     return "family" if isinstance(gold, Formula) and _same_family(gold, a, b) else None
+
+
+def infinite(expression: Any) -> bool:
+    """Whether infinity is a term or factor of it: it absorbs what stands beside it, 2 times infinity too."""
+    import sympy
+
+    return any(part in (sympy.oo, -sympy.oo, sympy.zoo) for part in (expression, *expression.args))
 
 
 def _readings(a: Any, unit_a: str, b: Any, unit_b: str, policy: Policy) -> list[tuple[str, Any, Any]]:

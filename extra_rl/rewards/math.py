@@ -34,7 +34,18 @@ class MathJudge:
     policy: Policy = DEFAULT
 
     def __call__(self, item: Item) -> Judgement:
-        return judge(item.gold, item.response, self.policy, truncated=item.truncated)
+        policy = _tolerant(self.policy, item.relative_tolerance, item.absolute_tolerance)
+        return judge(item.gold, item.response, policy, truncated=item.truncated)
+
+
+@lru_cache(maxsize=64)
+def _tolerant(policy: Policy, relative: float, absolute: float) -> Policy:
+    """The policy with the larger of its own tolerances and a row's. One that is not finite is refused."""
+    wider = {
+        "relative_tolerance": max(relative, policy.relative_tolerance),
+        "absolute_tolerance": max(absolute, policy.absolute_tolerance),
+    }
+    return Policy(**(policy.model_dump() | wider))
 
 
 def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool = False) -> Judgement:

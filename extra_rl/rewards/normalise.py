@@ -21,6 +21,7 @@ SYMBOLS = {
     "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
     "º": "°", "˚": "°", "′": "'", "’": "'", "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ", "…": r"\dots ",
+    "或": r"\text{ or }", "和": r"\text{ and }",
     "，": ",", "。": ".", "、": ",", "；": ";", "：": ":", "∶": ":", "∣": "|",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "π": r"\pi ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ",
@@ -72,7 +73,7 @@ def single_backslashes(text: str) -> str:
 
 def thousands(text: str) -> str:
     r"""The typeset separators 1{,}000, 1,\!000, 1\,000 as 1,000. A comma and a space stays a list."""
-    text = re.sub(r"\s*\{\s*,\s*\}\s*", ",", text)
+    text = re.sub(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", ",", text)
     text = re.sub(r",\s*\\!\s*", ",", text)
     text = re.sub(r"(?<=\d)\\[,;!: ]\s*(?=\d{3}(?!\d))", ",", text)
     return re.sub(r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d./])", lambda m: m[1] + m[2].replace(" ", ","), text)
@@ -81,10 +82,16 @@ def thousands(text: str) -> str:
 def strip_sizing(text: str) -> str:
     r"""Remove what only changes the look: \left, \big, \displaystyle, \limits; spacing commands become spaces."""
     text = re.sub(r"\s*\^\s*\{?\s*\\prime\s*\}?", "'", text)
+    text = re.sub(r"\\left\s*\\\{(\s*\\begin\{array\}.*?\\end\{array\})\s*\\right\s*\.", r"\1", text, flags=re.DOTALL)
     text = re.sub(r"\\m?(?:left|right)(?![a-z])\s*\.?", "", text)
     text = re.sub(r"\\[bB]igg?[lrm]?(?![a-z])", "", text)
     text = re.sub(r"\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\}|rm|bf|it)(?![a-z])", " ", text)
     text = re.sub(r"(?<!\\)\\(?:[,;:! ]|quad|qquad|enspace|thinspace|hspace\{[^{}]*\})|~", " ", text)
+    text = re.sub(
+        r"\\(?:color|hspace)\s*\{[^{}]*\}|\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-z])", " ", text
+    )
+    text = re.sub(r"\\(?:textcolor\s*\{[^{}]*\}|underline)\s*(?=\{)", "", text)
+    text = re.sub(r"\\[lch]?dots[cbmio]?(?![a-z])|\.{3,}", r"\\dots ", text)
     return re.sub(r"\\[dtc]frac", r"\\frac", text)
 
 
@@ -95,9 +102,14 @@ def unify_text(text: str) -> str:
         r"\\text{",
         text,
     )
-    text = re.sub(r"\\text\{\s*\}", " ", text)
+    text = re.sub(r"\\text\{\s*([,;]?)\s*\}", r"\1 ", text)
+    text = re.sub(r"(?<=\d)\s*\\text\{\s*to\s*\}\s*(?=\d)|(?<=\d) to (?=\d)", ":", text)
     text = re.sub(r"^\s*\\text\{([^{}]*[\d,][^{}]*)\}\s*$", r"\1", text)
-    return re.sub(r"\\text\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|max|min)\s*\}", r"\\\1 ", text)
+    return re.sub(
+        r"\\text\{\s*((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|exp|gcd|lcm|(?:max|min)(?=\s*\}\s*[({_\\]))\s*\}",
+        r"\\\1 ",
+        text,
+    )
 
 
 def relations(text: str) -> str:
@@ -117,6 +129,7 @@ def brackets(text: str) -> str:
         text = re.sub(rf"\\{command}(?![a-z])", lambda _, s=sign: s, text)  # type: ignore[misc]
     text = re.sub(r"\\langle(?![a-z])|^\s*\](?=.*,)", "(", text)
     text = re.sub(r"\\rangle(?![a-z])|(?<!\\)\[\s*$", ")", text)
+    text = re.sub(r"^\s*([A-H])\)(?=\s)", r"(\1)", text)
     text = re.sub(r"\\varnothing|\\\{\s*\\\}", r"\\emptyset ", text)
     return re.sub(r"\\(?:bigcup|cupdot|sqcup)(?![a-z])", r"\\cup ", text)
 
@@ -224,6 +237,8 @@ def clean(text: str) -> str:
 def squash(text: str) -> str:
     """What is left of a canonical answer when spaces, braces of single characters and multiplication dots go."""
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"(?<=\d)\s+(?=\d)", "_", re.sub(r"\\(?:cdot|times)(?![a-z])|[*]", "", text))
+    text = re.sub(r"(?<=\d)\s*(?:\\(?:cdot|times)(?![a-z])|[*])\s*(?=\d)", "*", text)
+    text = re.sub(r"(?:\\(?:cdot|times)(?![a-z])|[*](?!\d))(?=\s*[^\s,;)\]}])", "", text)
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "_", text)
     text = re.sub(r"\s", "", text)
     return re.sub(r"(?<=[\^_])\{(\w)\}", r"\1", text)

@@ -28,6 +28,13 @@ MIXED = re.compile(r"([-+]?)\s*(\d+)\s*\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\
 MIXED_SLASH = re.compile(r"([-+]?)\s*(\d+)\s+(\d+)\s*/\s*(\d+)")
 REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{\s*(\d+)\s*\}")
 BASE = re.compile(r"\(?\s*([0-9A-Fa-f][0-9A-Fa-f\s]*)\s*\)?_\s*\{?\s*(?:\\text\s*\{)?\s*\(?([A-Za-z]+|\d+)\)?\s*\}?\}?")
+WORDED_BASE = re.compile(
+    r"(\(?[0-9A-Fa-f]+\)?)(?:_\s*\{?\w+\}?)?\s*(?:\\text\s*\{\s*)?[\s(]*(?:in\s+)?base[\s-]*(\w+)[\s)]*\}?[\s)]*",
+    re.IGNORECASE,
+)
+MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+MULTIPLE = re.compile(rf"({SIGNED})\s*(?:\\text\s*\{{\s*)?({'|'.join(MULTIPLES)})\s*\}}?", re.IGNORECASE)
+CONTINUED = re.compile(r"([-+]?)\s*(\d*)\.(\d*?)(\d{1,6}?)\4\4*\s*\\dots")
 BASE_WORDS = {
     w: n
     for n, w in enumerate(
@@ -91,6 +98,14 @@ def _read(text: str) -> Number | None:
         return _scaled(mantissa, int(match[3] or match[4] or match[5]))
     if match := REPEATING.fullmatch(text):
         return Number(_sign(match[1]) * _repeating(match[2], match[3], match[4]))
+    if (
+        len(text) < 60
+        and (match := CONTINUED.fullmatch(text))
+        and len(text.partition(".")[2].partition("\\")[0].strip()) >= 3
+    ):
+        return Number(_sign(match[1]) * _repeating(match[2], match[3], match[4]))
+    if match := MULTIPLE.fullmatch(text):
+        return Number(decimal(match[1]).value * 10 ** MULTIPLES[match[2].lower()])
     return None
 
 
@@ -111,11 +126,11 @@ def _repeating(whole: str, fixed: str, period: str) -> Fraction:
 
 def read_base(text: str) -> BaseDigits | None:
     r"""Digits with a base: 204_5, 4210_{5}, (12)_{\text{five}}. Base ten is an ordinary number, not this."""
-    match = BASE.fullmatch(text.strip())
+    match = WORDED_BASE.fullmatch(text.strip()) or BASE.fullmatch(text.strip())
     if not match:
         return None
     base = int(match[2]) if match[2].isdigit() and len(match[2]) < 3 else BASE_WORDS.get(match[2].lower(), 0)
-    digits = re.sub(r"\s", "", match[1]).upper()
+    digits = re.sub(r"[\s()]", "", match[1]).upper()
     if not 2 <= base <= 36 or not re.search(r"\d", digits):
         return None
     return BaseDigits(digits.lstrip("0") or "0", base)

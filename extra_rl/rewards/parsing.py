@@ -12,7 +12,10 @@ from typing import Any
 
 MAX_EXPONENT_DIGITS = 4
 MAX_CHARS = 1000  # of one formula; the parser needs seconds for longer ones
-MEANINGLESS = re.compile(r"dots|\d\s+\d")
+# An ellipsis, numbers side by side, a number with a prime, two signs, n!!: the grammar reads them as something else.
+MEANINGLESS = re.compile(r"dots|(?<![_^\d.])(?:\d*\.)?\d+\s+\d|\d\s*'|^\s*(?:--|\+\+)|!\s*!")
+TRIGONOMETRIC = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\([^()]*\)|\\?[a-zA-Z]+)\s*°")
 DERIVATIVE = re.compile(r"\\frac\{?(?:d|\\partial)(?![a-z])")
 
 
@@ -28,6 +31,7 @@ def parse_latex(latex: str) -> Any:
     """
     import sympy
     from latex2sympy2_extended import NormalizationConfig, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
     from sympy.core.function import AppliedUndef
 
     if len(latex) > MAX_CHARS or MEANINGLESS.search(latex):
@@ -36,7 +40,9 @@ def parse_latex(latex: str) -> Any:
         basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
     )
     try:
-        expression = converter()(is_real=True).parse(normalize_latex(respell(latex), config))
+        expression = converter()(is_real=True, config=ConversionConfig(lowercase_symbols=False)).parse(
+            normalize_latex(respell(latex), config)
+        )
         if not isinstance(expression, (sympy.Basic, sympy.MatrixBase)):
             raise UnparseableError(latex[:80])
         exact = {sympy.Symbol("i", real=True): sympy.I, sympy.Symbol("e", real=True): sympy.E}
@@ -105,9 +111,13 @@ def exact_value(text: str) -> Fraction:
 
 
 def respell(latex: str) -> str:
-    r"""Names that the grammar does not know, as names that it does: y' (it would drop the prime), E_1, M_\odot; and
-    numbers without their thousands separators."""
+    r"""What the grammar does not know, as what it does: y' (it would drop the prime), E_1, M_\odot, \lg, \choose,
+    degrees inside functions; and numbers without their thousands separators."""
     latex = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", latex)
+    latex = re.sub(r"\\lg(?![a-z])", r"\\log_{10}", re.sub(r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln ", latex))
+    latex = re.sub(r"\{?([^{}]+)\\choose(?![a-z])([^{}]+)\}?", r"\\binom{\1}{\2}", latex)
+    if TRIGONOMETRIC.search(latex):
+        latex = DEGREES.sub(r"(\1 \\cdot \\frac{\\pi}{180})", latex)
     latex = re.sub(
         r"([A-Za-z])(_(?:\{[^{}]*\}|\w))?('+)",
         lambda m: rf"\text{{{m[1]}{'prime' * len(m[3])}}}{m[2] or ''}",

@@ -27,10 +27,12 @@ class Policy(BaseModel):
         15,
         description="A decimal of at least so many digits, all of them right, equals the irrational; 0: never.",
     )
-    relative_tolerance: Annotated[float, Field(ge=0)] = Field(
+    relative_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="Allowed error of a numeric answer relative to the gold (Minerva: 0.01 is common)."
     )
-    absolute_tolerance: Annotated[float, Field(ge=0)] = Field(0.0, description="Allowed absolute error.")
+    absolute_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="Allowed absolute error."
+    )
     max_answer_chars: Annotated[int, Field(ge=1)] = Field(
         3000, description="A longer answer is not parsed: it is right only where it equals the gold as text."
     )

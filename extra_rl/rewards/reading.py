@@ -6,31 +6,35 @@ Nothing fails: what is not understood is a Formula, which equals only what its p
 from __future__ import annotations
 
 import itertools
+import math
 import re
 
 from extra_rl.rewards.answer import (
     Bracketed,
     Choice,
+    Clock,
     Formula,
     Items,
     Labelled,
-    Matrix,
     Node,
     Quantity,
     Region,
     Words,
 )
-from extra_rl.rewards.braces import braced, is_bracketed, split_top
+from extra_rl.rewards.braces import braced, is_bracketed, levels, split_top
+from extra_rl.rewards.layout import SEPARATOR, read_cases, read_matrix
 from extra_rl.rewards.numbers import read_base, read_number
-from extra_rl.rewards.relation import SIGNS, interval, read_relation
+from extra_rl.rewards.relation import DENIAL, SIGNS, interval, is_label, read_relation
 from extra_rl.rewards.units import split_unit, strip_leading_text
 
-SEPARATOR = "\x1f"  # stands for "and" and "or" between answers
+NEARLY = re.compile(
+    r"^\s*(?:=|~|(?i:the\s+)?(?i:final\s+)?(?i:answer\s+is)\s*:?|(?:\\text\s*\{\s*)?(?:approx(?:imately|\.)?|about|roughly|around)(?![a-z])\s*\}?)\s*(?=\S)"
+)
 MAX_ITEMS = 500
 MAX_DEPTH = 12
 
 CHOICE = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:\(\s*(?P<a>[A-Z])\s*\)|(?P<b>[A-Z])(?=\s*(?:[.:)]|\}|$)))\s*[.:)]?\s*\}?\s*[.:]?\s*(?P<rest>.*)",
+    r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?(?:\(\s*(?P<a>[A-Z])\s*\)|(?P<b>[A-Z])(?=\s*(?:[.:)]|\}|$)))\s*[.:)]?\s*\}?\s*[.:]?\s*(?P<rest>.*)",
     re.DOTALL,
 )
 CONDITION = re.compile(
@@ -43,20 +47,21 @@ CONNECTOR = re.compile(
     r"\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:lor|vee|land|wedge)(?![a-z])|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*"
 )
 WORD_LABEL = re.compile(r"\s*(?:\\text\s*\{\s*)?([A-Za-z][A-Za-z ]{2,}?)\s*(?:\}\s*)?[:=]\s*(?:\}\s*)?(?=\S)(?!.*\\in)")
-MATRIX = re.compile(
-    r"^[\s([|]*\\begin\{(p|b|v|V|B|small)?(?:matrix|array)\}(?:\s*\{[lcr|\s]*\})?(.*)\\end\{(?:\1)?(?:matrix|array)\}[\s)\]|]*$",
-    re.DOTALL,
+ALL_REALS = re.compile(
+    r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:\\text\s*\{)?\s*(?:all|any|every) reals?(?: numbers?)?\s*\}?)", re.IGNORECASE
 )
-ALL_REALS = re.compile(r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:\\text\s*\{)?\s*all real numbers\s*\}?)", re.IGNORECASE)
+CLOCK = re.compile(
+    r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:(?:\\text\s*\{)?\s*([ap])\.?\s*m\b\.?\s*\}?)?", re.IGNORECASE
+)
+DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}")
 
 
 def read(text: str, depth: int = 0) -> Node:
     """The node of a cleaned answer. Never fails: what is not understood is a Formula."""
-    text = text.strip()
-    text = re.split(r"\\approx|\\simeq|\\equiv(?=.*\\pmod)", text, maxsplit=1)[0].strip() or text
+    text = _without_approximation(text.strip())
     if depth > MAX_DEPTH:
         return Formula(text, "")
-    for reader in (_base, _choice, _matrix, _number):
+    for reader in (_base, _choice, _rows, _clock, _number):
         if node := reader(text):
             return node
     text = strip_leading_text(text)
@@ -66,6 +71,13 @@ def read(text: str, depth: int = 0) -> Node:
         if node := structure(text, depth + 1):
             return node
     return _leaf(text)
+
+
+def _without_approximation(text: str) -> str:
+    r"""1/3 \approx 0.33 is 1/3; x \approx 8.24, \approx 8.24 and "about 8.24" are the number that they state."""
+    left, sign, right = re.split(r"(\\approx|\\simeq|\\equiv(?=.*\\pmod)|$)", text, maxsplit=1)[:3]
+    text = right if sign and right.strip() and (not left.strip() or is_label(left)) else left or text
+    return NEARLY.sub("", text).strip() or text
 
 
 def _base(text: str) -> Node | None:
@@ -88,13 +100,19 @@ def _choice(text: str) -> Node | None:
     return Choice(match["a"] or match["b"], rest)
 
 
-def _matrix(text: str) -> Node | None:
-    match = MATRIX.match(text)
-    if not match or (match[1] in ("v", "V")) or text.lstrip().startswith("|"):
+def _rows(text: str) -> Node | None:
+    return (read_cases(text, read) or read_matrix(text, read)) if "\\begin" in text else None
+
+
+def _clock(text: str) -> Node | None:
+    """A time of day. 3:12 may be a ratio in lowest terms, and stays one; 12:30 and 5:05 cannot be."""
+    match = CLOCK.fullmatch(text.strip())
+    if not match or int(match[1]) > 24:
         return None
-    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2].replace("\\hline", "")) if row.strip()]
-    cells = [tuple(read(cell.strip(), 1) for cell in row.split("&")) for row in rows]
-    return Matrix(tuple(cells)) if cells and len({len(row) for row in cells}) == 1 else None
+    hour, minute, half = int(match[1]), int(match[2]), (match[4] or "").lower()
+    if not half and not match[3] and math.gcd(hour, minute) == 1 and match[2][0] != "0":
+        return None
+    return Clock(hour, minute, int(match[3] or 0), half)
 
 
 def _number(text: str) -> Node | None:
@@ -109,7 +127,7 @@ def _strip_condition(text: str) -> str:
         shorter = pattern.sub("", text)
         if shorter.strip():
             text = shorter
-    return text.strip(" ,;")
+    return text.rstrip(" ,;")
 
 
 def _open_texts(text: str) -> str:
@@ -171,7 +189,7 @@ def _group(nodes: list[Node]) -> tuple[Node, ...]:
 
 def _set(text: str, depth: int) -> Node | None:
     r"""\{a, b\} and \{x | condition\}."""
-    if not (text.startswith("\\{") and text.endswith("\\}") and _closes_at_end(text[1:-2] + "}")):
+    if not (text.startswith("\\{") and text.endswith("\\}") and _is_one_set(text)):
         return None
     inner = text[2:-2]
     builder = re.split(r"\||:(?!=)", inner, maxsplit=1)
@@ -179,11 +197,18 @@ def _set(text: str, depth: int) -> Node | None:
         node = read(builder[1], depth)
         return node.value if isinstance(node, Labelled) else node
     node = read(inner, depth)
-    return node if isinstance(node, Items) else Items((node,))
+    return Items(node.items if isinstance(node, Items) and not node.ratio else (node,), braces=True)
+
+
+def _is_one_set(text: str) -> bool:
+    r"""Whether the brace that opens the text closes at its end: \{1\} \cup \{2\} is two sets."""
+    return all(depth > 0 for at, _, depth in levels(text) if 1 < at < len(text) - 1)
 
 
 def _signs_of(text: str, depth: int) -> Node | None:
     r"""a \pm b as two answers; in a tuple each element chooses its sign on its own."""
+    if r"\pm" not in text and r"\mp" in text:
+        text = text.replace(r"\mp", r"\pm")
     if r"\pm" not in text or SIGNS.search(text):
         return None
     if is_bracketed(text):
@@ -238,7 +263,9 @@ def _equation(text: str, depth: int) -> Node | None:
 
 def _word_label(text: str, depth: int) -> Node | None:
     match = WORD_LABEL.match(text)
-    return Labelled(match[1].strip(), read(text[match.end() :], depth), text) if match else None
+    if not match or DENIAL.search(match[1]):
+        return None
+    return Labelled(match[1].strip(), read(text[match.end() :], depth), text)
 
 
 def _ratio(text: str, depth: int) -> Node | None:
@@ -249,6 +276,8 @@ def _ratio(text: str, depth: int) -> Node | None:
 
 
 def _leaf(text: str) -> Node:
+    if DATE.fullmatch(text) or text == r"\dots":
+        return Words(text)
     core, unit = split_unit(text)
     if number := read_number(core):
         return Quantity(number, unit, core)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
-from extra_rl.rewards.answer import Bracketed, Labelled, Node, Region, Relation
+from extra_rl.rewards.answer import Bracketed, Labelled, Node, Quantity, Region, Relation
 from extra_rl.rewards.braces import is_bracketed, levels, split_top
 
 SIGNS = re.compile(r"\\(?:le|ge|ne|in)(?![A-Za-z])|[<>=]")
@@ -20,6 +20,7 @@ LABEL = re.compile(
     )\s*""",
     re.VERBOSE,
 )
+DENIAL = re.compile(r"\b(?:not|wrong|incorrect|false|never)\b", re.IGNORECASE)
 FLIP = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 Reader: TypeAlias = Callable[[str], Node]
 
@@ -45,6 +46,8 @@ def split_relation(text: str) -> tuple[list[str], list[str]]:
 def is_label(text: str) -> bool:
     r"""Whether a side only names what the other side says: x, x_1, f(x), AB, |AB|, A:B, \frac{NO}{BO}, (x, y)."""
     text = text.strip()
+    if DENIAL.search(text):
+        return False
     if fraction := re.fullmatch(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", text):
         return all(
             re.fullmatch(r"\s*[A-Z](?:_\{?\w+\}?)?\s*[A-Z]?(?:_\{?\w+\}?)?\s*", part) for part in fraction.groups()
@@ -84,9 +87,36 @@ def _equality(sides: list[str], read: Reader) -> Node:
         return Labelled(_name(sides[0]), read(sides[-1]), sides[-1])
     if len(sides) == 2 and is_label(sides[1]):
         return Labelled(_name(sides[1]), read(sides[0]), sides[0])
-    if len(sides) > 2 or all(_is_numeric(side) for side in sides):
+    if all(_is_numeric(side) for side in sides):
+        values = {node.number.value for side in sides if isinstance(node := read(side), Quantity)}
+        return read(sides[-1]) if len(values) < 2 else Relation(tuple(sides), ("=",) * (len(sides) - 1))  # 5 = 6
+    if len(sides) > 2:
         return read(sides[-1])
     return Relation(tuple(sides), ("=",))
+
+
+def names_a_number(relation: Relation) -> bool:
+    r"""Whether the left side only says of what the number on the right is the value: m+n = 7, \lim_{x \to 0} f(x) = 7.
+
+    It has two names or more and no number of its own: 2x = 10, x^2 = 4 and x + 1 = 6 are equations to be solved.
+    """
+    side, number = relation.sides[0], relation.sides[-1]
+    if _is_numeric(side):
+        side, number = number, side
+    if set(relation.signs) != {"="} or len(relation.sides) != 2 or not _is_numeric(number) or number.strip() == "0":
+        return False
+    if re.match(r"\s*\\(?:lim|sum|max|min|int|prod|sup|inf|det|gcd|lcm)(?![a-z])", side):
+        return True
+    bare = re.sub(r"_(?:\{[^{}]*\}|\w)", "", side)
+    names = set(
+        re.findall(r"(?<![\\A-Za-z])[A-Za-z]|\\(?:alpha|beta|gamma|theta)(?![a-z])", re.sub(r"\\[a-z]+", " ", bare))
+    )
+    return len(names) > 1 and not re.search(r"\d", bare)
+
+
+def number_side(relation: Relation, read: Reader) -> Node:
+    """The number of an equation that `names_a_number`."""
+    return read(relation.sides[0] if _is_numeric(relation.sides[0]) else relation.sides[-1])
 
 
 def _is_numeric(side: str) -> bool:

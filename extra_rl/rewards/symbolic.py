@@ -14,6 +14,7 @@ from typing import Any
 
 DIGITS = 30
 AGREE = 1e-25
+MAX_DIGITS = 50_000  # of a number that is told from its neighbour: 2^{2023} and 2^{2023} - 1 differ in the 610th
 # Offsets that keep the symbols of one point apart; irrational enough that accidental zeros do not happen.
 POINTS = (
     ("0.3140689", "0.0271043"),
@@ -73,7 +74,7 @@ def same_value(a: Any, b: Any) -> bool | None:
     symbols = a.free_symbols | b.free_symbols
     if not symbols:
         left, right = value(a, {}), value(b, {})
-        return None if left is None or right is None else close(left, right)
+        return None if left is None or right is None else close(left, right) and indistinguishable(a, b, left)
     agreed = 0
     for point in points(symbols) + points(symbols, integer=True):
         left, right = value(a, point), value(b, point)
@@ -81,8 +82,38 @@ def same_value(a: Any, b: Any) -> bool | None:
             continue
         if not close(left, right):
             return False
+        if agreed < 2 and not indistinguishable(a.xreplace(point), b.xreplace(point), left, beyond=100):
+            return False
         agreed += 1
     return True if agreed >= 3 else None
+
+
+def indistinguishable(a: Any, b: Any, size: Any, beyond: int = 400) -> bool:
+    """Whether the difference of two numbers that agree to 25 digits has no significant digit at all.
+
+    size: the value of one. SymPy raises its precision until the difference has a digit, or to `beyond` digits after
+    the decimal point (then it is zero, or so near that no answer means it).
+    """
+    import sympy
+
+    if a == b:
+        return True
+    magnitude = sympy.log(abs(size) + 1, 10).evalf(5)
+    if not magnitude.is_real or magnitude > MAX_DIGITS:
+        return False
+    try:
+        difference = sympy.Add(a, -b, evaluate=False).evalf(DIGITS, maxn=beyond + int(magnitude))
+    except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError, RecursionError):
+        return True
+    return all(part.is_zero or (part.is_Float and part._prec == 1) for part in difference.as_real_imag())
+
+
+def unify_case(a: Any, b: Any) -> Any:
+    """b with a's symbols where the two differ only in case: 2Cx is 2cx. Where one of them has both R and r, as is."""
+    names = [{symbol.name.lower(): symbol for symbol in side.free_symbols} for side in (a, b)]
+    if any(len(known) < len(side.free_symbols) for known, side in zip(names, (a, b), strict=True)):
+        return b
+    return b.xreplace({symbol: names[0].get(name, symbol) for name, symbol in names[1].items()})
 
 
 def numeric_value(expression: Any) -> Any | None:

@@ -50,9 +50,21 @@ def test_memory_a_dead_worker_and_a_bug_are_told_apart(misbehaving: ModuleType) 
     ]
 
 
-def test_too_long_a_response_is_never_parsed(misbehaving: ModuleType) -> None:
-    judged = judge_all(misbehaving.awkward, items("loop" * 100, "fine"), max_chars=100)
-    assert [(j.verdict, j.rule) for j in judged] == [(Verdict.NO_ANSWER, "too_long"), (Verdict.RIGHT, "fine")]
+def test_of_too_long_a_response_only_the_end_is_judged(misbehaving: ModuleType) -> None:
+    judged = judge_all(misbehaving.echo, items("x" * 90 + "end", "fine"), max_chars=10)
+    assert [j.extracted for j in judged] == ["x" * 7 + "end", "fine"]
+
+
+def test_only_a_box_counts_in_the_end_of_too_long_a_response() -> None:
+    long = "We add. " * 100
+    responses = [long + r"\boxed{42}", long + "The answer is 42.", r"\boxed{42}" + long]
+    rows = [Item("42", response) for response in responses] + [Item("42", responses[1], truncated=True)]
+    assert [(j.verdict, j.rule) for j in judge_all(MathJudge(), rows, max_chars=100)] == [
+        (Verdict.RIGHT, "box/text"),
+        (Verdict.NO_ANSWER, "too_long"),
+        (Verdict.NO_ANSWER, "too_long"),
+        (Verdict.TRUNCATED, "none"),
+    ]
 
 
 def test_workers_are_other_processes_and_gone_afterwards(misbehaving: ModuleType) -> None:

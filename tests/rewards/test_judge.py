@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from extra_rl.rewards.audit import string, sympy_only
 from extra_rl.rewards.bounded import Item
 from extra_rl.rewards.golds import gold_problem, gold_text
-from extra_rl.rewards.math import judge
+from extra_rl.rewards.math import MathJudge, judge
 from extra_rl.rewards.policy import Policy
 from extra_rl.rewards.verdict import Verdict
 
@@ -52,6 +53,46 @@ def test_a_list_is_spread_over_boxes_only_if_the_policy_says_so() -> None:
     response = r"\boxed{1}, \boxed{2}"
     assert judge("1, 2", response).verdict is Verdict.RIGHT
     assert judge("1, 2", response, Policy(join_boxes=False)).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "relative", "absolute", "expected"),
+    [
+        ("3.00", "3.02", 0.01, 0.0, True),  # 0.02 of at most 0.03
+        ("3.00", "3.03", 0.01, 0.0, True),  # the limit itself
+        ("3.00", "3.0301", 0.01, 0.0, False),
+        ("3.02", "3.00", 0.0, 0.0, False),
+        ("-2.5", "-2.52", 0.01, 0.0, True),  # relative to the gold's size: 0.02 of 0.025
+        ("-2.5", "2.5", 0.01, 0.0, False),
+        ("0", "0.001", 0.01, 0.0, False),  # a relative tolerance of 0 allows nothing
+        ("0", "0.001", 0.0, 0.001, True),
+        (r"3.83 \times 10^{35}", "3.8e35", 0.01, 0.0, True),
+        (r"3.83 \times 10^{35}", "3.83 × 10^{34}", 0.01, 0.0, False),
+        (r"3.83 \times 10^{35}", "3.83", 0.01, 0.0, False),
+        (r"2\pi", "6.28", 0.01, 0.0, True),
+        (r"12 \text{ cm}", "12.1", 0.01, 0.0, True),
+        (r"12 \text{ cm}", r"12.1 \text{ m}", 0.01, 0.0, False),
+        (r"50\%", "0.504", 0.01, 0.0, True),
+        (r"\frac{\pi}{6}", r"30.1^\circ", 0.01, 0.0, True),
+        ("(1.00, 2.00)", "(1.01, 1.99)", 0.01, 0.0, True),  # member by member
+        ("(1.00, 2.00)", "(1.02, 2.00)", 0.01, 0.0, False),
+        ("1.00, 2.00", "2.01, 1.01", 0.01, 0.0, True),
+        ("x^2 + 1.00", "x^2 + 1.001", 0.01, 0.0, False),  # a formula is no number
+        ("C", "D", 0.5, 5.0, False),
+        ("2:1", "2.01", 0.01, 0.0, False),  # nor is a ratio
+    ],
+)
+def test_the_rows_own_tolerance(gold: str, answer: str, relative: float, absolute: float, expected: bool) -> None:
+    item = Item(gold, rf"\boxed{{{answer}}}", relative_tolerance=relative, absolute_tolerance=absolute)
+    assert (MathJudge()(item).verdict is Verdict.RIGHT) is expected
+
+
+def test_the_larger_of_the_policys_and_the_rows_tolerance_counts() -> None:
+    lenient = MathJudge(Policy(relative_tolerance=0.05))
+    assert lenient(Item("3.00", r"\boxed{3.10}", relative_tolerance=0.01)).verdict is Verdict.RIGHT
+    assert MathJudge()(Item("3.00", r"\boxed{3.10}", relative_tolerance=0.01)).verdict is Verdict.WRONG
+    with pytest.raises(ValueError, match="relative_tolerance"):
+        MathJudge()(Item("3", r"\boxed{4}", relative_tolerance=math.inf))
 
 
 def test_unknown_fallbacks_are_refused() -> None:

@@ -43,7 +43,7 @@ def lines_from(message: str, said: str) -> int:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"itrations": 4}, "ConfigError: unknown key(s) itrations; known: advantage, arms, choose_prefixes, "),
+        ({"itrations": 4}, "ConfigError: unknown key(s) itrations; known: advantage, arms, audit, choose_prefixes, "),
         ({"update": {"learning_rat": 1}}, "  update.learning_rat: unknown key (known here: aggregate, betas, "),
         ({"arms": {"extra": {"novelty": {"mesure": "zero"}}}}, "  arms.extra: novelty.mesure: unknown key"),
     ],
