@@ -2,6 +2,8 @@
 
 extra check-golds problems.parquet
 extra check-golds problems.jsonl --answer solution --workers 4 --out bad.parquet
+extra check-golds math500                          a known benchmark or training set, from the hub
+extra check-golds dapo_math_17k --folder data      the same, from a local folder
 
 The exit code is 0 where there is none, 1 where there are some, 2 for an error.
 """
@@ -25,7 +27,8 @@ SHOWN = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", type=Path, metavar="DATA", help="table of problems: .parquet, .jsonl or .csv")
+    parser.add_argument("data", metavar="DATA", help="table of problems (.parquet, .jsonl or .csv), or a known name")
+    parser.add_argument("--folder", metavar="DIR", help="local files of known names, <name>.parquet or .jsonl")
     parser.add_argument("--answer", metavar="COLUMN", help="column of the gold answer (default: answer, else gold)")
     parser.add_argument("--id", metavar="COLUMN", help="column that names a row (default: id, else the row's number)")
     parser.add_argument("--problem", metavar="COLUMN", default="problem", help="text for --out (default: problem)")
@@ -43,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     from extra_rl.tables.files import write_whole
 
     verifier = verifier_of(arguments)
-    rows = read_rows(arguments.data, arguments.answer, arguments.id, arguments.problem)
+    rows = known_rows(arguments.data, arguments.folder)
+    if rows is None:
+        rows = read_rows(Path(arguments.data), arguments.answer, arguments.id, arguments.problem)
     with progress_bar(len(rows)) as progress:
         reasons = check_golds(rows["gold"].to_list(), verifier, progress)
     found = rows.with_columns(pl.Series("reason", reasons, dtype=pl.String)).filter(pl.col("reason").is_not_null())
@@ -70,6 +75,28 @@ def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
         return VerifierConfig(workers=arguments.workers, timeout_s=arguments.timeout, policy=policy)
     except ValidationError as error:
         raise ConfigError("; ".join(mistakes(error, VerifierConfig, "verifier"))) from None
+
+
+def known_rows(name: str, folder: str | None) -> pl.DataFrame | None:
+    """The rows of a known benchmark or training set (`extra_rl.tasks.benchmarks`), None where the name is not known."""
+    import polars as pl
+    from pydantic import ValidationError
+
+    from extra_rl.sections import TaskConfig
+    from extra_rl.stage import mistakes
+    from extra_rl.tasks.benchmarks import registry
+    from extra_rl.tasks.sources import read_source
+
+    field = next((f for f, kind in (("benchmarks", "benchmarks"), ("train", "training")) if name in registry(kind)), "")
+    if not field:
+        return None
+    try:
+        task = TaskConfig.model_validate({"name": "math", "folder": folder, field: [name]})
+    except ValidationError as error:
+        raise ConfigError("; ".join(mistakes(error, TaskConfig, "task"))) from None
+    problems = read_source(name, getattr(task, field)[name]).problems
+    columns = {"id": "problem_id", "gold": "answer", "problem": "text"}
+    return pl.DataFrame({column: [getattr(p, attribute) for p in problems] for column, attribute in columns.items()})
 
 
 def read_rows(path: Path, answer: str | None, name: str | None, problem: str) -> pl.DataFrame:

@@ -149,7 +149,10 @@ def sections(
     token_budget = _mapping(raw.get("select"), f"{where}select").get("token_budget")
     result = {}
     for name, config_class in stages.items():
-        section = _mapping(raw.get(name), f"{where}{name}")
+        given = raw.get(name)
+        if isinstance(given, str) and config_class.SHORTHAND:
+            given = {config_class.SHORTHAND: given}
+        section = _mapping(given, f"{where}{name}")
         fields = config_class.model_fields
         misplaced = sorted(set(section) & set(SHARED))
         if misplaced:

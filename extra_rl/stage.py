@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dataframely as dy
 import polars as pl
@@ -25,7 +25,12 @@ from extra_rl.tables.files import (
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's `Config`: frozen, unknown keys refused."""
+    """Base of every stage's `Config`: frozen, unknown keys refused.
+
+    SHORTHAND: the key that is meant where a configuration gives plain text for the section (`audit: string`).
+    """
+
+    SHORTHAND: ClassVar[str | None] = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 

@@ -22,7 +22,9 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """Who judges a second time."""
+    """Who judges a second time; `audit: string` is short for `audit: {judge: string}`."""
+
+    SHORTHAND = "judge"
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")

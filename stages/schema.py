@@ -28,7 +28,8 @@ def schema() -> dict[str, Any]:
     for name in STAGES:
         sections[name] = _section(load(name).Config, definitions, hidden=(*SHARED, *FILLED_IN.get(name, ())))
     for name, section in sections.items():
-        definitions[name] = {**section, "type": ["object", "null"]}
+        shorthand = ["string"] if name in STAGES and load(name).Config.SHORTHAND else []
+        definitions[name] = {**section, "type": ["object", "null", *shorthand]}
     references = {name: {"$ref": REFERENCE.format(model=name)} for name in sections}
     in_arms = {name: reference for name, reference in references.items() if name not in SHARED_BY_ARMS}
     preset = {"enum": list(PRESETS), "description": "a named combination of options, underneath the arm's own keys"}

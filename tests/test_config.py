@@ -145,6 +145,12 @@ def test_the_comparison_knows_the_token_budget() -> None:
     assert resolved()["compare"]["token_budget"] is None
 
 
+def test_plain_text_is_short_for_the_key_that_is_meant() -> None:
+    assert resolved(audit="string")["audit"]["judge"] == "string"
+    assert resolved(arms={"grpo": {"audit": "sympy_only"}})["audit"]["judge"] == "sympy_only"
+    assert "novelty: expected keys and values" in refusal(novelty="zero")
+
+
 def test_what_re_runs_a_stage_does_not_hold_the_length_of_the_run() -> None:
     """A run that is made longer, or gets a seed or an arm, must re-run nothing that is there."""
     longer = experiment_of(MINIMAL | {"iterations": 9, "seeds": [0, 1], "arms": {"grpo": {}, "other": {}}})

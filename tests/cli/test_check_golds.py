@@ -39,6 +39,18 @@ def test_other_columns_and_rows_without_a_name(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out == "0 of 2 golds do not match themselves\n"
 
 
+def test_a_known_name_is_read_as_the_configuration_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {"id": [f"{n}" for n in range(30)], "problem": ["x"] * 30, "answer": [*map(str, range(29)), "{"]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "aime24.parquet")
+    assert main(["check-golds", "aime24", "--folder", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.startswith("aime24/29  `{`  unbalanced")
+    pl.DataFrame(rows).head(29).write_parquet(tmp_path / "aime24.parquet")
+    assert main(["check-golds", "aime24", "--folder", str(tmp_path)]) == 2
+    assert "aime24 should have 30 rows, it has 29" in capsys.readouterr().err
+    assert main(["check-golds", "aime24", "--folder", str(tmp_path / "none")]) == 2
+    assert "task.folder" in capsys.readouterr().err
+
+
 def test_golds_are_read_as_they_are_written(tmp_path: Path) -> None:
     """Numbers first, text a thousand rows later: a reader that guesses types from the first rows would fail."""
     golds = [*map(str, range(2000)), "1/2"]

@@ -51,6 +51,7 @@ def test_every_configuration_names_the_schema(path: Any) -> None:
         {"retention": {"weights_every": 5, "optimizer_states": 2}, "seeds": [0, 1]},
         {"choose_prefixes": {"groups": "all_hard"}, "verify": {"rewards": {"error": 0.0, "timeout": None}}},
         {"update": {"betas": [0.9, 0.95], "dual_clip": None}},
+        {"audit": "string", "arms": {"grpo": {"audit": {"judge": "sympy_only"}}}},
     ],
     ids=str,
 )

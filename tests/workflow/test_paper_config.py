@@ -70,8 +70,7 @@ def test_what_was_sent_is_the_chat_template_without_thinking(run: Run) -> None:
     row = held_out.row(by_predicate=pl.col("problem_id") == f"aime24/{problem['id']}", named=True)
     instruction = "\nPlease reason step by step, and put your final answer within \\boxed{}."
     assert row["prompt"] == (
-        f"<|im_start|>user\n{problem['problem']}{instruction}<|im_end|>\n"
-        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+        f"<|im_start|>user\n{problem['problem']}{instruction}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     )
     samples = pl.read_parquet(run.results / "warm_start" / "evaluate.parquet")
     sent = samples.row(by_predicate=pl.col("problem_id") == row["problem_id"], named=True)
@@ -79,10 +78,10 @@ def test_what_was_sent_is_the_chat_template_without_thinking(run: Run) -> None:
 
 
 def test_minerva_alone_has_a_relative_tolerance(run: Run) -> None:
-    tolerances = pl.read_parquet(run.results / "prepare" / "held_out.parquet").filter(pl.col("relative_tolerance") > 0)
-    assert dict(tolerances.group_by("benchmark", "relative_tolerance").len().select("benchmark", "len").iter_rows()) == {
-        "minerva": COUNTS["minerva"]
-    }
+    held_out = pl.read_parquet(run.results / "prepare" / "held_out.parquet")
+    tolerant = held_out.filter(pl.col("relative_tolerance") > 0)
+    assert tolerant["relative_tolerance"].unique().to_list() == [0.01]
+    assert dict(tolerant.group_by("benchmark").len().iter_rows()) == {"minerva": COUNTS["minerva"]}
 
 
 def test_training_problems_were_cleaned_and_answered_in_every_arm(run: Run) -> None:
