@@ -106,7 +106,9 @@ def read_rows(path: Path, answer: str | None, name: str | None, problem: str) ->
     """
     import polars as pl
 
-    table = read_as_text(path)
+    from extra_rl.rewards.grade import read_table
+
+    table = read_table(path, text=None)
     gold = answer or next((column for column in ANSWERS if column in table.columns), ANSWERS[0])
     for column in (gold, name):
         if column and column not in table.columns:
@@ -117,22 +119,6 @@ def read_rows(path: Path, answer: str | None, name: str | None, problem: str) ->
     if problem in table.columns:
         columns["problem"] = pl.col(problem)
     return rows.select(**columns).with_columns(pl.col("id").cast(pl.String).fill_null(""))
-
-
-def read_as_text(path: Path) -> pl.DataFrame:
-    """The table; golds stay as they are written: 073 in CSV is no number, and JSON may mix numbers and text."""
-    import polars as pl
-
-    from extra_rl.rewards.grade import read_table
-
-    try:
-        if path.suffix == ".csv":
-            return pl.read_csv(path, infer_schema=False)
-        if path.suffix == ".jsonl":
-            return pl.read_ndjson(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
-    return read_table(path)
 
 
 def shortened(text: str) -> str:

@@ -17,6 +17,11 @@ ROOT = Path(__file__).parents[1]
 POLICY = ROOT / "tests" / "data" / "policy"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole workflows first: at the end one process would run them alone while the others have nothing left to do."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 @dataclass(frozen=True)
 class Run:
     """A working directory in which the workflow runs, away from the checkout's own results."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,14 @@ from extra_rl.errors import ConfigError, ExtraError, InputError
 from extra_rl.rewards.bounded import Item, judge_all
 from extra_rl.rewards.math import MathJudge
 from extra_rl.rewards.policy import Policy
+from extra_rl.tables.files import write_whole
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+TEXT = ("gold", "response", "prediction")
+"""Columns that are read as they are written: 1/2 may follow a thousand integers, and 073 is no number."""
 
 
 def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], object], **limits: float) -> pl.DataFrame:
@@ -35,8 +40,8 @@ def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], obje
         raise InputError(f"The table needs the columns gold and response (or prediction); it has {table.columns}.")
     cut = table["truncated"].fill_null(False).to_list() if "truncated" in table.columns else [False] * len(table)
     items = [
-        Item(gold or "", response or "", truncated)
-        for gold, response, truncated in zip(table["gold"], table[text], cut, strict=True)
+        Item(gold, response, bool(truncated))
+        for gold, response, truncated in zip(_texts(table["gold"]), _texts(table[text]), cut, strict=True)
     ]
     judged = judge_all(MathJudge(policy), items, progress=progress, **limits)  # type: ignore[arg-type]
     return table.with_columns(
@@ -46,22 +51,47 @@ def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], obje
     )
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A Parquet, CSV or JSON-lines file. Raises InputError if it is missing or cannot be read as what it claims."""
+def _texts(column: pl.Series) -> list[str]:
+    """A column as text, nothing for null. InputError where its values are no single answers."""
     import polars as pl
 
-    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
-        ".parquet": pl.read_parquet,
-        ".csv": pl.read_csv,
-        ".jsonl": pl.read_ndjson,
-        ".ndjson": pl.read_ndjson,
+    if column.dtype.is_nested():
+        raise InputError(f"column {column.name} holds {column.dtype}; expected text or numbers.")
+    return column.cast(pl.String).fill_null("").to_list()
+
+
+def read_table(path: Path, text: Collection[str] | None = TEXT) -> pl.DataFrame:
+    """A Parquet, CSV or JSON-lines file. text: columns of a CSV that stay as they are written, None for all.
+
+    Raises InputError if it is missing or cannot be read as what it claims.
+    """
+    import polars as pl
+
+    def read_csv() -> pl.DataFrame:
+        names = pl.read_csv(path, n_rows=0).columns
+        as_text = {name: pl.String for name in names if text is None or name in text}
+        return pl.read_csv(path, schema_overrides=as_text, infer_schema_length=None)
+
+    readers: dict[str, Callable[[], pl.DataFrame]] = {
+        ".parquet": lambda: pl.read_parquet(path, glob=False),
+        ".csv": read_csv,
+        ".jsonl": lambda: pl.read_ndjson(path, infer_schema_length=None),
+        ".ndjson": lambda: pl.read_ndjson(path, infer_schema_length=None),
     }
     if path.suffix not in readers:
         raise InputError(f"{path}: unknown kind of table; known: {', '.join(readers)}.")
     try:
-        return readers[path.suffix](path)
+        return readers[path.suffix]()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read ({error}).") from error
+
+
+def make_folder(folder: Path) -> None:
+    """InputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {folder} cannot be written to ({error}).") from error
 
 
 def read_policy(text: str | None) -> Policy:
@@ -97,12 +127,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         policy, table = read_policy(options.policy), read_table(options.pairs)
+        make_folder(options.out.parent)  # before the judging, not after it
         with progress_bar(len(table)) as progress:
             limits = {"workers": options.workers, "timeout_s": options.timeout, "memory_mb": options.memory}
             graded = grade(table, policy, progress=progress, **limits)
-        unfinished = options.out.with_name(options.out.name + ".tmp")
-        graded.write_parquet(unfinished)
-        unfinished.replace(options.out)
+        write_whole(options.out, lambda tmp: graded.write_parquet(tmp))
     except ExtraError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
