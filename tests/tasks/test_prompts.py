@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from extra_rl.errors import ModelError
 from extra_rl.sections import TaskConfig
 from extra_rl.tasks.prompts import render
 from extra_rl.tasks.signed_sum import TASK
@@ -46,3 +47,8 @@ def test_many_keep_their_order_and_none_is_none() -> None:
     prompts = [prompt for prompt, _ in render(texts, TaskConfig(chat_template=False), byte_level())]
     assert prompts == texts
     assert render([], TaskConfig(), byte_level()) == []
+
+
+def test_a_tokenizer_of_another_task_is_one_clear_error() -> None:
+    with pytest.raises(ModelError, match="tokenizer cannot read these problems"):
+        render(["What is the least prime?"], TaskConfig(name="math"), word_level(TASK.vocabulary))
