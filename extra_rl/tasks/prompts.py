@@ -13,8 +13,8 @@ def render(texts: Sequence[str], task: TaskConfig, tokenizer: Any) -> list[tuple
     """Prompt and token ids of each text. Exactly this is sent; `prompt` and `prompt_tokens` of a problem keep it.
 
     The bare text, with the tokenizer's own special tokens, where it has no chat template or `task.chat_template` is
-    false. `task.thinking` is handed to the template as `enable_thinking`; a template may ignore it. ModelError where the
-    tokenizer has no tokens for a text.
+    false. `task.thinking` is handed to the template as `enable_thinking`; a template may ignore it.
+    Raises ModelError where the tokenizer has no tokens for a text.
     """
     texts = [text + task.suffix for text in texts]
     if not (task.chat_template and tokenizer.chat_template):
