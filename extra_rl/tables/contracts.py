@@ -11,6 +11,7 @@ import dataframely as dy
 import polars as pl
 
 from extra_rl.rewards.verdict import Verdict
+from extra_rl.tables import column
 
 ORIGINS = ["fresh", "regenerated"]
 FINISH_REASONS = ["stop", "length"]
@@ -23,54 +24,18 @@ EVALUATION_METRICS = ["pass_at_k", "maj_at_k", "mean_length", "truncated", "no_a
 TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
 
 
-def _text(what: str, **options: object) -> dy.String:
-    return dy.String(metadata={"about": what}, **options)  # type: ignore[arg-type]
-
-
-def _key(what: str) -> dy.String:
-    return dy.String(primary_key=True, min_length=1, metadata={"about": what})
-
-
-def _number(what: str, unit: str = "", **options: object) -> dy.Float32:
-    return dy.Float32(metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
-
-
-def _count(what: str, unit: str = "", **options: object) -> dy.Int64:
-    return dy.Int64(min=0, metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
-
-
-def _tokens(what: str, **options: object) -> dy.List:
-    return dy.List(dy.Int32(min=0), metadata={"about": what, "unit": "token ids"}, **options)  # type: ignore[arg-type]
-
-
-def _per_token(what: str, unit: str, **options: object) -> dy.List:
-    return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
-
-
-def _error(what: str) -> dy.Float64:
-    return dy.Float64(min=0.0, metadata={"about": what})
-
-
-def _one_of(values: list[str], what: str, **options: object) -> dy.Enum:
-    return dy.Enum(values, metadata={"about": what}, **options)  # type: ignore[arg-type]
-
-
-def _flag(what: str) -> dy.Bool:
-    return dy.Bool(metadata={"about": what})
-
-
 class Problems(dy.Schema):
     """`prepare`: one verifiable problem a row; the prompt exactly as the model will read it."""
 
-    problem_id = _key("stable name of the problem")
-    benchmark = _text("level or data set that it belongs to; the unit of evaluation")
-    split = _one_of(SPLITS, "train, or held out for tuning, or held out for the final figure")
-    canonical = _text("equal for problems that are the same problem; splits are disjoint by it")
-    prompt = _text("prompt text, template applied")
-    prompt_tokens = _tokens("the prompt as the policy reads it")
-    answer = _text("gold answer")
-    relative_tolerance = _error("error allowed in a number, relative to the gold; 0: none")
-    absolute_tolerance = _error("error allowed in a number; 0: none")
+    problem_id = column.key("stable name of the problem")
+    benchmark = column.text("level or data set that it belongs to; the unit of evaluation")
+    split = column.one_of(SPLITS, "train, or held out for tuning, or held out for the final figure")
+    canonical = column.text("equal for problems that are the same problem; splits are disjoint by it")
+    prompt = column.text("prompt text, template applied")
+    prompt_tokens = column.tokens("the prompt as the policy reads it")
+    answer = column.text("gold answer")
+    relative_tolerance = column.error("error allowed in a number, relative to the gold; 0: none")
+    absolute_tolerance = column.error("error allowed in a number; 0: none")
 
     @dy.rule()
     def prompt_is_not_empty(cls) -> pl.Expr:
@@ -80,66 +45,68 @@ class Problems(dy.Schema):
 class DroppedProblems(dy.Schema):
     """`prepare`: what was left out, and why."""
 
-    problem_id = _key("stable name of the problem")
-    benchmark = _text("level or data set that it belongs to")
-    split = _one_of(SPLITS, "the split that it would have belonged to")
-    rule = _one_of(DROP_RULES, "what decided")
-    reason = _text("why it was dropped")
-    other_problem_id = _text("benchmark problem that it overlaps, or training problem that it repeats", nullable=True)
-    share = _number("share of the benchmark problem's word 8-grams that it holds", nullable=True, min=0.0, max=1.0)
-    prompt_length = _count("length of its prompt, where that was the reason", "tokens", nullable=True)
-    problem = _text("its text")
-    answer = _text("its gold answer")
+    problem_id = column.key("stable name of the problem")
+    benchmark = column.text("level or data set that it belongs to")
+    split = column.one_of(SPLITS, "the split that it would have belonged to")
+    rule = column.one_of(DROP_RULES, "what decided")
+    reason = column.text("why it was dropped")
+    other_problem_id = column.text(
+        "benchmark problem that it overlaps, training problem that it repeats", nullable=True
+    )
+    share = column.number("share of the benchmark problem's 8-grams that it holds", nullable=True, min=0.0, max=1.0)
+    prompt_length = column.count("length of its prompt, where that was the reason", "tokens", nullable=True)
+    problem = column.text("its text")
+    answer = column.text("its gold answer")
 
 
 class Sources(dy.Schema):
     """`prepare`: where the problems of a real task came from; one row a source."""
 
     name = dy.String(primary_key=True, metadata={"about": "training set or benchmark"})
-    split = _one_of(SPLITS, "what its problems are for")
-    path = _text("local file", nullable=True)
-    dataset = _text("data set on the hub, or a local directory of its form", nullable=True)
-    subset = _text("configuration of the data set", nullable=True)
-    revision = _text("revision asked for; null: the newest", nullable=True)
-    commit = _text("commit that the revision stood for; null: not from the hub, or offline", nullable=True)
-    rows = _count("rows that it has")
-    expected_rows = _count("rows that it should have; null: any number", nullable=True)
-    taken = _count("rows that were taken (`limit`)")
-    digest = _text("SHA-256 over id, text and gold of the rows that were taken")
+    split = column.one_of(SPLITS, "what its problems are for")
+    path = column.text("local file", nullable=True)
+    dataset = column.text("data set on the hub, or a local directory of its form", nullable=True)
+    subset = column.text("configuration of the data set", nullable=True)
+    revision = column.text("revision asked for; null: the newest", nullable=True)
+    commit = column.text("commit that the revision stood for; null: not from the hub, or offline", nullable=True)
+    rows = column.count("rows that it has")
+    expected_rows = column.count("rows that it should have; null: any number", nullable=True)
+    taken = column.count("rows that were taken (`limit`)")
+    digest = column.text("SHA-256 over id, text and gold of the rows that were taken")
 
 
 class WarmStartSteps(dy.Schema):
     """`warm_start`: the supervised loss as it fell."""
 
     step = dy.Int64(primary_key=True, min=0, metadata={"about": "optimizer step"})
-    loss = _number("cross-entropy of the demonstrations' tokens", "nats per token")
-    learning_rate = _number("learning rate of this step")
+    loss = column.number("cross-entropy of the demonstrations' tokens", "nats per token")
+    learning_rate = column.number("learning rate of this step")
 
 
 class Selection(dy.Schema):
     """`select`: the problems of one iteration, in the order of the seed's stream."""
 
-    group_id = _key("group that the rollouts of this prompt form")
-    problem_id = _text("problem")
-    position = _count("place in the seed's stream of problems; equal for every arm of a seed")
+    group_id = column.key("group that the rollouts of this prompt form")
+    problem_id = column.text("problem")
+    position = column.count("place in the seed's stream of problems; equal for every arm of a seed")
 
 
 class Rollouts(dy.Schema):
     """`generate` and `regenerate`: token ids in, token ids and logprobs out."""
 
-    rollout_id = _key("{arm}/s{seed}/i{iteration}/{group}/{n}")
-    group_id = _text("group whose prompt this answers; a regenerated rollout names its parent's group")
-    problem_id = _text("problem")
-    origin = _one_of(ORIGINS, "sampled from the bare prompt, or on from a chosen prefix")
-    prefix_id = _text("row of choose_prefixes that it continues", nullable=True)
-    parent_rollout_id = _text("rollout that the prefix was cut from; null without one", nullable=True)
-    prefix_length = _count("response tokens taken over from the parent", "tokens")
-    prompt_tokens = _tokens("what was sent to the sampler before the prefix")
-    response_tokens = _tokens("prefix and sampled tokens, end-of-sequence included")
-    sampler_logprobs = _per_token("logprob under the distribution that each token was sampled from", "nats")
-    sampled_tokens = _count("tokens that this row cost: response without prefix", "tokens")
-    finish_reason = _one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
-    response = _text("decoded response, special tokens left out")
+    rollout_id = column.key("{arm}/s{seed}/i{iteration}/{group}/{n}")
+    group_id = column.text("group whose prompt this answers; a regenerated rollout names its parent's group")
+    problem_id = column.text("problem")
+    origin = column.one_of(ORIGINS, "sampled from the bare prompt, or on from a chosen prefix")
+    prefix_id = column.text("row of choose_prefixes that it continues", nullable=True)
+    parent_rollout_id = column.text("rollout that the prefix was cut from; null without one", nullable=True)
+    prefix_length = column.count("response tokens taken over from the parent", "tokens")
+    prompt_tokens = column.tokens("what was sent to the sampler before the prefix")
+    response_tokens = column.tokens("prefix and sampled tokens, end-of-sequence included")
+    sampler_logprobs = column.per_token("logprob under the distribution that each token was sampled from", "nats")
+    sampled_tokens = column.count("tokens that this row cost: response without prefix", "tokens")
+    finish_reason = column.one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    response = column.text("decoded response, special tokens left out")
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
@@ -171,27 +138,27 @@ class Rollouts(dy.Schema):
 class Verdicts(dy.Schema):
     """`verify`: what became of each rollout when it was judged."""
 
-    rollout_id = _key("rollout")
-    gold = _text("answer that it was judged against")
-    verdict = _one_of([v.value for v in Verdict], "the judgement")
-    extracted = _text("answer found in the response", nullable=True)
-    rule = _text("rule that decided")
-    reward = _number("verified reward; null: excluded from its group's statistics", nullable=True)
+    rollout_id = column.key("rollout")
+    gold = column.text("answer that it was judged against")
+    verdict = column.one_of([v.value for v in Verdict], "the judgement")
+    extracted = column.text("answer found in the response", nullable=True)
+    rule = column.text("rule that decided")
+    reward = column.number("verified reward; null: excluded from its group's statistics", nullable=True)
 
 
 class Disagreements(dy.Schema):
     """`audit`: the rollouts on which a second judge disagrees with `verify` about right or not."""
 
-    rollout_id = _key("rollout")
-    problem_id = _text("problem")
-    gold = _text("answer that both judged against")
-    first_verdict = _one_of([v.value for v in Verdict], "the judgement of verify")
-    first_extracted = _text("answer that verify found", nullable=True)
-    first_rule = _text("rule that decided in verify")
-    second_verdict = _one_of([v.value for v in Verdict], "the judgement of audit.judge")
-    second_extracted = _text("answer that it found", nullable=True)
-    second_rule = _text("rule that it names")
-    response = _text("decoded response")
+    rollout_id = column.key("rollout")
+    problem_id = column.text("problem")
+    gold = column.text("answer that both judged against")
+    first_verdict = column.one_of([v.value for v in Verdict], "the judgement of verify")
+    first_extracted = column.text("answer that verify found", nullable=True)
+    first_rule = column.text("rule that decided in verify")
+    second_verdict = column.one_of([v.value for v in Verdict], "the judgement of audit.judge")
+    second_extracted = column.text("answer that it found", nullable=True)
+    second_rule = column.text("rule that it names")
+    response = column.text("decoded response")
 
     @dy.rule()
     def one_says_right_and_the_other_does_not(cls) -> pl.Expr:
@@ -201,9 +168,9 @@ class Disagreements(dy.Schema):
 class TokenScores(dy.Schema):
     """`score_entropy`: the policy's own view of every response token, at the sampling temperature."""
 
-    rollout_id = _key("rollout")
-    policy_logprobs = _per_token("logprob under the policy of this iteration (old_logprob)", "nats")
-    entropies = _per_token("full-vocabulary Shannon entropy before each token", "nats")
+    rollout_id = column.key("rollout")
+    policy_logprobs = column.per_token("logprob under the policy of this iteration (old_logprob)", "nats")
+    entropies = column.per_token("full-vocabulary Shannon entropy before each token", "nats")
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
@@ -213,22 +180,22 @@ class TokenScores(dy.Schema):
 class Prefixes(dy.Schema):
     """`choose_prefixes`: every candidate prefix of the hard groups, its score, and whether it was chosen."""
 
-    prefix_id = _key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
-    group_id = _text("hard group that it is to help")
-    problem_id = _text("problem")
-    parent_rollout_id = _text("rollout it was cut from; null for a fresh resample", nullable=True)
-    iteration = _count("iteration in which the parent was sampled")
-    prompt_tokens = _tokens("the problem's prompt")
-    prefix_tokens = _tokens("response tokens that are kept")
-    prefix_logprobs = _per_token("sampler logprobs of the kept tokens", "nats")
-    cut_reason = _one_of(CUT_REASONS, "which rule proposed the cut")
-    score = _number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
-    smoothed_score = _number("score after smoothing over similar prefixes", "nats", nullable=True)
-    effective_neighbours = _number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
-    rank = _count("place in the order of choice within its problem, 0 first")
-    chosen = _flag("whether continuations are sampled from it")
-    continuations = _count("how many; 0 unless chosen")
-    when = _one_of(WHEN, "in this iteration's second call, or in one batch with the next iteration's prompts")
+    prefix_id = column.key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
+    group_id = column.text("hard group that it is to help")
+    problem_id = column.text("problem")
+    parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
+    iteration = column.count("iteration in which the parent was sampled")
+    prompt_tokens = column.tokens("the problem's prompt")
+    prefix_tokens = column.tokens("response tokens that are kept")
+    prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
+    cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
+    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    smoothed_score = column.number("score after smoothing over similar prefixes", "nats", nullable=True)
+    effective_neighbours = column.number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
+    rank = column.count("place in the order of choice within its problem, 0 first")
+    chosen = column.flag("whether continuations are sampled from it")
+    continuations = column.count("how many; 0 unless chosen")
+    when = column.one_of(WHEN, "in this iteration's second call, or in one batch with the next iteration's prompts")
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
@@ -242,51 +209,51 @@ class Prefixes(dy.Schema):
 class PrefixPool(dy.Schema):
     """`choose_prefixes`: what later iterations may use: hard groups that wait, and remembered prefixes."""
 
-    prefix_id = _key("{rollout_id}@{prefix_length}")
+    prefix_id = column.key("{rollout_id}@{prefix_length}")
     waiting = dy.Bool(primary_key=True, metadata={"about": "its group waits for its turn; else remembered"})
-    group_id = _text("group it was cut from")
-    problem_id = _text("problem")
-    parent_rollout_id = _text("rollout it was cut from; null for a fresh resample", nullable=True)
-    iteration = _count("iteration in which the parent was sampled")
-    prompt_tokens = _tokens("the problem's prompt")
-    prefix_tokens = _tokens("response tokens that are kept")
-    prefix_logprobs = _per_token("sampler logprobs of the kept tokens", "nats")
-    cut_reason = _one_of(CUT_REASONS, "which rule proposed the cut")
-    score = _number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    group_id = column.text("group it was cut from")
+    problem_id = column.text("problem")
+    parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
+    iteration = column.count("iteration in which the parent was sampled")
+    prompt_tokens = column.tokens("the problem's prompt")
+    prefix_tokens = column.tokens("response tokens that are kept")
+    prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
+    cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
+    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
 
 
 class Novelty(dy.Schema):
     """`novelty`: how far each rollout lies from its siblings and from what is remembered."""
 
-    rollout_id = _key("rollout")
-    novelty = _number("raw bonus before weight, centring and scale; 0 with nothing to compare to", min=0.0)
-    nearest_rollout_id = _text("nearest member of the comparison set", nullable=True)
-    embedding = _per_token("unit-norm embedding of the response; null where the measure has none", "", nullable=True)
+    rollout_id = column.key("rollout")
+    novelty = column.number("raw bonus before weight, centring and scale; 0 with nothing to compare to", min=0.0)
+    nearest_rollout_id = column.text("nearest member of the comparison set", nullable=True)
+    embedding = column.per_token("unit-norm embedding of the response; null if the measure has none", "", nullable=True)
 
 
 class NoveltyMemory(dy.Schema):
     """`novelty`: the last rollouts of each problem, for the comparison sets of later iterations."""
 
-    rollout_id = _key("rollout")
-    problem_id = _text("problem")
-    iteration = _count("iteration that sampled it")
-    tokens = _tokens("tail of the response")
-    embedding = _per_token("unit-norm embedding; null where the measure has none", "", nullable=True)
+    rollout_id = column.key("rollout")
+    problem_id = column.text("problem")
+    iteration = column.count("iteration that sampled it")
+    tokens = column.tokens("tail of the response")
+    embedding = column.per_token("unit-norm embedding; null where the measure has none", "", nullable=True)
 
 
 class Advantages(dy.Schema):
     """`advantage`: one advantage a rollout, broadcast over its response tokens by `update`, and its parts."""
 
-    rollout_id = _key("rollout")
-    advantage_group = _text("rows that were normalised together")
-    group_type = _one_of(GROUP_TYPES, "what the rewards of those rows are")
-    reward = _number("verified reward; null: excluded", nullable=True)
-    normalised = _number("reward, normalised over the group")
-    bonus = _number("novelty bonus: weight, centring and scale applied")
-    advantage = _number("normalised + bonus; 0 where a guided negative was taken away")
-    carried = _flag("sampled in the former iteration, here to complete a joined group")
-    trained = _one_of(TRAINED, "whether update learns from it; if not, why")
-    loss_start = _count("response tokens before this one carry no loss", "tokens")
+    rollout_id = column.key("rollout")
+    advantage_group = column.text("rows that were normalised together")
+    group_type = column.one_of(GROUP_TYPES, "what the rewards of those rows are")
+    reward = column.number("verified reward; null: excluded", nullable=True)
+    normalised = column.number("reward, normalised over the group")
+    bonus = column.number("novelty bonus: weight, centring and scale applied")
+    advantage = column.number("normalised + bonus; 0 where a guided negative was taken away")
+    carried = column.flag("sampled in the former iteration, here to complete a joined group")
+    trained = column.one_of(TRAINED, "whether update learns from it; if not, why")
+    loss_start = column.count("response tokens before this one carry no loss", "tokens")
 
     @dy.rule()
     def parts_add_up(cls) -> pl.Expr:
@@ -298,19 +265,19 @@ class UpdateSteps(dy.Schema):
     """`update`: one optimizer step a row."""
 
     step = dy.Int64(primary_key=True, min=0, metadata={"about": "optimizer step within the iteration"})
-    rows = _count("rollouts of the mini-batch, those without a signal included")
-    signal_rows = _count("rollouts that a forward and backward pass was spent on")
-    loss_tokens = _count("tokens in the loss's denominator", "tokens")
-    loss = _number("loss that was minimised")
-    gradient_norm = _number("norm of the gradient before clipping")
-    learning_rate = _number("learning rate of this step")
-    clipped_low = _number("share of loss tokens clipped from below")
-    clipped_high = _number("share of loss tokens clipped from above")
-    approx_kl = _number("k3 estimate of KL(old || new) over loss tokens", "nats")
-    kl_to_reference = _number("k3 estimate of KL to the initial policy; null without that term", nullable=True)
-    entropy = _number("mean entropy of the loss tokens under the new policy", "nats")
-    importance_mean = _number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
-    importance_max = _number("maximum of pi_old / pi_sampler over sampled loss tokens, before truncation")
+    rows = column.count("rollouts of the mini-batch, those without a signal included")
+    signal_rows = column.count("rollouts that a forward and backward pass was spent on")
+    loss_tokens = column.count("tokens in the loss's denominator", "tokens")
+    loss = column.number("loss that was minimised")
+    gradient_norm = column.number("norm of the gradient before clipping")
+    learning_rate = column.number("learning rate of this step")
+    clipped_low = column.number("share of loss tokens clipped from below")
+    clipped_high = column.number("share of loss tokens clipped from above")
+    approx_kl = column.number("k3 estimate of KL(old || new) over loss tokens", "nats")
+    kl_to_reference = column.number("k3 estimate of KL to the initial policy; null without that term", nullable=True)
+    entropy = column.number("mean entropy of the loss tokens under the new policy", "nats")
+    importance_mean = column.number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
+    importance_max = column.number("maximum of pi_old / pi_sampler over sampled loss tokens, before truncation")
 
 
 class IterationSummary(dy.Schema):
@@ -319,36 +286,36 @@ class IterationSummary(dy.Schema):
     arm = dy.String(primary_key=True, metadata={"about": "arm"})
     seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed"})
     iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
-    rollouts = _count("rollouts sampled, fresh and regenerated")
-    groups = _count("fresh groups")
-    all_wrong = _count("fresh groups with no right rollout")
-    mixed = _count("fresh groups with both")
-    all_right = _count("fresh groups with no wrong rollout")
-    pass_rate = _number("share of right among judged fresh rollouts; null without any", nullable=True)
-    mean_reward = _number("mean reward of judged fresh rollouts; null without any", nullable=True)
-    excluded = _count("rollouts left out of the statistics: their verdict has no reward (verify.rewards)")
-    verdict_right = _count("rollouts judged right")
-    verdict_wrong = _count("rollouts judged wrong")
-    verdict_no_answer = _count("rollouts without anything that could be an answer")
-    verdict_truncated = _count("rollouts cut off before an answer")
-    verdict_gold_unparseable = _count("rollouts whose gold cannot be judged against")
-    verdict_timeout = _count("rollouts whose judgement exceeded its time or memory")
-    verdict_error = _count("rollouts at which the verifier failed")
-    mean_entropy = _number("mean token entropy of fresh rollouts", "nats", nullable=True)
-    mean_length = _number("mean response length of fresh rollouts", "tokens", nullable=True)
-    truncated = _count("rollouts cut off at the token limit")
-    prefixes_chosen = _count("prefixes chosen in this iteration")
-    regenerated_rollouts = _count("regenerated rollouts sampled in this iteration")
-    regenerated_groups = _count("groups that they were sampled for")
-    rescued_groups = _count("of these, groups with at least one right regenerated rollout")
-    bonus_share = _number("sum T|bonus| / sum T(|normalised| + |bonus|) over all rows")
-    steps = _count("optimizer steps")
-    loss = _number("mean loss over the steps; null without a step", nullable=True)
-    gradient_norm = _number("mean gradient norm over the steps; null without a step", nullable=True)
-    importance_mean = _number("mean pi_old / pi_sampler over the steps; null without a step", nullable=True)
-    importance_max = _number("maximum pi_old / pi_sampler; null without a step", nullable=True)
-    sampled_tokens = _count("tokens sampled in this iteration", "tokens")
-    total_sampled_tokens = _count("tokens sampled by this arm and seed so far", "tokens")
+    rollouts = column.count("rollouts sampled, fresh and regenerated")
+    groups = column.count("fresh groups")
+    all_wrong = column.count("fresh groups with no right rollout")
+    mixed = column.count("fresh groups with both")
+    all_right = column.count("fresh groups with no wrong rollout")
+    pass_rate = column.number("share of right among judged fresh rollouts; null without any", nullable=True)
+    mean_reward = column.number("mean reward of judged fresh rollouts; null without any", nullable=True)
+    excluded = column.count("rollouts left out of the statistics: their verdict has no reward (verify.rewards)")
+    verdict_right = column.count("rollouts judged right")
+    verdict_wrong = column.count("rollouts judged wrong")
+    verdict_no_answer = column.count("rollouts without anything that could be an answer")
+    verdict_truncated = column.count("rollouts cut off before an answer")
+    verdict_gold_unparseable = column.count("rollouts whose gold cannot be judged against")
+    verdict_timeout = column.count("rollouts whose judgement exceeded its time or memory")
+    verdict_error = column.count("rollouts at which the verifier failed")
+    mean_entropy = column.number("mean token entropy of fresh rollouts", "nats", nullable=True)
+    mean_length = column.number("mean response length of fresh rollouts", "tokens", nullable=True)
+    truncated = column.count("rollouts cut off at the token limit")
+    prefixes_chosen = column.count("prefixes chosen in this iteration")
+    regenerated_rollouts = column.count("regenerated rollouts sampled in this iteration")
+    regenerated_groups = column.count("groups that they were sampled for")
+    rescued_groups = column.count("of these, groups with at least one right regenerated rollout")
+    bonus_share = column.number("sum T|bonus| / sum T(|normalised| + |bonus|) over all rows")
+    steps = column.count("optimizer steps")
+    loss = column.number("mean loss over the steps; null without a step", nullable=True)
+    gradient_norm = column.number("mean gradient norm over the steps; null without a step", nullable=True)
+    importance_mean = column.number("mean pi_old / pi_sampler over the steps; null without a step", nullable=True)
+    importance_max = column.number("maximum pi_old / pi_sampler; null without a step", nullable=True)
+    sampled_tokens = column.count("tokens sampled in this iteration", "tokens")
+    total_sampled_tokens = column.count("tokens sampled by this arm and seed so far", "tokens")
 
 
 class EvaluationSamples(dy.Schema):
@@ -356,38 +323,38 @@ class EvaluationSamples(dy.Schema):
 
     problem_id = dy.String(primary_key=True, metadata={"about": "problem"})
     sample_index = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
-    benchmark = _text("benchmark")
-    prompt_tokens = _tokens("what was sent to the sampler")
-    response_tokens = _tokens("response, end-of-sequence included")
-    finish_reason = _one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
-    response = _text("decoded response")
-    gold = _text("answer that it was judged against")
-    verdict = _one_of([v.value for v in Verdict], "the judgement")
-    extracted = _text("answer found in the response", nullable=True)
-    rule = _text("rule that decided")
+    benchmark = column.text("benchmark")
+    prompt_tokens = column.tokens("what was sent to the sampler")
+    response_tokens = column.tokens("response, end-of-sequence included")
+    finish_reason = column.one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    response = column.text("decoded response")
+    gold = column.text("answer that it was judged against")
+    verdict = column.one_of([v.value for v in Verdict], "the judgement")
+    extracted = column.text("answer found in the response", nullable=True)
+    rule = column.text("rule that decided")
 
 
 class EvaluationFigures(dy.Schema):
     """`evaluate`: what the samples say of a policy, with intervals (docs/evaluation.md)."""
 
-    benchmark = _key("benchmark; `mean`: every benchmark weighs the same")
+    benchmark = column.key("benchmark; `mean`: every benchmark weighs the same")
     metric = dy.Enum(EVALUATION_METRICS, primary_key=True, metadata={"about": "what is measured"})
     k = dy.Int64(primary_key=True, min=0, metadata={"about": "k of pass@k and maj@k; 0 for the others"})
-    value = _number("mean over problems", "percent; tokens for mean_length", min=0.0)
-    low = _number("lower end of the 95 % bootstrap interval over problems", "as value")
-    high = _number("upper end of the 95 % bootstrap interval over problems", "as value")
-    problems = _count("problems that count here: those with at least k judged samples")
-    samples = _count("samples of these problems, judged or not")
-    excluded = _count("samples of the benchmark that could not be judged (gold unparseable, verifier error)")
+    value = column.number("mean over problems", "percent; tokens for mean_length", min=0.0)
+    low = column.number("lower end of the 95 % bootstrap interval over problems", "as value")
+    high = column.number("upper end of the 95 % bootstrap interval over problems", "as value")
+    problems = column.count("problems that count here: those with at least k judged samples")
+    samples = column.count("samples of these problems, judged or not")
+    excluded = column.count("samples of the benchmark that could not be judged (gold unparseable, verifier error)")
 
 
 class CachedSamples(dy.Schema):
     """A part of the sample cache of `evaluate` (`extra_rl.evaluation.store`); verdicts are not cached."""
 
-    problem_key = _key("SHA-256 of the problem's id and prompt tokens")
+    problem_key = column.key("SHA-256 of the problem's id and prompt tokens")
     sample_index = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
-    response_tokens = _tokens("response, end-of-sequence included")
-    finish_reason = _one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    response_tokens = column.tokens("response, end-of-sequence included")
+    finish_reason = column.one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
 
 
 class Comparison(dy.Schema):
@@ -397,9 +364,9 @@ class Comparison(dy.Schema):
     seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed; -1 for the warm start"})
     benchmark = dy.String(primary_key=True, metadata={"about": "benchmark"})
     k = dy.Int64(primary_key=True, min=1, metadata={"about": "k of pass@k"})
-    pass_at_k = _number("unbiased estimate, mean over problems", "percent", min=0.0, max=100.0)
-    low = _number("lower end of the 95 % bootstrap interval over problems", "percent")
-    high = _number("upper end of the 95 % bootstrap interval over problems", "percent")
-    problems = _count("problems")
-    samples = _count("samples per problem")
-    excluded = _count("samples left out (gold unparseable, verifier error)")
+    pass_at_k = column.number("unbiased estimate, mean over problems", "percent", min=0.0, max=100.0)
+    low = column.number("lower end of the 95 % bootstrap interval over problems", "percent")
+    high = column.number("upper end of the 95 % bootstrap interval over problems", "percent")
+    problems = column.count("problems")
+    samples = column.count("samples per problem")
+    excluded = column.count("samples left out (gold unparseable, verifier error)")

@@ -1,0 +1,50 @@
+"""The kinds of column that the contracts are made of: type, unit and one sentence about what it holds."""
+
+from __future__ import annotations
+
+import dataframely as dy
+
+
+def text(what: str, **options: object) -> dy.String:
+    """Text."""
+    return dy.String(metadata={"about": what}, **options)  # type: ignore[arg-type]
+
+
+def key(what: str) -> dy.String:
+    """Text that is the table's key, or a part of it."""
+    return dy.String(primary_key=True, min_length=1, metadata={"about": what})
+
+
+def number(what: str, unit: str = "", **options: object) -> dy.Float32:
+    """A float32."""
+    return dy.Float32(metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
+def count(what: str, unit: str = "", **options: object) -> dy.Int64:
+    """A whole number of 0 or more."""
+    return dy.Int64(min=0, metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
+def tokens(what: str, **options: object) -> dy.List:
+    """Token ids (int32)."""
+    return dy.List(dy.Int32(min=0), metadata={"about": what, "unit": "token ids"}, **options)  # type: ignore[arg-type]
+
+
+def per_token(what: str, unit: str, **options: object) -> dy.List:
+    """One float32 a token, or a vector."""
+    return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
+def error(what: str) -> dy.Float64:
+    """An error that is allowed: a float64 of 0 or more."""
+    return dy.Float64(min=0.0, metadata={"about": what})
+
+
+def one_of(values: list[str], what: str, **options: object) -> dy.Enum:
+    """One of these words."""
+    return dy.Enum(values, metadata={"about": what}, **options)  # type: ignore[arg-type]
+
+
+def flag(what: str) -> dy.Bool:
+    """True or false."""
+    return dy.Bool(metadata={"about": what})
