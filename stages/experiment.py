@@ -21,8 +21,17 @@ Result = TypeVar("Result")
 
 
 def experiment_of(raw: Mapping[str, Any]) -> Experiment:
-    """The validated experiment of a raw configuration."""
-    return resolve(raw, {name: load(name).Config for name in STAGES})
+    """The validated experiment of a raw configuration, as Snakemake has read it."""
+    return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
+
+
+def with_nulls(value: Any) -> Any:
+    """Snakemake reads what `--config` says inside of braces as text (YAML's base loader): there `null` is a word."""
+    if isinstance(value, Mapping):
+        return {key: with_nulls(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_nulls(inner) for inner in value]
+    return None if value == "null" else value
 
 
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:

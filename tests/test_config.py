@@ -145,6 +145,11 @@ def test_the_comparison_knows_the_token_budget() -> None:
     assert resolved()["compare"]["token_budget"] is None
 
 
+def test_null_on_snakemakes_command_line_is_null() -> None:
+    assert resolved(update={"dual_clip": "null"})["update"]["dual_clip"] is None
+    assert resolved(task={"name": "math", "train": "null", "benchmarks": ["aime24"]})["prepare"]["task"]["train"] == {}
+
+
 def test_plain_text_is_short_for_the_key_that_is_meant() -> None:
     assert resolved(audit="string")["audit"]["judge"] == "string"
     assert resolved(arms={"grpo": {"audit": "sympy_only"}})["audit"]["judge"] == "sympy_only"
