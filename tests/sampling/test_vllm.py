@@ -1,0 +1,112 @@
+"""vLLM with an engine of its own: what it refuses, with and without vLLM; the rest is in test_suite.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extra_rl.errors import ConfigError, ModelError, NumericalError
+from extra_rl.policy import OPTIMIZER_FILE, load_model
+from extra_rl.sampling.base import Request
+from extra_rl.sampling.open import open_sampler
+from extra_rl.sections import ComputeConfig, SamplingConfig
+from tests.conftest import POLICY, environment, new_run
+from tests.models import random_qwen3
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test-vllm"
+)
+VLLM = SamplingConfig(backend="vllm", max_response_tokens=8)
+
+
+def test_without_vllm_the_error_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else found(name))
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[vllm\]'"):
+        open_sampler(POLICY, VLLM, ComputeConfig())
+
+
+def policy_with(directory: Path, model: Any) -> Path:
+    """A policy with the tokenizer of tests/data/policy and another model."""
+    shutil.copytree(POLICY, directory, ignore=shutil.ignore_patterns("manifest.json", "*.safetensors"))
+    model.save_pretrained(directory)
+    return directory
+
+
+@needs_vllm
+def test_small_heads_are_refused(tmp_path: Path) -> None:
+    policy = policy_with(tmp_path / "policy", random_qwen3())
+    with pytest.raises(ModelError, match="at least 32 dimensions, this model has 8"):
+        open_sampler(policy, VLLM, ComputeConfig(device="cpu"))
+
+
+@needs_vllm
+def test_an_engine_with_a_corrupted_head_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is given another head than the policy has; all other weights are the same."""
+    import torch
+
+    from extra_rl.sampling import vllm as backend
+
+    model = load_model(POLICY)
+    generator = torch.Generator().manual_seed(0)
+    head = model.lm_head.weight.detach()
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(head + 0.05 * torch.randn(head.shape, generator=generator))
+    corrupted = policy_with(tmp_path / "policy", model)
+    start = backend.VllmSampler.__init__
+    monkeypatch.setattr(backend.VllmSampler, "__init__", lambda self, directory, *rest: start(self, corrupted, *rest))
+    with pytest.raises(NumericalError, match=r"off by 0\.\d+ nats on average, allowed are 0\.01"):
+        open_sampler(POLICY, VLLM, ComputeConfig())
+
+
+@needs_vllm
+def test_an_optimizer_beside_the_weights_a_short_context_and_threads(tmp_path: Path) -> None:
+    """`optimizer.safetensors` is no weights; a request longer than the engine is an error; torch keeps its threads."""
+    import torch
+    from safetensors.torch import save_file
+
+    policy = tmp_path / "policy"
+    shutil.copytree(POLICY, policy)
+    save_file({"exp_avg.model.norm.weight": torch.ones(64)}, policy / OPTIMIZER_FILE)
+    kept = torch.set_num_threads
+    sampler, _ = open_sampler(policy, SamplingConfig(backend="vllm", engine={"max_model_len": 40}), ComputeConfig())
+    assert torch.set_num_threads is kept
+    assert len(sampler.sample([Request((1,) * 32, 8, 0)], VLLM, lambda n: None)) == 1
+    with pytest.raises(ConfigError, match="41 tokens together, but vLLM was started for 40"):
+        sampler.sample([Request((1,) * 33, 8, 0)], VLLM, lambda n: None)
+
+
+@needs_vllm
+def test_a_whole_iteration_on_vllm(tmp_path: Path) -> None:
+    """Every rollout and evaluation sample of both arms from vLLM, through the real workflow; again, the same bytes."""
+    import polars as pl
+
+    arms = {"extra": {"preset": "paper"}}  # continuations in the same iteration: generate and regenerate
+    run = new_run(tmp_path, iterations=1, sampling={"backend": "vllm"}, select={"token_budget": 300}, arms=arms)
+    run.snakemake()
+    assert (run.results / "summary.json").is_file()
+    folder = run.results / "extra" / "s0" / "iteration_0000"
+    made = folder / "generate.parquet"
+    for name in ("generate", "regenerate"):
+        rollouts = pl.read_parquet(folder / f"{name}.parquet")
+        own = pl.read_parquet(folder / f"score_entropy_{name}.parquet")
+        assert not rollouts.is_empty()
+        assert len(own) == len(rollouts)
+    again = tmp_path / "again"
+    command = [sys.executable, "-m", "stages", "generate", "--rerun", str(made), "--to", str(again)]
+    subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    assert (again / made.name).read_bytes() == made.read_bytes()
+
+
+def test_the_modules_name_is_not_the_packages() -> None:
+    """extra_rl/sampling/vllm.py must not shadow the package that it imports."""
+    import extra_rl.sampling.vllm as own
+
+    assert own.__name__ == "extra_rl.sampling.vllm"
+    assert sys.modules.get("vllm") is not own
