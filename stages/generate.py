@@ -29,7 +29,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="generate",
-    version=1,
+    version=2,
     reads={
         "select": contracts.Selection,
         "train": contracts.Problems,

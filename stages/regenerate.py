@@ -27,7 +27,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="regenerate",
-    version=1,
+    version=2,
     reads={"choose_prefixes": contracts.Prefixes, "policy": PolicyDirectory},
     adds={"regenerate": contracts.Rollouts},
 )

@@ -54,18 +54,17 @@ def _fresh(sections: Sections, shape: Shape, longest: Lengths) -> dict[str, floa
 
 
 def _continuations(sections: Sections, shape: Shape, longest: Lengths) -> dict[str, float]:
-    """A batch may hold the longest prefix beside the shortest, whose row still has the most to go."""
-    prefixes, each = sections["choose_prefixes"], sections["choose_prefixes"]["continuations_per_prefix"]
+    """A prefix counts against the response, so that no row is longer than a prompt and a whole response."""
+    each = sections["choose_prefixes"]["continuations_per_prefix"]
     most = counts.at_most(sections)
     rows = min(sections["generate"]["sampling"]["batch_rows"], math.ceil(most.regenerated))
-    left = (1 - prefixes["first_cut"]) * longest.response if most.prefix else longest.response
     return memory.sampler(
         shape,
         precision=precision_of(sections),
         rows=rows,
         contexts=math.ceil(rows / each),
         context=longest.prompt + most.prefix,
-        capacity=longest.prompt + most.prefix + left,
+        capacity=longest.total,
         cut=False,
     )
 

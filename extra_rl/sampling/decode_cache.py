@@ -16,45 +16,99 @@ ATTENTION = "extra_grouped"
 """Name under which `use_grouped_attention` registers the attention with transformers."""
 
 
-class DecodeCache:
-    """What a transformers decoder layer asks of a cache: `update`, which returns all keys and values so far.
+TRIM = 16
+"""Padding is cut off in multiples of this: what vector units take at once, so that sums keep their order. Cutting
+changes no bit of a softmax then, and where a matrix product adds in the order of its columns, none at all."""
 
-    Buffers are (B, kv_heads, capacity, head_dim) per layer; the first `length` positions are filled.
-    """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        self._filled: list[int] = []
+class ContextCache:
+    """What a transformers decoder layer asks of a cache, for one reading of whole contexts: it keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[Tensor, Tensor]] = []
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Appends (B, kv_heads, T, head_dim) to a layer and returns everything it holds."""
-        if layer == len(self._keys):
-            shape = (key.shape[0], key.shape[1], max(self._capacity, key.shape[2]), key.shape[3])
-            self._keys.append(key.new_empty(shape))
-            self._values.append(value.new_empty(shape))
-            self._filled.append(0)
-        start = self._filled[layer]
-        end = self._filled[layer] = start + key.shape[2]
-        self._keys[layer][:, :, start:end] = key
-        self._values[layer][:, :, start:end] = value
-        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+        """Keeps (C, kv_heads, T, head_dim) of a layer and returns it."""
+        self.layers.append((key, value))
+        return key, value
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions filled so far."""
+        return 0
+
+
+class DecodeCache:
+    """Keys and values of the rows that are decoded together, right-aligned: every row's last token lies in the last
+    column, and what is left of its first is padding.
+
+    Buffers are (rows, kv_heads, capacity, head_dim) per layer, made once; the first `count` rows and `width` columns
+    are in use. Padding of the values is finite, as its weight of zero has to give zero.
+    """
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        self._rows, self._capacity = rows, capacity
+        self._buffers: list[tuple[Tensor, Tensor]] = []
+        self._filled: list[int] = []
+        self.count = 0
+
+    @property
+    def width(self) -> int:
+        """Columns in use."""
+        return self._filled[0] if self._filled else 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no column is left."""
+        return self.width >= self._capacity
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Appends (count, kv_heads, T, head_dim) to a layer and returns everything it holds."""
+        start = self._filled[layer]
+        end = self._filled[layer] = start + key.shape[2]
+        keys, values = (buffer[: self.count] for buffer in self._buffers[layer])
+        keys[:, :, start:end] = key
+        values[:, :, start:end] = value
+        return keys[:, :, :end], values[:, :, :end]
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Columns filled so far."""
         return self._filled[layer] if self._filled else 0
 
-    def select(self, rows: Tensor) -> None:
-        """Keeps (or repeats) the given rows of the batch, in that order."""
-        for layer, filled in enumerate(self._filled):
-            for buffers in (self._keys, self._values):
-                old = buffers[layer]
-                kept = old[:, :, :filled].index_select(0, rows)
-                # The old buffer serves again where it is large enough: fresh memory costs a page fault a page.
-                new = old[: len(rows)] if len(rows) <= len(old) else old.new_empty((len(rows), *old.shape[1:]))
-                new[:, :, :filled] = kept
-                buffers[layer] = new
+    def admit(self, context: ContextCache, rows_A: Tensor) -> None:
+        """Adds one row for each index into the rows of a context; the batch becomes as wide as the context, if it was
+        narrower."""
+        if not self._buffers:
+            for pair in context.layers:
+                shape = (self._rows, pair[0].shape[1], self._capacity, pair[0].shape[3])
+                self._buffers.append((pair[0].new_empty(shape), pair[1].new_empty(shape)))
+                self._filled.append(0)
+        wide = context.layers[0][0].shape[2]
+        if wide > self.width:
+            self._shift(wide - self.width)
+        end = self.count + len(rows_A)
+        for buffers, pair in zip(self._buffers, context.layers, strict=True):
+            for buffer, new in zip(buffers, pair, strict=True):
+                buffer[self.count : end, :, : self.width - wide] = 0
+                buffer[self.count : end, :, self.width - wide : self.width] = new.index_select(0, rows_A)
+        self.count = end
+
+    def select(self, keep_A: Tensor, longest: int) -> None:
+        """Keeps the given rows, of which the longest has `longest` tokens; columns that only padded are cut off."""
+        cut = (self.width - longest) // TRIM * TRIM if len(keep_A) else self.width
+        for buffers in self._buffers:
+            for buffer in buffers:
+                kept = buffer[: self.count, :, cut : self.width].index_select(0, keep_A)
+                buffer[: len(keep_A), :, : kept.shape[2]] = kept
+        self._filled = [filled - cut for filled in self._filled]
+        self.count = len(keep_A)
+
+    def _shift(self, columns: int) -> None:
+        """Pads all rows by so many columns more."""
+        for buffers in self._buffers:
+            for buffer in buffers:
+                buffer[: self.count, :, columns : columns + self.width] = buffer[: self.count, :, : self.width].clone()
+                buffer[: self.count, :, :columns] = 0
+        self._filled = [filled + columns for filled in self._filled]
 
 
 def use_grouped_attention(model: Any) -> None:
@@ -78,7 +132,8 @@ def grouped_attention(
 
     query: (B, heads, T, head_dim); key, value: (B, kv_heads, L, head_dim); attention_mask: bool, broadcast to
     (B, 1, T, L), True where a query may look. Returns (B, T, heads, head_dim). One token a row is a matrix product per
-    key head; more (a prefill) go through scaled_dot_product_attention.
+    key head, and its mask may be narrower than L: it then is that of the first columns, and all others may be looked
+    at. More tokens a row (a prefill) go through scaled_dot_product_attention.
     """
     import torch
 
@@ -98,6 +153,6 @@ def grouped_attention(
     grouped_BKGD = query.reshape(batch, key.shape[1], heads // key.shape[1], size)
     scores_BKGL = (grouped_BKGD * scaling) @ key.transpose(-1, -2)
     if attention_mask is not None:
-        scores_BKGL = scores_BKGL.masked_fill(~attention_mask, float("-inf"))
+        scores_BKGL[..., : attention_mask.shape[-1]].masked_fill_(~attention_mask, float("-inf"))
     mixed_BKGD = scores_BKGL.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
     return mixed_BKGD.reshape(batch, 1, heads, size), None

@@ -1,16 +1,19 @@
 """The sampler without a server: a plain decoding loop over a transformers model, the offline default.
 
-Prompts that are asked for several times are read once; rows that end leave the batch; each rollout draws from its own
-counter-based generator, so that its tokens do not depend on its neighbours beyond rounding.
+Contexts that are asked for several times are read once; rows that end leave the batch, and waiting requests take their
+places; each rollout draws from its own counter-based generator, so that its tokens do not depend on its neighbours
+beyond rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.sampling.base import Request, Sample, decoding_order
-from extra_rl.sampling.decode_cache import DecodeCache, use_grouped_attention
+from extra_rl.sampling.decode_cache import TRIM, ContextCache, DecodeCache, use_grouped_attention
+from extra_rl.sampling.decode_rows import Rows, new_rows
+from extra_rl.sampling.draw import draw
 from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPACT_BELOW = 0.85
-"""The batch is rebuilt without its finished rows once fewer than this share of it goes on. Rebuilding at every end
-would copy the cache at every step, never rebuilding would keep computing for the dead."""
+"""The batch is rebuilt, without its finished rows and with new ones, once fewer than this share of it goes on.
+Rebuilding at every end would copy the cache at every step, never rebuilding would keep computing for the dead."""
+
+PREFILL_TOKENS = 32_768
+"""Tokens of contexts that are read in one forward pass, padding included; bounds its memory."""
 
 
 class TransformersSampler:
@@ -37,77 +43,87 @@ class TransformersSampler:
         advance: Callable[[int], object] = lambda n: None,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
+        import torch
+
+        if not requests:
+            return []
         order = decoding_order(requests)
-        samples: dict[int, Sample] = {}
-        for start in range(0, len(order), config.batch_rows):
-            rows = order[start : start + config.batch_rows]
-            batch = _Batch(self._model, [requests[i] for i in rows], config, self._eos)
-            samples.update(zip(rows, batch.run(advance), strict=True))
-        return [samples[i] for i in range(len(requests))]
+        batch = _Batch(self._model, [requests[i] for i in order], config, self._eos)
+        with torch.inference_mode():
+            batch.run(advance)
+        place = {i: n for n, i in enumerate(order)}
+        return [batch.samples[place[i]] for i in range(len(requests))]
 
 
 class _Batch:
-    """Rows that are decoded together, from one prefill to the last end."""
+    """Rows that are decoded together, and the queue of requests that are to join them."""
 
-    def __init__(self, model: Any, requests: Sequence[Request], config: SamplingConfig, eos: Sequence[int]) -> None:
+    def __init__(self, model: Any, queue: Sequence[Request], config: SamplingConfig, eos: Sequence[int]) -> None:
         import torch
 
-        self._model, self._config = model, config
+        self.samples: dict[int, Sample] = {}
+        self._model, self._config, self._queue = model, config, queue
         self._device = next(model.parameters()).device
-        self._eos = torch.tensor(eos, device=self._device)
-        self._requests = requests
-        self._limits_B = torch.tensor([request.max_tokens for request in requests], device=self._device)
-        self._uniforms_BT = _uniforms(requests).to(self._device)
-        self._tokens: list[list[int]] = [[] for _ in requests]
-        self._logprobs: list[list[float]] = [[] for _ in requests]
-        self._finish: list[Any] = ["length"] * len(requests)
+        self._eos_ids, self._eos = set(eos), torch.tensor(eos, dtype=torch.long, device=self._device)
+        self._next = 0  # of the queue
+        self._longest_limit = max(request.max_tokens for request in queue)
+        # A batch is as wide as its longest row that goes on, and less than TRIM of padding.
+        longest = max(len(request.context) + request.max_tokens for request in queue)
+        self._cache = DecodeCache(min(config.batch_rows, len(queue)), longest + TRIM)
+        self._rows: Rows = new_rows([], 0, self._longest_limit, self._device)
+        self._mask: Tensor | None = None
 
-    def run(self, advance: Callable[[int], object]) -> list[Sample]:
+    def run(self, advance: Callable[[int], object]) -> None:
+        """Samples until the queue is empty and every row has ended."""
         import torch
 
-        with torch.inference_mode():
-            logits_BV, cache, valid_BL = self._prefill()
-            rows_B = torch.arange(len(self._requests), device=self._device)  # requests still in the batch
-            alive_B = torch.ones_like(rows_B, dtype=torch.bool)
-            position_B = valid_BL.sum(1)
-            step = 0
-            while True:
-                token_B, logprob_B = draw(logits_BV, self._uniforms_BT[rows_B, step], self._config)
-                step += 1
-                ended_B = torch.isin(token_B, self._eos)
-                self._record(rows_B[alive_B], token_B[alive_B], logprob_B[alive_B], ended_B[alive_B])
-                before = int(alive_B.sum())
-                alive_B = alive_B & ~ended_B & (self._limits_B[rows_B] > step)
-                alive = int(alive_B.sum())
-                advance(before - alive)
-                if not alive:
-                    break
-                if alive < COMPACT_BELOW * len(rows_B):
-                    keep_A = alive_B.nonzero().squeeze(1)
-                    cache.select(keep_A)
-                    valid_BL, rows_B, alive_B = valid_BL[keep_A], rows_B[keep_A], alive_B[keep_A]
-                    token_B, position_B = token_B[keep_A], position_B[keep_A]
-                valid_BL = torch.cat([valid_BL, valid_BL.new_ones(len(rows_B), 1)], dim=1)
-                logits_BV = self._forward(token_B[:, None], position_B[:, None], valid_BL, cache)
-                position_B = position_B + 1
-        return [
-            Sample(tokens, logprobs, finish)
-            for tokens, logprobs, finish in zip(self._tokens, self._logprobs, self._finish, strict=True)
-        ]
+        logits_BV = self._admitted()
+        while True:
+            token_B, logprob_B = draw(logits_BV, self._rows.uniform(), self._config)
+            advance(self._rows.append(token_B, logprob_B, self._eos))
+            alive = int(self._rows.alive_B.sum())
+            rebuild = alive < COMPACT_BELOW * len(self._rows) or self._cache.full
+            if rebuild:
+                self._drop_finished()
+            if not alive and self._next == len(self._queue):
+                break
+            parts = [self._decoded()] if alive else []
+            if rebuild and self._next < len(self._queue):
+                parts.append(self._admitted())
+            logits_BV = torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def _record(self, rows_B: Tensor, token_B: Tensor, logprob_B: Tensor, ended_B: Tensor) -> None:
-        columns = (rows_B.tolist(), token_B.tolist(), logprob_B.tolist(), ended_B.tolist())
-        for row, token, logprob, ended in zip(*columns, strict=True):
-            self._tokens[row].append(token)
-            self._logprobs[row].append(logprob)
-            if ended:
-                self._finish[row] = "stop"
+    def _drop_finished(self) -> None:
+        self.samples |= self._rows.finished(self._eos_ids)
+        keep_A = self._rows.alive_B.nonzero().squeeze(1)
+        self._rows = self._rows.take(keep_A)
+        self._cache.select(keep_A, int(self._rows.length_B.max()) if len(keep_A) else 0)
+        self._mask = self._padding()
 
-    def _prefill(self) -> tuple[Tensor, Any, Tensor]:
-        """Reads each distinct context once, left-padded, and hands its cache to all rows that share it."""
+    def _decoded(self) -> Tensor:
+        """Logits after the last token of every row. (B, V)"""
+        token_B1, position_B1 = self._rows.last()[:, None], self._rows.length_B[:, None]
+        logits_BV = self._forward(token_B1, position_B1, self._mask, self._cache)
+        self._rows.length_B = self._rows.length_B + 1
+        return logits_BV
+
+    def _admitted(self) -> Tensor:
+        """Fills the free rows of the batch from the queue; logits after the contexts of the new ones."""
         import torch
 
-        contexts = list(dict.fromkeys(request.context for request in self._requests))
+        room = self._config.batch_rows - len(self._rows)
+        taken = self._queue[self._next : self._next + room]
+        rows = new_rows(taken, self._next, self._longest_limit, self._device)
+        self._rows = self._rows.joined(rows) if len(self._rows) else rows
+        self._next += len(taken)
+        logits_BV = torch.cat([self._read(part) for part in _in_passes(taken)])
+        self._mask = self._padding()
+        return logits_BV
+
+    def _read(self, requests: Sequence[Request]) -> Tensor:
+        """Reads each distinct context once, left-padded, and gives its keys and values to all rows that share it."""
+        import torch
+
+        contexts = list(dict.fromkeys(request.context for request in requests))
         row_of = {context: i for i, context in enumerate(contexts)}
         width = max(map(len, contexts))
         tokens_CL = torch.zeros(len(contexts), width, dtype=torch.long)
@@ -117,27 +133,35 @@ class _Batch:
             valid_CL[i, width - len(context) :] = True
         tokens_CL, valid_CL = tokens_CL.to(self._device), valid_CL.to(self._device)
         position_CL = (valid_CL.cumsum(1) - 1).clamp(min=0)
-        cache = DecodeCache(width + int(self._limits_B.max()))
-        logits_CV = self._forward(tokens_CL, position_CL, valid_CL, cache)
-        share_B = torch.tensor([row_of[r.context] for r in self._requests], device=self._device)
-        cache.select(share_B)
-        return logits_CV[share_B], cache, valid_CL[share_B]
+        causal_LL = torch.ones(width, width, dtype=torch.bool, device=self._device).tril()
+        # A padded query attends to itself: an empty row of the softmax would be NaN.
+        eye_LL = torch.eye(width, dtype=torch.bool, device=self._device)
+        cache = ContextCache()
+        mask_C1LL = (valid_CL[:, None, None, :] & causal_LL) | eye_LL
+        logits_CV = self._forward(tokens_CL, position_CL, mask_C1LL, cache)
+        share_B = torch.tensor([row_of[request.context] for request in requests], device=self._device)
+        self._cache.admit(cache, share_B)
+        return logits_CV[share_B]
 
-    def _forward(self, tokens_BT: Tensor, position_BT: Tensor, valid_BL: Tensor, cache: Any) -> Tensor:
-        """Logits after the last of `tokens_BT`, in float32, for rows whose keys `valid_BL` marks as real."""
+    def _padding(self) -> Tensor | None:
+        """Which of the first columns hold tokens, up to the longest padding; None without any. (B, 1, 1, P)
+
+        Rows grow with the batch, so this holds until it is rebuilt.
+        """
         import torch
 
-        width, length = tokens_BT.shape[1], valid_BL.shape[1]
-        mask_B1TL = valid_BL[:, None, None, :]
-        if width > 1:
-            causal_TL = torch.ones(width, length, dtype=torch.bool, device=self._device).tril(length - width)
-            # A padded query attends to itself: an empty row of the softmax would be NaN.
-            eye_TL = torch.eye(width, length, dtype=torch.bool, device=self._device)
-            mask_B1TL = (mask_B1TL & causal_TL) | eye_TL
+        padding_B = self._cache.width - self._rows.length_B
+        widest = int(padding_B.max()) if len(padding_B) else 0
+        if not widest:
+            return None
+        return (torch.arange(widest, device=self._device) >= padding_B[:, None])[:, None, None]
+
+    def _forward(self, tokens_BT: Tensor, position_BT: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
+        """Logits after the last of `tokens_BT`, in float32."""
         output = self._model.model(
             input_ids=tokens_BT,
             position_ids=position_BT,
-            attention_mask={"full_attention": mask_B1TL},
+            attention_mask={"full_attention": mask},
             past_key_values=cache,
             use_cache=True,
         )
@@ -145,44 +169,15 @@ class _Batch:
         return logits_BV
 
 
-def _uniforms(requests: Sequence[Request]) -> Tensor:
-    """One uniform number in [0, 1) per request and step, from each request's own Philox stream. (B, max_tokens)"""
-    import numpy as np
-    import torch
-
-    width = max(request.max_tokens for request in requests)
-    rows = [np.random.Generator(np.random.Philox(key=request.seed)).random(width) for request in requests]
-    return torch.from_numpy(np.stack(rows))
-
-
-def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
-    """One token a row by inversion of the cumulative distribution, and its logprob.
-
-    logits_BV: float32, before temperature. uniform_B: float64 in [0, 1). The logprob is that of the distribution
-    sampled from: temperature, then top-k, then top-p, renormalised. Returns (B,) int64 and (B,) float32.
-    """
-    import torch
-
-    scaled_BV = logits_BV / config.temperature
-    if config.top_k or config.top_p < 1:
-        scaled_BV = scaled_BV.masked_fill(~_kept(scaled_BV, config), float("-inf"))
-    logprob_BV = torch.log_softmax(scaled_BV, dim=-1)
-    cumulative_BV = logprob_BV.double().exp().cumsum(-1)
-    target_B = uniform_B * cumulative_BV[:, -1]
-    token_B = torch.searchsorted(cumulative_BV, target_B[:, None], right=True).squeeze(1)
-    token_B = token_B.clamp(max=logits_BV.shape[-1] - 1)
-    return token_B, logprob_BV.gather(1, token_B[:, None]).squeeze(1)
-
-
-def _kept(scaled_BV: Tensor, config: SamplingConfig) -> Tensor:
-    """Tokens that top-k and top-p leave in: the smallest set of the likeliest with mass of at least top_p."""
-    import torch
-
-    sorted_BV, index_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
-    keep_BV = torch.ones_like(sorted_BV, dtype=torch.bool)
-    if config.top_k:
-        keep_BV[:, config.top_k :] = False
-    if config.top_p < 1:
-        probability_BV = torch.softmax(sorted_BV.masked_fill(~keep_BV, float("-inf")), dim=-1)
-        keep_BV &= probability_BV.cumsum(-1) - probability_BV < config.top_p
-    return torch.zeros_like(keep_BV).scatter(1, index_BV, keep_BV)
+def _in_passes(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Cuts requests, equal contexts side by side, into runs whose distinct contexts are read in one forward pass."""
+    start, contexts, width = 0, 0, 0
+    for i, request in enumerate(requests):
+        if i > start and request.context == requests[i - 1].context:
+            continue
+        wider = max(width, len(request.context))
+        if i > start and (contexts + 1) * wider > PREFILL_TOKENS:
+            yield requests[start:i]
+            start, contexts, wider = i, 0, len(request.context)
+        contexts, width = contexts + 1, wider
+    yield requests[start:]

@@ -54,6 +54,7 @@ def dynamic(parts: dict[str, float], *static: str) -> float:
 @pytest.mark.parametrize(("rows", "contexts", "prompt", "response"), [(24, 4, 40, 80), (12, 12, 100, 30)])
 def test_the_sampler(shape: Shape, precision: str, rows: int, contexts: int, prompt: int, response: int) -> None:
     from extra_rl.sampling.base import Request
+    from extra_rl.sampling.decode_cache import TRIM
     from extra_rl.sampling.transformers import TransformersSampler
     from extra_rl.sections import SamplingConfig
 
@@ -67,7 +68,7 @@ def test_the_sampler(shape: Shape, precision: str, rows: int, contexts: int, pro
         rows=rows,
         contexts=contexts,
         context=prompt,
-        capacity=prompt + response,
+        capacity=prompt + response + TRIM,
         cut=False,
     )
     assert LEAST < dynamic(parts, "weights") / counted < 1.7  # the prefill is over when the logits come
@@ -170,7 +171,7 @@ def test_the_optimizer_step_counts_where_it_is_the_peak() -> None:
 def test_top_p_needs_more_when_a_token_is_drawn() -> None:
     import torch
 
-    from extra_rl.sampling.transformers import draw
+    from extra_rl.sampling.draw import draw
     from extra_rl.sections import SamplingConfig
 
     logits_BV, uniform_B = torch.randn(8, 5000), torch.rand(8, dtype=torch.float64)

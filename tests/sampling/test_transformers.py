@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from extra_rl.policy import TokenSequence, response_statistics
-from extra_rl.sampling.base import Request
-from extra_rl.sampling.transformers import TransformersSampler, draw
+from extra_rl.sampling import transformers
+from extra_rl.sampling.base import Request, Sample
+from extra_rl.sampling.decode_cache import TRIM, DecodeCache
+from extra_rl.sampling.draw import draw
+from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.sections import SamplingConfig
 from tests.models import EOS, random_qwen3
 
@@ -60,6 +65,76 @@ def test_every_finished_row_is_counted_once() -> None:
     finished: list[int] = []
     TransformersSampler(random_qwen3(), [EOS]).sample(requests(), SamplingConfig(batch_rows=7), finished.append)
     assert sum(finished) == len(requests())
+
+
+def forward_passes(model: Any, asked: list[Request], **settings: int) -> tuple[list[tuple[int, ...]], list[Sample]]:
+    """Shapes (rows, tokens) of what the model read, and the samples. Nothing ends before its limit."""
+    shapes: list[tuple[int, ...]] = []
+    hook = model.model.embed_tokens.register_forward_hook(lambda module, args, output: shapes.append(args[0].shape))
+    samples = TransformersSampler(model, []).sample(asked, SamplingConfig(**settings))
+    hook.remove()
+    return shapes, samples
+
+
+def test_waiting_requests_take_the_places_of_finished_ones() -> None:
+    asked = [Request(PROMPTS[0], 40, 0)] + [Request(PROMPTS[0], 2, seed) for seed in range(1, 21)]
+    shapes, _ = forward_passes(random_qwen3(), asked, batch_rows=2)
+    # 39 steps of the long one; beside it, two short ones at a time would need 40 and more
+    assert sum(tokens == 1 for _, tokens in shapes) == 39
+
+
+def test_a_context_is_read_once_for_all_its_samples() -> None:
+    asked = [Request(prompt, 2, seed) for seed in range(5) for prompt in PROMPTS]
+    shapes, _ = forward_passes(random_qwen3(), asked)
+    assert shapes == [(4, 6), (20, 1)]
+
+
+def test_long_prefixes_beside_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows as long as each other, of contexts of 4 to 44 tokens: the cache is no wider than a row, the tokens are those
+    that each has alone."""
+    made: list[tuple[int, int]] = []
+    start = DecodeCache.__init__
+
+    def noted(cache: DecodeCache, rows: int, capacity: int) -> None:
+        made.append((rows, capacity))
+        start(cache, rows, capacity)
+
+    monkeypatch.setattr(DecodeCache, "__init__", noted)
+    prompt = (1, 5, 9, 4)
+    asked = [Request(prompt + (7,) * cut, 48 - cut, 100 * cut + n) for cut in (0, 10, 25, 40) for n in range(6)]
+    model = random_qwen3()
+    alone = [TransformersSampler(model, [EOS]).sample([r], SamplingConfig())[0].tokens for r in asked]
+    unended = [TransformersSampler(model, []).sample([r], SamplingConfig())[0].tokens for r in asked]
+    for rows in (24, 7):
+        made.clear()
+        found = TransformersSampler(model, [EOS]).sample(asked, SamplingConfig(batch_rows=rows))
+        assert [s.tokens for s in found] == alone
+        found = TransformersSampler(model, []).sample(asked, SamplingConfig(batch_rows=rows))
+        assert [s.tokens for s in found] == unended
+        assert made == [(rows, 52 + TRIM)] * 2
+
+
+def test_a_full_cache_drops_the_few_long_rows_that_have_ended() -> None:
+    """Two of 24 rows end early: too few to rebuild the batch for, but the others need their columns."""
+    prompt = (1, 5, 9, 4)
+    asked = [Request(prompt + (7,) * 40, 8, n) for n in range(2)] + [Request(prompt, 48, n) for n in range(2, 24)]
+    model = random_qwen3()
+    found = TransformersSampler(model, []).sample(asked, SamplingConfig())
+    for n in (0, 2, 23):
+        assert found[n].tokens == TransformersSampler(model, []).sample([asked[n]], SamplingConfig())[0].tokens
+
+
+def test_contexts_are_read_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = requests()
+    whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
+    monkeypatch.setattr(transformers, "PREFILL_TOKENS", 8)
+    shapes, parts = forward_passes(random_qwen3(), asked)
+    assert shapes[:3] == [(2, 3), (1, 4), (1, 6)]  # (1, 7) and (1, 5, 9) fit together, padded
+    assert [s.tokens for s in parts] == [s.tokens for s in whole]
+
+
+def test_nothing_to_sample() -> None:
+    assert TransformersSampler(random_qwen3(), [EOS]).sample([], SamplingConfig()) == []
 
 
 def test_frequencies_follow_the_distribution() -> None:
