@@ -21,7 +21,7 @@ from extra_rl.rewards.answer import (
     Region,
     Words,
 )
-from extra_rl.rewards.braces import braced, is_bracketed, levels, split_top
+from extra_rl.rewards.braces import is_bracketed, levels, split_top
 from extra_rl.rewards.layout import SEPARATOR, read_cases, read_matrix
 from extra_rl.rewards.numbers import read_base, read_number
 from extra_rl.rewards.relation import DENIAL, SIGNS, interval, is_label, read_relation
@@ -223,10 +223,6 @@ def _both_signs(text: str) -> list[str]:
         return [text]
     plus = re.sub(r"\\mp\s*", "-", re.sub(r"\\pm\s*", "+", text)).strip().removeprefix("+")
     return [plus, re.sub(r"\\mp\s*", "+", re.sub(r"\\pm\s*", "-", text))]
-
-
-def _closes_at_end(text: str) -> bool:
-    return bool(text) and text[0] in "{([" and braced(text, 0) == len(text) - 1
 
 
 def _bracketed(text: str, depth: int) -> Node | None:
