@@ -31,18 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hard-share", type=_share, default=0.5, help="share of groups without a right rollout")
     parser.add_argument("--device", choices=sorted(DEVICES), default="h100", help="default: h100")
-    parser.add_argument("--utilisation", type=_share, default=0.4, help="share of the device's peak; default: 0.4")
-    parser.add_argument("--step-ms", type=_positive, default=30.0, help="least time of a decoding step; default: 30")
+    parser.add_argument("--utilisation", type=_share, default=0.4, help="share of its peak in training; default: 0.4")
+    parser.add_argument("--step-ms", type=_positive, help="least time of a decoding step; default: 30, vllm: 10")
+    parser.add_argument("--decoding-utilisation", type=_share, help="share of its peak; default: 0.4, vllm: 0.5")
     parser.add_argument("--json", action="store_true", help="figures for machines instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from extra_rl.planning.compute import Speed
+    from extra_rl.planning.compute import DECODERS, Decoder, Speed
     from extra_rl.planning.plan import plan_of
     from extra_rl.planning.report import lines_of
 
     experiment = experiment_of_files(arguments.configs, arguments.config)
-    speed = Speed(DEVICES[arguments.device], arguments.utilisation, arguments.step_ms / 1000)
+    step, share = arguments.step_ms, arguments.decoding_utilisation
+    decoders = {
+        backend: Decoder(step / 1000 if step else default.step_seconds, share or default.utilisation)
+        for backend, default in DECODERS.items()
+    }
+    speed = Speed(DEVICES[arguments.device], arguments.utilisation, decoders)
     plan = plan_of(experiment, assumptions(experiment, arguments), speed)
     print(json.dumps(plan, indent=1) if arguments.json else "\n".join(lines_of(plan)))
     return 0

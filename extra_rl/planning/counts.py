@@ -127,6 +127,11 @@ def regenerating_iterations(sections: Sections, run: RunConfig, active: int) -> 
     return max(0, run.first_iteration + active - max(run.first_iteration, first))
 
 
+def shards_of(run: RunConfig) -> int:
+    """Jobs that share the rollouts of a call, each on devices of its own."""
+    return run.generation.shards
+
+
 def iterations_of(run: RunConfig) -> int:
     return run.iterations - run.first_iteration
 
@@ -183,5 +188,7 @@ def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
     audits = sum(
         2 * iterations for sections in arms.values() if sections.get("audit", {}).get("judge", "none") != "none"
     )
-    per_seed = len(arms) * (STAGES_OF_AN_ITERATION * iterations + evaluations_of(run)) + audits
+    shards = shards_of(run)
+    of_an_iteration = STAGES_OF_AN_ITERATION + (2 * shards if shards > 1 else 0)  # two stages in parts, gathered
+    per_seed = len(arms) * (of_an_iteration * iterations + evaluations_of(run)) + audits
     return STAGES_OF_A_RUN + len(run.seeds) * per_seed

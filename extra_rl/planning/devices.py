@@ -34,3 +34,6 @@ DEVICES = {
 }
 """By the name that `extra plan --device` takes. Source: NVIDIA's data sheets of A100, H100, H200 and L40S, and the Ada
 GPU architecture paper for the RTX 4090 (bfloat16 with float32 accumulation)."""
+
+ROOM = 0.9
+"""Share of a device's memory that a stage may plan with; the rest is the context, fragments and kernels' buffers."""

@@ -6,17 +6,19 @@ import math
 
 from extra_rl.planning import counts, memory
 from extra_rl.planning.counts import Sections
+from extra_rl.planning.engines import ASLEEP, engine_bytes
 from extra_rl.planning.memory import Lengths
 from extra_rl.planning.shapes import Shape
-from extra_rl.planning.work import precision_of
+from extra_rl.planning.work import devices_of, precision_of
 
 
-def peaks_of(sections: Sections, shape: Shape) -> dict[str, dict[str, float]]:
-    """stage -> part -> bytes. `regenerate` stands for continuations, in whichever batch they are sampled."""
+def peaks_of(sections: Sections, shape: Shape, device: float) -> dict[str, dict[str, float]]:
+    """stage -> part -> bytes, on a device of so many. `regenerate` stands for continuations, in whichever batch they
+    are sampled. An engine of vLLM takes its share while it samples and sleeps while others work."""
     longest = Lengths(counts.longest_prompt(sections), counts.longest_response(sections))
     precision, update = precision_of(sections), sections["update"]
     found = {
-        "generate": _fresh(sections, shape, longest),
+        "generate": _engine(sections, "generate", shape, device) or _fresh(sections, shape, longest),
         "score_entropy": memory.scorer(
             shape,
             precision=precision,
@@ -32,11 +34,24 @@ def peaks_of(sections: Sections, shape: Shape) -> dict[str, dict[str, float]]:
             reference=update["kl_weight"] > 0,
             entropy_bonus=update["entropy_weight"] > 0,
         ),
-        "evaluate": _evaluation(sections, shape, longest),
+        "evaluate": _engine(sections, "evaluate", shape, device) or _evaluation(sections, shape, longest),
     }
     if sections["choose_prefixes"]["groups"] != 0:
-        found["regenerate"] = _continuations(sections, shape, longest)
+        engine = _engine(sections, "generate", shape, device)
+        found["regenerate"] = engine or _continuations(sections, shape, longest)
+    if sections["generate"]["sampling"]["backend"] == "vllm":
+        for stage in ("score_entropy", "update"):
+            found[stage]["engine, asleep"] = ASLEEP
     return found
+
+
+def _engine(sections: Sections, stage: str, shape: Shape, device: float) -> dict[str, float] | None:
+    """vLLM's, None for another backend."""
+    sampling = sections[stage]["sampling"]
+    if sampling["backend"] != "vllm":
+        return None
+    share, devices = sampling["engine"]["gpu_memory_utilization"], devices_of(sections, stage)
+    return engine_bytes(shape, precision=precision_of(sections), share=share, device=device, devices=devices)
 
 
 def _fresh(sections: Sections, shape: Shape, longest: Lengths) -> dict[str, float]:

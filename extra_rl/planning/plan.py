@@ -10,6 +10,7 @@ from extra_rl.planning import counts, work
 from extra_rl.planning.compute import Speed
 from extra_rl.planning.counts import Assumptions, Rollouts, Sections
 from extra_rl.planning.disk import disk_of, evaluation_bytes
+from extra_rl.planning.engines import engine_rows
 from extra_rl.planning.memory import Lengths
 from extra_rl.planning.peaks import peaks_of
 from extra_rl.planning.shapes import Shape, shape_of
@@ -28,6 +29,7 @@ def plan_of(experiment: Experiment, assumed: Assumptions, speed: Speed) -> Figur
     prepare = common["prepare"]
     shape = shape_of(ModelConfig.model_validate(prepare["model"]), TaskConfig.model_validate(prepare["task"]))
     evaluations = 1 + len(experiment.arms) * len(run.seeds) * counts.evaluations_of(run)
+    peaks = _largest_peaks(experiment, shape, speed.device.memory)
     return {
         "name": run.name,
         "model": {"source": prepare["model"]["source"], "parameters": shape.parameters, "shape": asdict(shape)},
@@ -46,12 +48,13 @@ def plan_of(experiment: Experiment, assumed: Assumptions, speed: Speed) -> Figur
             "precision": work.precision_of(common),
             "device": asdict(speed.device),
             "utilisation": speed.utilisation,
-            "step_seconds": speed.step_seconds,
+            "decoders": {backend: asdict(speed.decoders[backend]) for backend in _backends(experiment)},
+            "shards": counts.shards_of(run),
         },
         "problems": {"training": counts.training_problems(common), "held_out": counts.held_out(common)},
         **_pair(experiment, shape, assumed, speed),
-        "memory": _largest_peaks(experiment, shape),
-        "notes": _notes(experiment, shape),
+        "memory": peaks,
+        "notes": _notes(experiment, shape, peaks),
     }
 
 
@@ -83,19 +86,21 @@ def _arm(
     speed: Speed,
 ) -> Figures:
     """One arm and seed, of which `active` iterations sample."""
-    run = experiment.run
+    run, shards = experiment.run, counts.shards_of(experiment.run)
     regenerating = counts.regenerating_iterations(sections, run, active)
     problems = counts.training_problems(sections)
     disk = disk_of(sections, run, shape, rollouts, prompt, problems if problems is not None else 10**9)
     operations = work.operations_of(sections, shape, rollouts, prompt)
-    hours = work.hours_of(sections, shape, rollouts, prompt, speed)
+    hours = work.hours_of(sections, shape, rollouts, prompt, speed, shards)
     return {
         "iteration": {
             "fresh": rollouts.fresh,
             "regenerated": rollouts.regenerated,
             "sampled_tokens": rollouts.tokens,
+            "rows": work.rows_of(sections, shape, rollouts, prompt, speed.device.memory, shards),
             "operations": operations,
-            "hours": hours,
+            "hours": {kind: spent.device for kind, spent in hours.items()},
+            "clock_hours": {kind: spent.clock for kind, spent in hours.items()},
             "bytes": disk.iteration,
         },
         "active_iterations": active,
@@ -103,7 +108,8 @@ def _arm(
         "regenerated": regenerating * rollouts.regenerated,
         "sampled_tokens": counts.sampled_tokens(sections, active, regenerating, rollouts),
         "operations": active * sum(operations.values()),
-        "hours": active * sum(hours.values()),
+        "hours": active * sum(spent.device for spent in hours.values()),
+        "clock_hours": active * sum(spent.clock for spent in hours.values()),
         "bytes": disk.total,
     }
 
@@ -119,7 +125,8 @@ def _evaluation(sections: Sections, shape: Shape, lengths: Assumptions, speed: S
         "samples": samples,
         "sampled_tokens": samples * mean.response,
         "operations": operations,
-        "hours": hours,
+        "hours": hours.device,
+        "clock_hours": hours.clock,
         "bytes": evaluation_bytes(samples, mean.response, cached=evaluate["cache"] is not None),
     }
 
@@ -136,17 +143,30 @@ def _total(experiment: Experiment, shape: Shape, arms: Figures, evaluation: Figu
     return {**summed, "bytes": stored + evaluations * evaluation["bytes"] + 4.0 * shape.parameters}
 
 
-def _largest_peaks(experiment: Experiment, shape: Shape) -> dict[str, dict[str, float]]:
+def _backends(experiment: Experiment) -> list[str]:
+    """What samples, in any arm or evaluation."""
+    sections = [experiment.common, *experiment.arms.values()]
+    return sorted({found[stage]["sampling"]["backend"] for found in sections for stage in ("generate", "evaluate")})
+
+
+def _largest_peaks(experiment: Experiment, shape: Shape, device: float) -> dict[str, dict[str, float]]:
     """stage -> part -> bytes, of the arm that needs most."""
     found: dict[str, dict[str, float]] = {}
     for sections in experiment.arms.values():
-        for stage, parts in peaks_of(sections, shape).items():
+        for stage, parts in peaks_of(sections, shape, device).items():
             if sum(parts.values()) > sum(found.get(stage, {}).values()):
                 found[stage] = parts
     return found
 
 
-def _notes(experiment: Experiment, shape: Shape) -> list[str]:
+def _one_row(sections: Sections, shape: Shape, engine: dict[str, float]) -> bool:
+    """Whether vLLM's share holds the longest prompt and response; the first thing that it checks."""
+    tokens, devices = sections["prepare"]["model"]["context_tokens"], work.devices_of(sections, "generate")
+    precision = work.precision_of(sections)
+    return engine_rows(shape, engine, precision=precision, devices=devices, tokens=tokens) > 0
+
+
+def _notes(experiment: Experiment, shape: Shape, memory: dict[str, dict[str, float]]) -> list[str]:
     """What this plan could not know, and what the configuration should not ask for."""
     common = experiment.common
     unknown = [name for name, count in counts.held_out(common).items() if count is None]
@@ -158,6 +178,11 @@ def _notes(experiment: Experiment, shape: Shape) -> list[str]:
         notes.append("How many training problems there are is not known here: novelty memory is counted without limit.")
     if shape.positions and context > shape.positions:
         notes.append(f"model.context_tokens {context:,} is more than the model's {shape.positions:,} positions.")
+    if _backends(experiment) == ["vllm"] and not _one_row(common, shape, memory["generate"]):
+        notes.append(
+            f"vLLM has no room for the keys and values of one row of {context:,} tokens: raise "
+            "sampling.engine.gpu_memory_utilization, or lower model.context_tokens."
+        )
     if "warm_start" in common and common["warm_start"]["steps"]:
         notes.append("The warm start's own training is not counted.")
     return notes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
+from extra_rl.planning.assumed import assumptions
+from extra_rl.planning.devices import ROOM
 from extra_rl.planning.plan import Figures
 
 Cell = Callable[[float], str]
@@ -22,7 +23,7 @@ def lines_of(plan: Figures) -> list[str]:
         *_total(plan),
         *_memory(plan),
         *_disk(plan),
-        *_assumptions(plan),
+        *assumptions(plan),
     ]
 
 
@@ -37,6 +38,7 @@ def _arms(plan: Figures) -> list[str]:
         ]
 
     kinds = plan["expected"]["arms"][arms[0]]["iteration"]["hours"]
+    one_device = all(arm["hours"] == arm["clock_hours"] for arm in plan["expected"]["arms"].values())
     return _table(
         ["an arm and seed, expected / at most", *arms],
         [
@@ -45,11 +47,13 @@ def _arms(plan: Figures) -> list[str]:
             row("iterations that sample", lambda a: a["active_iterations"], _count),
             row("fresh rollouts in all", lambda a: a["fresh"], _count),
             row("regenerated rollouts in all", lambda a: a["regenerated"], _count),
+            row("sequences decoded together", lambda a: a["iteration"]["rows"], _count),
             row("sampled tokens an iteration", lambda a: a["iteration"]["sampled_tokens"], _short),
             row("sampled tokens in all", lambda a: a["sampled_tokens"], _short),
             row("floating-point operations an iteration", lambda a: sum(a["iteration"]["operations"].values()), _short),
-            *(row(f"minutes an iteration: {kind}", _minutes(kind), _number) for kind in kinds),
+            *(row(f"device-minutes an iteration: {kind}", _minutes(kind), _number) for kind in kinds),
             row("device-hours in all", lambda a: a["hours"], _number),
+            *([] if one_device else [row("hours by the clock in all", lambda a: a["clock_hours"], _number)]),
         ],
     )
 
@@ -100,10 +104,6 @@ def _memory(plan: Figures) -> list[str]:
     )
 
 
-ROOM = 0.9
-"""Share of a device's memory that a stage may plan with; the rest is the context, fragments and kernels' buffers."""
-
-
 LARGEST = 4
 """Parts of a peak that are named."""
 
@@ -120,31 +120,6 @@ def _disk(plan: Figures) -> list[str]:
     ]
     sums = [sum(v.values()) for a in arms.values() for v in (a["iteration"]["bytes"], a["bytes"])]
     return _table(header, [*rows, ["sum", *map(_bytes, sums)]])
-
-
-def _assumptions(plan: Figures) -> list[str]:
-    """Everything that is not read off the configuration."""
-    a = plan["assumptions"]
-    device = a["device"]
-    said = [
-        f"expected: responses of {a['mean_response']:,.0f} tokens (--mean-length) of at most {a['longest_response']:,},"
-        f" prompts of {a['mean_prompt']:,.0f} (--mean-prompt) of at most {a['longest_prompt']:,}, "
-        f"{a['hard_share']:.0%} of the groups hard (--hard-share).",
-        "at most: every rollout at its limits, every group hard.",
-        f"hours: {device['name']}, {device[a['precision']] / 1e12:,.0f} TFLOP/s in {a['precision']} and "
-        f"{device['bandwidth'] / 1e12:.2f} TB/s, of which {a['utilisation']:.0%} are reached (--utilisation); a "
-        f"decoding step takes at least {1000 * a['step_seconds']:g} ms (--step-ms), and one row of every batch runs to "
-        "the limit. Judging (CPU), loading, and a sentence model's embeddings are not counted.",
-        "operations: 2 a parameter and token forward, 6 in training (8 with checkpointing), and 4 x layers x heads x "
-        "head size for every pair of query and key; every rollout counts as trained on.",
-        "memory: at the longest lengths, counted on the CPU (extra_rl/planning/memory.py); add 1 GB for the device's "
-        f"context. TOO MUCH: above {ROOM:.0%} of the device.",
-        "disk: zstd Parquet, 4.1 bytes a float, 3.5 a token's id and text; weights 4 and optimizer 8 bytes a "
-        "parameter; retention as configured, and one policy more while a run goes on.",
-    ]
-    said += [f"note: {note}" for note in plan["notes"]]
-    wrapped = [textwrap.fill(text, 118, initial_indent="  ", subsequent_indent="    ") for text in said]
-    return ["", "Assumed, not measured:", *"\n".join(wrapped).splitlines()]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -78,7 +78,7 @@ def test_the_single_accelerator_differs_where_it_says() -> None:
     paper, single = (leaves(yaml.safe_load(path.read_text())) for path in (PAPER, SINGLE))
     different = {key for key in paper | single if paper.get(key, "") != single.get(key, "")}
     assert different == {
-        *("name", "iterations", "evaluate_every", "retention.weights_every", "sampling.batch_rows", "select.prompts"),
+        *("name", "iterations", "evaluate_every", "retention.weights_every", "select.prompts"),
         *("score_entropy.tokens_per_batch", "update.tokens_per_batch", "arms.extra.choose_prefixes.groups"),
         "arms.published.preset",
     }
@@ -103,6 +103,58 @@ def test_the_table_names_its_units_and_assumptions(capsys: pytest.CaptureFixture
     assert "TOO MUCH" in said  # 24 GB
     assert "responses of 1,000 tokens (--mean-length) of at most 4,096" in said
     assert max(map(len, said.splitlines())) < 140
+
+
+TRANSFORMERS = "sampling={backend: transformers, batch_rows: 48}"
+
+
+def test_the_backend_decides_what_sampling_is_taken_to_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    """Hours as the configuration's own comments and docs/math.md state them."""
+    engine = planned(capsys, str(PAPER))
+    loop = planned(capsys, str(PAPER), "--config", TRANSFORMERS)
+    assert engine["assumptions"]["decoders"] == {"vllm": {"step_seconds": 0.01, "utilisation": 0.5}}
+    assert loop["assumptions"]["decoders"] == {"transformers": {"step_seconds": 0.03, "utilisation": 0.4}}
+    assert 4 < loop["expected"]["total"]["hours"] / engine["expected"]["total"]["hours"] < 5
+    slower = planned(capsys, str(PAPER), "--step-ms", "100", "--decoding-utilisation", "0.2")
+    assert slower["assumptions"]["decoders"] == {"vllm": {"step_seconds": 0.1, "utilisation": 0.2}}
+    assert slower["expected"]["total"]["hours"] > engine["expected"]["total"]["hours"]
+    assert slower["expected"]["arms"]["grpo"]["iteration"]["hours"]["update"] == pytest.approx(
+        engine["expected"]["arms"]["grpo"]["iteration"]["hours"]["update"]
+    )
+
+
+def test_assumptions_on_decoding_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> str:
+        assert main(["plan", str(PAPER), *arguments]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    plain = said()
+    assert "decoding with vllm: at least 10 ms a step (--step-ms), 50% of the device" in plain
+    assert "decoding with transformers" not in plain
+    assert "by the clock" not in plain
+    sharded = said("--config", "generation={shards: 4}")
+    assert "hours by the clock in all" in sharded
+    assert "shards: 4 sample at the same time" in sharded
+
+
+def test_shards_shorten_the_clock_not_the_device_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    one, four = (
+        planned(capsys, str(PAPER), "--config", f"generation={{shards: {n}}}")["expected"]["arms"]["grpo"]
+        for n in (1, 4)
+    )
+    assert one["clock_hours"] == one["hours"]
+    sample = four["iteration"]["clock_hours"]["sample"]
+    assert 0.25 <= sample / one["iteration"]["clock_hours"]["sample"] < 0.35
+    assert four["iteration"]["hours"]["sample"] == pytest.approx(4 * sample)
+    assert one["hours"] <= four["hours"] < 1.25 * one["hours"]  # each shard waits for its longest
+
+
+def test_a_device_too_small_for_vllm_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    small = "sampling={engine: {gpu_memory_utilization: 0.05}}"  # 4 GB: less than the weights and one row
+    assert (
+        "no room for the keys and values of one row of 6,144"
+        in planned(capsys, str(PAPER), "--config", small)["notes"][0]
+    )
 
 
 def test_an_offline_configuration_has_a_plan_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +192,9 @@ def test_mistakes_are_one_message(arguments: list[str], said: str, capsys: pytes
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", [["--utilisation", "0"], ["--hard-share", "1.5"], ["--step-ms", "-1"]])
+@pytest.mark.parametrize(
+    "flag", [["--utilisation", "0"], ["--hard-share", "1.5"], ["--step-ms", "-1"], ["--decoding-utilisation", "2"]]
+)
 def test_flags_out_of_range_are_refused(flag: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         main(["plan", str(PAPER), *flag])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from extra_rl.planning import compute
-from extra_rl.planning.compute import Speed
+from extra_rl.planning.compute import Decoder, Engine, Speed
 from extra_rl.planning.devices import DEVICES, Device
 from extra_rl.planning.memory import Lengths
 from extra_rl.planning.shapes import Shape
+from extra_rl.planning.steps import Call
 
 SHAPE = Shape(50, hidden=32, layers=3, heads=4, kv_heads=2, head_dim=16, intermediate=64)
 ROWS, PROMPT, RESPONSE = 2, 10, 14
@@ -71,30 +72,56 @@ def test_decoding_by_hand() -> None:
     assert compute.layer_matrices(shape) == matrices
     attention = 4 * 2 * 2 * 3
     prefill = 2 * (2 * matrices * 7 + attention * 49 + 2 * 40)
-    tokens = 6 * (2 * matrices * 8 + attention * (8 * 7 + 32) + 2 * 40 * 8)
-    assert compute.decoding(shape, sequences=6, contexts=2, lengths=Lengths(7, 8)) == prefill + tokens
+    tokens: float = 6 * (2 * matrices * 8 + attention * (8 * 7 + 32) + 2 * 40 * 8)
+    assert compute.decoding(shape, Call(6, contexts=2, prompt=7, mean=8, longest=8)) == prefill + tokens
+    # Lengths that spread up to twice their mean: 16 / 3 tokens behind, not 4.
+    tokens = 6 * (2 * matrices * 8 + attention * 8 * (7 + 16 / 3) + 2 * 40 * 8)
+    assert compute.decoding(shape, Call(6, contexts=2, prompt=7, mean=8, longest=16)) == pytest.approx(prefill + tokens)
+
+
+SLOW = Device("", bfloat16=1e6, float32=1e3, bandwidth=1e15, memory=1)
+NARROW = Device("", bfloat16=1e30, float32=1e30, bandwidth=1e6, memory=1)
+FAST = Device("", bfloat16=1e30, float32=1e30, bandwidth=1e30, memory=1)
+
+
+def seconds(device: Device, call: Call, backend: str = "vllm", precision: str = "bfloat16", devices: int = 1) -> float:
+    decoders = {"transformers": Decoder(0.03, 0.5), "vllm": Decoder(0.01, 0.25)}
+    engine = Engine(backend, precision, 10, devices)
+    return compute.decoding_seconds(SHAPE, Speed(device, 0.9, decoders), engine, call)
 
 
 def test_decoding_takes_the_longest_of_three() -> None:
-    args = {"sequences": 10.0, "contexts": 10.0, "lengths": Lengths(100, 50), "steps": 50.0}
-    slow = Device("", bfloat16=1e6, float32=1e3, bandwidth=1e15, memory=1)
-    work = compute.decoding(SHAPE, 10, 10, Lengths(100, 50))
-    seconds = compute.decoding_seconds(SHAPE, Speed(slow, 0.5, 1e-9), "bfloat16", **args)
-    assert seconds == pytest.approx(work / 0.5e6)
-    assert compute.decoding_seconds(SHAPE, Speed(slow, 0.5, 1e-9), "float32", **args) == pytest.approx(work / 0.5e3)
-    narrow = Device("", bfloat16=1e30, float32=1e30, bandwidth=1e6, memory=1)
+    call = Call(10, contexts=10, prompt=100, mean=50, longest=50)
+    work = compute.decoding(SHAPE, call)
+    assert seconds(SLOW, call, "transformers") == pytest.approx(work / 0.5e6)
+    assert seconds(SLOW, call, "transformers", "float32") == pytest.approx(work / 0.5e3)
+    assert seconds(SLOW, call) == pytest.approx(work / 0.25e6)
     read = 50 * 2 * SHAPE.parameters + 10 * SHAPE.cache_bytes(2) * (50 * 100 + 1250)
-    seconds = compute.decoding_seconds(SHAPE, Speed(narrow, 0.5, 1e-9), "bfloat16", **args)
-    assert seconds == pytest.approx(read / 0.5e6)
-    fast = Device("", bfloat16=1e30, float32=1e30, bandwidth=1e30, memory=1)
-    assert compute.decoding_seconds(SHAPE, Speed(fast, 0.5, 0.03), "bfloat16", **args) == pytest.approx(1.5)
+    assert seconds(NARROW, call, "transformers") == pytest.approx(read / 0.5e6)
+    assert seconds(NARROW, call) == pytest.approx(read / 0.25e6)
+    assert seconds(FAST, call, "transformers") == pytest.approx(1.5)
+    assert seconds(FAST, call) == pytest.approx(0.5)
+    assert seconds(FAST, Call(0, contexts=0, prompt=100, mean=50, longest=50)) == 0
+
+
+def test_refilling_reads_padding_with_transformers_and_none_with_vllm() -> None:
+    """40 sequences of 25 tokens, 50 at the most, 10 at a time: 100 steps of full rows and 25 more."""
+    call = Call(40, contexts=40, prompt=100, mean=25, longest=50)
+    read = 125 * 2 * SHAPE.parameters + 40 * 25 * SHAPE.cache_bytes(2) * (100 + 50 / 3)
+    assert seconds(NARROW, call) == pytest.approx(read / 0.25e6)
+    steps = 1000 / (10 * 0.925) + 25
+    read = steps * 2 * SHAPE.parameters + 40 * 25 * SHAPE.cache_bytes(2) * (100 + 50)
+    assert seconds(NARROW, call, "transformers") == pytest.approx(read / 0.5e6)
+
+
+def test_an_engine_over_two_devices_is_twice_as_fast_but_for_the_steps() -> None:
+    call = Call(10, contexts=10, prompt=100, mean=50, longest=50)
+    for device in (SLOW, NARROW):
+        assert seconds(device, call, devices=2) == pytest.approx(seconds(device, call) / 2)
+    assert seconds(FAST, call, devices=2) == seconds(FAST, call)
 
 
 def test_devices_state_plausible_figures() -> None:
     assert DEVICES["h100"].peak("bfloat16") == 989e12
     assert DEVICES["a100"].peak("float32") == 19.5e12
     assert all(d.bfloat16 > d.float32 > d.bandwidth > d.memory > 2e10 for d in DEVICES.values())
-
-
-def test_batches_round_up() -> None:
-    assert [compute.batches(n, 64) for n in (0, 1, 64, 65)] == [0, 1, 1, 2]

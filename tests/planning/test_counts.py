@@ -112,6 +112,8 @@ def test_evaluations_and_jobs() -> None:
     made = experiment(evaluate_every=2, seeds=[0, 1, 2], arms={"a": {}, "b": {"audit": {"judge": "string"}}})
     assert counts.evaluations_of(made.run) == 3  # after iterations 2 and 4, and the last
     assert counts.jobs(made.run, made.arms) == 5 + 3 * (2 * (5 * 12 + 3) + 5 * 2)
+    sharded = experiment(evaluate_every=2, generation={"shards": 4})
+    assert counts.jobs(sharded.run, sharded.arms) == 5 + 5 * (10 + 2 * (4 + 1)) + 3  # four parts each, and a gathering
     assert counts.evaluations_of(experiment().run) == 1
     # The last iteration is evaluated once, also where it is a k-th one.
     assert counts.evaluations_of(experiment(evaluate_every=5).run) == 1

@@ -11,13 +11,13 @@ import pytest
 
 from extra_cli.plan import experiment_of_files
 from extra_rl.config import Experiment
-from extra_rl.planning.compute import Speed
+from extra_rl.planning.compute import DECODERS, Speed
 from extra_rl.planning.counts import Assumptions
 from extra_rl.planning.devices import DEVICES
 from extra_rl.planning.plan import plan_of
 from tests.conftest import Run, new_run
 
-SPEED = Speed(DEVICES["h100"], 0.4, 0.03)
+SPEED = Speed(DEVICES["h100"], 0.4, DECODERS)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ POSITIONS = 8192
 
 
 def smaller(config: dict[str, Any], model: Path, folder: str) -> dict[str, Any]:
-    """The paper's configuration with the sizes that a CPU can do; every mechanism and every file stays."""
+    """The paper's configuration with the sizes that a CPU can do, sampled by transformers; all else stays."""
     return merge(
         config,
         {
@@ -32,7 +32,7 @@ def smaller(config: dict[str, Any], model: Path, folder: str) -> dict[str, Any]:
             "compute": {"threads": 1, "device": "cpu"},
             "model": {"source": str(model), "context_tokens": POSITIONS},
             "task": {"folder": folder, "train": {"dapo_math_17k": {"limit": 300}}},
-            "sampling": {"max_response_tokens": 24, "batch_rows": 12},
+            "sampling": {"backend": "transformers", "max_response_tokens": 24, "batch_rows": 12},
             "verifier": {"workers": 2},
             "select": {"prompts": 3},
             "choose_prefixes": {"warmup_iterations": 0, "min_tokens": 4},
