@@ -1,6 +1,6 @@
 """One engine of benchmarks/sampling.py, in a process of its own, in whatever environment has it.
 
-    python benchmarks/sampling_peers.py ENGINE MODEL LIMIT      ENGINE: ours, generate, trl, vllm
+    python benchmarks/sampling_peers.py ENGINE MODEL LIMIT      ENGINE: ours, generate, trl, vllm, compiled
 
 Reads one JSON line a repetition, {"prompts": [[ids]], "samples": G, "ends": bool, "seed": n}, and answers with the
 tokens that it sampled (up to and with the end of sequence) and the CPU-seconds of the process that this took. Nothing
@@ -9,6 +9,7 @@ but `ours` imports the project.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -120,13 +121,14 @@ def trl(model: str, limit: int) -> Sample:
     return sample
 
 
-def vllm(model: str, limit: int) -> Sample:
+def vllm(model: str, limit: int, *, eager: bool = True) -> Sample:
+    """As `backend: vllm` starts it on a CPU; not eager: with torch.compile, vLLM's default, which wants g++."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
     engine = LLM(
         model=model,
         dtype="float32",
-        enforce_eager=True,
+        enforce_eager=eager,
         max_model_len=512,
         skip_tokenizer_init=True,
         enable_chunked_prefill=False,
@@ -168,7 +170,14 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    sample = {"ours": ours, "generate": generate, "trl": trl, "vllm": vllm}[engine](model, int(limit))
+    engines: dict[str, Callable[[str, int], Sample]] = {
+        "ours": ours,
+        "generate": generate,
+        "trl": trl,
+        "vllm": vllm,
+        "compiled": functools.partial(vllm, eager=False),
+    }
+    sample = engines[engine](model, int(limit))
     for line in sys.stdin:
         asked = json.loads(line)
         began = time.process_time()
