@@ -28,6 +28,18 @@ RESERVED_NAMES = ("prepare", "warm_start", "logs")
 """Folders of a run's results that are not arms."""
 
 
+class GenerationConfig(Section):
+    """How `generate` and `regenerate` are spread over devices. Read by the workflow, no part of any stage's section."""
+
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="jobs that share the rollouts of a call, a device each (docs/decisions/0009-shards.md); another "
+        "number samples the iterations of the window again",
+    )
+
+
 class RunConfig(Section):
     """Top-level keys beside the sections and arms."""
 
@@ -40,6 +52,9 @@ class RunConfig(Section):
     evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
     retention: RetentionConfig = Field(
         default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
+    )
+    generation: GenerationConfig = Field(
+        default_factory=GenerationConfig, description="how sampling is spread over devices"
     )
 
 

@@ -9,6 +9,7 @@ STAGES = (
     "score_entropy",
     "choose_prefixes",
     "regenerate",
+    "gather",
     "novelty",
     "advantage",
     "update",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from extra_rl.config import Experiment
+from extra_rl.sampling.shards import shard_names
 
 
 class Wildcards(Protocol):
@@ -26,6 +27,7 @@ class Layout:
         self.results = f"results/{experiment.run.name}"
         self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"
         """Folder of one iteration, with Snakemake's wildcards."""
+        self.shards = shard_names(experiment.run.generation.shards)
 
     def iteration(self, arm: str, seed: str | int, iteration: int) -> str:
         return f"{self.results}/{arm}/s{seed}/iteration_{iteration:04d}"
@@ -43,6 +45,10 @@ class Layout:
         """Input function: the policy that an iteration samples from."""
         found = self.previous("policy/manifest.json")(wildcards)
         return str(found) if found else f"{self.results}/warm_start/policy/manifest.json"
+
+    def shard_tables(self) -> dict[str, str]:
+        """Name of an input (`shard_0of4`) -> table of a shard of the stage `of`, with Snakemake's wildcards."""
+        return {f"shard_{shard}": f"{self.here}/shards/{{of}}_{shard}.parquet" for shard in self.shards}
 
     def sources(self) -> dict[str, str]:
         """Name -> local file of problems, as far as it exists: `prepare` says best what is wrong with another."""

@@ -6,6 +6,7 @@ from stages.experiment import (
     announce,
     experiment_of,
     job_json,
+    open_engines,
     or_exit,
     start_worker,
     use_this_python,
@@ -39,6 +40,7 @@ wildcard_constraints:
     arm="|".join(EXPERIMENT.arms),
     seed="|".join(map(str, RUN.seeds)),
     of="generate|regenerate",
+    shard="|".join(LAYOUT.shards),
     # The window: older iterations are finished files, not rules (500 finished iterations cost nothing then).
     iteration="|".join(f"{i:04d}" for i in range(RUN.first_iteration, RUN.iterations)),
 
@@ -48,3 +50,4 @@ onstart:
     or_exit(run_lock.hold, Path(RESULTS))
     if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
         start_worker()
+        open_engines(EXPERIMENT)

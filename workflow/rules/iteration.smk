@@ -33,6 +33,7 @@ rule generate:
         train=f"{RESULTS}/prepare/train.parquet",
         policy=LAYOUT.policy,
         previous_choose_prefixes=previous("choose_prefixes.parquet"),
+        previous_summarize_lengths=previous("summarize_lengths.parquet"),
     output:
         generate=f"{HERE}/generate.parquet",
     log:
@@ -46,6 +47,7 @@ rule generate:
         "python -m stages generate --job {params.job:q} --log {log}"
         " --input select={input.select} train={input.train} policy={input.policy}"
         " previous_choose_prefixes={input.previous_choose_prefixes}"
+        " previous_summarize_lengths={input.previous_summarize_lengths}"
         " --output generate={output.generate}"
 
 
@@ -257,12 +259,15 @@ rule summarize:
         verify_generate=f"{HERE}/verify_generate.parquet",
         verify_regenerate=f"{HERE}/verify_regenerate.parquet",
         score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         advantage=f"{HERE}/advantage.parquet",
         steps=f"{HERE}/update.parquet",
         previous_summarize=previous("summarize.parquet"),
+        previous_summarize_lengths=previous("summarize_lengths.parquet"),
     output:
         summarize=f"{HERE}/summarize.parquet",
+        summarize_lengths=f"{HERE}/summarize_lengths.parquet",
     log:
         f"{HERE}/logs/summarize.log",
     conda:
@@ -275,9 +280,11 @@ rule summarize:
         " --input generate={input.generate} regenerate={input.regenerate}"
         " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
         " score_entropy_generate={input.score_entropy_generate}"
+        " score_entropy_regenerate={input.score_entropy_regenerate}"
         " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
         " previous_summarize={input.previous_summarize}"
-        " --output summarize={output.summarize}"
+        " previous_summarize_lengths={input.previous_summarize_lengths}"
+        " --output summarize={output.summarize} summarize_lengths={output.summarize_lengths}"
 
 
 # The policy that the iteration made, on the held-out problems.

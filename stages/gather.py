@@ -1,0 +1,70 @@
+"""Puts the shards of `generate` or `regenerate` together; part of a run only where `generation.shards` is above 1.
+
+READS   shard:0of4, shard:1of4, ... (the rollouts of each, with their places in the whole)
+ADDS    rollouts: the table that an unsharded run would have written, in the same order
+SOURCE  our decision (docs/decisions/0009-shards.md)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from extra_rl.errors import InputError
+from extra_rl.sampling.shards import parse_shard, shard_names
+from extra_rl.stage import Context, Inputs, Job, Stage, StageConfig
+from extra_rl.tables import contracts
+from extra_rl.tables.files import read_provenance
+
+
+class Config(StageConfig):
+    """Nothing of its own: the inputs say how many shards there are."""
+
+
+STAGE = Stage(
+    name="gather",
+    version=1,
+    reads={"shard*": contracts.RolloutsOfShard},
+    adds={"rollouts": contracts.Rollouts},
+)
+
+
+def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
+    """The rollouts of all shards, in the order of the plans. InputError where they do not make up the whole."""
+    shards = inputs.labelled("shard")
+    paths = {name: inputs.paths[f"shard:{name}"] for name in shards}
+    refuse_incomplete(list(shards))
+    refuse_another_call(paths, context.job)
+    table = pl.concat(list(shards.values())).sort("position")
+    if table["position"].to_list() != list(range(len(table))):
+        folder = next(iter(paths.values())).parent
+        raise InputError(
+            f"{folder}: the shards {', '.join(shards)} do not make up the whole: a rollout is missing, or is there "
+            "twice. Delete them and run again; snakemake rebuilds them."
+        )
+    return {"rollouts": table.drop("position")}
+
+
+def refuse_incomplete(names: list[str]) -> None:
+    """InputError unless the names are those of all shards of one count."""
+    counts = {parse_shard(name)[1] for name in names}
+    if len(counts) != 1 or sorted(names) != sorted(shard_names(*counts)):
+        raise InputError(f"gather was given the shards {', '.join(names) or '(none)'}; name all of one count.")
+
+
+def refuse_another_call(paths: Mapping[str, Path], job: Job) -> None:
+    """InputError unless every file is the shard that it is given for, of one call of one stage in this place."""
+    first: dict[str, Any] = {}
+    for name, path in paths.items():
+        made_by: dict[str, Any] = dict(read_provenance(path).get("job", {}))
+        shard = made_by.pop("shard", "none")
+        where = {key: made_by.get(key) for key in ("arm", "seed", "iteration")}
+        first = first or made_by
+        if shard != name or made_by != first or where != {key: getattr(job, key) for key in where}:
+            raise InputError(
+                f"{path} is not shard {name} of the call that the other shards belong to (its job: shard {shard}, "
+                f"{made_by.get('stage')} of {where}). Delete it and run again; snakemake rebuilds it."
+            )
