@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from extra_rl.config import Experiment, resolve
 from extra_rl.errors import ExtraError
 from extra_rl.retention import ANNOUNCED, Retention
+from extra_rl.sampling.vllm import run_engine
 from extra_rl.stage import Job
 from extra_rl.summary_line import HORIZON
 from extra_rl.worker import launch
@@ -45,6 +46,7 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
         config=sections[stage],
         arm=arm,
         iteration=int(wildcards.get("iteration", 0)),
+        shard=wildcards.get("shard", ""),
     ).to_json()
 
 
@@ -62,6 +64,18 @@ def start_worker() -> None:
     """Starts the warm worker in this process (Snakemake's), unless EXTRA_COLD is set: every stage then runs cold."""
     if not os.environ.get("EXTRA_COLD"):
         launch.start(Path(".snakemake"))
+
+
+def open_engines(experiment: Experiment) -> None:
+    """Lets the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM.
+
+    Unless EXTRA_OWN_ENGINES is set: every stage then starts its own.
+    """
+    if os.environ.get("EXTRA_OWN_ENGINES"):
+        return
+    sections = [*experiment.common.values(), *(s for arm in experiment.arms.values() for s in arm.values())]
+    if any(section.get("sampling", {}).get("backend") == "vllm" for section in sections):
+        run_engine.open_folder(Path(".snakemake"))
 
 
 def use_this_python() -> None:

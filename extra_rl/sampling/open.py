@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,29 +16,37 @@ if TYPE_CHECKING:
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
 
-def open_sampler(policy: Path, config: SamplingConfig, compute: ComputeConfig) -> tuple[Sampler, Decode]:
-    """The sampler, and a function that turns token ids into text without special tokens.
+@contextmanager
+def open_sampler(
+    policy: Path, config: SamplingConfig, compute: ComputeConfig, longest: int | None = None
+) -> Iterator[tuple[Sampler, Decode]]:
+    """The sampler, and a function that turns token ids into text without special tokens, until the end of the block.
 
     policy: the manifest of a run's policy, or a directory of a transformers model that has none. Its weights are put on
-    the device and into the precision of `compute`.
+    the device and into the precision of `compute`. longest: the most tokens that a context and its response may have
+    together, where that is known; an engine need not be larger.
     """
-    from extra_rl.policy import load_policy
-
-    device = compute.apply()
+    device = compute.apply(config.engine.tensor_parallel if config.backend == "vllm" else 1)
 
     def read() -> Policy:
+        from extra_rl.policy import load_policy
+
         where = {"device": device, "precision": compute.precision}
         return _read_directory(policy, where) if policy.is_dir() else load_policy(policy, **where)
 
     if config.backend == "vllm":
-        from extra_rl.sampling.vllm import open_engine
+        from extra_rl.policy import load_tokenizer, read_manifest, resolve
+        from extra_rl.sampling.vllm.open import open_engine
 
-        sampler, tokenizer = open_engine(read, config, compute, device)
-        return sampler, _decoder(tokenizer)
+        directory = policy if policy.is_dir() else resolve(policy)
+        digest = None if policy.is_dir() else read_manifest(policy)["digest"]
+        with open_engine(directory, digest, read, config, compute, device, longest) as engine:
+            yield engine, _decoder(load_tokenizer(directory))
+        return
     from extra_rl.sampling.transformers import TransformersSampler
 
     loaded = read()
-    return TransformersSampler(loaded.model, loaded.eos_token_ids), _decoder(loaded.tokenizer)
+    yield TransformersSampler(loaded.model, loaded.eos_token_ids), _decoder(loaded.tokenizer)
 
 
 def open_decoder(directory: Path) -> Decode:

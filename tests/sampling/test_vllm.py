@@ -15,6 +15,8 @@ from extra_rl.errors import ConfigError, ModelError, NumericalError
 from extra_rl.policy import OPTIMIZER_FILE, load_model
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
+from extra_rl.sampling.vllm import weights
+from extra_rl.sampling.vllm.arguments import flags
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY, environment, new_run
 from tests.models import random_qwen3
@@ -25,11 +27,17 @@ needs_vllm = pytest.mark.skipif(
 VLLM = SamplingConfig(backend="vllm", max_response_tokens=8)
 
 
+def opened(policy: Path, config: SamplingConfig = VLLM, longest: int | None = None) -> None:
+    """Opens a sampler and lets it go: whether that is refused."""
+    with open_sampler(policy, config, ComputeConfig(device="cpu"), longest):
+        pass
+
+
 def test_without_vllm_the_error_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else found(name))
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[vllm\]'"):
-        open_sampler(POLICY, VLLM, ComputeConfig())
+        opened(POLICY)
 
 
 def policy_with(directory: Path, model: Any) -> Path:
@@ -39,11 +47,42 @@ def policy_with(directory: Path, model: Any) -> Path:
     return directory
 
 
-@needs_vllm
+@pytest.fixture
+def vllm_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extra_rl.sampling.vllm.open.refuse_missing", lambda: None)
+
+
+@pytest.mark.usefixtures("vllm_is_installed")
 def test_small_heads_are_refused(tmp_path: Path) -> None:
     policy = policy_with(tmp_path / "policy", random_qwen3())
     with pytest.raises(ModelError, match="at least 32 dimensions, this model has 8"):
-        open_sampler(policy, VLLM, ComputeConfig(device="cpu"))
+        opened(policy)
+
+
+@pytest.mark.usefixtures("vllm_is_installed")
+@pytest.mark.parametrize(
+    ("configured", "message"),
+    [
+        (40, "41 tokens together, but sampling.engine.max_model_len is 40: lower max_response_tokens, or raise it"),
+        (None, "97 tokens together, but .* reads 96 tokens: lower max_response_tokens"),
+    ],
+)
+def test_what_is_longer_than_the_engine_is_refused(configured: int | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        opened(POLICY, SamplingConfig(backend="vllm", engine={"max_model_len": configured}), (configured or 96) + 1)
+
+
+@pytest.mark.parametrize(("longest", "context"), [(33, 64), (64, 64), (65, 100), (None, 100)])
+def test_an_engine_is_as_large_as_is_asked_for(longest: int | None, context: int) -> None:
+    from extra_rl.sampling.vllm.open import _context
+
+    assert _context(longest, VLLM, 100, POLICY) == context
+
+
+def test_flags_of_the_server() -> None:
+    given = {"max_model_len": 96, "dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
+    expected = "--max-model-len 96 --dtype float32 --enforce-eager --no-enable-chunked-prefill"
+    assert flags(given) == expected.split()
 
 
 @needs_vllm
@@ -51,23 +90,22 @@ def test_an_engine_with_a_corrupted_head_is_refused(tmp_path: Path, monkeypatch:
     """The engine is given another head than the policy has; all other weights are the same."""
     import torch
 
-    from extra_rl.sampling import vllm as backend
-
     model = load_model(POLICY)
     generator = torch.Generator().manual_seed(0)
     head = model.lm_head.weight.detach()
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(head + 0.05 * torch.randn(head.shape, generator=generator))
     corrupted = policy_with(tmp_path / "policy", model)
-    start = backend.VllmSampler.__init__
-    monkeypatch.setattr(backend.VllmSampler, "__init__", lambda self, directory, *rest: start(self, corrupted, *rest))
+    link = weights.link_view
+    monkeypatch.setattr(weights, "link_view", lambda policy, view: link(corrupted, view))
+    monkeypatch.setattr(weights, "write_head", lambda view, model: None)
     with pytest.raises(NumericalError, match=r"off by 0\.\d+ nats on average, allowed are 0\.01"):
-        open_sampler(POLICY, VLLM, ComputeConfig())
+        opened(POLICY)
 
 
 @needs_vllm
-def test_an_optimizer_beside_the_weights_a_short_context_and_threads(tmp_path: Path) -> None:
-    """`optimizer.safetensors` is no weights; a request longer than the engine is an error; torch keeps its threads."""
+def test_an_optimizer_beside_the_weights_and_threads(tmp_path: Path) -> None:
+    """`optimizer.safetensors` is no weights; torch keeps its threads."""
     import torch
     from safetensors.torch import save_file
 
@@ -75,22 +113,23 @@ def test_an_optimizer_beside_the_weights_a_short_context_and_threads(tmp_path: P
     shutil.copytree(POLICY, policy)
     save_file({"exp_avg.model.norm.weight": torch.ones(64)}, policy / OPTIMIZER_FILE)
     kept = torch.set_num_threads
-    sampler, _ = open_sampler(policy, SamplingConfig(backend="vllm", engine={"max_model_len": 40}), ComputeConfig())
-    assert torch.set_num_threads is kept
-    assert len(sampler.sample([Request((1,) * 32, 8, 0)], VLLM, lambda n: None)) == 1
-    with pytest.raises(ConfigError, match="41 tokens together, but vLLM was started for 40"):
-        sampler.sample([Request((1,) * 33, 8, 0)], VLLM, lambda n: None)
+    with open_sampler(policy, VLLM, ComputeConfig(), 40) as (sampler, _):
+        assert torch.set_num_threads is kept
+        assert len(sampler.sample([Request((1,) * 32, 8, 0)], VLLM, lambda n: None)) == 1
 
 
 @needs_vllm
 def test_a_whole_iteration_on_vllm(tmp_path: Path) -> None:
-    """Every rollout and evaluation sample of both arms from vLLM, through the real workflow; again, the same bytes."""
+    """Every rollout and evaluation sample from the run's engine, through the real workflow; by hand, with an engine of
+    the stage's own: the same bytes."""
     import polars as pl
 
     arms = {"extra": {"preset": "paper"}}  # continuations in the same iteration: generate and regenerate
     run = new_run(tmp_path, iterations=1, sampling={"backend": "vllm"}, select={"token_budget": 300}, arms=arms)
     run.snakemake()
     assert (run.results / "summary.json").is_file()
+    logs = sorted((tmp_path / ".snakemake").glob("engine-*.log"))
+    assert 1 <= len(logs) <= 2  # as many engines as stages sampled at once, and not one a stage
     folder = run.results / "extra" / "s0" / "iteration_0000"
     made = folder / "generate.parquet"
     for name in ("generate", "regenerate"):
@@ -105,7 +144,7 @@ def test_a_whole_iteration_on_vllm(tmp_path: Path) -> None:
 
 
 def test_the_modules_name_is_not_the_packages() -> None:
-    """extra_rl/sampling/vllm.py must not shadow the package that it imports."""
+    """extra_rl/sampling/vllm must not shadow the package that it imports."""
     import extra_rl.sampling.vllm as own
 
     assert own.__name__ == "extra_rl.sampling.vllm"

@@ -1,0 +1,78 @@
+"""With what an engine is started and a request is made, for an engine in this process and for a server alike.
+
+Settings that differ on a CPU are traps that were met there with version 0.32 (docs/vllm.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from extra_rl.sampling.base import Request
+from extra_rl.sections import ComputeConfig, SamplingConfig
+
+CPU_BLOCK = 32
+"""Tokens of a cached block; only whole blocks of a context are shared."""
+
+
+def engine_arguments(config: SamplingConfig, compute: ComputeConfig, device: str, context: int) -> dict[str, Any]:
+    """Arguments of vLLM's `LLM`, and, as flags, of its server. context: longest prompt and response together."""
+    arguments = {
+        "skip_tokenizer_init": True,  # token ids in, token ids out
+        "generation_config": "vllm",  # no sampling settings from the model's own files
+        "dtype": compute.precision,
+        "max_model_len": context,
+        "max_num_seqs": config.batch_rows,
+        "tensor_parallel_size": config.engine.tensor_parallel,
+        "gpu_memory_utilization": config.engine.gpu_memory_utilization,
+        "enable_prefix_caching": True,
+        "logprobs_mode": "processed_logprobs",  # of the distribution sampled from
+        "seed": 0,
+    }
+    if device == "cpu":
+        arguments |= {
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,  # with seeds of requests it ends the engine
+            "max_num_batched_tokens": max(2048, context),
+            "block_size": CPU_BLOCK,
+        }
+    return arguments
+
+
+def environment(config: SamplingConfig, compute: ComputeConfig, device: str) -> dict[str, str]:
+    """What vLLM reads from the environment: before its import, and again at every start of an engine."""
+    variables = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": str(compute.threads)}
+    if device == "cpu":
+        variables |= {
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it takes every core, whatever compute.threads says
+            "VLLM_CPU_KVCACHE_SPACE": str(config.engine.kv_cache_gib),
+        }
+    return variables
+
+
+def flags(arguments: Mapping[str, Any]) -> list[str]:
+    """The arguments as words of the server's command line."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
+
+
+def sampling_parameters(request: Request, config: SamplingConfig, eos: Sequence[int]) -> dict[str, Any]:
+    """Fields of vLLM's `SamplingParams` for one rollout."""
+    return {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": config.top_k,
+        "seed": request.seed,
+        "max_tokens": request.max_tokens,
+        "stop_token_ids": list(eos),
+        "ignore_eos": True,  # only what the policy names ends a response
+        "logprobs": 0,  # of the sampled token alone
+        "detokenize": False,
+    }
+
+
+SCORING_PARAMETERS = {"temperature": 1.0, "seed": 0, "max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
+"""The same for reading a text's own logprobs."""

@@ -1,0 +1,185 @@
+"""Talks to a vLLM server over its Unix socket, by endpoints of vLLM's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from extra_rl.errors import ModelError
+from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
+from extra_rl.sections import SamplingConfig
+
+GENERATE = "/inference/v1/generate"
+NOT_FINITE = -9999.0
+"""What the server says instead of NaN and minus infinity, which JSON does not have."""
+LINE_BYTES = 1 << 20
+"""Longest line of a streamed answer: one step of one request."""
+
+Result = TypeVar("Result")
+
+
+class ServerClient:
+    """The sampler of a server. eos: ids that end a response."""
+
+    def __init__(self, socket: Path, log: Path, version: str = "", eos: Sequence[int] = ()) -> None:
+        """version: of the weights that must have sampled every token. log: named where the server fails."""
+        self._socket, self._log, self._version, self._eos = socket, log, version, sorted(eos)
+
+    def get(self, path: str) -> Any:
+        """The answer of an endpoint, as JSON; ModelError where it is an error."""
+        return self._ask("GET", path)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The same, with a body in JSON."""
+        return self._ask("POST", path, body)
+
+    def healthy(self) -> bool:
+        """Whether the server answers at all."""
+        try:
+            self._ask("GET", "/health")
+        except ModelError:
+            return False
+        return True
+
+    def sample(
+        self,
+        requests: Sequence[Request],
+        config: SamplingConfig,
+        advance: Callable[[int], object] = lambda n: None,
+        limits: Limits = NO_LIMITS,
+    ) -> list[Sample]:
+        """One sample a request, in the order given (see `Sampler`).
+
+        A request of its own for every rollout, as many at a time as the engine decodes and some that wait there.
+        """
+        samples = [Sample([], [], "dropped") for _ in requests]
+        ended = tokens = 0
+
+        def take(i: int, choice: Mapping[str, Any]) -> None:
+            nonlocal ended, tokens
+            former, new = samples[i], self._sample(choice)
+            samples[i] = Sample(former.tokens + new.tokens, former.logprobs + new.logprobs, new.finish_reason)
+            tokens += len(new.tokens)
+            if new.finish_reason != "dropped":
+                ended += 1
+                advance(1)
+            if limits.reached(ended, tokens):
+                raise _LimitsReachedError
+
+        async def draw(session: Any, i: int) -> None:
+            body = {
+                "token_ids": list(requests[i].context),
+                "sampling_params": sampling_parameters(requests[i], config, self._eos),
+                "stream": limits != NO_LIMITS,
+            }
+            if limits == NO_LIMITS:
+                take(i, (await self._posted(session, GENERATE, body))["choices"][0])
+                return
+            async with session.post(GENERATE, json=body) as answer:
+                await self._refuse_error(answer)
+                async for line in answer.content:
+                    if line.startswith(b"data: {"):
+                        for choice in json.loads(line[6:]).get("choices", ()):
+                            take(i, choice)
+
+        order = decoding_order(requests, config.order)
+        self._run_all([partial(draw, i=i) for i in order], config.batch_rows * 5 // 4 + 1)
+        return samples
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The engine's logprob (nats, temperature 1) of every token but the first of each sequence."""
+        found: dict[int, list[float]] = {}
+
+        async def read(session: Any, i: int) -> None:
+            body = {"token_ids": list(sequences[i]), "sampling_params": SCORING_PARAMETERS}
+            logprobs = (await self._posted(session, GENERATE, body))["prompt_logprobs"]
+            own = zip(sequences[i][1:], logprobs[1:], strict=True)
+            found[i] = [_finite(entry[str(token)]["logprob"]) for token, entry in own]
+
+        self._run_all([partial(read, i=i) for i in range(len(sequences))], len(sequences))
+        return [found[i] for i in range(len(sequences))]
+
+    def _run_all(self, calls: Sequence[Callable[[Any], Awaitable[None]]], at_once: int) -> None:
+        """Runs the calls in order, so many at once; the first failure, or `_LimitsReachedError`, ends the others."""
+
+        async def run() -> None:
+            waiting = iter(calls)
+
+            async def one_after_another(session: Any) -> None:
+                for call in waiting:
+                    await call(session)
+
+            async with self._session() as session:
+                await asyncio.gather(*[one_after_another(session) for _ in range(min(at_once, len(calls)))])
+
+        with suppress(_LimitsReachedError):
+            self._with_server(run())
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        async def ask() -> Any:
+            async with self._session() as session, session.request(method, path, json=body) as answer:
+                await self._refuse_error(answer)
+                text = await answer.text()
+                return json.loads(text) if text else None
+
+        return self._with_server(ask())
+
+    async def _posted(self, session: Any, path: str, body: Mapping[str, Any]) -> Any:
+        async with session.post(path, json=body) as answer:
+            await self._refuse_error(answer)
+            return await answer.json()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Any]:
+        import aiohttp
+
+        connector = aiohttp.UnixConnector(path=str(self._socket), limit=0)
+        timeout = aiohttp.ClientTimeout(total=None)  # a response takes as long as it takes; a dead server hangs up
+        async with aiohttp.ClientSession(
+            "http://engine", connector=connector, timeout=timeout, read_bufsize=LINE_BYTES
+        ) as session:
+            yield session
+
+    async def _refuse_error(self, answer: Any) -> None:
+        if answer.status != 200:
+            text = (await answer.text())[:500]
+            raise ModelError(f"the run's vLLM engine refused {answer.url.path}: {text}. Its log: {self._log}.")
+
+    def _with_server(self, work: Any) -> Any:
+        import aiohttp
+
+        try:
+            return asyncio.run(work)
+        except (aiohttp.ClientError, OSError) as error:
+            raise ModelError(
+                f"the run's vLLM engine does not answer ({type(error).__name__}: {error}). Its log, {self._log}, says "
+                "why it ended. Run the same command again: it starts another one, and nothing that is finished is lost."
+            ) from None
+
+    def _sample(self, choice: Mapping[str, Any]) -> Sample:
+        """What an answer, or a part of one, brings; ModelError where other weights have sampled it."""
+        reason = choice["finish_reason"]
+        if reason not in ("stop", "length", None):
+            raise ModelError(f"vLLM ended a response for the reason {reason!r}. Its log: {self._log}.")
+        others = {span["version"] for span in choice.get("weight_versions") or ()} - {self._version}
+        if others:
+            raise ModelError(
+                f"tokens were sampled by the weights {', '.join(sorted(others))}, not by those of the policy "
+                f"({self._version}): another process loaded them into the run's engine. Run the same command again."
+            )
+        content = (choice.get("logprobs") or {}).get("content") or []
+        return Sample(list(choice["token_ids"] or ()), [_finite(c["logprob"]) for c in content], reason or "dropped")
+
+
+class _LimitsReachedError(Exception):
+    """Ends the requests that still run."""
+
+
+def _finite(logprob: float) -> float:
+    return float("nan") if logprob <= NOT_FINITE else float(logprob)

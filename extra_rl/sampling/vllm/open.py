@@ -1,0 +1,148 @@
+"""Opens vLLM over a policy: the run's engine where there is one, else an engine of the stage's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.errors import ConfigError, ModelError
+from extra_rl.sampling.base import Sampler
+from extra_rl.sampling.probe import TOLERANCE, policy_logprobs, probe_sequences, refuse_another_policy
+from extra_rl.sampling.vllm import run_engine, weights
+from extra_rl.sampling.vllm.arguments import engine_arguments, environment
+from extra_rl.sampling.vllm.own import OwnEngine
+from extra_rl.sections import ComputeConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from extra_rl.policy import Policy
+
+CPU_HEAD_DIM = 32
+"""Smallest size of a head that the CPU kernels take."""
+
+
+@contextmanager
+def open_engine(
+    directory: Path,
+    digest: str | None,
+    read: Callable[[], Policy],
+    config: SamplingConfig,
+    compute: ComputeConfig,
+    device: str,
+    longest: int | None,
+) -> Iterator[Sampler]:
+    """The sampler over a policy in `directory`, until the end of the block.
+
+    digest: of the policy; without one the run's engine is not asked. read: loads the policy, which scores the probe
+    and is let go before an engine takes its memory. longest: context and response together, as asked for (tokens).
+    ConfigError without vLLM and for what is longer than the model reads, ModelError where an engine cannot run it,
+    NumericalError when engine and policy do not agree.
+    """
+    refuse_missing()
+    shape = _shape(directory, device)
+    context = _context(longest, config, shape.max_position_embeddings, directory)
+    arguments = engine_arguments(config, compute, device, context)
+    variables = environment(config, compute, device)
+    tolerance = config.probe_tolerance or TOLERANCE[compute.precision]
+    probe = probe_sequences(shape.vocab_size, context)
+
+    def lay_out(view: Path) -> tuple[list[list[float]], tuple[int, ...]]:
+        """Lays the policy out for vLLM; its own logprobs of the probe, and what ends a response."""
+        policy = read()
+        weights.link_view(directory, view)
+        if device == "cpu":
+            weights.write_head(view, policy.model)
+        expected, eos = policy_logprobs(policy.model, probe), policy.eos_token_ids
+        del policy
+        _free(device)
+        return expected, eos
+
+    folder = run_engine.find_folder() if digest else None
+    if folder is None or digest is None:
+        with tempfile.TemporaryDirectory(prefix="extra-vllm-") as temporary:
+            view = Path(temporary) / "policy"
+            expected, eos = lay_out(view)
+            own = OwnEngine(view, arguments, variables, device, eos)
+            refuse_another_policy(expected, own.score(probe), tolerance, directory)
+        yield own
+        return
+    if device == "cuda":
+        arguments["enable_sleep_mode"] = True
+    engine = run_engine.take(folder, device)
+    try:
+        noted = engine.loaded(arguments)
+        if noted.get("version") == digest:
+            eos = tuple(noted["eos"])
+            _wake(engine, device)
+        else:
+            view = engine.view(digest)
+            expected, eos = lay_out(view)  # before the engine wakes: both may not fit a GPU
+            if noted:
+                _wake(engine, device)
+                engine.reload(view)
+            else:
+                print(f"starting vLLM for the run: {engine.log}", file=sys.stderr, flush=True)
+                engine.start(view, arguments, variables, folder / run_engine.ALIVE)
+            refuse_another_policy(expected, engine.client().score(probe), tolerance, directory)
+            engine.note_loaded(digest, eos)
+        yield engine.client(digest, eos)
+        if device == "cuda":
+            engine.client().post("/sleep?level=1")  # its memory is the update's now
+    finally:
+        run_engine.give_back(engine)
+
+
+def _wake(engine: run_engine.Engine, device: str) -> None:
+    if device == "cuda":
+        engine.client().post("/wake_up")
+
+
+def refuse_missing() -> None:
+    """ConfigError where vLLM is not installed."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "sampling.backend is vllm, which is not installed here: pip install -e '.[vllm]' (CUDA), or make "
+            ".venv-vllm/ready (its CPU build); docs/vllm.md says more. Or use sampling.backend: transformers."
+        )
+
+
+def _shape(directory: Path, device: str) -> Any:
+    """The model's configuration; ModelError for heads that the CPU kernels do not take."""
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(directory)
+    head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    if device == "cpu" and head_dim < CPU_HEAD_DIM:
+        raise ModelError(
+            f"{directory}: vLLM's CPU kernels need heads of at least {CPU_HEAD_DIM} dimensions, this model has "
+            f"{head_dim}. Use sampling.backend: transformers, or another model.shape.head_dim."
+        )
+    return shape
+
+
+def _context(longest: int | None, config: SamplingConfig, reads: int, directory: Path) -> int:
+    """Tokens for which an engine is started: as configured, or a power of two that is enough, so that the next call,
+    a little longer, finds it so; at most what the model reads."""
+    configured = config.engine.max_model_len
+    room = min(configured or reads, reads)
+    if longest is not None and longest > room:
+        what = f"{directory} reads {reads:,} tokens" if room == reads else f"sampling.engine.max_model_len is {room:,}"
+        raise ConfigError(
+            f"a context and its response may have {longest:,} tokens together, but {what}: lower max_response_tokens"
+            + (", or raise it." if room < reads else ".")
+        )
+    return configured or min(reads, 1 << ((longest or reads) - 1).bit_length())
+
+
+def _free(device: str) -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
