@@ -27,7 +27,7 @@ def lines_of(results: Path) -> list[str]:
     """Lines for every finished iteration of a run, then the comparison. InputError when there is nothing yet."""
     import polars as pl
 
-    from extra_rl.records import seconds_of_iteration
+    from extra_rl.records import seconds_of_iteration, tails_of_iteration
     from extra_rl.summary_line import Horizon, summary_line
 
     files = sorted(results.glob("*/s*/iteration_*/summarize.parquet"))
@@ -37,7 +37,10 @@ def lines_of(results: Path) -> list[str]:
     for file in files:
         row = pl.read_parquet(file).row(0, named=True)
         iterations = len(list(file.parents[1].glob("iteration_*")))
-        lines.append(summary_line(row, Horizon(iterations, 0), seconds_of_iteration(file.parent)))
+        folder = file.parent
+        lines.append(
+            summary_line(row, Horizon(iterations, 0), seconds_of_iteration(folder), tails_of_iteration(folder))
+        )
     summary = results / "summary.json"
     if summary.is_file():
         lines += ["", *comparison_lines(json.loads(summary.read_text()))]

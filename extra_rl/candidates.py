@@ -30,6 +30,7 @@ class Candidate:
     prompt_tokens: tuple[int, ...]
     prefix_tokens: tuple[int, ...]
     prefix_logprobs: tuple[float, ...]
+    parent_length: int | None
     cut_reason: str
     score: float | None
     smoothed_score: float | None = None
@@ -95,6 +96,7 @@ def candidates_of(
                 prompt_tokens=tuple(row["prompt_tokens"]),
                 prefix_tokens=tuple(tokens[:length]),
                 prefix_logprobs=tuple(row["sampler_logprobs"][:length]),
+                parent_length=len(tokens),
                 cut_reason=reason,
                 score=prefixes.mean_entropy(entropies_T, length),
             )
@@ -105,7 +107,7 @@ def candidates_of(
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:
     group = row["group_id"]
     prompt: tuple[int, ...] = tuple(row["prompt_tokens"])
-    return Candidate(f"{group}@0", group, row["problem_id"], None, iteration, prompt, (), (), "fresh", None)
+    return Candidate(f"{group}@0", group, row["problem_id"], None, iteration, prompt, (), (), None, "fresh", None)
 
 
 def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int]) -> set[int]:

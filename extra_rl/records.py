@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+OPENING_SECONDS = "opening_s"
+"""Figure of a sampling stage: seconds until its sampler was ready."""
+TAIL_SHARE = "tail_share"
+"""Figure of a sampling stage: share of its sampling that the last 10 % of its rollouts took."""
+
 
 def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:
     """All records below `folder`, in the order of their paths."""
@@ -17,8 +22,32 @@ def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:
 
 
 def seconds_of_iteration(folder: Path) -> dict[str, float]:
-    """stage (as its file is named) -> wall seconds of its run, for the stages of one iteration that are done."""
-    return {Path(r["path"]).name.removesuffix(".run.json"): r["wall_s"] for r in records(folder)}
+    """stage (as its file is named) -> wall seconds of its run, for the stages of one iteration that are done; of its
+    slowest shard, where it has shards."""
+    return {stage: max(r["wall_s"] for r in found) for stage, found in _by_stage(folder).items()}
+
+
+def tails_of_iteration(folder: Path) -> dict[str, float]:
+    """stage (as its file is named) -> share of its sampling that the last 10 % of its rollouts took; the greatest of
+    its shards."""
+    shares = {
+        stage: [r["figures"][TAIL_SHARE] for r in found if TAIL_SHARE in r.get("figures", {})]
+        for stage, found in _by_stage(folder).items()
+    }
+    return {stage: max(found) for stage, found in shares.items() if found}
+
+
+def _by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """stage (as its file is named) -> the record of its run, and those of the shards that were gathered by it."""
+    found = {}
+    for record in records(folder):
+        shards = record["inputs"].values() if record.get("stage") == "gather" else ()
+        beside = [folder / "shards" / f"{Path(table).stem}.run.json" for table in shards]
+        found[Path(record["path"]).name.removesuffix(".run.json")] = [
+            record,
+            *(json.loads(path.read_text()) for path in beside if path.is_file()),
+        ]
+    return found
 
 
 def cost(found: Iterable[dict[str, Any]]) -> dict[str, float]:

@@ -51,7 +51,8 @@ def execute(
     expect_version(stage, job)
     with Console(log) as console:
         given, identities = gather(stage, inputs)
-        missing = set(stage.adds) - set(outputs)
+        adds = stage.added_by(job)
+        missing = set(adds) - set(outputs)
         if missing:
             raise ConfigError(f"stage {stage.name} also writes {', '.join(sorted(missing))}: name a path for each.")
         footer = provenance(job, identities)
@@ -59,7 +60,7 @@ def execute(
         before, before_cpu = time.perf_counter(), time.process_time()
         made = run(given, config, context)
         run_seconds, run_cpu = time.perf_counter() - before, time.process_time() - before_cpu
-        for role, contract in stage.adds.items():
+        for role, contract in adds.items():
             if issubclass(contract, dy.Schema):
                 name = f"{job.place}/{outputs[role].stem}"
                 write_table(made[role], outputs[role], contract, {**footer, "name": name})
@@ -74,6 +75,7 @@ def execute(
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu + children_cpu_seconds(),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "figures": context.figures,
         "warm": "EXTRA_WARM" in os.environ,
         "host": platform.node(),
     }

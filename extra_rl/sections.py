@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from extra_rl.devices import take_cuda
 from extra_rl.errors import ConfigError
 from extra_rl.rewards.policy import Policy
 from extra_rl.tasks.benchmarks import Kind, complete, registry
@@ -29,14 +30,17 @@ class ComputeConfig(Section):
         "softmax and all that is stored stay float32",
     )
 
-    def apply(self) -> str:
+    def apply(self, devices: int = 1) -> str:
         """Sets torch's threads (OMP_NUM_THREADS would be ignored after a fork) and returns the device, cpu or cuda.
 
-        Raises ConfigError where cuda is asked for and torch sees none.
+        Where that is cuda, takes `devices` free ones for this process alone (extra_rl/devices.py); a second call takes
+        no more. Raises ConfigError where cuda is asked for and torch sees none, or fewer than are asked for.
         """
         import torch
 
         torch.set_num_threads(self.threads)
+        if self.device != "cpu" and torch.version.cuda:
+            take_cuda(devices)  # before torch asks CUDA, which reads CUDA_VISIBLE_DEVICES once
         sees_cuda = self.device != "cpu" and torch.cuda.is_available()
         if self.device == "cuda" and not sees_cuda:
             raise ConfigError(
@@ -163,6 +167,9 @@ class EngineConfig(Section):
     )
 
 
+Order = Literal["context", "longest_first"]
+
+
 class SamplingConfig(Section):
     """How tokens are sampled; shared by `generate`, `regenerate`, `score_entropy` and `update`."""
 
@@ -174,6 +181,17 @@ class SamplingConfig(Section):
     top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all; training refuses others")
     max_response_tokens: int = Field(64, ge=1, description="response length at which a rollout is cut off")
     batch_rows: int = Field(256, ge=1, description="sequences decoded together, at most")
+    order: Order = Field(
+        "context",
+        description="which requests the sampler takes first: `context`: neighbours of equal length, least padding; "
+        "`longest_first`: those whose response is expected to be long (docs/sampling.md); evaluate: always `context`",
+    )
+    call_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="once so many tokens have been sampled in one call of generate or regenerate, what still runs is "
+        "dropped (docs/sampling.md); null: never; evaluate never drops",
+    )
     engine: EngineConfig = Field(default_factory=EngineConfig, description="of the backend vllm")
     probe_tolerance: float | None = Field(
         None,

@@ -57,17 +57,28 @@ class Stage:
     reads: role -> contract; a role that ends in `?` may be absent (nothing came before iteration 0), one that ends in
         `*` may be given any number of times, as `role:label`.
     version: raised by hand whenever the same inputs and config give other bytes; it is part of the rule's one param.
+    shards: what a shard of it adds instead; empty: it cannot be sharded.
     """
 
     name: str
     version: int
     reads: Mapping[str, Contract]
     adds: Mapping[str, Contract]
+    shards: Mapping[str, Contract] = field(default_factory=dict)
+
+    def added_by(self, job: Job) -> Mapping[str, Contract]:
+        """What the job writes; ConfigError for a shard of a stage that has none."""
+        if job.shard and not self.shards:
+            raise ConfigError(f"stage {self.name} has no shards; generate and regenerate have.")
+        return self.shards if job.shard else self.adds
 
 
 @dataclass(frozen=True)
 class Job:
-    """One canonical JSON, the only param of a rule: which stage, where in the experiment, with which section."""
+    """One canonical JSON, the only param of a rule: which stage, where in the experiment, with which section.
+
+    shard: `0of4`, or empty, which is left out of the JSON: the whole.
+    """
 
     stage: str
     version: int
@@ -75,6 +86,7 @@ class Job:
     config: dict[str, Any]
     arm: str = ""
     iteration: int = 0
+    shard: str = ""
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -84,12 +96,17 @@ class Job:
             raise ConfigError(f"--job is not a stage's job description: {error}") from error
 
     def to_json(self) -> str:
-        return canonical_json(self.__dict__)
+        return canonical_json({key: value for key, value in self.__dict__.items() if key != "shard" or value})
 
     @property
     def place(self) -> str:
         """`{arm}/s{seed}/i{iteration}`, or the seed alone for what all arms share."""
         return f"{self.arm}/s{self.seed}/i{self.iteration}" if self.arm else f"s{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """Place, stage and shard, for the lines that a reader sees."""
+        return " ".join(filter(None, (self.place, self.stage, self.shard)))
 
 
 @dataclass
@@ -100,6 +117,8 @@ class Context:
     outputs: dict[str, Path]
     console: Console
     provenance: dict[str, Any]
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the stage wants in its record: figures that a repetition would change, such as shares of time."""
 
     def seed(self, *labels: str | int) -> int:
         """Of this stage in this iteration. The arm is no part of it: arms share their noise as long as they agree."""

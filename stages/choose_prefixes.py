@@ -67,7 +67,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="choose_prefixes",
-    version=2,
+    version=3,
     reads={
         "generate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,

@@ -19,9 +19,16 @@ from extra_rl.errors import InputError
 from extra_rl.evaluation import Evaluation
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.progress import Console
+from extra_rl.sampling.tail import report_tail
 from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
+
+OWN = ("temperature", "top_p", "top_k", "max_response_tokens")
+"""What evaluation does not take over from `sampling`, as it has keys of its own."""
+
+OF_TRAINING = ("order", "call_tokens")
+"""What it leaves at its default: an evaluation drops nothing, and its cache holds whole batches in one order."""
 
 
 class Config(StageConfig):
@@ -29,7 +36,9 @@ class Config(StageConfig):
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
-    sampling: SamplingConfig = Field(description="shared section `sampling`: backend and batch size")
+    sampling: SamplingConfig = Field(
+        description="shared section `sampling`: backend and batch size; nothing is ever dropped here"
+    )
     compute: ComputeConfig = Field(description="shared section `compute`")
     split: Literal["tuning", "final"] = Field("final", description="tuning: for choosing settings; final: to report")
     samples: int = Field(16, ge=1, description="samples per problem")
@@ -64,6 +73,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         )
     label = f"evaluate {context.job.arm or 'warm start'}"
     made = evaluated(problems, policy_of_manifest(inputs.policy()), config, context.console, label)
+    report_tail(made.clock, context, "samples")
     return {"evaluate": made.samples, "evaluate_figures": made.figures}
 
 
@@ -79,8 +89,8 @@ def evaluated(
         task=config.task,
         verifier=config.verifier,
         sampling=SamplingConfig(
-            **config.sampling.model_dump(exclude={"temperature", "top_p", "top_k", "max_response_tokens"}),
-            **config.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
+            **config.sampling.model_dump(exclude={*OWN, *OF_TRAINING}),
+            **config.model_dump(include=set(OWN)),
         ),
         compute=config.compute,
         samples=config.samples,

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
+from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import continuation_plans, refuse_cut_distribution, roll_out
+from extra_rl.sampling.shards import positions_of
+from extra_rl.sampling.tail import TailClock, report_tail
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -27,9 +30,10 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="regenerate",
-    version=2,
+    version=3,
     reads={"choose_prefixes": contracts.Prefixes, "policy": PolicyDirectory},
     adds={"regenerate": contracts.Rollouts},
+    shards={"regenerate": contracts.RolloutsOfShard},
 )
 
 
@@ -38,7 +42,11 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     refuse_cut_distribution(config.sampling)
     plans = continuation_plans(inputs["choose_prefixes"], "same_iteration", context.job.place)
     if not plans:
-        return {"regenerate": contracts.Rollouts.create_empty()}
-    progress = context.progress(len(plans), f"{context.job.place} regenerate: rollout")
-    table = roll_out(plans, inputs.policy(), config.sampling, config.compute, context.seed(), progress.update)
-    return {"regenerate": table}
+        return {"regenerate": contracts.RolloutsOfShard.create_empty()}
+    here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
+    limits = Limits(tokens=config.sampling.call_tokens).part(len(here), len(plans))
+    clock = TailClock(context.progress(len(here), f"{context.job.title}: rollout").update)
+    mine = [plans[i] for i in here]
+    table = roll_out(mine, inputs.policy(), config.sampling, config.compute, context.seed(), clock, limits)
+    report_tail(clock, context, "continuations")
+    return {"regenerate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}

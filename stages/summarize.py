@@ -1,7 +1,8 @@
 """Puts an iteration into one row, and says it in one line.
 
-READS   the iteration's tables, previous_summarize (the running total)
-ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, tokens
+READS   the iteration's tables, previous_summarize (the running total), previous_summarize_lengths
+ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
+        of sampler and policy, tokens; summarize_lengths: response lengths by problem, where sampling.order wants them
 SOURCE  our decision; sampled tokens are the currency of equal budgets (docs/method.md)
 """
 
@@ -12,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from extra_rl.algorithms.advantage import bonus_share
-from extra_rl.records import seconds_of_iteration
+from extra_rl.algorithms.mismatch import mismatch
+from extra_rl.records import seconds_of_iteration, tails_of_iteration
 from extra_rl.rewards.verdict import Verdict
+from extra_rl.sections import SamplingConfig
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.summary_line import horizon, summary_line
 from extra_rl.tables import contracts
@@ -23,24 +27,28 @@ from extra_rl.tables.iteration import all_rollouts
 
 
 class Config(StageConfig):
-    """Nothing to choose: every figure is always there."""
+    """Nothing of its own: every figure is always there."""
+
+    sampling: SamplingConfig = Field(description="shared section `sampling`: its `order` may want response lengths")
 
 
 STAGE = Stage(
     name="summarize",
-    version=2,
+    version=3,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
         "verify_regenerate": contracts.Verdicts,
         "score_entropy_generate": contracts.TokenScores,
+        "score_entropy_regenerate": contracts.TokenScores,
         "choose_prefixes": contracts.Prefixes,
         "advantage": contracts.Advantages,
         "update": contracts.UpdateSteps,
         "previous_summarize?": contracts.IterationSummary,
+        "previous_summarize_lengths?": contracts.ResponseLengths,
     },
-    adds={"summarize": contracts.IterationSummary},
+    adds={"summarize": contracts.IterationSummary, "summarize_lengths": contracts.ResponseLengths},
 )
 
 
@@ -52,13 +60,14 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         "iteration": context.job.iteration,
         **rollout_figures(inputs),
         **update_figures(inputs),
+        **mismatch_figures(inputs),
     }
     total = sum(inputs["previous_summarize"]["total_sampled_tokens"])
     summary["total_sampled_tokens"] = total + summary["sampled_tokens"]
     folder = context.outputs["summarize"].parent
-    context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder)))
+    context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder), tails_of_iteration(folder)))
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)
-    return {"summarize": frame}
+    return {"summarize": frame, "summarize_lengths": response_lengths(inputs, config.sampling, context.job.iteration)}
 
 
 def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
@@ -66,6 +75,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
     batch = all_rollouts(inputs, scores=("verify",))
     fresh = batch.filter(pl.col("origin") == "fresh")
     guided = batch.filter(pl.col("origin") == "regenerated")
+    whole = fresh.filter(pl.col("finish_reason") != "dropped")
     judged = fresh.filter(pl.col("reward").is_not_null())
     own = inputs["advantage"].filter(~pl.col("carried"))
     types = (
@@ -87,7 +97,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
         "excluded": int(batch["reward"].is_null().sum()),
         **{f"verdict_{v.value}": int((batch["verdict"] == v.value).sum()) for v in Verdict},
         "mean_entropy": float(entropies.mean(dtype=np.float64)) if len(entropies) else None,
-        "mean_length": _mean(fresh["response_tokens"].list.len().cast(pl.Float64)),
+        "mean_length": _mean(whole["response_tokens"].list.len().cast(pl.Float64)),
         "truncated": int((batch["finish_reason"] == "length").sum()),
         "prefixes_chosen": int(inputs["choose_prefixes"]["chosen"].sum()),
         "regenerated_rollouts": len(guided),
@@ -111,6 +121,28 @@ def update_figures(inputs: Inputs) -> dict[str, float | int | None]:
         "importance_mean": _mean(steps["importance_mean"]),
         "importance_max": None if steps.is_empty() else float(np.max(steps["importance_max"].to_numpy())),
     }
+
+
+def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
+    """How far sampler and policy lie apart, over every token that this iteration sampled, dropped rollouts' too."""
+    tokens = all_rollouts(inputs, scores=("score_entropy",)).select(
+        pl.col(name).list.slice(pl.col("prefix_length")) for name in ("policy_logprobs", "sampler_logprobs")
+    )
+    columns = (tokens[name].explode(empty_as_null=False).to_numpy() for name in tokens.columns)
+    return {f"mismatch_{name}": value for name, value in mismatch(*columns)._asdict().items()}
+
+
+def response_lengths(inputs: Inputs, sampling: SamplingConfig, iteration: int) -> pl.DataFrame:
+    """ResponseLengths after this iteration. A dropped rollout would have been longer, nobody knows how long: it counts
+    as the limit, as an unknown length does."""
+    if sampling.order != "longest_first":
+        return contracts.ResponseLengths.create_empty()
+    dropped = pl.col("finish_reason") == "dropped"
+    length = pl.when(dropped).then(sampling.max_response_tokens).otherwise(pl.col("response_tokens").list.len())
+    new = inputs["generate"].filter(pl.col("origin") == "fresh").group_by("problem_id", maintain_order=True)
+    now = contracts.ResponseLengths.cast(new.agg(iteration=pl.lit(iteration), length=length.mean()))
+    former = inputs["previous_summarize_lengths"]
+    return pl.concat([former.join(now, on="problem_id", how="anti", maintain_order="left"), now])
 
 
 def _mean(values: pl.Series) -> float | None:

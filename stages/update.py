@@ -35,7 +35,10 @@ class Config(StageConfig):
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio; GSPO wants 4e-4")
     dual_clip: float | None = Field(10.0, gt=1, description="bound of the loss for negative advantages; null: off")
     importance_cap: float | None = Field(
-        2.0, gt=0, description="cap of pi_old / pi_sampler, which weighs each sampled token; null: no weight"
+        2.0,
+        gt=0,
+        description="cap of pi_old / pi_sampler, which weighs each sampled token, whatever the backend; on by default; "
+        "null: no weight",
     )
     kl_weight: float = Field(0.0, ge=0, description="weight of the k3 KL to the initial policy; 0: off")
     entropy_weight: float = Field(0.0, ge=0, description="weight of the entropy bonus; 0: off")

@@ -1,7 +1,7 @@
 """Judges every rollout against the answer of its own problem.
 
 READS   rollouts (generate or regenerate), train (the answers)
-ADDS    verify: verdict, extracted answer, the rule that decided, the reward
+ADDS    verify: verdict, extracted answer, the rule that decided, the reward; what was dropped is not judged
 SOURCE  own problem's answer (O): the released code (R) grades a regenerated rollout against the answer of the row that
         it displaced, kept as `gold: displaced` so that its cost can be measured
 """
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from extra_rl.errors import ConfigError, ContractError
 from extra_rl.rewards.judging import Answer, judge_answers
-from extra_rl.rewards.verdict import Verdict
+from extra_rl.rewards.verdict import Judgement, Verdict
 from extra_rl.sections import TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -29,6 +29,7 @@ DEFAULT_REWARDS: dict[Verdict, float | None] = {
     Verdict.TIMEOUT: 0.0,
     Verdict.GOLD_UNPARSEABLE: None,
     Verdict.ERROR: None,
+    Verdict.DROPPED: None,
 }
 
 
@@ -45,10 +46,17 @@ class Config(StageConfig):
         description="answer for regenerated rollouts: their own problem's, or (defect of R) a fresh group's",
     )
 
+    @field_validator("rewards")
+    @classmethod
+    def dropped_has_no_reward(cls, rewards: dict[Verdict, float | None]) -> dict[Verdict, float | None]:
+        if rewards.get(Verdict.DROPPED) is not None:
+            raise ValueError("`dropped` can have no reward: such a rollout did not come to its end (docs/sampling.md)")
+        return rewards
+
 
 STAGE = Stage(
     name="verify",
-    version=2,
+    version=3,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
     adds={"verify": contracts.Verdicts},
 )
@@ -67,9 +75,11 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             row["relative_tolerance"],
             row["absolute_tolerance"],
         )
-        for row in rows.iter_rows(named=True)
+        for row in rows.filter(pl.col("finish_reason") != "dropped").iter_rows(named=True)
     ]
-    judgements = judge_answers(answers, config.task, config.verifier)
+    judged = iter(judge_answers(answers, config.task, config.verifier))
+    dropped = Judgement(Verdict.DROPPED, None, "dropped")
+    judgements = [dropped if reason == "dropped" else next(judged) for reason in rows["finish_reason"]]
     return {
         "verify": contracts.Verdicts.cast(
             pl.DataFrame(

@@ -16,6 +16,7 @@ from extra_rl.evaluation.store import Cached, SampleStore, problem_key
 from extra_rl.progress import Console
 from extra_rl.rewards.judging import Answer, judge_answers
 from extra_rl.sampling.base import Request
+from extra_rl.sampling.tail import TailClock
 from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
@@ -32,10 +33,11 @@ DECODED_TOGETHER = 1024
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tables EvaluationSamples and EvaluationFigures."""
+    """Tables EvaluationSamples and EvaluationFigures, and when the samples ended that had to be drawn."""
 
     samples: pl.DataFrame
     figures: pl.DataFrame
+    clock: TailClock
 
 
 def evaluate(
@@ -74,14 +76,14 @@ def evaluate(
     ]
     settings = {**sampling.model_dump(include=set(SETTINGS)), "precision": compute.precision, "seed": seed}
     store = SampleStore.open(cache, policy.digest, settings) if cache else None
-    drawn, decode = samples_of(
+    drawn, decode, clock = samples_of(
         wanted, policy, sampling, compute, store=store, part_samples=part_samples, console=console, label=label
     )
     table = _judged([row for row, _ in rows], [sample for _, sample in rows], drawn, decode, task, verifier)
     found = figures(table)
     for line in [f"{label}: {policy.name}", *table_lines(found)]:
         console.say(line)
-    return Evaluation(table, found)
+    return Evaluation(table, found, clock)
 
 
 def _judged(

@@ -13,7 +13,8 @@ from extra_rl.errors import ModelError
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.store import Cached, Key, SampleStore
 from extra_rl.progress import Console, Progress
-from extra_rl.sampling.base import Request, decoding_order, refuse_not_finite
+from extra_rl.sampling.base import Request, decoding_order, longest_of, refuse_not_finite
+from extra_rl.sampling.tail import TailClock
 from extra_rl.sections import ComputeConfig, SamplingConfig
 
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
@@ -38,8 +39,8 @@ def samples_of(
     part_samples: int,
     console: Console,
     label: str,
-) -> tuple[list[Cached], Decode]:
-    """Every wanted sample, in order, and how to turn token ids into text.
+) -> tuple[list[Cached], Decode, TailClock]:
+    """Every wanted sample, in order, how to turn token ids into text, and when samples ended.
 
     The missing ones are drawn in parts of about `part_samples`, whole batches of the sampler in its own order, and
     each part is stored when it is done: an evaluation that was killed goes on with the same batches, so it ends with
@@ -54,23 +55,27 @@ def samples_of(
     if len(missing) < len(wanted):
         console.say(f"{label}: {len(wanted) - len(missing):,} of {len(wanted):,} samples are cached")
     if not missing:
-        return [found[one.key] for one in wanted], open_decoder(policy.directory)
-    sampler, decode = open_sampler(policy.path, sampling, compute)
-    progress = Progress(console, len(missing), f"{label}: sample")
+        return [found[one.key] for one in wanted], open_decoder(policy.directory), TailClock()
+    clock = TailClock(Progress(console, len(missing), f"{label}: sample").update)
     ordered = [missing[i] for i in decoding_order([one.request for one in missing])]
     size = whole_batches(part_samples, sampling.batch_rows) if store else len(ordered)
-    for start in range(0, len(ordered), size):
-        part = ordered[start : start + size]
-        drawn = sampler.sample([one.request for one in part], sampling, progress.update)
-        refuse_not_finite(drawn, policy.path)
-        new = {
-            one.key: Cached(np.asarray(sample.tokens, dtype=np.int32), sample.finish_reason)
-            for one, sample in zip(part, drawn, strict=True)
-        }
-        if store:
-            store.add(new)
-        found |= new
-    return [found[one.key] for one in wanted], decode
+    longest = longest_of([one.request for one in missing])
+    clock.opening()
+    with open_sampler(policy.path, sampling, compute, longest) as (sampler, decode):
+        clock.opened()
+        for start in range(0, len(ordered), size):
+            part = ordered[start : start + size]
+            clock.start()
+            drawn = sampler.sample([one.request for one in part], sampling, clock.ended)
+            refuse_not_finite(drawn, policy.path)
+            new = {
+                one.key: Cached(np.asarray(sample.tokens, dtype=np.int32), sample.finish_reason)
+                for one, sample in zip(part, drawn, strict=True)
+            }
+            if store:
+                store.add(new)
+            found |= new
+    return [found[one.key] for one in wanted], decode, clock
 
 
 def whole_batches(part_samples: int, batch_rows: int) -> int:

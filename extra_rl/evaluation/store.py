@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from extra_rl.errors import InputError
+from extra_rl.sampling.base import FinishReason
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json, read_table, write_table, write_whole
 
@@ -37,7 +38,7 @@ class Cached(NamedTuple):
     """What is kept of a sample: token ids (int32), end-of-sequence included, and why it ended."""
 
     tokens: npt.NDArray[np.int32]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     GOLD_UNPARSEABLE = "gold_unparseable"  # our data's fault: excluded, never a silent 0
     TIMEOUT = "timeout"  # the judgement of this text exceeded its time or memory
     ERROR = "error"  # the verifier's fault: excluded, never a silent 0
+    DROPPED = "dropped"  # sampling ended before the response did (docs/sampling.md): never judged, never rewarded
 
 
 @dataclass(frozen=True)

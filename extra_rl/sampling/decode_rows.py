@@ -68,6 +68,15 @@ class Rows:
             found[int(request)] = Sample(ids, logprobs[:sampled].tolist(), "stop" if ids[-1] in eos else "length")
         return found
 
+    def dropped(self) -> dict[int, Sample]:
+        """Samples of the rows that go on, as far as they have come, by request."""
+        rest = self.take(self.alive_B.nonzero().squeeze(1))
+        columns: Any = (rest.request_B, rest.sampled_B, rest.tokens_BT, rest.logprobs_BT)
+        return {
+            int(request): Sample(tokens[:sampled].tolist(), logprobs[:sampled].tolist(), "dropped")
+            for request, sampled, tokens, logprobs in zip(*(column.cpu() for column in columns), strict=True)
+        }
+
 
 def new_rows(requests: Sequence[Request], first: int, longest: int, device: Any) -> Rows:
     """Rows that have read their contexts and sampled nothing; the requests' indices count from `first`.

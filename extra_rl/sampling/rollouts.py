@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from extra_rl.errors import ConfigError
-from extra_rl.sampling.base import Request, Sample, refuse_not_finite
+from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, longest_of, refuse_not_finite
+from extra_rl.sampling.tail import TailClock
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
@@ -17,7 +19,10 @@ from extra_rl.tables import contracts
 
 @dataclass(frozen=True)
 class Plan:
-    """One rollout that is to be sampled: its lineage, and the tokens that are given."""
+    """One rollout that is to be sampled: its lineage, and the tokens that are given.
+
+    expected: length of the whole response, prefix included, as far as there is a guess (`sampling.order`).
+    """
 
     rollout_id: str
     group_id: str
@@ -28,15 +33,23 @@ class Plan:
     parent_rollout_id: str | None = None
     prefix_tokens: tuple[int, ...] = ()
     prefix_logprobs: tuple[float, ...] = ()
+    expected: int | None = None
 
 
-def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int) -> list[Plan]:
-    """`group_size` rollouts for every selected problem."""
+def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, lengths: pl.DataFrame, group_size: int) -> list[Plan]:
+    """`group_size` rollouts for every selected problem. lengths: ResponseLengths, of the problems seen before."""
     rows = selection.join(
         train.select("problem_id", "prompt_tokens"), on="problem_id", how="left", maintain_order="left"
-    )
+    ).join(lengths.select("problem_id", "length"), on="problem_id", how="left", maintain_order="left")
     return [
-        Plan(f"{row['group_id']}/{n}", row["group_id"], row["problem_id"], "fresh", row["prompt_tokens"])
+        Plan(
+            f"{row['group_id']}/{n}",
+            row["group_id"],
+            row["problem_id"],
+            "fresh",
+            row["prompt_tokens"],
+            expected=None if row["length"] is None else math.ceil(row["length"]),
+        )
         for row in rows.iter_rows(named=True)
         for n in range(group_size)
     ]
@@ -61,6 +74,7 @@ def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Pl
                     parent_rollout_id=row["parent_rollout_id"],
                     prefix_tokens=tuple(row["prefix_tokens"]),
                     prefix_logprobs=tuple(row["prefix_logprobs"]),
+                    expected=row["parent_length"],
                 )
             )
     return plans
@@ -81,7 +95,8 @@ def roll_out(
     sampling: SamplingConfig,
     compute: ComputeConfig,
     seed: int,
-    advance: Callable[[int], object],
+    clock: TailClock,
+    limits: Limits = NO_LIMITS,
 ) -> pl.DataFrame:
     """Samples every plan with the policy and returns the rollouts table, in the order of the plans.
 
@@ -92,16 +107,20 @@ def roll_out(
         return contracts.Rollouts.create_empty()
     from extra_rl.sampling.open import open_sampler
 
-    sampler, decode = open_sampler(policy, sampling, compute)
     requests = [
         Request(
             context=(*plan.prompt_tokens, *plan.prefix_tokens),
             max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
             seed=derive_seed(seed, plan.rollout_id.partition("/")[2]),  # without the arm
+            expected=None if plan.expected is None else max(1, plan.expected - len(plan.prefix_tokens)),
         )
         for plan in plans
     ]
-    samples = sampler.sample(requests, sampling, advance)
+    clock.opening()
+    with open_sampler(policy, sampling, compute, longest_of(requests)) as (sampler, decode):
+        clock.opened()
+        clock.start()
+        samples = sampler.sample(requests, sampling, clock.ended, limits)
     refuse_not_finite(samples, policy)
     responses = [[*plan.prefix_tokens, *sample.tokens] for plan, sample in zip(plans, samples, strict=True)]
     return contracts.Rollouts.cast(

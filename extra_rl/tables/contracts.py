@@ -14,7 +14,9 @@ from extra_rl.rewards.verdict import Verdict
 from extra_rl.tables import column
 
 ORIGINS = ["fresh", "regenerated"]
-FINISH_REASONS = ["stop", "length"]
+ENDS = ["stop", "length"]
+FINISH_REASONS = [*ENDS, "dropped"]
+JUDGED = [v.value for v in Verdict if v is not Verdict.DROPPED]
 SPLITS = ["train", "tuning", "final"]
 DROP_RULES = ["overlap", "duplicate", "contradictory", "unverifiable", "too_long"]
 WHEN = ["same_iteration", "next_iteration"]
@@ -105,7 +107,9 @@ class Rollouts(dy.Schema):
     response_tokens = column.tokens("prefix and sampled tokens, end-of-sequence included")
     sampler_logprobs = column.per_token("logprob under the distribution that each token was sampled from", "nats")
     sampled_tokens = column.count("tokens that this row cost: response without prefix", "tokens")
-    finish_reason = column.one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    finish_reason = column.one_of(
+        FINISH_REASONS, "ended by itself, cut off at the token limit, or dropped as it was (docs/sampling.md)"
+    )
     response = column.text("decoded response, special tokens left out")
 
     @dy.rule()
@@ -135,6 +139,12 @@ class Rollouts(dy.Schema):
         return (cls.origin.col != "regenerated") | cls.prefix_id.col.is_not_null()
 
 
+class RolloutsOfShard(Rollouts):
+    """A shard's part of `generate` or `regenerate`; `gather` makes the whole of them."""
+
+    position = column.count("place in the whole table, from 0")
+
+
 class Verdicts(dy.Schema):
     """`verify`: what became of each rollout when it was judged."""
 
@@ -152,10 +162,10 @@ class Disagreements(dy.Schema):
     rollout_id = column.key("rollout")
     problem_id = column.text("problem")
     gold = column.text("answer that both judged against")
-    first_verdict = column.one_of([v.value for v in Verdict], "the judgement of verify")
+    first_verdict = column.one_of(JUDGED, "the judgement of verify")
     first_extracted = column.text("answer that verify found", nullable=True)
     first_rule = column.text("rule that decided in verify")
-    second_verdict = column.one_of([v.value for v in Verdict], "the judgement of audit.judge")
+    second_verdict = column.one_of(JUDGED, "the judgement of audit.judge")
     second_extracted = column.text("answer that it found", nullable=True)
     second_rule = column.text("rule that it names")
     response = column.text("decoded response")
@@ -188,6 +198,7 @@ class Prefixes(dy.Schema):
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens that are kept")
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
+    parent_length = column.count("response length of the parent; null without one", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
     smoothed_score = column.number("score after smoothing over similar prefixes", "nats", nullable=True)
@@ -218,6 +229,7 @@ class PrefixPool(dy.Schema):
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens that are kept")
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
+    parent_length = column.count("response length of the parent; null without one", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
 
@@ -226,7 +238,9 @@ class Novelty(dy.Schema):
     """`novelty`: how far each rollout lies from its siblings and from what is remembered."""
 
     rollout_id = column.key("rollout")
-    novelty = column.number("raw bonus before weight, centring and scale; 0 with nothing to compare to", min=0.0)
+    novelty = column.number(
+        "raw bonus before weight, centring and scale; 0 if dropped or with nothing to compare to", min=0.0
+    )
     nearest_rollout_id = column.text("nearest member of the comparison set", nullable=True)
     embedding = column.per_token("unit-norm embedding of the response; null if the measure has none", "", nullable=True)
 
@@ -301,8 +315,9 @@ class IterationSummary(dy.Schema):
     verdict_gold_unparseable = column.count("rollouts whose gold cannot be judged against")
     verdict_timeout = column.count("rollouts whose judgement exceeded its time or memory")
     verdict_error = column.count("rollouts at which the verifier failed")
+    verdict_dropped = column.count("rollouts that were dropped before they ended (docs/sampling.md)")
     mean_entropy = column.number("mean token entropy of fresh rollouts", "nats", nullable=True)
-    mean_length = column.number("mean response length of fresh rollouts", "tokens", nullable=True)
+    mean_length = column.number("mean response length of fresh rollouts that were not dropped", "tokens", nullable=True)
     truncated = column.count("rollouts cut off at the token limit")
     prefixes_chosen = column.count("prefixes chosen in this iteration")
     regenerated_rollouts = column.count("regenerated rollouts sampled in this iteration")
@@ -314,8 +329,20 @@ class IterationSummary(dy.Schema):
     gradient_norm = column.number("mean gradient norm over the steps; null without a step", nullable=True)
     importance_mean = column.number("mean pi_old / pi_sampler over the steps; null without a step", nullable=True)
     importance_max = column.number("maximum pi_old / pi_sampler; null without a step", nullable=True)
+    mismatch_mean = column.number("mean |ln pi_old / pi_sampler| over all sampled tokens", "nats", nullable=True)
+    mismatch_p99 = column.number("99th percentile of |ln pi_old / pi_sampler|", "nats", nullable=True)
+    mismatch_max_ratio = column.number("maximum of the ratio or its inverse", nullable=True)
+    mismatch_kl = column.number("k3 estimate of KL(sampler || policy)", "nats", nullable=True)
     sampled_tokens = column.count("tokens sampled in this iteration", "tokens")
     total_sampled_tokens = column.count("tokens sampled by this arm and seed so far", "tokens")
+
+
+class ResponseLengths(dy.Schema):
+    """`summarize`: how long a problem's responses were, for `sampling.order: longest_first`; else no rows."""
+
+    problem_id = column.key("problem")
+    iteration = column.count("the last iteration that sampled it")
+    length = column.number("mean response length of its fresh rollouts; a dropped one counts as the limit", "tokens")
 
 
 class EvaluationSamples(dy.Schema):
@@ -326,10 +353,10 @@ class EvaluationSamples(dy.Schema):
     benchmark = column.text("benchmark")
     prompt_tokens = column.tokens("what was sent to the sampler")
     response_tokens = column.tokens("response, end-of-sequence included")
-    finish_reason = column.one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    finish_reason = column.one_of(ENDS, "ended by itself, or cut off at the token limit")
     response = column.text("decoded response")
     gold = column.text("answer that it was judged against")
-    verdict = column.one_of([v.value for v in Verdict], "the judgement")
+    verdict = column.one_of(JUDGED, "the judgement")
     extracted = column.text("answer found in the response", nullable=True)
     rule = column.text("rule that decided")
 
@@ -354,7 +381,7 @@ class CachedSamples(dy.Schema):
     problem_key = column.key("SHA-256 of the problem's id and prompt tokens")
     sample_index = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
     response_tokens = column.tokens("response, end-of-sequence included")
-    finish_reason = column.one_of(FINISH_REASONS, "ended by itself, or cut off at the token limit")
+    finish_reason = column.one_of(ENDS, "ended by itself, or cut off at the token limit")
 
 
 class Comparison(dy.Schema):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,9 @@ class Script:
     def requests(self) -> int:
         return sum(map(len, self.calls))
 
-    def open(self, policy: Path, config: SamplingConfig, compute: ComputeConfig) -> Any:
+    def open(self, policy: Path, config: SamplingConfig, compute: ComputeConfig, longest: int) -> Any:
         self.opened += 1
-        return self, decode
+        return nullcontext((self, decode))
 
     def sample(
         self, requests: Sequence[Request], config: SamplingConfig, advance: Callable[[int], object]

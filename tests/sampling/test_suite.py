@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from extra_rl.policy import TokenSequence, load_policy, response_statistics
-from extra_rl.sampling.base import Request, Sample, Sampler
+from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY
+from tests.sampling.engines import run_with_engines
 from tests.sampling.plain import PlainSampler
 
 MANIFEST = POLICY / "manifest.json"
 CONTEXTS = [(1, 6, 7, 107), (1, 9), (1, 40, 6, 23, 11, 14, 30), (1, 52, 61)]
 LIMIT = 24
 
-vllm_is_here = importlib.util.find_spec("vllm") is not None
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test-vllm"
+)
 BACKENDS = [
     "plain",
     "transformers",
-    pytest.param("vllm", marks=pytest.mark.skipif(not vllm_is_here, reason="vLLM is not installed: make test-vllm")),
+    pytest.param("vllm", marks=needs_vllm),
+    pytest.param("vllm-server", marks=needs_vllm),
 ]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def sampler(request: pytest.FixtureRequest) -> Sampler:
+def sampler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampler]:
     ComputeConfig().apply()
-    if request.param == "plain":
-        policy = load_policy(MANIFEST)
-        return PlainSampler(policy.model, policy.eos_token_ids)
-    return open_sampler(MANIFEST, SamplingConfig(backend=request.param), ComputeConfig())[0]
+    backend, _, where = request.param.partition("-")
+    with ExitStack() as stack:
+        if where:
+            stack.enter_context(run_with_engines(tmp_path_factory.mktemp("logs")))
+        if backend == "plain":
+            policy = load_policy(MANIFEST)
+            yield PlainSampler(policy.model, policy.eos_token_ids)
+        else:
+            yield stack.enter_context(open_sampler(MANIFEST, SamplingConfig(backend=backend), ComputeConfig()))[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +63,13 @@ def requests(samples: int = 4, limit: int = LIMIT) -> list[Request]:
 
 
 def draw(
-    sampler: Sampler, asked: Sequence[Request], advance: Callable[[int], object] = lambda n: None, **settings: Any
+    sampler: Sampler,
+    asked: Sequence[Request],
+    advance: Callable[[int], object] = lambda n: None,
+    limits: Limits = NO_LIMITS,
+    **settings: Any,
 ) -> list[Sample]:
-    return sampler.sample(asked, SamplingConfig(**settings), advance)
+    return sampler.sample(asked, SamplingConfig(**settings), advance, limits)
 
 
 def tokens(samples: Sequence[Sample]) -> list[list[int]]:
@@ -134,6 +149,34 @@ def test_every_finished_request_is_counted_once(sampler: Sampler) -> None:
     draw(sampler, requests(), finished.append)
     assert sum(finished) == len(requests())
     assert min(finished) >= 0
+
+
+@pytest.mark.parametrize("limits", [Limits(ended=1), Limits(ended=7), Limits(tokens=1), Limits(tokens=90)])
+def test_what_has_not_ended_at_a_limit_is_dropped(sampler: Sampler, limits: Limits) -> None:
+    """Dropped rollouts are beginnings of what they would have been, the others are whole."""
+    asked = requests()
+    finished: list[int] = []
+    whole = draw(sampler, asked)
+    samples = draw(sampler, asked, finished.append, limits)
+    ended = [sample.finish_reason != "dropped" for sample in samples]
+    assert sum(finished) == sum(ended) < len(asked)
+    for done, sample, would_be in zip(ended, samples, whole, strict=True):
+        assert len(sample.tokens) == len(sample.logprobs)
+        assert done or len(sample.tokens) < len(would_be.tokens)
+        assert sample.tokens == (would_be.tokens if done else would_be.tokens[: len(sample.tokens)])
+        assert not done or sample.finish_reason == would_be.finish_reason
+    assert sum(ended) >= (limits.ended or 0)
+    assert sum(map(len, tokens(samples))) >= (limits.tokens or 0)
+
+
+@pytest.mark.parametrize("limits", [Limits(ended=16), Limits(tokens=10_000), Limits(16, 10_000)])
+def test_limits_that_are_not_reached_change_nothing(sampler: Sampler, limits: Limits) -> None:
+    assert tokens(draw(sampler, requests(), limits=limits)) == tokens(draw(sampler, requests()))
+
+
+def test_the_order_of_sampling_changes_no_rollout(sampler: Sampler) -> None:
+    asked = [replace(r, expected=1 + n * 7 % 16) for n, r in enumerate(requests())]
+    assert tokens(draw(sampler, asked, batch_rows=3, order="longest_first")) == tokens(draw(sampler, asked))
 
 
 def test_nothing_asked_nothing_answered(sampler: Sampler) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from extra_rl.errors import InputError
 from extra_rl.policy import write_same_policy
+from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.tables import contracts
 from stages import evaluate
 from tests.conftest import POLICY
@@ -59,6 +60,20 @@ def test_sampling_of_an_evaluation_is_its_own() -> None:
     greedy = evaluated(top_k=1, sampling={"temperature": 1.7, "max_response_tokens": 3})
     assert greedy.filter(problem_id="seven")["response_tokens"].n_unique() == 1
     assert min(greedy["response_tokens"].list.len()) > 3
+
+
+def test_options_of_training_drop_nothing_and_change_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = evaluated()
+    seen: list[Any] = []
+    sample = TransformersSampler.sample
+
+    def noted(sampler: TransformersSampler, requests: Any, config: Any, *rest: Any) -> Any:
+        seen.append(config)
+        return sample(sampler, requests, config, *rest)
+
+    monkeypatch.setattr(TransformersSampler, "sample", noted)
+    assert evaluated(sampling={"order": "longest_first", "call_tokens": 1}).equals(plain)
+    assert {(config.order, config.call_tokens) for config in seen} == {("context", None)}
 
 
 def test_the_split_is_chosen_and_an_empty_one_refused() -> None:

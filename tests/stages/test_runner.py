@@ -100,6 +100,21 @@ def test_the_footer_holds_what_the_same_config_reproduces_and_nothing_else(tmp_p
     record = json.loads((tmp_path / "verify_generate.run.json").read_text())
     assert 0 < record["run_s"] <= record["wall_s"]
     assert record["inputs"]["rollouts"] == str(tmp_path / "generate.parquet")
+    assert record["figures"] == {}
+
+
+def test_figures_of_a_stage_are_in_its_record_and_in_no_byte_of_its_table(tmp_path: Path) -> None:
+    class Timed(ModuleType):
+        STAGE, Config = verify.STAGE, verify.Config
+
+        @staticmethod
+        def run(inputs: Any, config: Any, context: Any) -> Any:
+            context.figures["tail_share"] = 0.25
+            return verify.run(inputs, config, context)
+
+    timed = verified(tmp_path / "timed", RIGHT, Timed("timed"))
+    assert json.loads((tmp_path / "timed" / "verify_generate.run.json").read_text())["figures"] == {"tail_share": 0.25}
+    assert timed.read_bytes() == verified(tmp_path / "plain", RIGHT).read_bytes()
 
 
 def test_a_stage_that_fails_leaves_no_output(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from extra_rl.tables import contracts
 from stages import advantage, summarize
-from tests.stages.rows import Row, frame, group, run_stage, tables_of
+from tests.stages.rows import Row, dropped, frame, group, run_stage, tables_of
 
 WAITED = "extra/s0/i1/7"
+LN2 = math.log(2)
 
 
 def summary(tables: dict[str, pl.DataFrame], folder: Path) -> dict[str, Any]:
@@ -86,6 +88,58 @@ def test_the_bonus_share_weighs_by_length_over_all_rows(tmp_path: Path) -> None:
     assert row["bonus_share"] == pytest.approx(3 / (3 + 8 * 0.5**0.5), abs=1e-5)
 
 
+def test_the_mismatch_is_that_of_the_sampled_tokens_of_both_calls(tmp_path: Path) -> None:
+    """Three fresh tokens off by ln 2, two that a dropped rollout has by ln 4, one continued token by -ln 2; the two
+    tokens of its prefix, which another policy sampled, are not counted."""
+    off = {"sampler_logprob": -3.0}
+    fresh = Row("extra/s0/i2/0/0", group_id="extra/s0/i2/0", policy_logprob=-3 + LN2, **off)
+    cut = dropped("extra/s0/i2/0/1", 2, group_id="extra/s0/i2/0", policy_logprob=-3 + 2 * LN2, **off)
+    parent = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7")
+    child = parent.continued("extra/s0/i2/i1.7/0", 2, policy_logprob=-3 - LN2, **off)
+    found = tables_of([fresh, cut], [child]) | {"choose_prefixes": contracts.Prefixes.create_empty()}
+    child_scores = found["score_entropy_regenerate"].with_columns(
+        policy_logprobs=pl.Series([[-3 + 9 * LN2] * 2 + [-3 - LN2]], dtype=pl.List(pl.Float32))
+    )
+    found |= {"score_entropy_regenerate": child_scores, "update": contracts.UpdateSteps.create_empty()}
+    found |= run_stage(advantage, found, iteration=2)
+    row = summary(found, tmp_path)
+    assert row["mismatch_mean"] == pytest.approx((3 + 2 * 2 + 1) * LN2 / 6, rel=1e-6)
+    # the fifth and sixth of six are both ln 4
+    assert row["mismatch_p99"] == pytest.approx(2 * LN2, rel=1e-6)
+    assert row["mismatch_max_ratio"] == pytest.approx(4.0, rel=1e-6)
+    k3 = 3 * (2 - 1 - LN2) + 2 * (4 - 1 - 2 * LN2) + (0.5 - 1 + LN2)
+    assert row["mismatch_kl"] == pytest.approx(k3 / 6, rel=1e-5)
+
+
+def test_dropped_rollouts_are_counted_and_their_lengths_are_not(tmp_path: Path, capsys: Any) -> None:
+    place = "extra/s0/i2/0"
+    rows = [
+        *group("rw", group_id=place),
+        dropped(f"{place}/2", 7, group_id=place),
+        dropped(f"{place}/3", group_id=place),
+    ]
+    row = summary(tables(rows), tmp_path)
+    assert (row["rollouts"], row["verdict_dropped"], row["excluded"], row["truncated"]) == (4, 2, 2, 0)
+    assert (row["mixed"], row["pass_rate"], row["mean_length"]) == (1, 0.5, 3.0)
+    assert row["sampled_tokens"] == 2 * 3 + 7
+    assert "dropped 2" in capsys.readouterr().out
+
+
+def test_lengths_are_handed_on_where_the_order_of_sampling_wants_them(tmp_path: Path) -> None:
+    """p0: 3, 3 and one that was dropped, which counts as the limit; p1 comes from before; p7 is no fresh rollout."""
+    place = "extra/s0/i2/0"
+    child = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7").continued("extra/s0/i2/i1.7/0", 1)
+    found = tables([*group("rw", group_id=place), dropped(f"{place}/2", 7, group_id=place), child])
+    found["previous_summarize_lengths"] = pl.DataFrame(
+        [("p1", 0, 5.0), ("p0", 1, 60.0)], contracts.ResponseLengths.create_empty().schema, orient="row"
+    )
+    outputs = {"summarize": tmp_path / "summarize.parquet"}
+    assert run_stage(summarize, found, outputs=outputs, iteration=2)["summarize_lengths"].is_empty()
+    config = {"sampling": {"order": "longest_first", "max_response_tokens": 30}}
+    lengths = run_stage(summarize, found, config, outputs=outputs, iteration=2)["summarize_lengths"]
+    assert lengths.rows() == [("p1", 0, 5.0), ("p0", 2, 12.0)]
+
+
 def test_carried_parents_are_not_counted_twice(tmp_path: Path) -> None:
     parents = group("ww", group_id=WAITED, problem_id="p7")
     rows = [parents[0].continued("extra/s0/i2/i1.7/0", 1, verdict="right")]
@@ -115,6 +169,7 @@ def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(
     row = summary(found, tmp_path)
     assert row["rollouts"] == row["groups"] == row["sampled_tokens"] == row["steps"] == 0
     empty = ("pass_rate", "mean_reward", "mean_entropy", "mean_length", "loss", "gradient_norm", "importance_max")
+    empty += ("mismatch_mean", "mismatch_p99", "mismatch_max_ratio", "mismatch_kl")
     assert [row[name] for name in empty] == [None] * len(empty)
     assert "budget spent" in capsys.readouterr().out
 
