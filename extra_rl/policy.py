@@ -1,4 +1,4 @@
-"""Policies on disk and in memory: load, save, and the logprob and exact entropy of given tokens.
+"""Policies on disk and in memory: load and save.
 
 A policy is a directory that `AutoModelForCausalLM.from_pretrained` reads (safetensors, config, tokenizer),
 with a `manifest.json` that is written last: it names every file with its digest, so a directory without a manifest is
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from extra_rl.removed import REMOVED_FILE, refuse_removed
 from extra_rl.tables.files import canonical_json, file_digest, write_whole
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -178,68 +176,3 @@ def _digest(files: Mapping[str, str]) -> str:
     import hashlib
 
     return hashlib.sha256(canonical_json(files).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class TokenSequence:
-    """A prompt and its response, as token ids."""
-
-    prompt: Sequence[int]
-    response: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.response)
-
-
-def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Indices in batches of at most `token_budget` padded tokens (at least one row), longest first.
-
-    Sorting by length keeps padding small; the order within a batch is stable.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
-
-
-def response_statistics(
-    model: torch.nn.Module, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logprob and entropy of every response token of a right-padded batch, at `temperature`.
-
-    Returns logprob_BT, entropy_BT (nats, float32, zero on padding) and mask_BT (bool). Differentiable. The head runs
-    on response positions only. precision: `bfloat16` runs the layers under autocast, over weights that stay float32;
-    head and softmax are float32 in any case, because a logit of 20 in bfloat16 is off by up to 0.06.
-    """
-    import torch
-
-    from extra_rl.algorithms.entropy import logprob_and_entropy
-
-    device = next(model.parameters()).device
-    width, responses = max(map(len, batch)), max(len(s.response) for s in batch)
-    tokens_BL = torch.zeros(len(batch), width, dtype=torch.long)
-    valid_BL = torch.zeros(len(batch), width, dtype=torch.long)
-    mask_BT = torch.zeros(len(batch), responses, dtype=torch.bool)
-    position_BT = torch.zeros(len(batch), responses, dtype=torch.long)
-    target_BT = torch.zeros(len(batch), responses, dtype=torch.long)
-    for row, sequence in enumerate(batch):
-        start, count = len(sequence.prompt), len(sequence.response)
-        tokens_BL[row, : len(sequence)] = torch.tensor([*sequence.prompt, *sequence.response])
-        valid_BL[row, : len(sequence)] = 1
-        mask_BT[row, :count] = True
-        position_BT[row, :count] = torch.arange(start - 1, start + count - 1)
-        target_BT[row, :count] = torch.tensor(list(sequence.response))
-    mask_BT = mask_BT.to(device)
-    with torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
-        hidden_BLD = model.model(  # type: ignore[operator]
-            input_ids=tokens_BL.to(device), attention_mask=valid_BL.to(device), use_cache=False
-        ).last_hidden_state
-    rows_X, _ = mask_BT.nonzero(as_tuple=True)
-    hidden_XD = hidden_BLD[rows_X, position_BT.to(device)[mask_BT]]
-    head: Any = model.lm_head
-    logits_XV = head(hidden_XD.to(head.weight.dtype))
-    logprob_X, entropy_X = logprob_and_entropy(logits_XV, target_BT.to(device)[mask_BT], temperature)
-    zero_BT = torch.zeros(mask_BT.shape, dtype=logprob_X.dtype, device=device)
-    return zero_BT.masked_scatter(mask_BT, logprob_X), zero_BT.masked_scatter(mask_BT, entropy_X), mask_BT

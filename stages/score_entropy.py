@@ -41,7 +41,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         return {"score_entropy": contracts.TokenScores.create_empty()}
     import torch
 
-    from extra_rl.policy import TokenSequence, load_model, micro_batches, resolve, response_statistics
+    from extra_rl.forward.sequences import TokenSequence, micro_batches
+    from extra_rl.forward.statistics import response_statistics
+    from extra_rl.policy import load_model, resolve
 
     device, precision = config.compute.apply(), config.compute.precision
     model = load_model(resolve(inputs.policy()), device=device)

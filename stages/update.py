@@ -116,9 +116,11 @@ def training_rows(inputs: Inputs) -> pl.DataFrame:
 
 def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
     """Takes the steps and saves the next policy; returns one row of metrics a step."""
-    from extra_rl.optimizer import load_optimizer, optimizer_state
     from extra_rl.policy import load_policy, save_policy
-    from extra_rl.training import LossSettings, Trainer, minibatches_of, reference_model, to_rollouts
+    from extra_rl.training.optimizer import load_optimizer, optimizer_state
+    from extra_rl.training.rollouts import minibatches_of, to_rollouts
+    from extra_rl.training.settings import LossSettings
+    from extra_rl.training.trainer import Trainer, reference_model
 
     device = config.compute.apply()
     policy = load_policy(inputs.policy(), device=device)

@@ -12,17 +12,18 @@ import torch
 
 from extra_rl.embedding import policy_hidden_states
 from extra_rl.errors import ConfigError
-from extra_rl.optimizer import load_optimizer, optimizer_state
-from extra_rl.policy import OPTIMIZER_FILE, Policy, response_statistics
+from extra_rl.forward.statistics import response_statistics
+from extra_rl.policy import OPTIMIZER_FILE, Policy
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.sections import ComputeConfig, SamplingConfig
-from extra_rl.training import Trainer
+from extra_rl.training.optimizer import load_optimizer, optimizer_state
+from extra_rl.training.trainer import Trainer
 from extra_rl.warm_start import train
 from tests.models import random_qwen3
 from tests.other_device import Elsewhere, other_device, put_there
 from tests.test_policy import SEQUENCES, TOKENIZER
-from tests.test_training import SETTINGS, rollouts
+from tests.training.test_trainer import SETTINGS, rollouts
 
 ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
 

@@ -1,4 +1,4 @@
-"""Policies on disk, and the statistics of given tokens."""
+"""Policies on disk."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ import pytest
 import torch
 
 from extra_rl.errors import InputError, ModelError
-from extra_rl.policy import (
-    TokenSequence,
-    eos_token_ids,
-    load_policy,
-    micro_batches,
-    read_manifest,
-    resolve,
-    response_statistics,
-    save_policy,
-    write_same_policy,
-)
+from extra_rl.forward.sequences import TokenSequence
+from extra_rl.policy import eos_token_ids, load_policy, read_manifest, resolve, save_policy, write_same_policy
 from extra_rl.removed import write_removed
 from extra_rl.tokenizers import word_level
 from tests.models import random_qwen3
@@ -35,34 +26,6 @@ TOKENIZER = word_level([str(number) for number in range(37)])
 def saved(folder: Path, seed: int = 0) -> Path:
     save_policy(folder / "manifest.json", random_qwen3(seed), TOKENIZER, {"name": "x"})
     return folder / "manifest.json"
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_statistics_equal_one_plain_forward_pass_a_sequence(temperature: float) -> None:
-    model = random_qwen3()
-    logprob_BT, entropy_BT, mask_BT = response_statistics(model, SEQUENCES, temperature)
-    assert mask_BT.sum(1).tolist() == [3, 6, 1]
-    for row, sequence in enumerate(SEQUENCES):
-        tokens = torch.tensor([[*sequence.prompt, *sequence.response]])
-        logits_TV = model(tokens).logits[0, len(sequence.prompt) - 1 : -1].double() / temperature
-        expected_TV = logits_TV.log_softmax(-1)
-        chosen_T = expected_TV[range(len(sequence.response)), list(sequence.response)]
-        entropy_T = -(expected_TV.exp() * expected_TV).sum(-1)
-        torch.testing.assert_close(logprob_BT[row][mask_BT[row]].double(), chosen_T, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(entropy_BT[row][mask_BT[row]].double(), entropy_T, atol=1e-5, rtol=1e-5)
-    assert not logprob_BT[~mask_BT].any()
-
-
-def test_bfloat16_agrees_to_a_hundredth_and_keeps_the_head_in_float32() -> None:
-    model = random_qwen3()
-    plain_BT, _, mask_BT = response_statistics(model, SEQUENCES, 1.0)
-    seen: list[torch.dtype] = []
-    model.lm_head.register_forward_hook(lambda module, given, logits: seen.append(logits.dtype))
-    rounded_BT, entropy_BT, _ = response_statistics(model, SEQUENCES, 1.0, "bfloat16")
-    assert (rounded_BT.dtype, entropy_BT.dtype, seen) == (torch.float32, torch.float32, [torch.float32])
-    difference = (rounded_BT - plain_BT)[mask_BT].abs()
-    assert 0 < difference.max() < 0.05
-    assert difference.mean() < 0.02
 
 
 def test_a_model_is_loaded_in_the_precision_asked_for_and_saved_weights_stay(tmp_path: Path) -> None:
@@ -81,15 +44,6 @@ def test_removed_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
     saved(tmp_path)
     load_policy(manifest)
     assert not (tmp_path / "removed.json").exists()
-
-
-def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
-    lengths = [3, 40, 7, 7, 12, 1, 25]
-    batches = list(micro_batches(lengths, 48))
-    assert sorted(row for batch in batches for row in batch) == list(range(7))
-    assert all(len(batch) * max(lengths[row] for row in batch) <= 48 for batch in batches)
-    assert batches[0] == [1]
-    assert list(micro_batches([100], 48)) == [[0]]
 
 
 def test_round_trip_and_digest(tmp_path: Path) -> None:

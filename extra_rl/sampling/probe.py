@@ -34,7 +34,8 @@ def policy_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list
     """The policy's own logprob (nats, temperature 1) of every token but the first of each sequence."""
     import torch
 
-    from extra_rl.policy import TokenSequence, response_statistics
+    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.forward.statistics import response_statistics
 
     batch = [TokenSequence(sequence[:1], sequence[1:]) for sequence in sequences]
     with torch.inference_mode():

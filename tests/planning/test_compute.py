@@ -19,7 +19,8 @@ def counted(model: object, backward: bool) -> int:
     """Operations that torch counts in the trainer's own pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from extra_rl.policy import TokenSequence, response_statistics
+    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.forward.statistics import response_statistics
 
     batch = [TokenSequence([3] * PROMPT, [5] * RESPONSE)] * ROWS
     with FlopCounterMode(display=False) as counter:

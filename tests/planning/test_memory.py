@@ -80,7 +80,8 @@ def test_the_sampler(shape: Shape, precision: str, rows: int, contexts: int, pro
 def test_the_scorer(shape: Shape, precision: str) -> None:
     import torch
 
-    from extra_rl.policy import TokenSequence, response_statistics
+    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.forward.statistics import response_statistics
 
     model = model_of(shape)
     batch = [TokenSequence([3] * 50, [5] * 350), TokenSequence([3] * 50, [5] * 330)]
@@ -125,8 +126,11 @@ def test_the_update(shape: Shape, precision: str, checkpointing: bool, entropy: 
 
 def micro_batch(model: Any, precision: str, entropy: float) -> Any:
     """The trainer's own loss of two rollouts, and its backward pass."""
-    from extra_rl.policy import TokenSequence
-    from extra_rl.training import LossSettings, Trainer, TrainingRollout, _Sums
+    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.training.metrics import StepSums
+    from extra_rl.training.rollouts import TrainingRollout
+    from extra_rl.training.settings import LossSettings
+    from extra_rl.training.trainer import Trainer
 
     settings = LossSettings(
         loss="clipped",
@@ -151,7 +155,7 @@ def micro_batch(model: Any, precision: str, entropy: float) -> Any:
         TrainingRollout(str(n), "g", TokenSequence([3] * 50, [5] * n), [-1.0] * n, [-1.0] * n, 1.0, 0, 0)
         for n in (350, 330)
     ]
-    return lambda: trainer._loss(rollouts, rollouts, _Sums()).backward()  # type: ignore[no-untyped-call]
+    return lambda: trainer._loss(rollouts, rollouts, StepSums()).backward()  # type: ignore[no-untyped-call]
 
 
 def test_the_optimizer_step_counts_where_it_is_the_peak() -> None:

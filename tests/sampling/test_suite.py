@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from extra_rl.policy import TokenSequence, load_policy, response_statistics
+from extra_rl.forward.sequences import TokenSequence
+from extra_rl.forward.statistics import response_statistics
+from extra_rl.policy import load_policy
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sections import ComputeConfig, SamplingConfig

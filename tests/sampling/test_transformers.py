@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from extra_rl.policy import TokenSequence, response_statistics
+from extra_rl.forward.sequences import TokenSequence
+from extra_rl.forward.statistics import response_statistics
 from extra_rl.sampling import transformers
 from extra_rl.sampling.base import Limits, Request, Sample
 from extra_rl.sampling.decode_cache import TRIM, DecodeCache

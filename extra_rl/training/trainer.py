@@ -3,91 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import polars as pl
 
 from extra_rl.algorithms import aggregation
 from extra_rl.algorithms import loss as losses
 from extra_rl.errors import NumericalError
-from extra_rl.optimizer import steps_taken
-from extra_rl.policy import TokenSequence, micro_batches, response_statistics
-from extra_rl.seeding import generator
+from extra_rl.forward.sequences import micro_batches
+from extra_rl.forward.statistics import response_statistics
+from extra_rl.training.metrics import StepSums
+from extra_rl.training.optimizer import steps_taken
+from extra_rl.training.rollouts import TrainingRollout
+from extra_rl.training.settings import LossSettings
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class TrainingRollout:
-    """A rollout as the loss sees it. loss_start: response tokens before it carry no loss; prefix_length: were not
-    sampled in this call, so they carry no importance weight."""
-
-    rollout_id: str
-    group: str
-    sequence: TokenSequence
-    old_logprobs: list[float]
-    sampler_logprobs: list[float]
-    advantage: float
-    loss_start: int
-    prefix_length: int
-
-    @property
-    def loss_tokens(self) -> int:
-        return len(self.sequence.response) - self.loss_start
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """The keys of `update` that shape a step; see `stages/update.py` for what each means."""
-
-    loss: str
-    aggregate: str
-    clip_low: float
-    clip_high: float
-    dual_clip: float | None
-    importance_cap: float | None
-    kl_weight: float
-    entropy_weight: float
-    signal_only: bool
-    tokens_per_batch: int
-    learning_rate: float
-    warmup_steps: int
-    gradient_clip: float
-    temperature: float
-    max_response_tokens: int
-    precision: str = "float32"
-
-
-def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
-    """Rows of the advantage table, joined with tokens and logprobs, as rollouts."""
-    return [
-        TrainingRollout(
-            row["rollout_id"],
-            row["advantage_group"],
-            TokenSequence(row["prompt_tokens"], row["response_tokens"]),
-            row["policy_logprobs"],
-            row["sampler_logprobs"],
-            row["advantage"],
-            row["loss_start"],
-            row["prefix_length"],
-        )
-        for row in rows.iter_rows(named=True)
-    ]
-
-
-def minibatches_of(rollouts: Sequence[TrainingRollout], count: int, seed: int) -> Iterator[list[TrainingRollout]]:
-    """The rollouts in `count` parts of nearly equal size; groups in a seeded order and whole where they fit."""
-    groups = sorted({rollout.group for rollout in rollouts})
-    place = {groups[g]: k for k, g in enumerate(generator(seed).permutation(len(groups)))}
-    ordered = sorted(rollouts, key=lambda rollout: place[rollout.group])
-    for part in np.array_split(np.arange(len(ordered)), count):
-        yield [ordered[i] for i in part]
 
 
 def reference_model(manifest: Path, device: str = "cpu") -> Any:
@@ -120,7 +52,7 @@ class Trainer:
             return None
         counted = [r for r in (active if settings.signal_only else rollouts) if r.loss_tokens > 0]
         self._optimizer.zero_grad()
-        total = _Sums()
+        total = StepSums()
         for indices in micro_batches([len(r.sequence) for r in active], settings.tokens_per_batch):
             batch = [active[i] for i in indices]
             loss = self._loss(batch, counted, total)
@@ -150,7 +82,7 @@ class Trainer:
         done, warmup = steps_taken(self._optimizer), self._settings.warmup_steps
         return self._settings.learning_rate * (min(1.0, (done + 1) / warmup) if warmup else 1.0)
 
-    def _loss(self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: _Sums) -> Tensor:
+    def _loss(self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: StepSums) -> Tensor:
         """The micro-batch's share of the mini-batch's loss."""
         import torch
 
@@ -203,49 +135,6 @@ class Trainer:
                 loss_BT, mask_BT, len(counted), max_tokens=settings.max_response_tokens
             )
         return aggregation.token_mean(loss_BT, mask_BT, sum(r.loss_tokens for r in counted))
-
-
-class _Sums:
-    """Running sums of a mini-batch's diagnostics over its micro-batches."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._loss = 0.0
-        self._tokens = self._sampled = 0
-        self._importance = self._importance_max = 0.0
-
-    def add(
-        self,
-        loss: Tensor,
-        mask_BT: Tensor,
-        sampled_BT: Tensor,
-        token: losses.TokenLoss,
-        entropy_BT: Tensor,
-        ratio_BT: Tensor,
-        kl_BT: Tensor | None,
-    ) -> None:
-        columns = {
-            "clipped_low": token.clip_low_BT,
-            "clipped_high": token.clip_high_BT,
-            "approx_kl": token.approx_kl_BT,
-            "entropy": entropy_BT,
-        } | ({} if kl_BT is None else {"kl_to_reference": kl_BT})
-        for name, value_BT in columns.items():
-            value = float(value_BT.detach()[mask_BT].sum(dtype=value_BT.double().dtype))
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._loss += float(loss.detach())
-        self._tokens += int(mask_BT.sum())
-        self._sampled += int(sampled_BT.sum())
-        self._importance += float(ratio_BT.double().sum())
-        self._importance_max = max(self._importance_max, float(ratio_BT.max()))
-
-    def means(self) -> dict[str, float]:
-        return {
-            **{name: value / max(self._tokens, 1) for name, value in self._sums.items()},
-            "loss": self._loss,
-            "importance_mean": self._importance / max(self._sampled, 1),
-            "importance_max": self._importance_max,
-        }
 
 
 def _padded(values: Sequence[Sequence[float]], like_BT: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""From rollouts with advantages to optimizer steps."""

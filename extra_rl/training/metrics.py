@@ -1,0 +1,53 @@
+"""Diagnostics of a mini-batch, summed over its micro-batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extra_rl.algorithms import loss as losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StepSums:
+    """Running sums of a mini-batch's diagnostics over its micro-batches."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._loss = 0.0
+        self._tokens = self._sampled = 0
+        self._importance = self._importance_max = 0.0
+
+    def add(
+        self,
+        loss: Tensor,
+        mask_BT: Tensor,
+        sampled_BT: Tensor,
+        token: losses.TokenLoss,
+        entropy_BT: Tensor,
+        ratio_BT: Tensor,
+        kl_BT: Tensor | None,
+    ) -> None:
+        columns = {
+            "clipped_low": token.clip_low_BT,
+            "clipped_high": token.clip_high_BT,
+            "approx_kl": token.approx_kl_BT,
+            "entropy": entropy_BT,
+        } | ({} if kl_BT is None else {"kl_to_reference": kl_BT})
+        for name, value_BT in columns.items():
+            value = float(value_BT.detach()[mask_BT].sum(dtype=value_BT.double().dtype))
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._loss += float(loss.detach())
+        self._tokens += int(mask_BT.sum())
+        self._sampled += int(sampled_BT.sum())
+        self._importance += float(ratio_BT.double().sum())
+        self._importance_max = max(self._importance_max, float(ratio_BT.max()))
+
+    def means(self) -> dict[str, float]:
+        return {
+            **{name: value / max(self._tokens, 1) for name, value in self._sums.items()},
+            "loss": self._loss,
+            "importance_mean": self._importance / max(self._sampled, 1),
+            "importance_max": self._importance_max,
+        }

@@ -1,0 +1,57 @@
+"""Rollouts as the loss sees them, and the mini-batches that they are trained in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from extra_rl.forward.sequences import TokenSequence
+from extra_rl.seeding import generator
+
+
+@dataclass(frozen=True)
+class TrainingRollout:
+    """A rollout as the loss sees it. loss_start: response tokens before it carry no loss; prefix_length: were not
+    sampled in this call, so they carry no importance weight."""
+
+    rollout_id: str
+    group: str
+    sequence: TokenSequence
+    old_logprobs: list[float]
+    sampler_logprobs: list[float]
+    advantage: float
+    loss_start: int
+    prefix_length: int
+
+    @property
+    def loss_tokens(self) -> int:
+        return len(self.sequence.response) - self.loss_start
+
+
+def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
+    """Rows of the advantage table, joined with tokens and logprobs, as rollouts."""
+    return [
+        TrainingRollout(
+            row["rollout_id"],
+            row["advantage_group"],
+            TokenSequence(row["prompt_tokens"], row["response_tokens"]),
+            row["policy_logprobs"],
+            row["sampler_logprobs"],
+            row["advantage"],
+            row["loss_start"],
+            row["prefix_length"],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def minibatches_of(rollouts: Sequence[TrainingRollout], count: int, seed: int) -> Iterator[list[TrainingRollout]]:
+    """The rollouts in `count` parts of nearly equal size; groups in a seeded order and whole where they fit."""
+    groups = sorted({rollout.group for rollout in rollouts})
+    place = {groups[g]: k for k, g in enumerate(generator(seed).permutation(len(groups)))}
+    ordered = sorted(rollouts, key=lambda rollout: place[rollout.group])
+    for part in np.array_split(np.arange(len(ordered)), count):
+        yield [ordered[i] for i in part]
