@@ -20,9 +20,14 @@ def logprob_and_entropy(logits_XV: Tensor, targets_X: Tensor, temperature: float
     Source: both at the sampling temperature, our decision (O): the policy trained is the one that sampled.
     Raises ConfigError for a temperature that is not above 0.
     """
-    if temperature <= 0:
-        raise ConfigError(f"the temperature must be above 0, not {temperature}")
+    check_temperature(temperature)
     log_p_XV = (logits_XV.float() / temperature).log_softmax(dim=-1)
     logprob_X = log_p_XV.gather(-1, targets_X.unsqueeze(-1)).squeeze(-1)
     entropy_X = -(log_p_XV.exp() * log_p_XV).sum(dim=-1)
     return logprob_X, entropy_X
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ConfigError unless it is above 0."""
+    if temperature <= 0:
+        raise ConfigError(f"the temperature must be above 0, not {temperature}")

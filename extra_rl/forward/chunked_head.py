@@ -1,0 +1,221 @@
+"""Logprob and entropy of a linear head, tile by tile: no tensor of (tokens, vocabulary) exists.
+
+A tile is a block of the vocabulary (C columns) for a block of the tokens (R rows). With z the logits at the
+temperature, m the largest of a tile's row, `s = sum exp(z - m)` and `u = sum exp(z - m) (z - m)`, a token's tiles give
+
+    M = max m,  S = sum_tiles s exp(m - M),  U = sum_tiles exp(m - M) (u + s (m - M))
+    ln p(target) = (z_target - M) - ln S,    H = ln S - U / S
+
+S >= 1 and U <= 0, so nothing cancels in H. The backward pass computes each tile's logits again, from the same numbers:
+
+    d ln p(target) / dz_v = [v = target] - p_v,    dH / dz_v = -p_v (ln p_v + H)
+
+The vocabulary is the outer loop: the gradient of a block of the weight is then finished while that block is at hand.
+Sources: tiles and recomputation as in Cut Cross-Entropy (arXiv 2411.09009), without its filter of small gradients; the
+sums, our decision (docs/decisions/0012-logits-in-tiles.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.algorithms.entropy import check_temperature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TILE = {"cpu": (1024, 2**22), "cuda": (4096, 2**24)}
+"""Rows and logits of a tile, at most: 16 MiB on a CPU, for its caches; 64 MiB on a GPU, which wants larger calls."""
+
+
+def tiled_statistics(
+    weight_VD: Tensor, bias_V: Tensor | None, hidden_XD: Tensor, target_X: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """ln p(target) and exact entropy (X,), nats, float32, with p = softmax((hidden weight^T + bias) / temperature).
+
+    Differentiable once, in hidden, weight and bias; the entropy's part is computed where something asks for it, and
+    tokens whose gradients are zero are left out. All in float32, under autocast too; gradients have the inputs' types.
+    hidden_XD: any floating type, X tokens in one axis. target_X: int64.
+    Memory beside results and gradients: two tiles, and hidden_XD in float32 (two of it in the backward pass).
+    Raises ConfigError for a temperature that is not above 0, TypeError for a sharded weight.
+    """
+    from torch.distributed.tensor import DTensor
+
+    check_temperature(temperature)
+    if isinstance(weight_VD, DTensor):
+        raise TypeError(
+            "the head's weight is sharded: call it within the forward pass of the FSDP module that holds it"
+        )
+    found: tuple[Tensor, Tensor] = _function().apply(hidden_XD, weight_VD, bias_V, target_X, temperature)
+    return found
+
+
+@cache
+def _function() -> Any:
+    """The autograd function; defined at the first call, because torch is imported inside functions."""
+    import torch
+
+    class HeadStatistics(torch.autograd.Function):
+        @staticmethod
+        def forward(
+            ctx: Any, hidden_XD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_X: Tensor, temperature: float
+        ) -> tuple[Tensor, Tensor]:
+            ctx.set_materialize_grads(False)
+            ctx.temperature = temperature
+            with torch.autocast(hidden_XD.device.type, enabled=False):
+                logprob_X, entropy_X, log_sum_X = forward_tiles(hidden_XD, weight_VD, bias_V, target_X, temperature)
+            ctx.save_for_backward(hidden_XD, weight_VD, bias_V, target_X, log_sum_X, entropy_X)
+            return logprob_X, entropy_X
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, logprob_grad_X: Tensor | None, entropy_grad_X: Tensor | None) -> tuple[Any, ...]:
+            given = (*ctx.saved_tensors, ctx.temperature, logprob_grad_X, entropy_grad_X, ctx.needs_input_grad)
+            with torch.autocast(given[0].device.type, enabled=False):
+                grads = backward_tiles(*given)
+            return *grads, None, None
+
+    return HeadStatistics
+
+
+def forward_tiles(
+    hidden_XD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_X: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logprob, entropy and ln sum_v exp z_v, each (X,)."""
+    import torch
+
+    scaled_XD = _scaled(hidden_XD, temperature)
+    height, width = tile_shape(hidden_XD.shape[0], weight_VD.shape[0], hidden_XD.device.type)
+    logits_N, weights_N = scaled_XD.new_empty(2, height * width).unbind()
+    blocks = -(-weight_VD.shape[0] // width)
+    top_KX, total_KX, moment_KX = scaled_XD.new_empty(3, blocks, hidden_XD.shape[0]).unbind()
+    chosen_X = scaled_XD.new_zeros(hidden_XD.shape[0])
+    for block, columns in enumerate(_ranges(weight_VD.shape[0], width)):
+        weight_CD, bias_C = _block(weight_VD, bias_V, columns, temperature)
+        for rows in _ranges(hidden_XD.shape[0], height):
+            logits_RC = _logits(logits_N, scaled_XD[rows], weight_CD, bias_C)
+            index_R, inside_R = _within(target_X[rows], columns)
+            chosen_R = logits_RC.gather(1, index_R.unsqueeze(1)).squeeze(1)
+            chosen_X[rows] = torch.where(inside_R, chosen_R, chosen_X[rows])
+            top_R = torch.amax(logits_RC, 1, out=top_KX[block, rows])
+            logits_RC -= top_R.unsqueeze(1)
+            weights_RC = torch.exp(logits_RC, out=_view(weights_N, logits_RC))
+            torch.sum(weights_RC, 1, out=total_KX[block, rows])
+            moment_KX[block, rows] = torch.linalg.vecdot(weights_RC, logits_RC)
+    top_X = top_KX.amax(0)
+    below_KX = top_KX - top_X
+    share_KX = below_KX.exp()
+    total_X = (share_KX * total_KX).sum(0)
+    moment_X = (share_KX * (moment_KX + total_KX * below_KX)).sum(0)
+    log_total_X = total_X.log()
+    return chosen_X - top_X - log_total_X, log_total_X - moment_X / total_X, top_X + log_total_X
+
+
+def backward_tiles(
+    hidden_XD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    target_X: Tensor,
+    log_sum_X: Tensor,
+    entropy_X: Tensor,
+    temperature: float,
+    logprob_grad_X: Tensor | None,
+    entropy_grad_X: Tensor | None,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients in hidden, weight and bias, None where `needed` (those three first) says that nobody asks."""
+    import torch
+
+    logprob_grad_X = torch.zeros_like(log_sum_X) if logprob_grad_X is None else logprob_grad_X.float()
+    felt_X = logprob_grad_X != 0
+    if entropy_grad_X is not None:
+        entropy_grad_X = entropy_grad_X.float()
+        felt_X |= entropy_grad_X != 0
+    kept_X = None if bool(felt_X.all()) else felt_X.nonzero().squeeze(1)  # a masked prefix, say, feels nothing
+    scaled_XD = _scaled(hidden_XD if kept_X is None else hidden_XD[kept_X], temperature)
+    if kept_X is not None:
+        target_X, log_sum_X, entropy_X, logprob_grad_X = (
+            each[kept_X] for each in (target_X, log_sum_X, entropy_X, logprob_grad_X)
+        )
+        entropy_grad_X = None if entropy_grad_X is None else entropy_grad_X[kept_X]
+    height, width = tile_shape(scaled_XD.shape[0], weight_VD.shape[0], hidden_XD.device.type)
+    logits_N = scaled_XD.new_empty(height * width)
+    p_N = None if entropy_grad_X is None else torch.empty_like(logits_N)
+    hidden_grad_XD = torch.zeros_like(scaled_XD) if needed[0] else None
+    weight_grad_VD = torch.zeros_like(weight_VD) if needed[1] else None
+    bias_grad_V = torch.zeros_like(bias_V) if needed[2] and bias_V is not None else None
+    for columns in _ranges(weight_VD.shape[0], width):
+        weight_CD, bias_C = _block(weight_VD, bias_V, columns, temperature)
+        sum_CD = None if weight_grad_VD is None else weight_grad_VD[columns].float()  # itself, if it is float32
+        for rows in _ranges(scaled_XD.shape[0], height):
+            logits_RC = _logits(logits_N, scaled_XD[rows], weight_CD, bias_C)
+            logits_RC -= log_sum_X[rows].unsqueeze(1)  # ln p
+            if p_N is None or entropy_grad_X is None:
+                logits_RC.exp_().mul_(-logprob_grad_X[rows].unsqueeze(1))
+            else:  # -p (dlogprob + dentropy (ln p + H))
+                p_RC = torch.exp(logits_RC, out=_view(p_N, logits_RC))
+                slope_R = -entropy_grad_X[rows]
+                start_R = slope_R * entropy_X[rows] - logprob_grad_X[rows]
+                torch.addcmul(start_R.unsqueeze(1), logits_RC, slope_R.unsqueeze(1), out=logits_RC)
+                logits_RC *= p_RC
+            index_R, inside_R = _within(target_X[rows], columns)
+            logits_RC.scatter_add_(1, index_R.unsqueeze(1), (logprob_grad_X[rows] * inside_R).unsqueeze(1))
+            if hidden_grad_XD is not None:
+                hidden_grad_XD[rows].addmm_(logits_RC, weight_CD)
+            if sum_CD is not None:
+                sum_CD.addmm_(logits_RC.t(), scaled_XD[rows])
+            if bias_grad_V is not None:
+                bias_grad_V[columns] += (logits_RC.sum(0) / temperature).to(bias_grad_V.dtype)
+        if weight_grad_VD is not None and sum_CD is not None and weight_grad_VD.dtype != sum_CD.dtype:
+            weight_grad_VD[columns] = sum_CD
+    if hidden_grad_XD is not None:
+        hidden_grad_XD = hidden_grad_XD.div_(temperature).to(hidden_XD.dtype)
+        if kept_X is not None:
+            hidden_grad_XD = torch.zeros_like(hidden_XD).index_copy_(0, kept_X, hidden_grad_XD)
+    return hidden_grad_XD, weight_grad_VD, bias_grad_V
+
+
+def tile_shape(tokens: int, vocabulary: int, device: str) -> tuple[int, int]:
+    """Rows and columns of a tile, at least 1 each. device: its type; what is no CPU counts as a GPU."""
+    rows, logits = TILE["cpu" if device == "cpu" else "cuda"]
+    height = max(1, min(tokens, rows))
+    return height, max(1, min(vocabulary, logits // height))
+
+
+def _scaled(hidden_XD: Tensor, temperature: float) -> Tensor:
+    """float32, divided by the temperature: cheaper than to divide the logits."""
+    return hidden_XD.float() if temperature == 1 else hidden_XD.float() / temperature
+
+
+def _block(
+    weight_VD: Tensor, bias_V: Tensor | None, columns: slice, temperature: float
+) -> tuple[Tensor, Tensor | None]:
+    return weight_VD[columns].float(), None if bias_V is None else bias_V[columns].float() / temperature
+
+
+def _logits(memory_N: Tensor, scaled_RD: Tensor, weight_CD: Tensor, bias_C: Tensor | None) -> Tensor:
+    """A tile's logits at the temperature, written into `memory_N`."""
+    import torch
+
+    shape = (scaled_RD.shape[0], weight_CD.shape[0])
+    logits_RC = memory_N[: shape[0] * shape[1]].view(shape)
+    if bias_C is None:
+        return torch.mm(scaled_RD, weight_CD.t(), out=logits_RC)
+    return torch.addmm(bias_C, scaled_RD, weight_CD.t(), out=logits_RC)
+
+
+def _view(memory_N: Tensor, like_RC: Tensor) -> Tensor:
+    return memory_N[: like_RC.numel()].view(like_RC.shape)
+
+
+def _within(target_R: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
+    """Place of the targets in a block, 0 where another block holds them, and whether this one does."""
+    index_R = target_R - columns.start
+    inside_R = (index_R >= 0) & (index_R < columns.stop - columns.start)
+    return index_R * inside_R, inside_R
+
+
+def _ranges(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
