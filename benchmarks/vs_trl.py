@@ -1,0 +1,221 @@
+"""A whole step of GRPO, sampling to new weights: our stages through files beside TRL's GRPOTrainer in memory.
+
+    python benchmarks/vs_trl.py --trl-python PATH [--steps 2] [--turns 2] [--limit 600] [--only LOAD/SIZE]
+
+One small untrained Qwen3 (4 layers, hidden 128, vocabulary 128), one thread, float32, AdamW, the same prompts of 8 to
+32 tokens in the same order, 8 samples of each, at most 384 tokens, one update a batch, token-mean (DAPO) loss, clip 0.2
+and 0.28, no KL. Two loads, two sizes:
+  uniform  no sequence ends before its 384 tokens (no token of the model ends one)
+  tail     every token is about equally likely, so that ends come at random: mean about 120 tokens, a few at the limit
+  large    16 prompts: a step of TRL takes more than 10 s;   small   2 prompts
+The reward is 1 where the last \\boxed{} word of a response is the answer: by our verifier, and by a dictionary in TRL.
+Ours is `snakemake --cores 1` over 1 + steps iterations of the arm `grpo` with its warm worker, TRL's (transformers'
+`generate`) a trainer of 1 + steps steps; they take turns, each turn from the first weights, and the first step of each
+turn is not counted. Printed: medians over all steps of all turns. `between` is what a step of ours takes beyond its
+stages' own records: clients, forks, imports, Snakemake, and the CPU time of the verifier's fork server, which no
+record has. Memory: the largest sum of proportional set sizes over all processes of a side, and the largest process. A
+side that takes more than --limit seconds for a turn is stopped, and the medians are of the turns before.
+TRL needs a Python of its own:
+
+    python3.11 -m venv trl && trl/bin/pip install torch==2.13.0 transformers==5.19.0 trl==1.16.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.vs_trl_ours import ROOT, run
+from benchmarks.vs_trl_watch import Watch
+
+LIMIT, GROUP, VOCABULARY, LONGEST_PROMPT = 384, 8, 128, 32
+SIZES = {"small": 2, "large": 16}
+"""Prompts of a step."""
+ROWS_PER_PASS = 16
+"""Of a forward and backward pass of TRL; ours takes as many tokens as so many of the longest rows have."""
+BOXES = {"0": ("0", "0.0", "0.00", "0.000"), "1": ("1", "1.0", "1.00", "1.000")}
+"""Answer -> its spellings; each is a word of the vocabulary, in a box."""
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+}
+
+
+def words(ends: bool) -> list[str]:
+    """The vocabulary, by token id. Without ends the end of sequence is one more word, which the model does not know."""
+    boxed = [rf"\boxed{{{text}}}" for texts in BOXES.values() for text in texts]
+    special = ["<pad>", "<bos>", "<eos>" if ends else "w2", "<unk>"]
+    plain = [f"w{i}" for i in range(len(special), VOCABULARY - len(boxed))]
+    return [*special, *plain, *boxed, *([] if ends else ["<eos>"])]
+
+
+def make_model(folder: str, ends: bool) -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # it warns of an end of sequence that the model does not know
+    logging.disable_progress_bar()
+    ids = {word: i for i, word in enumerate(words(ends))}
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=ids["<eos>"],
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+
+def turn_of(model: str, ends: bool, prompts: int, steps: int, seed: int) -> dict[str, Any]:
+    """What both are asked in a turn: the prompts of every step with their answers, and the settings."""
+    rng = random.Random(seed)
+    texts = words(ends)
+    boxes = {value: [texts.index(rf"\boxed{{{text}}}") for text in spelled] for value, spelled in BOXES.items()}
+    plain = [word for word in texts if word.startswith("w")]
+
+    def prompt() -> tuple[str, str]:
+        return " ".join(rng.choices(plain, k=rng.randint(8, LONGEST_PROMPT))), rng.choice(list(BOXES))
+
+    return {
+        "model": model,
+        "prompts": [[prompt() for _ in range(prompts)] for _ in range(steps)],
+        "boxes": boxes,
+        "group": GROUP,
+        "limit": LIMIT,
+        "rows_per_pass": ROWS_PER_PASS,
+        "tokens_per_pass": ROWS_PER_PASS * (LIMIT + LONGEST_PROMPT),
+        "learning_rate": 1e-6,
+        "seed": seed,
+    }
+
+
+def start_trl(python: str, log: Path) -> subprocess.Popen[str]:
+    command, environment = [python, str(ROOT / "benchmarks" / "vs_trl_peer.py")], {**os.environ, **QUIET}
+    with log.open("w") as file:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
+        )
+
+
+def ask(trl: subprocess.Popen[str], asked: dict[str, Any], limit_s: float) -> tuple[list[dict[str, Any]], float]:
+    """TRL's steps of a turn but the first, and its peak memory. TimeoutError, or RuntimeError where it has ended."""
+    assert trl.stdin is not None
+    assert trl.stdout is not None
+    with Watch() as watch:
+        trl.stdin.write(json.dumps(asked) + "\n")
+        trl.stdin.flush()
+        if not select.select([trl.stdout], [], [], limit_s)[0]:
+            raise TimeoutError(f"TRL took more than {limit_s:.0f} s for a turn")
+        line = trl.stdout.readline()
+    if not line:
+        raise RuntimeError("TRL's process ended")
+    return json.loads(line)[1:], watch.peak_mb
+
+
+def lines_of(name: str, found: dict[str, list[dict[str, Any]]], peaks: dict[str, list[float]]) -> list[str]:
+    """Medians of each side, and TRL's over ours."""
+    lines = [name]
+    middles = {side: middle_of(steps, max(peaks[side])) for side, steps in found.items()}
+    for side, middle in middles.items():
+        cpu = [step["cpu_s"] for step in found[side]]
+        largest = max(step["largest_mb"] for step in found[side])
+        lines.append(
+            f"  {side:4} step {middle['wall_s']:6.2f} s, {middle['cpu_s']:6.2f} CPU-s | {middle['tokens']:,.0f} tokens"
+            f", {middle['rate']:,.0f} tokens/CPU-s | reward {middle['reward']:.2f} | peak {middle['peak_mb']:,.0f} MB, "
+            f"largest process {largest:,.0f} | {len(cpu)} steps, {min(cpu):.2f} to {max(cpu):.2f} CPU-s"
+        )
+        for part in found[side][0]["parts"]:
+            wall, used = (statistics.median(step["parts"][part][i] for step in found[side]) for i in (0, 1))
+            lines.append(f"         {part:8} {wall:6.2f} s, {used:6.2f} CPU-s")
+    ours, trl = middles["ours"], middles["TRL"]
+    ratios = {key: trl[key] / ours[key] for key in ("wall_s", "cpu_s", "peak_mb")}
+    lines.append(
+        f"  TRL / ours: seconds {ratios['wall_s']:.2f}, CPU-seconds {ratios['cpu_s']:.2f}, CPU-seconds a token "
+        f"{ours['rate'] / trl['rate']:.2f}, peak memory {ratios['peak_mb']:.2f}"
+    )
+    return lines
+
+
+def middle_of(steps: list[dict[str, Any]], peak_mb: float) -> dict[str, float]:
+    """Medians over steps; rate: tokens per CPU-second."""
+    middle = {key: statistics.median(step[key] for step in steps) for key in ("wall_s", "cpu_s", "tokens", "reward")}
+    return {**middle, "rate": statistics.median(step["tokens"] / step["cpu_s"] for step in steps), "peak_mb": peak_mb}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trl-python", metavar="PATH", required=True, help="Python of an environment with TRL")
+    parser.add_argument("--steps", type=int, default=2, help="counted steps of a turn")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=600, help="seconds that a turn may take")
+    parser.add_argument("--only", metavar="LOAD/SIZE", default="", help="for example tail/large")
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where our runs' files stay")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in [f"{load}/{size}" for size in SIZES for load in ("tail", "uniform")]:
+            if options.only in ("", case):
+                measure(case, folder, options)
+
+
+def measure(case: str, folder: Path, options: argparse.Namespace) -> None:
+    """All turns of one load and size, each side in turn; prints what came out."""
+    load, _, size = case.partition("/")
+    model = str(folder / f"{load}-model")
+    make_model(model, load == "tail")
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "TRL": []}
+    peaks: dict[str, list[float]] = {"ours": [], "TRL": []}
+    trl = start_trl(options.trl_python, folder / "trl.log")
+    starts = []
+    try:
+        for turn in range(options.turns):
+            asked = turn_of(model, load == "tail", SIZES[size], 1 + options.steps, turn)
+            here = folder / f"{load}-{size}-{turn}"
+            here.mkdir()
+            steps, peak, start = run(asked, here, options.limit, trl.pid)
+            found["ours"] += steps
+            peaks["ours"].append(peak)
+            starts.append(start)
+            steps, peak = ask(trl, asked, options.limit)
+            found["TRL"] += steps
+            peaks["TRL"].append(peak)
+    except (TimeoutError, RuntimeError, subprocess.SubprocessError) as error:
+        print(f"{case}: stopped: {error}\n{(folder / 'trl.log').read_text()[-2000:]}", file=sys.stderr, flush=True)
+    finally:
+        trl.kill()
+        trl.wait()
+    if all(found.values()):
+        print("\n".join(lines_of(case, found, peaks)))
+        print(f"  ours, once a run: {statistics.median(starts):.1f} s before the first iteration", flush=True)
+
+
+if __name__ == "__main__":
+    main()
