@@ -47,8 +47,8 @@ def take_cuda(count: int = 1) -> list[str]:
     listed = ",".join(entry_of.values())
     if count > len(entry_of):
         raise ConfigError(
-            f"{count} CUDA devices are asked for (sampling.engine.tensor_parallel), but this process may use "
-            f"{len(entry_of)} ({VISIBLE}: {listed}). Ask for fewer, or give the job more."
+            f"{count} CUDA devices are asked for (sampling.engine.tensor_parallel, update.processes), but this process "
+            f"may use {len(entry_of)} ({VISIBLE}: {listed}). Ask for fewer, or give the job more."
         )
     taken = take_free(list(entry_of), count, lock_folder(), wait=False)
     if taken is None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extra_rl.errors import InputError, ModelError
-from extra_rl.removed import REMOVED_FILE, refuse_removed
+from extra_rl.removed import REMOVED_FILE, refuse_removed, remove_file
 from extra_rl.tables.files import canonical_json, file_digest, write_whole
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 OPTIMIZER_FILE = "optimizer.safetensors"
+ADAPTER_FILE = "adapter.safetensors"
+STATE_FILES = (OPTIMIZER_FILE, ADAPTER_FILE)
+"""What the next update goes on from. It lies beside the policy and is no part of it: the policy's digest leaves it out,
+and no sampler sees it."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,12 @@ def save_policy(
     model: Any,
     tokenizer: Any,
     provenance: Mapping[str, Any],
-    optimizer_state: Mapping[str, Tensor] | None = None,
+    write_state: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes weights, config, tokenizer and optimizer state beside `manifest_path`, then the manifest."""
-    from safetensors.torch import save_file
+    """Writes weights, config and tokenizer beside `manifest_path`, then the manifest.
+
+    write_state: is given the directory, and writes the STATE_FILES that the next update goes on from.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -138,21 +141,23 @@ def save_policy(
     directory.mkdir(parents=True, exist_ok=True)
     manifest_path.unlink(missing_ok=True)
     (directory / REMOVED_FILE).unlink(missing_ok=True)
+    for name in STATE_FILES:
+        remove_file(directory / name)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    if optimizer_state:
-        save_file(dict(optimizer_state), directory / OPTIMIZER_FILE)
+    if write_state is not None:
+        write_state(directory)
     write_manifest(manifest_path, provenance)
 
 
 def write_manifest(manifest_path: Path, provenance: Mapping[str, Any]) -> None:
-    """The manifest of the files beside it. `digest` is over what defines the policy: all but the optimizer state."""
+    """The manifest of the files beside it. `digest` is over what defines the policy: all but STATE_FILES."""
     files = {
         path.name: file_digest(path)
         for path in sorted(manifest_path.parent.iterdir())
         if path.is_file() and path.name != manifest_path.name and not path.name.startswith(".")
     }
-    digest = _digest({name: value for name, value in files.items() if name != OPTIMIZER_FILE})
+    digest = _digest({name: value for name, value in files.items() if name not in STATE_FILES})
     _write_json(manifest_path, {"digest": digest, "files": files, **provenance})
 
 

@@ -1,7 +1,8 @@
-"""Files of a policy that retention has removed: the record beside them, and the error for a stage that needs them."""
+"""Files of a policy that retention removes: the record beside them, and the error for a stage that needs them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -32,6 +33,21 @@ def refuse_removed(directory: Path, *, weights: bool = True, optimizer: bool = F
         wanted = optimizer if name.startswith("optimizer.") else weights
         if wanted and not (directory / name).exists():
             raise InputError(f"{directory / name} was removed ({setting}). {how_to_rebuild(directory)}")
+
+
+def name_elsewhere(path: Path) -> str:
+    """What a file of a policy is called in a folder for many: the place that wrote it, and a digest of that."""
+    absolute = path.absolute()
+    digest = hashlib.sha256(str(absolute).encode()).hexdigest()[:12]
+    return "-".join([*absolute.parts[-5:-2], digest, path.name])
+
+
+def remove_file(path: Path) -> None:
+    """Removes a file of a policy that may be missing, and first what it points to, where it is a link that this very
+    place has made (`retention.optimizer_folder`): a copy of a policy does not own what its original points to."""
+    if path.is_symlink() and path.readlink().name == name_elsewhere(path):
+        path.readlink().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def how_to_rebuild(directory: Path) -> str:

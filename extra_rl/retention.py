@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from extra_rl.errors import InputError
 from extra_rl.policy import OPTIMIZER_FILE, read_manifest
-from extra_rl.removed import write_removed
+from extra_rl.removed import remove_file, write_removed
 from extra_rl.sections import Section
 from extra_rl.tables.files import file_digest
 
@@ -40,6 +40,12 @@ class RetentionConfig(Section):
     optimizer_states: int = Field(
         0, ge=0, description="keep the optimizer states of the last n iterations, at least 2; 0: of all"
     )
+    optimizer_folder: str | None = Field(
+        None,
+        description="folder in which optimizer states are written, with a link beside the policy; in memory, for "
+        "example /dev/shm/NAME, they are lost when the machine restarts (docs/decisions/0010-optimizer-state.md); "
+        "null: beside the policy",
+    )
 
     @model_validator(mode="after")
     def an_interrupted_update_can_be_repeated(self) -> Self:
@@ -59,6 +65,7 @@ class Retention:
     optimizer_states: int
     evaluate_every: int
     first_iteration: int
+    optimizer_folder: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -101,7 +108,7 @@ def thin(manifest: Path, iteration: int, retention: Retention) -> list[Path]:
     for directory, reasons in doomed.items():
         write_removed(directory, reasons)  # first: a file that is missing always has its reason beside it
         for name in reasons:
-            (directory / name).unlink()
+            remove_file(directory / name)
     return [directory / name for directory, reasons in doomed.items() for name in reasons]
 
 
@@ -132,7 +139,7 @@ def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path
             is_state = name == OPTIMIZER_FILE
             if not name.endswith(".safetensors") or directory in (kept_states_in if is_state else kept_weights_in):
                 continue
-            if (directory / name).is_file():
+            if (directory / name).is_file() or (directory / name).is_symlink():  # a link may point to nothing
                 key = "optimizer_states" if is_state else "weights_every"
                 doomed.setdefault(directory, {})[name] = f"retention.{key}: {getattr(retention, key)}"
     return doomed

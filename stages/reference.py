@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from extra_rl.config import PRESETS, RunConfig
 from extra_rl.sections import SHARED, SourceConfig
+from extra_rl.training.lora import LoraConfig
 from stages import STAGES
 from stages.command import load
 from stages.schema import schema
@@ -60,6 +61,7 @@ def page() -> str:
     parts += ["# Shared sections\n", *(table(f"`{name}`", model) for name, model in SHARED.items())]
     parts.append(table("A source of problems, under its name in `task.train` or `task.benchmarks`", SourceConfig))
     parts += ["# Stages\n", *(table(f"`{name}`", load(name).Config) for name in STAGES)]
+    parts.append(table("`update.lora`, where it is set", LoraConfig))
     return "\n".join(parts)
 
 

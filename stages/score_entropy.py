@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.errors import NumericalError
+from extra_rl.forward.layout import DESCRIPTION, Layout
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -23,12 +24,17 @@ class Config(StageConfig):
 
     sampling: SamplingConfig = Field(description="shared section `sampling`: its temperature is applied here too")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    tokens_per_batch: int = Field(8192, ge=1, description="padded tokens of one forward pass")
+    layout: Layout = Field(
+        "auto", description=f"that of `update`, or every ratio starts with a rounding; {DESCRIPTION}"
+    )
+    tokens_per_batch: int = Field(
+        8192, ge=1, description="tokens of one forward pass, padding counted, shared ones once"
+    )
 
 
 STAGE = Stage(
     name="score_entropy",
-    version=1,
+    version=2,
     reads={"rollouts": contracts.Rollouts, "policy": PolicyDirectory},
     adds={"score_entropy": contracts.TokenScores},
 )
@@ -41,8 +47,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         return {"score_entropy": contracts.TokenScores.create_empty()}
     import torch
 
-    from extra_rl.forward.sequences import TokenSequence, micro_batches
-    from extra_rl.forward.statistics import response_statistics
+    from extra_rl.forward.batches import fill, pieces_of, token_shares
+    from extra_rl.forward.layout import chosen, token_statistics
+    from extra_rl.forward.sequences import TokenSequence
     from extra_rl.policy import load_model, resolve
 
     device, precision = config.compute.apply(), config.compute.precision
@@ -51,13 +58,16 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         TokenSequence(prompt, response)
         for prompt, response in zip(rollouts["prompt_tokens"], rollouts["response_tokens"], strict=True)
     ]
+    layout, budget = chosen(config.layout, model), config.tokens_per_batch
+    batches = fill(pieces_of(sequences, layout, budget), layout, budget)
+    context.figures |= token_shares(batches)
     logprobs: list[list[float]] = [[] for _ in sequences]
     entropies: list[list[float]] = [[] for _ in sequences]
     progress = context.progress(len(sequences), f"{context.job.place} score_entropy: rollout")
     with torch.inference_mode():
-        for rows in micro_batches([len(s) for s in sequences], config.tokens_per_batch):
+        for rows, _, _ in batches:
             batch = [sequences[row] for row in rows]
-            logprob_BT, entropy_BT, _ = response_statistics(model, batch, config.sampling.temperature, precision)
+            logprob_BT, entropy_BT, _ = token_statistics(model, batch, config.sampling.temperature, precision, layout)
             for row, logprob_T, entropy_T in zip(rows, logprob_BT.tolist(), entropy_BT.tolist(), strict=True):
                 count = len(sequences[row].response)
                 logprobs[row], entropies[row] = logprob_T[:count], entropy_T[:count]

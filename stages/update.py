@@ -11,14 +11,17 @@ REMOVES old weights and optimizer states where `retention` says so (docs/decisio
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from extra_rl.forward.layout import DESCRIPTION, Layout
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
+from extra_rl.training.lora import LoraConfig
 
 
 class Config(StageConfig):
@@ -40,25 +43,56 @@ class Config(StageConfig):
         description="cap of pi_old / pi_sampler, which weighs each sampled token, whatever the backend; on by default; "
         "null: no weight",
     )
-    kl_weight: float = Field(0.0, ge=0, description="weight of the k3 KL to the initial policy; 0: off")
+    kl_weight: float = Field(0.0, ge=0, description="weight of the KL to the initial policy; 0: off")
+    kl: Literal["k1", "k2", "k3"] = Field(
+        "k3",
+        description="its estimator: k3 (GRPO), k2, or k1 with the gradient of k2 (`k1 in reward`; docs/method.md)",
+    )
     entropy_weight: float = Field(0.0, ge=0, description="weight of the entropy bonus; 0: off")
     signal_only: bool = Field(False, description="true: rows without a signal leave the loss's denominator too")
     minibatches: int = Field(2, ge=1, description="optimizer steps per pass over the rows")
     epochs: int = Field(1, ge=1, description="passes over the rows")
-    tokens_per_batch: int = Field(8192, ge=1, description="padded tokens of one forward and backward pass")
+    layout: Layout = Field("auto", description=DESCRIPTION)
+    tokens_per_batch: int = Field(
+        8192, ge=1, description="tokens of one forward and backward pass, padding counted, shared ones once"
+    )
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(0, ge=0, description="optimizer steps over which the learning rate rises")
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit: moments in 8 bits, a quarter of their memory and disk (pip install "
+        "'extra-rl[adam8bit]')",
+    )
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
     gradient_checkpointing: bool = Field(
         False, description="true: keep only each layer's input and compute the layer again in the backward pass"
     )
+    lora: LoraConfig | None = Field(
+        None, description="train adapters over the frozen initial policy in the place of all weights; null: all weights"
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="processes, one to a device, over which weights, gradients and optimizer state are sharded (FSDP2, "
+        "started by torchrun; docs/arithmetic.md)",
+    )
+    nodes: int = Field(1, ge=1, description="nodes of the Slurm allocation on which the processes run, as many on each")
+
+    @model_validator(mode="after")
+    def _several_processes_train_all_weights(self) -> Config:
+        if self.processes % self.nodes:
+            raise ValueError(f"{self.processes} processes cannot be shared by {self.nodes} nodes evenly")
+        if self.processes > 1 and (self.lora is not None or self.optimizer != "adamw"):
+            key = "lora" if self.lora is not None else f"optimizer: {self.optimizer}"
+            raise ValueError(f"{key} trains in one process; set processes: 1, or train all weights with adamw")
+        return self
 
 
 STAGE = Stage(
     name="update",
-    version=1,
+    version=2,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
@@ -116,44 +150,46 @@ def training_rows(inputs: Inputs) -> pl.DataFrame:
 
 def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
     """Takes the steps and saves the next policy; returns one row of metrics a step."""
-    from extra_rl.policy import load_policy, save_policy
-    from extra_rl.training.optimizer import load_optimizer, optimizer_state
-    from extra_rl.training.rollouts import minibatches_of, to_rollouts
+    from extra_rl import retention
+    from extra_rl.training import run as training
+    from extra_rl.training.launch import WorkerJob, train_in_processes
+    from extra_rl.training.parallel import Parallel
     from extra_rl.training.settings import LossSettings
-    from extra_rl.training.trainer import Trainer, reference_model
 
-    device = config.compute.apply()
-    policy = load_policy(inputs.policy(), device=device)
-    if config.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    optimizer = load_optimizer(
-        policy,
-        learning_rate=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-    )
+    device = config.compute.apply(devices=config.processes // config.nodes)
     settings = LossSettings(
         **config.model_dump(include=set(LossSettings.__dataclass_fields__)),
         temperature=config.sampling.temperature,
         max_response_tokens=config.sampling.max_response_tokens,
         precision=config.compute.precision,
     )
-    reference = reference_model(inputs.policy("initial"), device) if config.kl_weight else None
-    trainer = Trainer(policy.model, optimizer, settings, reference)
-    rollouts = to_rollouts(rows)
-    progress = context.progress(config.epochs * config.minibatches, f"{context.job.place} update: step")
-    steps: list[dict[str, float]] = []
-    for epoch in range(config.epochs):
-        for rows_of_step in minibatches_of(rollouts, config.minibatches, context.seed("minibatches", epoch)):
-            metrics = trainer.step(rows_of_step)
-            if metrics is not None:
-                steps.append({"step": len(steps), **metrics})
-            progress.update(1)
-    save_policy(
-        context.outputs["next_policy"],
-        policy.model,
-        policy.tokenizer,
-        context.manifest("policy"),
-        optimizer_state(optimizer, policy.model),
+    keep = retention.announced()
+    folder = keep.optimizer_folder if keep else None
+    job = training.TrainingJob(
+        policy=inputs.policy(),
+        initial=inputs.policy("initial") if config.kl_weight or config.lora else None,
+        next_policy=context.outputs["next_policy"],
+        provenance=context.manifest("policy"),
+        settings=settings,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        gradient_checkpointing=config.gradient_checkpointing,
+        minibatches=config.minibatches,
+        seeds=tuple(context.seed("minibatches", epoch) for epoch in range(config.epochs)),
+        title=f"{context.job.place} update: step",
+        optimizer=config.optimizer,
+        optimizer_folder=Path(folder) if folder else None,
+        lora=config.lora,
+        adapter_seed=context.run_seed("adapters"),
     )
+    if config.processes > 1:
+        shared = context.outputs["update"].with_suffix(".processes")
+        worker = WorkerJob(job, device, config.compute.threads, config.processes, config.nodes)
+        made = train_in_processes(worker, rows, shared, context.console)
+        context.figures.update(made["figures"])
+        context.figures["peak_memory_mb_per_process"] = max(made["peak_memory_mb"])
+        steps = made["steps"]
+    else:
+        step_done = context.progress(job.steps, job.title).update
+        steps = training.train(job, rows, Parallel(device), step_done, context.figures)
     return pl.DataFrame(steps, schema=contracts.UpdateSteps.create_empty().schema, strict=False)

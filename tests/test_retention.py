@@ -6,13 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from extra_rl import retention
 from extra_rl.errors import InputError
-from extra_rl.policy import OPTIMIZER_FILE, read_manifest, resolve, write_manifest, write_same_policy
+from extra_rl.policy import (
+    ADAPTER_FILE,
+    OPTIMIZER_FILE,
+    read_manifest,
+    resolve,
+    write_manifest,
+    write_same_policy,
+)
 from extra_rl.removed import REMOVED_FILE, how_to_rebuild, read_removed, refuse_removed
 from extra_rl.retention import Retention, RetentionConfig, kept_optimizer_states, kept_weights, thin
+from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
 
 WEIGHTS = "model.safetensors"
 
@@ -192,6 +201,35 @@ def test_the_way_back_starts_at_the_last_whole_policy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"optimizer\.safetensors was removed \(retention\.optimizer_states: 2\)"):
         refuse_removed(manifest_of(run, 2).parent, optimizer=True)
     assert "copied from" in how_to_rebuild(tmp_path / "elsewhere")
+
+
+def test_states_in_another_folder_are_removed_there(tmp_path: Path) -> None:
+    run, memory = tmp_path / "grpo" / "s0", tmp_path / "memory"
+    for iteration in range(5):
+        manifest = manifest_of(run, iteration)
+        manifest.parent.mkdir(parents=True)
+        (manifest.parent / WEIGHTS).write_text(f"weights {iteration}")
+        write_optimizer(manifest.parent, {"step/w": torch.tensor(float(iteration))}, memory)
+        write_manifest(manifest, {"name": f"{iteration}"})
+        if iteration == 3:
+            (lost,) = memory.glob("grpo-s0-iteration_0002-*")
+            lost.unlink()
+        thin(manifest, iteration, settings(optimizer_states=2))
+    assert sorted(path.name.split("-")[2] for path in memory.iterdir()) == ["iteration_0003", "iteration_0004"]
+    linked = [i for i in range(5) if (manifest_of(run, i).parent / OPTIMIZER_FILE).is_symlink()]
+    assert linked == [3, 4]
+    with pytest.raises(InputError, match=r"optimizer\.safetensors was removed \(retention\.optimizer_states: 2\)"):
+        read_optimizer(manifest_of(run, 2).parent)
+
+
+def test_adapters_go_with_the_weights(tmp_path: Path) -> None:
+    for iteration in range(5):
+        manifest = manifest_of(tmp_path, iteration)
+        manifest.parent.mkdir(parents=True)
+        (manifest.parent / ADAPTER_FILE).write_text(f"adapter {iteration}")
+        step(tmp_path, iteration, settings(weights_every=3))
+    assert with_file(tmp_path, ADAPTER_FILE) == with_file(tmp_path, WEIGHTS) == [2, 3, 4]
+    assert set(read_removed(manifest_of(tmp_path, 0).parent)) == {ADAPTER_FILE, WEIGHTS}
 
 
 def test_an_optimizer_state_of_one_iteration_only_is_refused() -> None:

@@ -110,10 +110,38 @@ def cispo(logprob_BT: Tensor, old_logprob_BT: Tensor, advantage_BT: Tensor, *, c
     return TokenLoss(loss_BT, none_BT, capped_BT, none_BT, _k3(log_ratio_BT))
 
 
+class KLPenalty(NamedTuple):
+    """An estimate of KL(policy || reference) by token, (B, T), and what to minimise for it."""
+
+    value_BT: Tensor  # nats, no gradient
+    loss_BT: Tensor  # the same value, with the gradient that belongs to the estimator
+
+
+def kl_penalty(estimator: str, logprob_BT: Tensor, ref_logprob_BT: Tensor) -> KLPenalty:
+    """The KL term of a loss, by one of three estimators; d = ln pi - ln ref.
+
+    | estimator | value | gradient, times grad ln pi |
+    | `k1` | d | d |
+    | `k2` | d^2 / 2 | d |
+    | `k3` | e^-d - 1 + d | 1 - e^-d |
+
+    On policy the mean of d grad ln pi IS the gradient of KL(pi || ref). `k2` has it by itself. k1 as a loss has none
+    (the mean of grad ln pi is 0), so `k1` takes that of "k1 in reward", with d as a coefficient without gradient:
+    it trains as `k2` does and reports an unbiased value. `k3`, GRPO's (2402.03300), follows d to first order only: it
+    pulls at most with weight 1 where the policy has grown, and without bound where it has shrunk.
+    Source: arXiv 2510.01555. None corrects for samples of an older policy, as GRPO does not.
+    """
+    if estimator == "k1":
+        value_BT = kl_k1(logprob_BT, ref_logprob_BT).detach()
+        return KLPenalty(value_BT, value_BT * (1 + logprob_BT - logprob_BT.detach()))
+    loss_BT = {"k2": kl_k2, "k3": kl_k3}[estimator](logprob_BT, ref_logprob_BT)
+    return KLPenalty(loss_BT.detach(), loss_BT)
+
+
 def kl_k1(logprob_BT: Tensor, ref_logprob_BT: Tensor) -> Tensor:
     """k1 = ln pi - ln ref, nats: unbiased for KL(pi || ref) under samples of pi; noisy, may be negative.
 
-    k1, k2 and k3: John Schulman, "Approximating KL Divergence", 2020.
+    Its mean gradient is 0: no loss by itself. k1, k2 and k3: John Schulman, "Approximating KL Divergence", 2020.
     """
     return logprob_BT - ref_logprob_BT
 

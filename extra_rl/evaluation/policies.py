@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from extra_rl.errors import InputError, ModelError
-from extra_rl.policy import OPTIMIZER_FILE, read_manifest, resolve
+from extra_rl.policy import STATE_FILES, read_manifest, resolve
 from extra_rl.tables.files import canonical_json, file_digest
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -64,7 +64,7 @@ def _directory(name: str, directory: Path, belongs: Callable[[str], bool]) -> Ev
     files = {
         path.name: file_digest(path)
         for path in sorted(directory.iterdir())
-        if path.is_file() and not path.name.startswith(".") and path.name != OPTIMIZER_FILE and belongs(path.name)
+        if path.is_file() and not path.name.startswith(".") and path.name not in STATE_FILES and belongs(path.name)
     }
     # As in a manifest (extra_rl.policy.write_manifest): a policy and its copy without one share their cache.
     return EvaluatedPolicy(name, directory, directory, hashlib.sha256(canonical_json(files).encode()).hexdigest())

@@ -16,6 +16,7 @@ from typing import Any
 from extra_rl.config import RunConfig
 from extra_rl.planning.counts import Rollouts, Sections
 from extra_rl.planning.shapes import Shape
+from extra_rl.planning.trained import adapter_bytes, optimizer_bytes
 from extra_rl.retention import kept_optimizer_states, kept_weights
 
 FLOAT, ID, TEXT = 4.1, 2.0, 1.5
@@ -25,8 +26,8 @@ FIXED, ROW = 85_000, 60
 """Bytes of an iteration whose tables are empty (footers, records, logs); of a rollout beside its tokens, in all
 tables."""
 
-WEIGHT, MOMENTS = 4, 8
-"""Bytes a parameter: weights are stored in float32; AdamW's two moments."""
+WEIGHT = 4
+"""Bytes a parameter: weights are stored in float32."""
 
 TOKENIZER = 75
 """Bytes of tokenizer.json for each token of a byte-pair vocabulary with its merges (Qwen3's: 11.4 MB)."""
@@ -38,7 +39,8 @@ SENTENCE_DIMENSIONS = 384
 @dataclass(frozen=True)
 class Disk:
     """Bytes of one arm and seed. iteration: what one iteration writes, by kind (tables at the last iteration, where
-    memories are full). total: at the end, with retention."""
+    memories are full). total: at the end, with retention. Optimizer states in `retention.optimizer_folder` are none of
+    them: how many lie there is `retention.optimizer_states`."""
 
     iteration: dict[str, float]
     total: dict[str, float]
@@ -46,7 +48,8 @@ class Disk:
 
 def disk_of(sections: Sections, run: RunConfig, shape: Shape, rollouts: Rollouts, prompt: float, problems: int) -> Disk:
     """From what an iteration samples. prompt: mean tokens; problems: to train on."""
-    weights, moments = float(WEIGHT * shape.parameters), float(MOMENTS * shape.parameters)
+    weights = float(WEIGHT * shape.parameters) + adapter_bytes(sections["update"], shape)
+    moments = optimizer_bytes(sections["update"], shape) if run.retention.optimizer_folder is None else 0.0
     tables = [
         table_bytes(sections, shape, rollouts, prompt, problems, iteration)
         for iteration in range(run.first_iteration, run.iterations)

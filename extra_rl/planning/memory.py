@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from extra_rl.forward.chunked_head import tile_shape
+from extra_rl.forward.head import WHOLE
 from extra_rl.planning.shapes import Shape
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -23,8 +25,13 @@ STEP_COPY = 4
 """Bytes a parameter while AdamW steps: its square roots. (Its state is copied to the host to be written.)"""
 
 LOGIT_COPIES = 4
-"""Float32 copies of the logits at the peak of `response_statistics`, with a gradient or without (5 with an entropy
-bonus)."""
+"""Float32 copies of logits that are few enough to be held whole, with a gradient or without (a bonus: one more)."""
+
+TILES = 2
+"""Of logits, else: the logits of one, and their exponentials."""
+
+TIED_COPIES = 3
+"""Of the gradient of a tied weight at the end of a backward pass: the head's, the embedding's and their sum."""
 
 DRAW_COPIES = {True: 7.25, False: 6.0}
 """Float32 copies of one step's logits when a token is drawn, with and without top-p or top-k, beside the logits."""
@@ -64,14 +71,16 @@ def sampler(
     }
 
 
-def scorer(shape: Shape, *, precision: str, tokens_per_batch: int, longest: Lengths) -> dict[str, float]:
+def scorer(
+    shape: Shape, *, precision: str, tokens_per_batch: int, longest: Lengths, device: str = "cuda"
+) -> dict[str, float]:
     """Peak of `score_entropy`'s largest forward pass."""
     tokens, responses = largest_batch(tokens_per_batch, longest)
     return {
         "weights": 4.0 * shape.parameters,
         "cast weights": 2.0 * shape.layer_parameters * (precision == "bfloat16"),
         "activations": tokens * forward_bytes(shape, precision) + mask_bytes(tokens, precision),
-        "logits": responses * 4.0 * LOGIT_COPIES * shape.vocabulary,
+        "logits": logit_bytes(shape, responses, device=device),
     }
 
 
@@ -84,28 +93,35 @@ def update(
     checkpointing: bool,
     reference: bool = False,
     entropy_bonus: bool = False,
+    trained: int | None = None,
+    state: float | None = None,
+    device: str = "cuda",
 ) -> dict[str, float]:
-    """Peak of `update`: of its largest micro-batch, or of AdamW's step where that is more.
+    """Peak of `update`: of its largest micro-batch, or of what comes after it where that is more: AdamW's step, or the
+    gradients of a tied weight.
 
-    reference: the frozen initial policy of a KL term is held too.
+    reference: the frozen initial policy of a KL term is held too. trained: parameters with a gradient, None: all.
+    state: bytes of the optimizer's, None: AdamW's over all weights.
     """
+    trained = shape.parameters if trained is None else trained
     tokens, responses = largest_batch(tokens_per_batch, longest)
     kept, transient = activation_bytes(shape, precision, checkpointing=checkpointing)
     parts = {
         "weights": 4.0 * shape.parameters,
-        "gradient": float(GRADIENT * shape.parameters),
-        "optimizer": float(ADAM * shape.parameters),
+        "gradient": float(GRADIENT * trained),
+        "optimizer": float(ADAM * trained) if state is None else state,
         "reference": 4.0 * shape.parameters * reference,
         "cast weights": 2.0 * shape.layer_parameters * (precision == "bfloat16"),
         "activations": tokens * (kept + transient),
         "masks": mask_bytes(tokens, precision) * (1 if checkpointing else shape.layers),
-        "logits": responses * 4.0 * (LOGIT_COPIES + entropy_bonus) * shape.vocabulary,
-        "head gradient": 4.0 * shape.head_parameters,
+        "logits": logit_bytes(shape, responses, trained=True, entropy_bonus=entropy_bonus, device=device),
+        "head gradient": 4.0 * shape.head_parameters * (trained == shape.parameters),  # frozen with adapters
     }
     batch = ("cast weights", "activations", "masks", "logits", "head gradient")
-    step = float(STEP_COPY * shape.parameters)
-    if step > sum(parts[name] for name in batch):
-        return {name: value for name, value in parts.items() if name not in batch} | {"optimizer step": step}
+    tied = TIED_COPIES * 4.0 * shape.head_parameters * (shape.tied and trained >= shape.parameters)
+    later, size = max(("optimizer step", float(STEP_COPY * trained)), ("tied gradients", tied), key=lambda p: p[1])
+    if size > sum(parts[name] for name in batch):
+        return {name: value for name, value in parts.items() if name not in batch} | {later: size}
     return parts
 
 
@@ -116,6 +132,17 @@ def largest_batch(tokens_per_batch: int, longest: Lengths) -> tuple[float, float
     """
     tokens = max(float(tokens_per_batch), longest.total)
     return tokens, longest.response if longest.total > tokens_per_batch else tokens
+
+
+def logit_bytes(
+    shape: Shape, responses: float, *, trained: bool = False, entropy_bonus: bool = False, device: str = "cuda"
+) -> float:
+    """What the head and its softmax need for so many response tokens (extra_rl/forward/head.py): a few copies of the
+    logits where these are few, else two tiles, and the hidden states in float32 with their gradient."""
+    if responses * shape.vocabulary <= WHOLE:
+        return responses * 4.0 * (LOGIT_COPIES + entropy_bonus) * shape.vocabulary
+    rows, columns = tile_shape(int(responses), shape.vocabulary, device)
+    return TILES * 4.0 * rows * columns + (1 + trained) * 4.0 * responses * shape.hidden
 
 
 def mask_bytes(tokens: float, precision: str) -> float:

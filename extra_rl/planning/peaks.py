@@ -9,6 +9,7 @@ from extra_rl.planning.counts import Sections
 from extra_rl.planning.engines import ASLEEP, engine_bytes
 from extra_rl.planning.memory import Lengths
 from extra_rl.planning.shapes import Shape
+from extra_rl.planning.trained import optimizer_bytes, trained_parameters
 from extra_rl.planning.work import devices_of, precision_of
 
 
@@ -31,8 +32,10 @@ def peaks_of(sections: Sections, shape: Shape, device: float) -> dict[str, dict[
             tokens_per_batch=update["tokens_per_batch"],
             longest=longest,
             checkpointing=update["gradient_checkpointing"],
-            reference=update["kl_weight"] > 0,
+            reference=update["kl_weight"] > 0 and update["lora"] is None,  # else the frozen weights are the reference
             entropy_bonus=update["entropy_weight"] > 0,
+            trained=trained_parameters(update, shape),
+            state=optimizer_bytes(update, shape),
         ),
         "evaluate": _engine(sections, "evaluate", shape, device) or _evaluation(sections, shape, longest),
     }

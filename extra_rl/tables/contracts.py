@@ -288,10 +288,17 @@ class UpdateSteps(dy.Schema):
     clipped_low = column.number("share of loss tokens clipped from below")
     clipped_high = column.number("share of loss tokens clipped from above")
     approx_kl = column.number("k3 estimate of KL(old || new) over loss tokens", "nats")
-    kl_to_reference = column.number("k3 estimate of KL to the initial policy; null without that term", nullable=True)
+    kl_to_reference = column.number("estimated KL to the initial policy (`update.kl`); null without it", nullable=True)
     entropy = column.number("mean entropy of the loss tokens under the new policy", "nats")
     importance_mean = column.number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
     importance_max = column.number("maximum of pi_old / pi_sampler over sampled loss tokens, before truncation")
+    padding = column.number("share of padding in the tokens that the layers ran on", nullable=True, min=0, max=1)
+    shared = column.number(
+        "share of the rollouts' tokens that were not computed: another rollout begins with the same (update.layout)",
+        nullable=True,
+        min=0,
+        max=1,
+    )
 
 
 class IterationSummary(dy.Schema):

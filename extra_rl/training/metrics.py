@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from extra_rl.algorithms import loss as losses
@@ -43,6 +44,20 @@ class StepSums:
         self._sampled += int(sampled_BT.sum())
         self._importance += float(ratio_BT.double().sum())
         self._importance_max = max(self._importance_max, float(ratio_BT.max()))
+
+    @classmethod
+    def merged(cls, parts: Iterable[StepSums]) -> StepSums:
+        """The sums of all parts, added in their order."""
+        total = cls()
+        for part in parts:
+            for name, value in part._sums.items():
+                total._sums[name] = total._sums.get(name, 0.0) + value
+            total._loss += part._loss
+            total._tokens += part._tokens
+            total._sampled += part._sampled
+            total._importance += part._importance
+            total._importance_max = max(total._importance_max, part._importance_max)
+        return total
 
     def means(self) -> dict[str, float]:
         return {

@@ -1,56 +1,89 @@
-"""AdamW whose state travels with the policy: saved beside its weights, loaded by the next iteration."""
+"""AdamW whose state travels with the policy: saved beside its weights, loaded by the next iteration.
+
+`adamw` is torch's, with float32 state. `adamw_8bit` is that of bitsandbytes: moments as 8-bit codes with a float32
+scale for every 256 values (arXiv 2110.02861), a quarter of the bytes; tensors below 4,096 values stay float32.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.policy import OPTIMIZER_FILE, Policy
-from extra_rl.removed import refuse_removed
+from extra_rl.training.optimizer_file import read_optimizer
+from extra_rl.training.parallel import sharded_like, whole
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+    from torch.optim import Optimizer
 
-KEYS = ("step", "exp_avg", "exp_avg_sq")
+KEYS = {
+    "adamw": ("step", "exp_avg", "exp_avg_sq"),
+    "adamw_8bit": ("step", "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2"),
+}
+"""What each kind keeps of a parameter."""
 
 
 def load_optimizer(
-    policy: Policy, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
-) -> torch.optim.AdamW:
-    """AdamW over the policy's parameters, going on from the state beside its weights where there is one.
+    policy: Policy, *, learning_rate: float, betas: tuple[float, float], weight_decay: float, kind: str = "adamw"
+) -> Optimizer:
+    """The optimizer of the policy's trained parameters, going on from the state beside its weights where there is one.
 
-    Raises InputError where there was one and retention has removed it: momentum would start from nothing unnoticed.
+    Raises InputError where the state was removed or lost, or is that of another kind or of other parameters;
+    ConfigError where bitsandbytes is asked for and not installed.
     """
-    import torch
-    from safetensors.torch import load_file
-
-    named = dict(policy.model.named_parameters())
-    optimizer = torch.optim.AdamW(
-        named.values(), lr=learning_rate, betas=betas, weight_decay=weight_decay, foreach=True
-    )
-    refuse_removed(policy.directory, weights=False, optimizer=True)
-    file = policy.directory / OPTIMIZER_FILE
-    if file.is_file():
-        saved = load_file(file)
-        for name, parameter in named.items():
-            if f"step/{name}" in saved:
-                state = {key: saved.pop(f"{key}/{name}") for key in KEYS}
-                moments = {key: value.to(parameter.device) for key, value in state.items() if key != "step"}
-                optimizer.state[parameter] = {"step": state["step"], **moments}  # AdamW counts steps on the CPU
+    named = {name: parameter for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
+    optimizer = make_optimizer(kind, named.values(), lr=learning_rate, betas=betas, weight_decay=weight_decay)
+    saved = read_optimizer(policy.directory)
+    for name, parameter in named.items():
+        found = {key: saved.pop(f"{key}/{name}") for key in KEYS[kind] if f"{key}/{name}" in saved}
+        if found:
+            step = found.pop("step")  # torch counts in a tensor on the CPU, bitsandbytes in a number
+            state = {key: sharded_like(value, parameter) for key, value in found.items()}
+            optimizer.state[parameter] = {"step": step if kind == "adamw" else int(step), **state}
+    if saved:
+        raise InputError(
+            f"{policy.directory / OPTIMIZER_FILE} holds {next(iter(saved))}, which update.optimizer: {kind} does not "
+            "use for what is trained here. Set update.optimizer and update.lora to what wrote it, or start the run "
+            "again: neither can change inside of a run."
+        )
     return optimizer
 
 
-def optimizer_state(optimizer: torch.optim.AdamW, model: Any) -> dict[str, Tensor]:
-    """A copy of the state as named tensors on the CPU, `{step|exp_avg|exp_avg_sq}/{parameter}`."""
-    return {
-        f"{key}/{name}": optimizer.state[parameter][key].to("cpu", copy=True)
-        for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-        for key in KEYS
-    }
+def make_optimizer(kind: str, parameters: Iterable[Tensor], **options: Any) -> Optimizer:
+    """AdamW of that kind without a state. options: lr, betas, weight_decay."""
+    import torch
+
+    if kind == "adamw":
+        return torch.optim.AdamW(parameters, **options, foreach=True)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ConfigError(
+            "update.optimizer: adamw_8bit needs bitsandbytes: pip install 'extra-rl[adam8bit]', or set adamw."
+        ) from None
+    optimizer: Optimizer = AdamW8bit(parameters, **options)
+    return optimizer
 
 
-def steps_taken(optimizer: torch.optim.AdamW) -> int:
+def optimizer_state(optimizer: Optimizer, model: Any, *, keep: bool = True) -> dict[str, Tensor]:
+    """A copy of the state as named tensors on the CPU, `{step|exp_avg|exp_avg_sq}/{parameter}` for AdamW.
+
+    keep: false gives nothing; a process that does not save helps to put shards together nevertheless.
+    """
+    import torch
+
+    state: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for key, found in optimizer.state[parameter].items() if parameter in optimizer.state else ():
+            value = whole(torch.as_tensor(found))
+            if keep:
+                state[f"{key}/{name}"] = value.to("cpu", copy=True)
+    return state
+
+
+def steps_taken(optimizer: Optimizer) -> int:
     """Optimizer steps since the warm start, over all iterations."""
     counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
     return max(counts, default=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from extra_rl.forward.layout import Layout
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -25,3 +27,5 @@ class LossSettings:
     temperature: float
     max_response_tokens: int
     precision: str = "float32"
+    layout: Layout = "auto"
+    kl: str = "k3"

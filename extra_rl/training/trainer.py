@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.algorithms import aggregation
 from extra_rl.algorithms import loss as losses
 from extra_rl.errors import NumericalError
-from extra_rl.forward.sequences import micro_batches
-from extra_rl.forward.statistics import response_statistics
+from extra_rl.forward.batches import Piece, token_shares
+from extra_rl.forward.layout import chosen, token_statistics
+from extra_rl.training.batching import plan
+from extra_rl.training.lora import frozen_base
 from extra_rl.training.metrics import StepSums
 from extra_rl.training.optimizer import steps_taken
+from extra_rl.training.parallel import Parallel, whole
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.settings import LossSettings
 
@@ -30,10 +33,19 @@ def reference_model(manifest: Path, device: str = "cpu") -> Any:
 
 
 class Trainer:
-    """Takes optimizer steps on one policy."""
+    """Takes optimizer steps on one policy. Of several processes all take each step, on the same rollouts."""
 
-    def __init__(self, model: Any, optimizer: torch.optim.AdamW, settings: LossSettings, reference: Any | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        settings: LossSettings,
+        reference: Any | None,
+        parallel: Parallel | None = None,
+    ) -> None:
         self._model, self._optimizer, self._settings, self._reference = model, optimizer, settings, reference
+        self._parallel = parallel or Parallel()
+        self._layout = chosen(settings.layout, model)
         model.train()
 
     def step(self, rollouts: Sequence[TrainingRollout]) -> dict[str, float] | None:
@@ -53,30 +65,49 @@ class Trainer:
         counted = [r for r in (active if settings.signal_only else rollouts) if r.loss_tokens > 0]
         self._optimizer.zero_grad()
         total = StepSums()
-        for indices in micro_batches([len(r.sequence) for r in active], settings.tokens_per_batch):
-            batch = [active[i] for i in indices]
-            loss = self._loss(batch, counted, total)
+        plans = plan([r.sequence for r in active], self._layout, settings.tokens_per_batch, self._parallel.world)
+        for batch, weight in self._micro_batches(active, plans):
+            sums = total if weight else StepSums()
+            loss = self._parallel.forward(self._model, lambda b=batch, s=sums: self._loss(b, counted, s))  # type: ignore[misc]
+            loss = loss if weight else 0.0 * loss
             if not math.isfinite(loss.item()):
                 raise NumericalError(
                     f"the loss is {loss.item()} on a micro-batch that starts with rollout {batch[0].rollout_id}. The "
                     "policy has diverged: lower update.learning_rate, or look at its policy_logprobs."
                 )
             loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.gradient_clip))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.gradient_clip)))
         if not math.isfinite(norm):
             raise NumericalError(f"the gradient's norm is {norm}. Lower update.learning_rate.")
         rate = self._learning_rate()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
+        total = StepSums.merged(self._parallel.gather(total))
         return {
             "rows": len(counted),
             "signal_rows": len(active),
             "loss_tokens": sum(r.loss_tokens for r in counted),
             "gradient_norm": norm,
             "learning_rate": rate,
+            **token_shares([batch for batches in plans for batch in batches]),
             **total.means(),
         }
+
+    def _micro_batches(
+        self, active: Sequence[TrainingRollout], plans: Sequence[Sequence[Piece]]
+    ) -> Iterator[tuple[list[TrainingRollout], float]]:
+        """This process's micro-batches, each with its weight in the loss: 1, or 0 for one that another process counts.
+
+        Every process must go through as many forward and backward passes as the others, because FSDP gathers weights
+        in them; who has fewer micro-batches computes the shortest rollout for nothing.
+        """
+        mine = plans[self._parallel.rank]
+        for batch in mine:
+            yield [active[i] for i in batch.rows], 1.0
+        shortest = min(active, key=lambda r: len(r.sequence))
+        for _ in range(max(map(len, plans)) - len(mine)):
+            yield [shortest], 0.0
 
     def _learning_rate(self) -> float:
         done, warmup = steps_taken(self._optimizer), self._settings.warmup_steps
@@ -88,8 +119,8 @@ class Trainer:
 
         settings = self._settings
         sequences = [r.sequence for r in batch]
-        how = (settings.temperature, settings.precision)
-        logprob_BT, entropy_BT, response_BT = response_statistics(self._model, sequences, *how)
+        how = (settings.temperature, settings.precision, self._layout)
+        logprob_BT, entropy_BT, response_BT = token_statistics(self._model, sequences, *how)
         step_T = torch.arange(response_BT.shape[1], device=response_BT.device)
         start_B1 = torch.tensor([[r.loss_start] for r in batch], device=response_BT.device)
         prefix_B1 = torch.tensor([[r.prefix_length] for r in batch], device=response_BT.device)
@@ -105,10 +136,11 @@ class Trainer:
             loss_BT = loss_BT * torch.where(sampled_BT, ratio.weight_BT, 1.0)
         kl_BT = None
         if self._reference is not None:
-            with torch.no_grad():
-                reference_BT, _, _ = response_statistics(self._reference, sequences, *how)
-            kl_BT = losses.kl_k3(logprob_BT, reference_BT)
-            loss_BT = loss_BT + settings.kl_weight * kl_BT
+            with torch.no_grad(), frozen_base(self._reference) as base:
+                reference_BT = self._parallel.forward(base, lambda: token_statistics(base, sequences, *how)[0])
+            penalty = losses.kl_penalty(settings.kl, logprob_BT, reference_BT)
+            kl_BT = penalty.value_BT
+            loss_BT = loss_BT + settings.kl_weight * penalty.loss_BT
         if settings.entropy_weight:
             loss_BT = loss_BT - settings.entropy_weight * entropy_BT
         loss = self._aggregate(loss_BT, mask_BT, counted)

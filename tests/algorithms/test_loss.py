@@ -18,6 +18,7 @@ from extra_rl.algorithms.loss import (
     kl_k1,
     kl_k2,
     kl_k3,
+    kl_penalty,
 )
 
 
@@ -204,6 +205,38 @@ def test_the_mean_gradient_of_k2_is_that_of_the_kl() -> None:
     (of_kl,) = torch.autograd.grad((logprob.exp() * (logprob - ref)).sum(), logits, retain_graph=True)
     (of_k2,) = torch.autograd.grad((logprob.exp().detach() * kl_k2(logprob, ref)).sum(), logits)
     torch.testing.assert_close(of_k2, of_kl)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "value", "gradient"),
+    [  # pi = 1/2, ref = 1/4: d = ln 2
+        ("k1", math.log(2), math.log(2)),
+        ("k2", math.log(2) ** 2 / 2, math.log(2)),
+        ("k3", math.log(2) - 0.5, 0.5),
+    ],
+)
+def test_kl_penalty_by_hand(estimator: str, value: float, gradient: float) -> None:
+    logprob = torch.tensor([[math.log(0.5)]], requires_grad=True)
+    ref = torch.tensor([[math.log(0.25)]], requires_grad=True)
+    penalty = kl_penalty(estimator, logprob, ref)
+    assert penalty.value_BT.item() == pytest.approx(value, rel=1e-6)
+    assert penalty.loss_BT.item() == pytest.approx(value, rel=1e-6)
+    assert not penalty.value_BT.requires_grad
+    (slope,) = torch.autograd.grad(penalty.loss_BT.sum(), logprob)
+    assert slope.item() == pytest.approx(gradient, rel=1e-6)
+
+
+@pytest.mark.parametrize(("estimator", "exact"), [("k1", True), ("k2", True), ("k3", False)])
+def test_the_mean_gradient_of_a_penalty_is_that_of_the_kl_but_for_k3(estimator: str, exact: bool) -> None:
+    logits = torch.tensor([0.3, -0.2, 0.5], requires_grad=True)
+    ref = torch.tensor([0.2, 0.2, 0.6]).log()
+    logprob = logits.log_softmax(0)
+    (of_kl,) = torch.autograd.grad((logprob.exp() * (logprob - ref)).sum(), logits, retain_graph=True)
+    loss = (logprob.exp().detach() * kl_penalty(estimator, logprob, ref).loss_BT).sum()
+    (of_loss,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    assert torch.allclose(of_loss, of_kl, atol=1e-6) == exact
+    (of_bare_k1,) = torch.autograd.grad((logprob.exp().detach() * kl_k1(logprob, ref)).sum(), logits)
+    torch.testing.assert_close(of_bare_k1, torch.zeros(3), atol=1e-6, rtol=0)  # why k1 alone is no loss
 
 
 def test_k3_of_small_differences_is_exact_and_of_large_ones_finite() -> None:

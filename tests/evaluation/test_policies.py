@@ -9,7 +9,7 @@ import pytest
 
 from extra_rl.errors import InputError, ModelError
 from extra_rl.evaluation.policies import HUB_FILES, find_policy
-from extra_rl.policy import read_manifest, write_same_policy
+from extra_rl.policy import STATE_FILES, read_manifest, write_same_policy
 from tests.conftest import POLICY
 
 DIGEST = read_manifest(POLICY / "manifest.json")["digest"]
@@ -38,7 +38,8 @@ def test_a_policy_that_took_no_step_is_the_former_one(tmp_path: Path) -> None:
 
 def test_the_digest_of_a_bare_directory_is_that_of_its_manifest(tmp_path: Path) -> None:
     copy = without_manifest(tmp_path)
-    (copy / "optimizer.safetensors").write_bytes(b"not what the policy is")
+    for name in STATE_FILES:
+        (copy / name).write_bytes(b"not what the policy is")
     (copy / ".hidden").touch()
     assert find_policy(str(copy)).digest == DIGEST
 

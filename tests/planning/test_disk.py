@@ -97,6 +97,23 @@ def test_retention_leaves_what_it_keeps() -> None:
     assert later.total["weights"] == 2 * 4 * SHAPE.parameters
 
 
+def test_adapters_and_eight_bits_and_states_elsewhere() -> None:
+    def written(lora: object = None, optimizer: str = "adamw", folder: str | None = None) -> dict[str, float]:
+        made = experiment(update={"lora": lora, "optimizer": optimizer}, retention={"optimizer_folder": folder})
+        sections = made.arms["grpo"]
+        rollouts = counts.expected(sections, HALF)
+        return disk.disk_of(sections, made.run, SHAPE, rollouts, prompt=10, problems=25).iteration
+
+    whole = written()
+    assert written(optimizer="adamw_8bit")["optimizer"] == pytest.approx(2.03125 * SHAPE.parameters)
+    assert written(folder="/dev/shm/x")["optimizer"] == 0
+    # q_proj and v_proj of rank 4: 4 numbers for every input and every output of each layer's matrices.
+    ends = 2 * SHAPE.hidden + (SHAPE.heads + SHAPE.kv_heads) * SHAPE.head_dim
+    adapted = written(lora={"rank": 4, "targets": ["q_proj", "v_proj"]})
+    assert adapted["optimizer"] == 8 * 4 * SHAPE.layers * ends
+    assert adapted["weights"] == whole["weights"] + 4 * 4 * SHAPE.layers * ends
+
+
 def test_a_new_models_tokenizer_is_small() -> None:
     assert disk.tokenizer_bytes(SHAPE, experiment().arms["grpo"]) == 0
     given = experiment(model={"source": "Qwen/Qwen3-1.7B"}).arms["grpo"]

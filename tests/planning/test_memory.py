@@ -14,8 +14,10 @@ from tests.planning.live_memory import peak_bytes
 
 WIDE = Shape(40, hidden=128, layers=4, heads=8, kv_heads=4, head_dim=16, intermediate=384)
 DEEP = replace(WIDE, layers=8, heads=4, kv_heads=2, intermediate=256)
-WORDY = replace(WIDE, vocabulary=8000, layers=2)
+WORDY = replace(WIDE, vocabulary=6000, layers=2)  # the logits of a batch are just held whole
+TILED = replace(WIDE, vocabulary=60_000, layers=2)  # many times as many as are held
 SHAPES = pytest.mark.parametrize("shape", [WIDE, DEEP, WORDY], ids=["wide", "deep", "wordy"])
+FORWARD = pytest.mark.parametrize("shape", [WIDE, DEEP, WORDY, TILED], ids=["wide", "deep", "wordy", "tiled"])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 LEAST, MOST = 0.95, 1.35
@@ -75,7 +77,7 @@ def test_the_sampler(shape: Shape, precision: str, rows: int, contexts: int, pro
     assert parts["weights"] == memory.BYTES[precision] * shape.parameters
 
 
-@SHAPES
+@FORWARD
 @PRECISIONS
 def test_the_scorer(shape: Shape, precision: str) -> None:
     import torch
@@ -92,11 +94,11 @@ def test_the_scorer(shape: Shape, precision: str) -> None:
 
     counted = peak_bytes(score)
     parts = memory.scorer(shape, precision=precision, tokens_per_batch=800, longest=Lengths(50, 350))
-    parts["logits"] *= 680 / 800  # the bound takes every token for a response's
+    parts["logits"] = memory.logit_bytes(shape, 680, device="cpu")  # the bound takes every token for a response's
     assert LEAST < dynamic(parts, "weights") / counted < 1.7  # layers are done when the logits come
 
 
-@SHAPES
+@FORWARD
 @PRECISIONS
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("entropy", [0.0, 0.01])
@@ -117,8 +119,12 @@ def test_the_update(shape: Shape, precision: str, checkpointing: bool, entropy: 
         longest=Lengths(50, 350),
         checkpointing=checkpointing,
         entropy_bonus=entropy > 0,
+        device="cpu",
     )
-    parts["logits"] *= 680 / 800
+    if "logits" in parts:
+        parts["logits"] = memory.logit_bytes(shape, 680, trained=True, entropy_bonus=entropy > 0, device="cpu")
+    later = shape is TILED and (checkpointing or precision == "bfloat16")  # the activations, gone by then, were smaller
+    assert ("tied gradients" in parts) is later
     assert "optimizer step" not in parts
     assert LEAST < dynamic(parts, "weights", "gradient", "optimizer", "reference") / counted < MOST
     assert parts["weights"] + parts["gradient"] + parts["optimizer"] == 16 * shape.parameters
@@ -149,6 +155,7 @@ def micro_batch(model: Any, precision: str, entropy: float) -> Any:
         temperature=1.0,
         max_response_tokens=350,
         precision=precision,
+        layout="padded",
     )
     trainer = Trainer(model, None, settings, None)  # type: ignore[arg-type]
     rollouts = [
@@ -192,15 +199,15 @@ def test_a_batch_holds_one_row_at_least() -> None:
 
 
 def test_the_published_shape_by_hand() -> None:
-    """Qwen3-1.7B, one row of 2,048 and 4,096 tokens in float32 with checkpointing."""
+    """Qwen3-1.7B, 16,384 tokens, nearly all of responses, in float32 with checkpointing."""
     shape = Shape(151_936, 2048, 28, 16, 8, 128, 6144)
     parts = memory.update(
-        shape, precision="float32", tokens_per_batch=1, longest=Lengths(2048, 4096), checkpointing=True
+        shape, precision="float32", tokens_per_batch=16384, longest=Lengths(2048, 4096), checkpointing=True
     )
-    assert parts["logits"] == 4 * 4 * 151_936 * 4096
+    assert parts["logits"] == 2 * 64 * 2**20 + 2 * 4 * 16384 * 2048  # two tiles; hidden states and their gradient
     layer = 24 * 2048 + 24 * 6144 + 24.5 * 2048 + 8.25 * 1024
-    assert parts["activations"] == 6144 * (28 * 4 * 2048 + layer)
+    assert parts["activations"] == 16384 * (28 * 4 * 2048 + layer)
     assert parts["head gradient"] == 4 * 151_936 * 2048
-    assert parts["masks"] == 4 * 6144**2 / 2
+    assert parts["masks"] == 4 * 16384**2 / 2
     assert sum(parts[name] for name in ("weights", "gradient", "optimizer")) == 16 * 1_720_574_976
     assert parts["cast weights"] == parts["reference"] == 0

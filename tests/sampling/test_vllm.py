@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from extra_rl.errors import ConfigError, ModelError, NumericalError
-from extra_rl.policy import OPTIMIZER_FILE, load_model
+from extra_rl.policy import OPTIMIZER_FILE, STATE_FILES, load_model
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.vllm import weights
@@ -101,6 +101,16 @@ def test_an_engine_with_a_corrupted_head_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(weights, "write_head", lambda view, model: None)
     with pytest.raises(NumericalError, match=r"off by 0\.\d+ nats on average, allowed are 0\.01"):
         opened(POLICY)
+
+
+def test_the_view_hides_what_only_the_next_update_reads(tmp_path: Path) -> None:
+    policy = tmp_path / "policy"
+    shutil.copytree(POLICY, policy)
+    for name in STATE_FILES:
+        (policy / name).touch()
+    weights.link_view(policy, tmp_path / "view")
+    names = {path.name for path in (tmp_path / "view").iterdir()}
+    assert names == {path.name for path in POLICY.iterdir()} >= {"model.safetensors", "config.json"}
 
 
 @needs_vllm

@@ -14,11 +14,13 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import modeling_utils
 
 from extra_rl.errors import InputError, NumericalError
 from extra_rl.policy import load_model, load_policy, resolve, save_policy
 from extra_rl.removed import write_removed
+from extra_rl.retention import ANNOUNCED, Retention
 from extra_rl.tables import contracts
 from stages import score_entropy, update
 from tests.conftest import POLICY
@@ -291,6 +293,40 @@ def test_optimizer_state_goes_on_where_the_former_iteration_stopped(tmp_path: Pa
     assert empty.is_empty()
     third, _ = updated(found, tmp_path / "3", policy=idle, **config | {"warmup_steps": 8})
     assert third["learning_rate"].to_list() == pytest.approx([5 / 8 * 1e-4, 6 / 8 * 1e-4])
+
+
+def test_the_optimizer_state_lies_where_the_workflow_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
+    _, plain = updated(found, tmp_path / "0")
+    memory = tmp_path / "memory"
+    monkeypatch.setenv(ANNOUNCED, Retention(1, 0, 0, 0, str(memory)).to_json())
+    figures: dict[str, float] = {}
+    run = update.run
+
+    def noted(inputs: Any, config: Any, context: Any) -> Any:
+        context.figures = figures
+        return run(inputs, config, context)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(update, "run", noted)
+        _, linked = updated(found, tmp_path / "1")
+    (stored,) = memory.iterdir()
+    assert linked.read_bytes() == plain.read_bytes()  # no byte of the policy's manifest knows of it
+    assert figures["optimizer_bytes"] == stored.stat().st_size
+    assert set(figures) >= {"optimizer_read_s", "optimizer_write_s"}
+    _, second = updated(found, tmp_path / "2", policy=linked)
+    assert load_model(second.parent).state_dict().keys()
+    stored.unlink()
+    with pytest.raises(InputError, match="which is gone"):
+        updated(found, tmp_path / "3", policy=linked)
+
+
+@pytest.mark.parametrize("change", [{"lora": {}}, {"optimizer": "adamw_8bit"}])
+def test_what_trains_in_one_process_only(change: dict[str, Any]) -> None:
+    shared: dict[str, Any] = {"sampling": {}, "compute": {}}
+    update.Config.model_validate({**shared, **change})
+    with pytest.raises(ValidationError, match=f"{next(iter(change))}.* trains in one process"):
+        update.Config.model_validate({**shared, **change, "processes": 2})
 
 
 def test_the_kl_term_is_nothing_at_the_reference_and_reported_away_from_it(tmp_path: Path) -> None:

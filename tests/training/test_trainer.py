@@ -145,6 +145,32 @@ def test_the_gradient_is_that_of_the_token_mean() -> None:
     torch.testing.assert_close(moved(trained), -gradient, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("aggregate", ["token_mean", "constant"])
+def test_the_kl_term_has_the_gradient_of_its_estimator(aggregate: str) -> None:
+    """No advantage: the gradient is that of kl_weight * mean of c ln pi, with c = d for k1 and k2, 1 - e^-d for k3."""
+    reference = random_qwen3(seed=1)
+    for kl in ("k1", "k2", "k3"):
+        model = random_qwen3()
+        batch = rollouts(model, [0.0, 0.0, 0.0])
+        sequences = [r.sequence for r in batch]
+        logprob_BT, _, mask_BT = response_statistics(model, sequences, 1.0)
+        with torch.no_grad():
+            d_BT = logprob_BT - response_statistics(reference, sequences, 1.0)[0]
+        coefficient_BT = 1 - (-d_BT).exp() if kl == "k3" else d_BT
+        denominator = 3 * SETTINGS.max_response_tokens if aggregate == "constant" else 3 + 4 + 5
+        (0.3 * (coefficient_BT.detach() * logprob_BT)[mask_BT].sum() / denominator).backward()
+        expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        settings = replace(SETTINGS, kl=kl, kl_weight=0.3, aggregate=aggregate, tokens_per_batch=12)
+        optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate)
+        figures = Trainer(model, optimizer, settings, reference).step(batch)
+        assert figures is not None
+        value_BT = {"k1": d_BT, "k2": d_BT.square() / 2, "k3": (-d_BT).expm1() + d_BT}[kl]
+        assert figures["kl_to_reference"] == pytest.approx(value_BT[mask_BT].mean().item(), rel=1e-4)
+        after = torch.cat([p.detach().flatten() for p in model.parameters()])
+        torch.testing.assert_close(after - start, -expected, atol=1e-5, rtol=1e-3)
+
+
 def test_nan_stops_the_step_and_leaves_the_weights() -> None:
     model = random_qwen3()
     (rollout,) = rollouts(model, [1.0])

@@ -33,7 +33,12 @@ def job(stage):
 
 
 def threads_of(stage):
-    return EXPERIMENT.common[stage].get("compute", {}).get("threads", 1)
+    section = EXPERIMENT.common[stage]
+    return (
+        section.get("compute", {}).get("threads", 1)
+        * section.get("processes", 1)
+        // section.get("nodes", 1)
+    )
 
 
 wildcard_constraints:

@@ -1,8 +1,8 @@
 """A policy's directory as vLLM is to see it.
 
-vLLM reads every safetensors file of a directory as weights, so the optimizer must not lie there. And on a CPU the head
-is packed into a copy, which a reload leaves as it was where the checkpoint has no `lm_head.weight`, as that of a tied
-model has none: a stale head, logprobs off by 0.45 nats and no error. So there the head is written out.
+vLLM reads every safetensors file of a directory as weights, so neither optimizer nor adapter may lie there. And on a
+CPU the head is packed into a copy, which a reload leaves as it was where the checkpoint has no `lm_head.weight`, as
+that of a tied model has none: a stale head, logprobs off by 0.45 nats and no error. So there the head is written out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from extra_rl.policy import OPTIMIZER_FILE
+from extra_rl.policy import STATE_FILES
 
 HEAD = "lm_head.weight"
 HEAD_FILE = "extra-lm-head.safetensors"
@@ -19,10 +19,10 @@ INDEX_FILE = "model.safetensors.index.json"
 
 
 def link_view(policy: Path, view: Path) -> None:
-    """Links all files of a policy into the new folder `view`, but the optimizer."""
+    """Links all files of a policy into the new folder `view`, but optimizer and adapter."""
     view.mkdir(parents=True)
     for path in policy.iterdir():
-        if path.name != OPTIMIZER_FILE and path.is_file():
+        if path.name not in STATE_FILES and path.is_file():
             (view / path.name).symlink_to(path.resolve())
 
 

@@ -1,0 +1,148 @@
+"""LoRA: low-rank adapters beside frozen weights, with peft. LoRA, arXiv 2106.09685.
+
+The frozen weights are those of the initial policy in every iteration, and the adapters travel from one to the next.
+What an iteration leaves as policy is the merged model, an ordinary one: initial + alpha / rank * B A, rounded once and
+not once an iteration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from extra_rl.errors import ConfigError, InputError
+from extra_rl.policy import ADAPTER_FILE, Policy, load_policy, read_manifest, resolve
+from extra_rl.removed import refuse_removed
+from extra_rl.sections import Section
+from extra_rl.tables.files import canonical_json
+
+METADATA = "adapter"
+"""Key of the adapter file's metadata: JSON of rank, alpha, targets, and the digest of the initial policy."""
+
+
+class LoraConfig(Section):
+    """Adapters instead of whole weights; what is not named here stays as in the initial policy."""
+
+    rank: int = Field(16, ge=1, description="rank of an adapter")
+    alpha: float = Field(32.0, gt=0, description="an adapter is multiplied by alpha / rank")
+    targets: Literal["all_linear"] | tuple[str, ...] = Field(
+        "all_linear",
+        description="layers with an adapter: every linear one but the head, or names such as [q_proj, v_proj]",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of an adapter's inputs dropped in training; above 0 the first ratios are not 1",
+    )
+
+
+def load_adapted(initial: Path, current: Path, lora: LoraConfig, seed: int) -> tuple[Policy, Any]:
+    """The initial policy with the adapters of the current one, and peft's model around it; both share all weights.
+
+    The policy's directory is the current one's. Only adapters have gradients. seed: of the adapters, where the current
+    policy is the initial one; B is 0 then, so that nothing changes at first.
+    Raises InputError where the current policy was not trained with these adapters, ConfigError for unknown targets.
+    """
+    import torch
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    base = load_policy(initial)
+    directory = resolve(current)
+    saved = _saved(directory, initial, current, lora)
+    torch.manual_seed(seed)
+    adapted = get_peft_model(
+        base.model,
+        PeftConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            target_modules=_targets(base.model, lora),
+            lora_dropout=lora.dropout,
+        ),
+    )
+    trained = adapter_tensors(base.model)
+    for name, value in saved.items():
+        trained[name].data.copy_(value)
+    return replace(base, directory=directory), adapted
+
+
+def adapter_tensors(model: Any) -> dict[str, Any]:
+    """The trained parameters by name: A and B of every adapter."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def write_adapter(directory: Path, trained: Mapping[str, Any], initial: Path, lora: LoraConfig) -> None:
+    """Writes the adapters beside a policy, with what they belong to."""
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().to("cpu", copy=True) for name, value in trained.items()}
+    save_file(tensors, directory / ADAPTER_FILE, {METADATA: canonical_json(_identity(initial, lora))})
+
+
+@contextmanager
+def frozen_base(reference: Any) -> Iterator[Any]:
+    """The reference model of the KL term: itself, or of peft's model what is there without its adapters."""
+    if not hasattr(reference, "disable_adapter"):
+        yield reference
+        return
+    model = reference.get_base_model()
+    training = model.training
+    model.eval()
+    try:
+        with reference.disable_adapter():
+            yield model
+    finally:
+        model.train(training)
+
+
+def _identity(initial: Path, lora: LoraConfig) -> dict[str, Any]:
+    settings = lora.model_dump(mode="json", exclude={"dropout"})
+    return {**settings, "initial": read_manifest(initial)["digest"]}
+
+
+def _saved(directory: Path, initial: Path, current: Path, lora: LoraConfig) -> dict[str, Any]:
+    """The current policy's adapters; none where it is the initial policy."""
+    from safetensors import safe_open
+
+    refuse_removed(directory)
+    file = directory / ADAPTER_FILE
+    if not file.is_file():
+        if read_manifest(current)["digest"] == read_manifest(initial)["digest"]:
+            return {}
+        raise InputError(
+            f"{directory} was trained without adapters, so update.lora cannot go on from it. Set update.lora to null, "
+            "or start the run again."
+        )
+    with safe_open(file, "pt") as stored:
+        found = json.loads(stored.metadata()[METADATA])
+        wanted = _identity(initial, lora)
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise InputError(
+                    f"{file} has {key} {found[key]}, and this update {value}. Set update.lora to what the run began "
+                    "with, or start it again: adapters cannot change inside of a run."
+                )
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def _targets(model: Any, lora: LoraConfig) -> str | list[str]:
+    import torch
+
+    if lora.targets == "all_linear":
+        return "all-linear"
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    if unknown := sorted(set(lora.targets) - linear):
+        raise ConfigError(f"update.lora.targets: {unknown[0]} is none of {', '.join(sorted(linear))}.")
+    return list(lora.targets)

@@ -1,0 +1,63 @@
+"""The optimizer's state between iterations: beside the policy, or in a folder that a link beside the policy points to.
+
+With `retention.optimizer_folder` in memory (/dev/shm) the state of one iteration to the next never meets the disk.
+Source: our decision (docs/decisions/0010-optimizer-state.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extra_rl.errors import InputError
+from extra_rl.policy import OPTIMIZER_FILE
+from extra_rl.removed import how_to_rebuild, name_elsewhere, refuse_removed, remove_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path | None = None) -> dict[str, float]:
+    """Writes the state of a policy's directory; returns what it cost: `optimizer_write_s`, `optimizer_bytes`.
+
+    folder: where the bytes go; None: into the directory itself. An empty state writes nothing.
+    """
+    from safetensors.torch import save_file
+
+    started = time.perf_counter()
+    file = directory / OPTIMIZER_FILE
+    remove_file(file)
+    if not state:
+        return {}
+    if folder is None:
+        save_file(dict(state), file)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder.absolute() / name_elsewhere(file)
+        save_file(dict(state), target)
+        file.symlink_to(target)
+    return {"optimizer_write_s": time.perf_counter() - started, "optimizer_bytes": float(file.stat().st_size)}
+
+
+def read_optimizer(directory: Path) -> dict[str, Tensor]:
+    """The state of a policy's directory on the CPU; {} where there never was one (a warm start).
+
+    Raises InputError where there was one that retention has removed, or that lay in a memory that was lost: momentum
+    would start from nothing unnoticed.
+    """
+    from safetensors.torch import load_file
+
+    refuse_removed(directory, weights=False, optimizer=True)
+    file = directory / OPTIMIZER_FILE
+    if file.is_file():
+        state: dict[str, Tensor] = load_file(file)
+        return state
+    if file.is_symlink():
+        raise InputError(
+            f"{file} points to {file.readlink()}, which is gone: a folder in memory is empty after a restart, and "
+            f"another machine has its own (retention.optimizer_folder). {how_to_rebuild(directory)} Or go on with an "
+            f"optimizer that remembers nothing, which is no longer the experiment that was begun: `rm {file}`."
+        )
+    return {}

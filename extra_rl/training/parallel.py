@@ -1,0 +1,66 @@
+"""What an optimizer step needs to know of its fellow processes; here: that there are none.
+
+`distributed.py` has the same for several processes. Every process knows all rows of a mini-batch, so denominators need
+no communication; the only things that pass between processes are FSDP's weights and gradients, and metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Parallel:
+    """One process that has the whole model and computes all micro-batches itself."""
+
+    rank, world = 0, 1
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def place(self, model: torch.nn.Module, *, trained: bool = True) -> Any:
+        """The model, where and as this process computes with it. trained: it will have gradients."""
+        return model.to(self.device)
+
+    def forward(self, model: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """compute(), which may use any weight of the placed model directly."""
+        return compute()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks."""
+        return [value]
+
+
+def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Indices in `count` shares of nearly equal sums of lengths: longest first, each to the share with least so far.
+
+    Indices ascend within a share; a share is empty where there are fewer rows than shares. Source: the LPT rule
+    (Graham 1969), at most 4/3 of the best possible maximum.
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    sums = [0] * count
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        part = min(range(count), key=lambda k: (sums[k], k))
+        parts[part].append(index)
+        sums[part] += lengths[index]
+    return [sorted(part) for part in parts]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that may be sharded over the processes, on all of them: all must ask for it."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full
+
+
+def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A whole value as `parameter` is: this process's shard where that is sharded, on its device."""
+    if not hasattr(parameter, "full_tensor"):
+        return value.to(parameter.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+    return distribute_tensor(value.to(parameter.device), mesh, placements, src_data_rank=None)

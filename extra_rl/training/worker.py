@@ -1,0 +1,69 @@
+"""One of the processes that torchrun starts for the stage `update`: python -m extra_rl.training.worker FOLDER.
+
+What lies in the folder is in `launch.py`, which starts it. The process ends when nobody holds the folder's lock any
+more: torchrun puts it into a session of its own, where the kill of the stage's process group does not reach it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from extra_rl.errors import ExtraError
+from extra_rl.tables.files import write_whole
+
+
+def main(argv: list[str]) -> int:
+    """Trains as the folder's job says; a user's error goes into a file of this rank, for the stage to say."""
+    folder = Path(argv[0])
+    threading.Thread(target=_end_with_the_stage, args=(folder / "stage.lock",), daemon=True).start()
+    try:
+        _train(folder)
+    except ExtraError as error:
+        text = json.dumps({"kind": type(error).__name__, "message": str(error)})
+        write_whole(folder / f"error_{os.environ['RANK']}.json", lambda tmp: tmp.write_text(text))
+        sys.stderr.flush()
+        os._exit(error.exit_code)  # without taking the process group down, which would wait for the others
+    return 0
+
+
+def _end_with_the_stage(lock: Path) -> None:
+    with suppress(FileNotFoundError), lock.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    os._exit(1)
+
+
+def _train(folder: Path) -> None:
+    import resource
+
+    import polars as pl
+    import torch
+
+    from extra_rl.progress import Console, Progress
+    from extra_rl.training.distributed import process_group
+    from extra_rl.training.launch import WorkerJob, read_job
+    from extra_rl.training.run import train
+
+    job: WorkerJob = read_job(folder)
+    torch.set_num_threads(job.threads)
+    if job.device == "cuda" and job.training.settings.precision == "bfloat16":
+        torch.set_float32_matmul_precision("high")
+    rows = pl.read_parquet(folder / "rows.parquet")
+    with process_group(job.device) as parallel, Console(None) as console:
+        progress = Progress(console, job.training.steps, job.training.title)
+        step_done = progress.update if parallel.rank == 0 else lambda: None
+        figures: dict[str, float] = {}
+        steps = train(job.training, rows, parallel, step_done, figures)
+        peaks = parallel.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        if parallel.rank == 0:
+            result = json.dumps({"steps": steps, "peak_memory_mb": peaks, "figures": figures})
+            write_whole(folder / "result.json", lambda tmp: tmp.write_text(result))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,274 @@
+"""Several processes (gloo, on the CPU): the loss, the weights and the checkpoints of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from pydantic import TypeAdapter
+from safetensors.torch import load_file
+
+from extra_rl.errors import ConfigError, ModelError, NumericalError
+from extra_rl.policy import read_manifest
+from extra_rl.progress import Console
+from extra_rl.stage import parse_config
+from extra_rl.training import launch, worker
+from extra_rl.training.launch import WorkerJob, train_in_processes
+from extra_rl.training.parallel import Parallel, shares
+from extra_rl.training.run import TrainingJob, train
+from stages import update
+from stages.command import main
+from tests.conftest import POLICY, ROOT, Run
+from tests.training.sharded_cases import CASES
+from tests.training.test_trainer import SETTINGS
+
+SECTIONS: dict[str, Any] = {"sampling": {}, "compute": {}}
+FEW = ("token_mean", "sequence_mean", "constant", "a reference, entropy", "fewer signal rows than processes")
+PROMPT = [1, 6, 7, 107]
+
+
+def test_shares_are_balanced_by_length_and_keep_the_order() -> None:
+    # Longest first: 9 -> a, 5 -> b, 4 -> b (5 < 9), 3 -> a (9 = 9: the first), 1 -> b (9 < 12).
+    assert shares([4, 9, 1, 5, 3], 2) == [[1, 4], [0, 2, 3]]
+    assert shares([4, 9, 1], 1) == [[0, 1, 2]]
+    assert shares([7], 3) == [[0], [], []]
+
+
+def rows_of(count: int = 6) -> pl.DataFrame:
+    """Rollouts of growing length, the second pair without a signal."""
+    responses = [[6 + i % 3, 103, *([7] * i), 10, 2] for i in range(count)]
+    return pl.DataFrame(
+        {
+            "rollout_id": [f"r{i}" for i in range(count)],
+            "advantage_group": [f"g{i // 2}" for i in range(count)],
+            "prompt_tokens": [PROMPT] * count,
+            "response_tokens": responses,
+            "policy_logprobs": [[-1.0] * len(r) for r in responses],
+            "sampler_logprobs": [[-1.0] * len(r) for r in responses],
+            "advantage": [0.0 if i // 2 == 1 else (-1.0) ** i for i in range(count)],
+            "loss_start": [0] * count,
+            "prefix_length": [0] * count,
+        }
+    )
+
+
+def job_of(policy: Path, folder: Path, **changes: Any) -> TrainingJob:
+    job = TrainingJob(
+        policy=policy / "manifest.json",
+        initial=None,
+        next_policy=folder / "manifest.json",
+        provenance={"name": "extra/s0/i0/policy"},
+        settings=replace(SETTINGS, learning_rate=3e-4, gradient_clip=1.0, tokens_per_batch=24),
+        betas=(0.9, 0.95),
+        weight_decay=0.01,
+        gradient_checkpointing=False,
+        minibatches=2,
+        seeds=(0,),
+        title="update: step",
+    )
+    return replace(job, **changes)
+
+
+def trained(processes: int, policy: Path, folder: Path, **changes: Any) -> list[dict[str, float]]:
+    job = job_of(policy, folder, **changes)
+    if processes == 1:
+        return train(job, rows_of(), Parallel(), lambda: None, {})
+    with Console(folder.with_suffix(".log")) as console:
+        steps: list[dict[str, float]] = train_in_processes(
+            WorkerJob(job, "cpu", 1, processes), rows_of(), folder.with_suffix(".processes"), console
+        )["steps"]
+    assert not folder.with_suffix(".processes").exists()
+    return steps
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, float]]]]:
+    """Folder with policies, and the metrics of the steps to each: two iterations of one process, `first` and `second`;
+    the first of two processes, `first_by_2`; the second of one process after that, `then_1`."""
+    folder = tmp_path_factory.mktemp("chain")
+    metrics = {
+        "first": trained(1, POLICY, folder / "first"),
+        "second": trained(1, folder / "first", folder / "second"),
+        "first_by_2": trained(2, POLICY, folder / "first_by_2"),
+        "then_1": trained(1, folder / "first_by_2", folder / "then_1"),
+    }
+    return folder, metrics
+
+
+@pytest.fixture(scope="module")
+def compared(chain: tuple[Path, Any]) -> dict[int, dict[str, Any]]:
+    """Processes -> case -> how far they are from one process. The four also go on from `first_by_2`, to `then_4`."""
+    found = {}
+    folder = chain[0]
+    job = WorkerJob(job_of(folder / "first_by_2", folder / "then_4"), "cpu", 1, 4)
+    (folder / "job.json").write_bytes(TypeAdapter(WorkerJob).dump_json(job))
+    rows_of().write_parquet(folder / "rows.parquet")
+    for processes, words in ((2, tuple(CASES)), (4, (*FEW, str(folder)))):
+        out = folder / f"cases_{processes}.json"
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *torchrun, "-m", "tests.training.sharded_cases", str(out), *words]
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found[processes] = json.loads(out.read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("processes", "case"), [(2, name) for name in CASES] + [(4, name) for name in FEW], ids=lambda value: str(value)
+)
+def test_two_steps_are_those_of_one_process(compared: dict[int, dict[str, Any]], processes: int, case: str) -> None:
+    found = compared[processes][case]
+    assert found["moved"] > 1e-3
+    assert found["weights"] < 1e-5
+    assert found["state"] < 1e-5
+    assert [step is None for step in found["metrics"]] == [False, False]
+    for step in found["metrics"]:
+        for name, (value, expected) in step.items():
+            assert value == pytest.approx(expected, abs=1e-5, rel=1e-5), name
+
+
+def test_each_process_holds_its_share_of_the_weights(compared: dict[int, dict[str, Any]]) -> None:
+    """All sizes of the small model can be divided by 2 and by 4."""
+    assert {case["numbers"] for case in compared[2].values()} == {1 / 2}
+    assert {case["numbers"] for case in compared[4].values()} == {1 / 4}
+
+
+def assert_same_policy(found: Path, expected: Path) -> None:
+    """The same files, and in them the same names with numbers within 1e-5."""
+    assert set(read_manifest(found / "manifest.json")["files"]) == set(
+        read_manifest(expected / "manifest.json")["files"]
+    )
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        values, wanted = load_file(found / name), load_file(expected / name)
+        assert values.keys() == wanted.keys()
+        for key, value in values.items():
+            assert value.dtype == wanted[key].dtype
+            assert float((value - wanted[key]).abs().max()) < 1e-5, key
+    for name in ("config.json", "generation_config.json", "tokenizer.json"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes()
+
+
+@pytest.mark.usefixtures("compared")
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("first_by_2", "first"), ("then_1", "second"), ("then_4", "second")], ids=str
+)
+def test_a_checkpoint_goes_on_with_any_number_of_processes(chain: tuple[Path, Any], policy: str, expected: str) -> None:
+    folder, metrics = chain
+    assert_same_policy(folder / policy, folder / expected)
+    for found, wanted in zip(metrics.get(policy, ()), metrics[expected], strict=False):
+        assert found["loss"] == pytest.approx(wanted["loss"], abs=1e-5)
+    moved, kept = (load_file(folder / name / "model.safetensors") for name in ("second", "first"))
+    assert max(float((moved[key] - kept[key]).abs().max()) for key in moved) > 1e-4
+
+
+def test_a_killed_process_ends_the_stage_and_leaves_no_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "WORKER", "tests.training.misbehaving_worker")
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ModelError, match=r"in 2 processes, and rank 1 ended with exit code -9"):
+        trained(2, POLICY, tmp_path / "next")
+    assert not (tmp_path / "next").exists()
+    assert not (tmp_path / "next.processes").exists()
+
+
+KILLED_STAGE = """
+import sys
+from pathlib import Path
+from extra_rl.training import launch
+from tests.training.test_distributed import trained, POLICY
+launch.WORKER = "tests.training.misbehaving_worker"
+trained(2, POLICY, Path(sys.argv[1]))
+"""
+
+
+def alive(pid: int) -> bool:
+    """Not even a zombie that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_processes_end_with_a_stage_that_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    variables = {**os.environ, "TEST_PIDS": str(pids)}
+    stage = subprocess.Popen([sys.executable, "-c", KILLED_STAGE, str(tmp_path / "next")], cwd=ROOT, env=variables)
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(pids.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        found = [int(path.name) for path in pids.iterdir()]
+        assert len(found) == 2
+        assert all(alive(pid) for pid in found)
+    finally:
+        stage.send_signal(signal.SIGKILL)
+        stage.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in found) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in found)
+
+
+def test_several_nodes_are_started_by_srun_and_meet_on_this_one(tmp_path: Path) -> None:
+    job = WorkerJob(job_of(POLICY, tmp_path), "cpu", 1, processes=8, nodes=2)
+    words = launch.command(job, tmp_path)
+    assert words[0] == "srun"
+    assert {"--nodes=2", "--ntasks-per-node=1", "--nnodes=2", "--nproc-per-node=4"} < set(words)
+    assert "--standalone" not in words
+    assert "--standalone" in launch.command(replace(job, nodes=1), tmp_path)
+    with pytest.raises(ConfigError, match="8 processes cannot be shared by 3 nodes"):
+        parse_config(update.Config, {**SECTIONS, "processes": 8, "nodes": 3}, "update")
+
+
+def test_what_trains_in_one_process_only_is_refused() -> None:
+    for changes in ({"lora": {"rank": 2}}, {"optimizer": "adamw_8bit"}):
+        with pytest.raises(ConfigError, match="trains in one process; set processes: 1"):
+            parse_config(update.Config, {**SECTIONS, "processes": 2, **changes}, "update")
+
+
+def test_an_error_of_a_process_is_the_stages_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker writes it down and leaves at once; the stage says it as its own."""
+
+    def diverged(folder: Path) -> None:
+        raise NumericalError("the loss is nan")
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(worker, "_train", diverged)
+    monkeypatch.setattr(worker, "_end_with_the_stage", lambda lock: None)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(SystemExit) as left:
+        worker.main([str(tmp_path)])
+    assert left.value.code == NumericalError.exit_code
+    reason = launch._reason(tmp_path, 4, 1, [])
+    assert isinstance(reason, NumericalError)
+    assert str(reason) == "the loss is nan"
+    assert isinstance(launch._reason(tmp_path, 3, 1, []), ModelError)  # nobody of the first three said anything
+
+
+def test_the_stage_gives_the_policy_of_one_process(
+    mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mini_run.workdir)
+    here = Path("results/mini/extra/s0/iteration_0001")
+    log = tmp_path / "update.log"
+    words = ["update", "--rerun", str(here / "update.parquet"), "--to", str(tmp_path), "--log", str(log)]
+    assert main([*words, "--set", "processes=2"]) == 0
+    assert_same_policy(tmp_path / "policy", here / "policy")
+    found, expected = (pl.read_parquet(folder / "update.parquet") for folder in (tmp_path, here))
+    assert found["loss"].to_list() == pytest.approx(expected["loss"].to_list(), abs=1e-5)
+    record = json.loads((tmp_path / "update.run.json").read_text())
+    assert record["figures"]["peak_memory_mb_per_process"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".processes") == []

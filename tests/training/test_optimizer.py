@@ -1,0 +1,150 @@
+"""The optimizer's state: its precision, its two kinds, where it lies between iterations, and when it is lost."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from extra_rl.errors import ConfigError, InputError
+from extra_rl.policy import OPTIMIZER_FILE, Policy
+from extra_rl.training.optimizer import load_optimizer, make_optimizer, optimizer_state, steps_taken
+from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
+from extra_rl.training.trainer import Trainer
+from tests.models import random_qwen3
+from tests.training.test_trainer import SETTINGS, rollouts
+
+ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
+
+
+def policy_in(folder: Path, model: Any) -> Policy:
+    return Policy(model, None, (2,), folder)
+
+
+def take_steps(model: Any, optimizer: Any, count: int, precision: str = "float32") -> None:
+    settings = replace(SETTINGS, learning_rate=1e-2, warmup_steps=6, precision=precision)
+    for _ in range(count):
+        assert Trainer(model, optimizer, settings, None).step(rollouts(model, [1.0, -1.0])) is not None
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw_8bit"])
+def test_two_steps_and_two_after_a_save_are_four_steps(tmp_path: Path, kind: str) -> None:
+    if kind == "adamw_8bit":
+        pytest.importorskip("bitsandbytes", reason="pip install 'extra-rl[adam8bit]'")
+    straight = random_qwen3(vocabulary=200)  # its embedding, 200 x 32, is large enough for 8 bits
+    optimizer = load_optimizer(policy_in(tmp_path / "none", straight), **ADAM, kind=kind)
+    take_steps(straight, optimizer, 2)
+    resumed = copy.deepcopy(straight)
+    write_optimizer(tmp_path, optimizer_state(optimizer, straight))
+    take_steps(straight, optimizer, 2)
+    again = load_optimizer(policy_in(tmp_path, resumed), **ADAM, kind=kind)
+    assert steps_taken(again) == 2
+    take_steps(resumed, again, 2)
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+    stored = read_optimizer(tmp_path)
+    eight_bits = {name for name, value in stored.items() if value.dtype == torch.uint8}
+    expected = {f"state{i}/model.embed_tokens.weight" for i in (1, 2)} if kind == "adamw_8bit" else set()
+    assert eight_bits == expected
+
+
+def test_weights_and_state_stay_float32_under_bfloat16(tmp_path: Path) -> None:
+    model = random_qwen3()
+    optimizer = load_optimizer(policy_in(tmp_path, model), **ADAM)
+    start = [parameter.detach().clone() for parameter in model.parameters()]
+    take_steps(model, optimizer, 1, "bfloat16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert {value.dtype for value in optimizer_state(optimizer, model).values()} == {torch.float32}
+    # A master weight that bfloat16 could hold would have 16 empty bits at its end.
+    moved = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert not torch.equal(moved, torch.cat([p.flatten() for p in start]))
+    assert not torch.equal(moved, moved.bfloat16().float())
+
+
+def test_the_state_of_other_parameters_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    model = random_qwen3()
+    optimizer = load_optimizer(policy_in(tmp_path / "none", model), **ADAM)
+    take_steps(model, optimizer, 1)
+    state = optimizer_state(optimizer, model)
+    write_optimizer(tmp_path, state | {"step/lora_A": torch.ones(())})
+    with pytest.raises(InputError, match=r"holds step/lora_A, .*neither can change inside of a run"):
+        load_optimizer(policy_in(tmp_path, model), **ADAM)
+    eight = {name.replace("exp_avg_sq", "state2").replace("exp_avg", "state1"): v for name, v in state.items()}
+    write_optimizer(tmp_path, eight)
+    with pytest.raises(InputError, match=r"update\.optimizer: adamw does not use"):
+        load_optimizer(policy_in(tmp_path, model), **ADAM)
+
+
+def test_eight_bits_without_their_library_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(ConfigError, match=r"pip install 'extra-rl\[adam8bit\]'"):
+        make_optimizer("adamw_8bit", random_qwen3().parameters(), lr=1.0)
+
+
+def test_frozen_parameters_have_no_state(tmp_path: Path) -> None:
+    model = random_qwen3()
+    model.requires_grad_(False)
+    model.model.norm.weight.requires_grad_(True)
+    optimizer = load_optimizer(policy_in(tmp_path, model), **ADAM)
+    take_steps(model, optimizer, 1)
+    assert set(optimizer_state(optimizer, model)) == {
+        f"{key}/model.norm.weight" for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+
+
+STATE = {"step/w": torch.tensor(3.0), "exp_avg/w": torch.arange(4.0)}
+
+
+def directory_of(folder: Path, iteration: int) -> Path:
+    directory = folder / "extra" / "s0" / f"iteration_{iteration:04d}" / "policy"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def test_a_state_in_a_folder_leaves_a_link_beside_the_policy(tmp_path: Path) -> None:
+    here, memory = directory_of(tmp_path / "run", 3), tmp_path / "memory"
+    figures = write_optimizer(here, STATE, memory)
+    (stored,) = memory.iterdir()
+    assert stored.name.startswith("extra-s0-iteration_0003-")
+    assert (here / OPTIMIZER_FILE).is_symlink()
+    assert {name: value.tolist() for name, value in read_optimizer(here).items()} == {
+        name: value.tolist() for name, value in STATE.items()
+    }
+    assert figures["optimizer_bytes"] == stored.stat().st_size > 0
+    assert figures["optimizer_write_s"] > 0
+    write_optimizer(here, STATE, memory)  # again: the same file
+    assert [path.name for path in memory.iterdir()] == [stored.name]
+    write_optimizer(here, STATE)  # back beside the policy: nothing is left in the folder
+    assert list(memory.iterdir()) == []
+    assert not (here / OPTIMIZER_FILE).is_symlink()
+
+
+def test_two_runs_share_a_folder(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    for name, step in (("a", 1.0), ("b", 2.0)):
+        write_optimizer(directory_of(tmp_path / name, 0), {"step/w": torch.tensor(step)}, memory)
+    steps = [read_optimizer(directory_of(tmp_path / name, 0))["step/w"].item() for name in "ab"]
+    assert steps == [1.0, 2.0]
+
+
+def test_a_lost_state_is_one_clear_error_and_never_a_fresh_start(tmp_path: Path) -> None:
+    here, memory = directory_of(tmp_path, 3), tmp_path / "memory"
+    write_optimizer(here, STATE, memory)
+    for path in memory.iterdir():
+        path.unlink()  # a restart
+    with pytest.raises(InputError, match=r"(?s)which is gone.*updates of iterations 0 to 3, without sampling.*`rm "):
+        read_optimizer(here)
+    assert read_optimizer(directory_of(tmp_path, 9)) == {}
+
+
+def test_a_copy_of_a_policy_does_not_own_the_state_of_its_original(tmp_path: Path) -> None:
+    here, memory = directory_of(tmp_path / "run", 0), tmp_path / "memory"
+    write_optimizer(here, STATE, memory)
+    copied = directory_of(tmp_path / "copy", 0)
+    (copied / OPTIMIZER_FILE).symlink_to((here / OPTIMIZER_FILE).readlink())
+    write_optimizer(copied, {"step/w": torch.tensor(9.0)})
+    assert read_optimizer(here)["step/w"].item() == 3.0
