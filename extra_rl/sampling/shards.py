@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from extra_rl.balance import shares
 from extra_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,14 +50,9 @@ def assign(plans: Sequence[Plan], count: int, longest: int) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for position, plan in enumerate(plans):
         groups.setdefault(plan.group_id, []).append(position)
-    cost = {group: sum(_tokens(plans[i], longest) for i in members) for group, members in groups.items()}
-    shards: list[list[int]] = [[] for _ in range(count)]
-    load = [0] * count
-    for group in sorted(groups, key=lambda name: -cost[name]):  # stable: equal ones stay in their order
-        least = load.index(min(load))
-        shards[least] += groups[group]
-        load[least] += cost[group]
-    return [sorted(positions) for positions in shards]
+    members = list(groups.values())
+    parts = shares([sum(_tokens(plans[i], longest) for i in positions) for positions in members], count)
+    return [sorted(position for group in part for position in members[group]) for part in parts]
 
 
 def _tokens(plan: Plan, longest: int) -> int:

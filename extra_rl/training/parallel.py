@@ -6,7 +6,7 @@ no communication; the only things that pass between processes are FSDP's weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,21 +33,6 @@ class Parallel:
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks."""
         return [value]
-
-
-def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Indices in `count` shares of nearly equal sums of lengths: longest first, each to the share with least so far.
-
-    Indices ascend within a share; a share is empty where there are fewer rows than shares. Source: the LPT rule
-    (Graham 1969), at most 4/3 of the best possible maximum.
-    """
-    parts: list[list[int]] = [[] for _ in range(count)]
-    sums = [0] * count
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        part = min(range(count), key=lambda k: (sums[k], k))
-        parts[part].append(index)
-        sums[part] += lengths[index]
-    return [sorted(part) for part in parts]
 
 
 def whole(tensor: Tensor) -> Tensor:

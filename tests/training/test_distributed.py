@@ -17,13 +17,14 @@ import pytest
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
+from extra_rl.balance import shares
 from extra_rl.errors import ConfigError, ModelError, NumericalError
 from extra_rl.policy import read_manifest
 from extra_rl.progress import Console
 from extra_rl.stage import parse_config
 from extra_rl.training import launch, worker
 from extra_rl.training.launch import WorkerJob, train_in_processes
-from extra_rl.training.parallel import Parallel, shares
+from extra_rl.training.parallel import Parallel
 from extra_rl.training.run import TrainingJob, train
 from stages import update
 from stages.command import main

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from extra_rl.errors import ModelError
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
@@ -21,8 +21,6 @@ NOT_FINITE = -9999.0
 LINE_BYTES = 1 << 20
 """Longest line of a streamed answer: one step of one request."""
 
-Result = TypeVar("Result")
-
 
 class ServerClient:
     """The sampler of a server. eos: ids that end a response."""
@@ -31,12 +29,8 @@ class ServerClient:
         """version: of the weights that must have sampled every token. log: named where the server fails."""
         self._socket, self._log, self._version, self._eos = socket, log, version, sorted(eos)
 
-    def get(self, path: str) -> Any:
-        """The answer of an endpoint, as JSON; ModelError where it is an error."""
-        return self._ask("GET", path)
-
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The same, with a body in JSON."""
+        """The answer of an endpoint to a body, both JSON; ModelError where it is an error."""
         return self._ask("POST", path, body)
 
     def healthy(self) -> bool:

@@ -65,7 +65,7 @@ def find_folder() -> Path | None:
 
 @dataclass(frozen=True)
 class Engine:
-    """One of the run's engines, running or not; this process holds its lock. name: also of its log."""
+    """One of the run's engines, running or not; this process holds its lock."""
 
     folder: Path
     log: Path
