@@ -35,7 +35,7 @@ REQUESTS = [Request(c, 16, seed=100 * i + n) for i, c in enumerate(CONTEXTS) for
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with run_with_engines(tmp_path_factory.mktemp("logs")) as folder:
         yield folder
-    pid = int(os.environ.pop("EXTRA_TEST_KEEPER"))
+        pid = keeper(folder)
     until(lambda: not lives(pid))
 
 
@@ -68,9 +68,7 @@ def drawn_alone(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sample]
 
 
 def keeper(folder: Path) -> int:
-    pid = int((folder / "engine-0" / "keeper.lock").read_text())
-    os.environ["EXTRA_TEST_KEEPER"] = str(pid)
-    return pid
+    return int((folder / "engine-0" / "keeper.lock").read_text())
 
 
 def test_another_policy_is_reloaded_and_samples_are_those_of_an_own_engine(
