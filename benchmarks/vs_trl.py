@@ -1,12 +1,14 @@
 """A whole step of GRPO, sampling to new weights: our stages through files beside TRL's GRPOTrainer in memory.
 
     python benchmarks/vs_trl.py --trl-python PATH [--steps 2] [--turns 2] [--limit 600] [--only LOAD/SIZE]
+                                [--vocabulary 128] [--rows-per-pass 16]
 
-One small untrained Qwen3 (4 layers, hidden 128, vocabulary 128), one thread, float32, AdamW, the same prompts of 8 to
-32 tokens in the same order, 8 samples of each, at most 384 tokens, one update a batch, token-mean (DAPO) loss, clip 0.2
+One small untrained Qwen3 (4 layers, hidden 128), one thread, float32, AdamW, the same prompts of 8 to 32 tokens in the
+same order, 8 samples of each, at most 384 tokens, one update a batch, token-mean (DAPO) loss, clip 0.2
 and 0.28, no KL. Two loads, two sizes:
   uniform  no sequence ends before its 384 tokens (no token of the model ends one)
   tail     every token is about equally likely, so that ends come at random: mean about 120 tokens, a few at the limit
+           (vocabulary 128; with a larger one ends are rarer, and lengths nearly uniform)
   large    16 prompts: a step of TRL takes more than 10 s;   small   2 prompts
 The reward is 1 where the last \\boxed{} word of a response is the answer: by our verifier, and by a dictionary in TRL.
 Ours is `snakemake --cores 1` over 1 + steps iterations of the arm `grpo` with its warm worker, TRL's (transformers'
@@ -34,14 +36,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.vs_trl_ours import ROOT, run
 from benchmarks.vs_trl_watch import Watch
 
-LIMIT, GROUP, VOCABULARY, LONGEST_PROMPT = 384, 8, 128, 32
+LIMIT, GROUP, LONGEST_PROMPT = 384, 8, 32
 SIZES = {"small": 2, "large": 16}
 """Prompts of a step."""
-ROWS_PER_PASS = 16
-"""Of a forward and backward pass of TRL; ours takes as many tokens as so many of the longest rows have."""
 BOXES = {"0": ("0", "0.0", "0.00", "0.000"), "1": ("1", "1.0", "1.00", "1.000")}
 """Answer -> its spellings; each is a word of the vocabulary, in a box."""
 QUIET = {
@@ -52,15 +54,15 @@ QUIET = {
 }
 
 
-def words(ends: bool) -> list[str]:
+def words(ends: bool, vocabulary: int) -> list[str]:
     """The vocabulary, by token id. Without ends the end of sequence is one more word, which the model does not know."""
     boxed = [rf"\boxed{{{text}}}" for texts in BOXES.values() for text in texts]
     special = ["<pad>", "<bos>", "<eos>" if ends else "w2", "<unk>"]
-    plain = [f"w{i}" for i in range(len(special), VOCABULARY - len(boxed))]
+    plain = [f"w{i}" for i in range(len(special), vocabulary - len(boxed))]
     return [*special, *plain, *boxed, *([] if ends else ["<eos>"])]
 
 
-def make_model(folder: str, ends: bool) -> None:
+def make_model(folder: str, ends: bool, vocabulary: int) -> None:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -68,11 +70,11 @@ def make_model(folder: str, ends: bool) -> None:
 
     logging.set_verbosity_error()  # it warns of an end of sequence that the model does not know
     logging.disable_progress_bar()
-    ids = {word: i for i, word in enumerate(words(ends))}
+    ids = {word: i for i, word in enumerate(words(ends, vocabulary))}
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=128,
             intermediate_size=384,
             num_hidden_layers=4,
@@ -93,10 +95,12 @@ def make_model(folder: str, ends: bool) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
-def turn_of(model: str, ends: bool, prompts: int, steps: int, seed: int) -> dict[str, Any]:
-    """What both are asked in a turn: the prompts of every step with their answers, and the settings."""
+def turn_of(model: str, texts: list[str], prompts: int, rows: int, steps: int, seed: int) -> dict[str, Any]:
+    """What both are asked in a turn: the prompts of every step with their answers, and the settings.
+
+    rows: of a forward and backward pass of TRL; ours takes as many tokens as so many of the longest rows have.
+    """
     rng = random.Random(seed)
-    texts = words(ends)
     boxes = {value: [texts.index(rf"\boxed{{{text}}}") for text in spelled] for value, spelled in BOXES.items()}
     plain = [word for word in texts if word.startswith("w")]
 
@@ -109,8 +113,8 @@ def turn_of(model: str, ends: bool, prompts: int, steps: int, seed: int) -> dict
         "boxes": boxes,
         "group": GROUP,
         "limit": LIMIT,
-        "rows_per_pass": ROWS_PER_PASS,
-        "tokens_per_pass": ROWS_PER_PASS * (LIMIT + LONGEST_PROMPT),
+        "rows_per_pass": rows,
+        "tokens_per_pass": rows * (LIMIT + LONGEST_PROMPT),
         "learning_rate": 1e-6,
         "seed": seed,
     }
@@ -128,6 +132,7 @@ def ask(trl: subprocess.Popen[str], asked: dict[str, Any], limit_s: float) -> tu
     """TRL's steps of a turn but the first, and its peak memory. TimeoutError, or RuntimeError where it has ended."""
     assert trl.stdin is not None
     assert trl.stdout is not None
+    wait_for_others(trl.pid)
     with Watch() as watch:
         trl.stdin.write(json.dumps(asked) + "\n")
         trl.stdin.flush()
@@ -137,6 +142,11 @@ def ask(trl: subprocess.Popen[str], asked: dict[str, Any], limit_s: float) -> tu
     if not line:
         raise RuntimeError("TRL's process ended")
     return json.loads(line)[1:], watch.peak_mb
+
+
+def wait_for_others(pid: int) -> None:
+    """Until no other process is below this one: what our side leaves behind ends a moment after Snakemake."""
+    psutil.wait_procs([child for child in psutil.Process().children() if child.pid != pid], timeout=10)
 
 
 def lines_of(name: str, found: dict[str, list[dict[str, Any]]], peaks: dict[str, list[float]]) -> list[str]:
@@ -176,6 +186,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--limit", type=float, default=600, help="seconds that a turn may take")
     parser.add_argument("--only", metavar="LOAD/SIZE", default="", help="for example tail/large")
+    parser.add_argument("--vocabulary", type=int, default=128, help="words that the model knows")
+    parser.add_argument("--rows-per-pass", type=int, default=16, help="of a forward and backward pass of TRL")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where our runs' files stay")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -190,14 +202,15 @@ def measure(case: str, folder: Path, options: argparse.Namespace) -> None:
     """All turns of one load and size, each side in turn; prints what came out."""
     load, _, size = case.partition("/")
     model = str(folder / f"{load}-model")
-    make_model(model, load == "tail")
+    make_model(model, load == "tail", options.vocabulary)
+    texts = words(load == "tail", options.vocabulary)
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "TRL": []}
     peaks: dict[str, list[float]] = {"ours": [], "TRL": []}
     trl = start_trl(options.trl_python, folder / "trl.log")
     starts = []
     try:
         for turn in range(options.turns):
-            asked = turn_of(model, load == "tail", SIZES[size], 1 + options.steps, turn)
+            asked = turn_of(model, texts, SIZES[size], options.rows_per_pass, 1 + options.steps, turn)
             here = folder / f"{load}-{size}-{turn}"
             here.mkdir()
             steps, peak, start = run(asked, here, options.limit, trl.pid)

@@ -1,13 +1,15 @@
-"""Imported once by the fork server of `bounded`, so that every worker starts with the parser in memory and warm.
+"""Imported once by the fork server of `bounded` for a large batch, so that every worker starts with a warm parser.
 
 ANTLR builds its prediction tables while it parses: the first formula costs 0.1 s and more, later ones 2 ms. A few
-formulas parsed here pay that once. Not for import anywhere else: this module is heavy on purpose.
+formulas parsed here pay that once, 1.5 s; a small batch has few of them and begins with `warm_imports` alone. Not for
+import anywhere else: this module is heavy on purpose.
 """
 
 from __future__ import annotations
 
 import gc
 
+import extra_rl.rewards.warm_imports  # noqa: F401
 from extra_rl.rewards.bounded import Item
 from extra_rl.rewards.math import MathJudge
 
