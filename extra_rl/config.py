@@ -1,31 +1,25 @@
 """From YAML and an arm's overrides to the validated section of every stage.
 
 A configuration is one file: shared sections, one section per stage, and `arms`, each a diff over the rest that may
-start from a preset. Unknown keys are refused at every level, with the known ones named.
+start from a preset. Unknown keys are refused at every level, with the known ones named. Arms, and the regimes in which
+they may be repeated, are read in `extra_rl.arms`.
 """
 
 from __future__ import annotations
 
-import copy
-import importlib.resources
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from extra_rl.arms import Cell, cells_of, mapping, merge, regimes_of
+from extra_rl.comparison.names import refuse_unknown
 from extra_rl.errors import ConfigError
 from extra_rl.retention import RetentionConfig
 from extra_rl.sections import SHARED, Section
 from extra_rl.stage import StageConfig, parse_config
-
-PRESETS = ("paper", "published_code", "prototype")
-SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
-"""Sections that no arm may change: what they configure is made once for all arms."""
-RESERVED_NAMES = ("prepare", "warm_start", "logs")
-"""Folders of a run's results that are not arms."""
 
 
 class GenerationConfig(Section):
@@ -45,9 +39,21 @@ class RunConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
     seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
+    warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
+        [0],
+        min_length=1,
+        description="seeds of the initial policies made here; experiment seeds take them in turns, the i-th seed the "
+        "i-th of them, with every arm",
+    )
     iterations: int = Field(ge=1, le=10_000, description="iterations of every arm and seed")
     first_iteration: int = Field(
         0, ge=0, description="iterations before it are finished and never looked at again (the window)"
+    )
+    granularity: Literal["stage", "iteration"] = Field(
+        "stage",
+        description="what one job of the workflow runs: a stage, or all stages of an iteration in one process "
+        "(docs/decisions/0013-granularity.md). The files are the same; `iteration` saves a small model the time "
+        "between its stages",
     )
     evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
     retention: RetentionConfig = Field(
@@ -57,13 +63,30 @@ class RunConfig(Section):
         default_factory=GenerationConfig, description="how sampling is spread over devices"
     )
 
+    @field_validator("seeds", "warm_starts")
+    @classmethod
+    def named_once(cls, values: list[int]) -> list[int]:
+        if len(set(values)) < len(values):
+            raise ValueError("name each once")
+        return values
+
+    def warm_start_of(self, seed: int) -> int:
+        """The initial policy that an experiment seed starts from."""
+        return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
+
 
 class Experiment(BaseModel):
-    """A whole configuration, validated: run keys, and the section of every stage for every arm."""
+    """A whole configuration, validated: run keys, and the section of every stage for every arm.
+
+    arms: folder of an arm -> its sections; with regimes an arm has a folder for each. cells: what each of them is.
+    regimes: name -> value; empty: none.
+    """
 
     run: RunConfig
     arms: dict[str, dict[str, dict[str, Any]]]
     common: dict[str, dict[str, Any]]
+    cells: dict[str, Cell]
+    regimes: dict[str, float]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -84,20 +107,39 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
 
     Raises ConfigError naming every unknown key or bad value.
     """
-    known = {*RunConfig.model_fields, *SHARED, *stages, "arms"}
+    known = {*RunConfig.model_fields, *SHARED, *stages, "arms", "regimes"}
     unknown = sorted(set(raw) - known)
     if unknown:
         raise ConfigError(f"unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
     run = _run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
     base = {key: value for key, value in raw.items() if key in SHARED or key in stages}
-    arms = {str(name): diff for name, diff in _mapping(raw.get("arms"), "arms").items()}
-    if not arms:
-        raise ConfigError("arms: name at least one arm, for example `arms: {grpo: {}}`.")
-    return Experiment(
+    regimes = regimes_of(mapping(raw.get("regimes"), "regimes"))
+    cells = cells_of(mapping(raw.get("arms"), "arms"), regimes)
+    experiment = Experiment(
         run=run,
         common=sections(base, stages),
-        arms={name: sections(merge(base, arm_diff(name, diff)), stages, name) for name, diff in arms.items()},
+        arms={name: sections(merge(base, cell.diff), stages, name) for name, cell in cells.items()},
+        cells=cells,
+        regimes={name: regime.value for name, regime in regimes.items()},
     )
+    refuse_sharded_rounds(experiment)
+    known_to_compare = {
+        "warm_starts": run.warm_starts,
+        "seeds": run.seeds,
+        "regimes": experiment.regimes,
+        "token_budgets": {name: arm.get("select", {}).get("token_budget") for name, arm in experiment.arms.items()},
+    }
+    if "compare" in stages:
+        experiment.common["compare"] |= known_to_compare
+        refuse_unknown(experiment.common["compare"]["comparisons"], [cell.arm for cell in cells.values()])
+    return experiment
+
+
+def refuse_sharded_rounds(experiment: Experiment) -> None:
+    """ConfigError where an arm samples in rounds and shards share its rollouts: none could know what lacks in all."""
+    for name, arm in experiment.arms.items():
+        if experiment.run.generation.shards > 1 and arm.get("generate", {}).get("rounds", 1) > 1:
+            raise ConfigError(f"arms.{name}: generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md).")
 
 
 def _run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -108,49 +150,11 @@ def _run_config(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
     if config.first_iteration >= config.iterations:
         raise ConfigError("first_iteration must be below iterations: nothing would be left to run.")
-    return config
-
-
-def arm_diff(name: str, diff: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An arm's diff with its preset, if it names one, underneath."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in RESERVED_NAMES:
+    if config.granularity == "iteration" and config.generation.shards > 1:
         raise ConfigError(
-            f"arms.{name}: an arm's name is a folder's name; use letters, digits, - and _, and none of "
-            f"{', '.join(RESERVED_NAMES)}."
+            "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage."
         )
-    diff = _mapping(diff, f"arms.{name}")
-    preset = diff.pop("preset", None)
-    common = [key for key in diff if key in SHARED_BY_ARMS]
-    if common:
-        raise ConfigError(f"arms.{name}.{common[0]}: all arms share `{common[0]}`; set it at the top.")
-    return merge(read_preset(preset), diff) if preset else diff
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    """A section's keys, none for null; ConfigError for a list or a plain value."""
-    if not isinstance(value, Mapping | None):
-        raise ConfigError(f"{where}: expected keys and values, not {value!r}.")
-    return dict(value or {})
-
-
-def read_preset(name: str) -> dict[str, Any]:
-    """A named combination of method options (docs/method.md 3), as a diff over the sections."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}.")
-    text = importlib.resources.files("extra_rl").joinpath(f"presets/{name}.yaml").read_text()
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
-
-
-def merge(base: Mapping[str, Any], diff: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `diff` over it, recursively; lists and scalars replace."""
-    result = copy.deepcopy(dict(base))
-    for key, value in diff.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
-            result[key] = merge(result[key], value)
-        else:
-            result[key] = copy.deepcopy(value)
-    return result
+    return config
 
 
 def sections(
@@ -161,18 +165,20 @@ def sections(
     where = f"arms.{arm}: " if arm else ""
     if unknown:
         raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    token_budget = _mapping(raw.get("select"), f"{where}select").get("token_budget")
+    token_budget = mapping(raw.get("select"), f"{where}select").get("token_budget")
     result = {}
     for name, config_class in stages.items():
         given = raw.get(name)
         if isinstance(given, str) and config_class.SHORTHAND:
             given = {config_class.SHORTHAND: given}
-        section = _mapping(given, f"{where}{name}")
+        section = mapping(given, f"{where}{name}")
         fields = config_class.model_fields
         misplaced = sorted(set(section) & set(SHARED))
         if misplaced:
             raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
         section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
+        if name == "select":  # it provides the problems of all rounds
+            section["rounds"] = mapping(raw.get("generate"), f"{where}generate").get("rounds", 1)
         if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
             section["token_budget"] = token_budget
         result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")

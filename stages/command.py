@@ -31,6 +31,9 @@ def main(argv: list[str]) -> int:
         print(overview())
         return 0
     try:
+        if argv[0] == "iteration":
+            importlib.import_module("stages.iteration").main(argv[1:])
+            return 0
         module = load(argv[0])
         arguments = parser(module).parse_args(argv[1:])
         job, inputs, outputs = plan(module.STAGE, arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,9 +15,11 @@ from extra_rl.retention import ANNOUNCED, Retention
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.stage import Job
 from extra_rl.summary_line import HORIZON
+from extra_rl.tables.files import canonical_json
 from extra_rl.worker import launch
 from stages import STAGES
 from stages.command import load
+from stages.wiring import STEPS
 
 Result = TypeVar("Result")
 
@@ -36,18 +39,25 @@ def with_nulls(value: Any) -> Any:
 
 
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:
-    """The canonical JSON of one job. What arms share has neither arm nor seed, so that it is made once."""
-    arm = wildcards.get("arm", "")
+    """The canonical JSON of one job. What arms share has neither arm nor seed, so that it is made once; an initial
+    policy has its own seed (wildcard `start`)."""
+    arm, start = wildcards.get("arm", ""), wildcards.get("start", "")
     sections = experiment.arms[arm] if arm else experiment.common
     return Job(
         stage=stage,
         version=load(stage).STAGE.version,
-        seed=int(wildcards.get("seed", 0)),
+        seed=int(wildcards.get("seed", start.removeprefix("warm_start").removeprefix("_") or 0)),
         config=sections[stage],
         arm=arm,
         iteration=int(wildcards.get("iteration", 0)),
         shard=wildcards.get("shard", ""),
     ).to_json()
+
+
+def jobs_json(experiment: Experiment, wildcards: Mapping[str, str]) -> str:
+    """The canonical JSON of all jobs of an iteration, by stage."""
+    stages = {step.stage for step in STEPS}
+    return canonical_json({stage: json.loads(job_json(experiment, stage, wildcards)) for stage in stages})
 
 
 def announce(experiment: Experiment) -> None:

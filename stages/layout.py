@@ -32,19 +32,31 @@ class Layout:
     def iteration(self, arm: str, seed: str | int, iteration: int) -> str:
         return f"{self.results}/{arm}/s{seed}/iteration_{iteration:04d}"
 
-    def previous(self, name: str) -> Callable[[Wildcards], str | list[str]]:
-        """Input function: a file of the former iteration, nothing for the first."""
+    def previous(self, *names: str) -> Callable[[Wildcards], str | list[str]]:
+        """Input function: files of the former iteration, nothing for the first."""
 
         def find(wildcards: Wildcards) -> str | list[str]:
             number = int(wildcards.iteration)
-            return f"{self.iteration(wildcards.arm, wildcards.seed, number - 1)}/{name}" if number else []
+            if not number:
+                return []
+            paths = [f"{self.iteration(wildcards.arm, wildcards.seed, number - 1)}/{name}" for name in names]
+            return paths if len(paths) > 1 else paths[0]
 
         return find
 
     def policy(self, wildcards: Wildcards) -> str:
         """Input function: the policy that an iteration samples from."""
         found = self.previous("policy/manifest.json")(wildcards)
-        return str(found) if found else f"{self.results}/warm_start/policy/manifest.json"
+        return str(found) if found else self.initial(wildcards)
+
+    def initial(self, wildcards: Wildcards) -> str:
+        """Input function: the policy that the seed's arms all begin with."""
+        start = start_folder(self._experiment.run.warm_start_of(int(wildcards.seed)))
+        return f"{self.results}/{start}/policy/manifest.json"
+
+    def starts(self) -> dict[str, int]:
+        """Folder of every initial policy -> its seed."""
+        return {start_folder(start): start for start in self._experiment.run.warm_starts}
 
     def shard_tables(self) -> dict[str, str]:
         """Name of an input (`shard_0of4`) -> table of a shard of the stage `of`, with Snakemake's wildcards."""
@@ -66,8 +78,8 @@ class Layout:
         }
 
     def evaluated(self) -> dict[str, str]:
-        """Label -> evaluation that the comparison reads: the warm start's, and every final policy's."""
-        return {"warm_start": f"{self.results}/warm_start/evaluate.parquet", **self.finals("evaluate")}
+        """Label -> evaluation that the comparison reads: the warm starts', and every final policy's."""
+        return {start: f"{self.results}/{start}/evaluate.parquet" for start in self.starts()} | self.finals("evaluate")
 
     def extra_evaluations(self) -> list[str]:
         """Evaluations besides the final ones: every k-th iteration, where the configuration asks for it."""
@@ -102,6 +114,11 @@ class Layout:
             for arm in self._experiment.arms
             for seed in run.seeds
         ]
+
+
+def start_folder(start: int) -> str:
+    """Folder of an initial policy: `warm_start` of seed 0, the only one of most runs, else `warm_start_<seed>`."""
+    return f"warm_start_{start}" if start else "warm_start"
 
 
 def as_inputs(role: str, paths: Mapping[str, str]) -> str:

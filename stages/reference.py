@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from extra_rl.config import PRESETS, RunConfig
+from extra_rl.arms import PRESETS
+from extra_rl.config import RunConfig
 from extra_rl.sections import SHARED, SourceConfig
 from extra_rl.training.lora import LoraConfig
 from stages import STAGES
@@ -30,6 +31,16 @@ arms:
   grpo: {{}}
   extra: {{preset: prototype}}
   extra_strong: {{preset: prototype, advantage: {{weight: 0.3}}}}
+```
+
+Where arms are to be compared in several settings, `regimes` names them: each has a `value`, its place on the report's
+axis, and a diff that lies under every arm's. An arm may name the `regimes` that it is run in, and what it changes
+`in_regime` NAME. Its folder is then `<regime>-<arm>`.
+
+```yaml
+regimes:
+  s50: {{value: 50, select: {{level_weights: {{L2: 1, L6: 1}}}}}}
+  s90: {{value: 90, select: {{level_weights: {{L2: 1, L6: 9}}}}}}
 ```
 
 Unknown keys are refused. A shared section is set once, at the top; every stage that needs it gets it. Changing a key of

@@ -9,13 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from extra_rl.config import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS, RunConfig
+from extra_rl.arms import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS
+from extra_rl.config import RunConfig
 from extra_rl.sections import SHARED
 from stages import STAGES
 from stages.command import load
 
 REFERENCE = "#/$defs/{model}"
-FILLED_IN = {"compare": ("token_budget",)}
+FILLED_IN = {"compare": ("token_budget", "token_budgets", "warm_starts", "seeds", "regimes")}
 """Keys that `extra_rl.config` fills in and that no file holds."""
 
 
@@ -33,24 +34,48 @@ def schema() -> dict[str, Any]:
     references = {name: {"$ref": REFERENCE.format(model=name)} for name in sections}
     in_arms = {name: reference for name, reference in references.items() if name not in SHARED_BY_ARMS}
     preset = {"enum": list(PRESETS), "description": "a named combination of options, underneath the arm's own keys"}
+    diff = {"type": ["object", "null"], "properties": in_arms, "additionalProperties": False}
+    definitions["diff"] = diff
+    in_regimes = {
+        "regimes": {"type": "array", "items": {"type": "string"}, "description": "those that it is run in; else all"},
+        "in_regime": {
+            "type": ["object", "null"],
+            "description": "what it changes in a regime, by name, beside the rest",
+            "additionalProperties": {"$ref": REFERENCE.format(model="diff")},
+        },
+    }
     definitions["arm"] = {
-        "type": ["object", "null"],
+        **diff,
         "description": "a diff over the sections; {}: none",
-        "properties": {"preset": preset, **in_arms},
-        "additionalProperties": False,
+        "properties": {"preset": preset, **in_regimes, **in_arms},
+    }
+    value = {"type": "number", "description": "its number on the report's axis"}
+    regimes = {
+        "type": ["object", "null"],
+        "description": "name -> value and diff; every arm is run in each",
+        "propertyNames": {"pattern": "^[A-Za-z0-9_]+$"},
+        "additionalProperties": {
+            **diff,
+            "type": "object",
+            "properties": {"value": value, **in_arms},
+            "required": ["value"],
+        },
     }
     arms = {
         "type": "object",
         "description": "name -> diff; every arm runs with every seed",
         "minProperties": 1,
-        "propertyNames": {"pattern": "^[A-Za-z0-9_-]+$", "not": {"enum": list(RESERVED_NAMES)}},
+        "propertyNames": {
+            "pattern": "^[A-Za-z0-9_-]+$",
+            "not": {"anyOf": [{"enum": list(RESERVED_NAMES)}, {"pattern": "^warm_start"}]},
+        },
         "additionalProperties": {"$ref": REFERENCE.format(model="arm")},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ExTra configuration",
         "type": "object",
-        "properties": {**run["properties"], **references, "arms": arms},
+        "properties": {**run["properties"], **references, "arms": arms, "regimes": regimes},
         "required": [*run["required"], "arms"],
         "additionalProperties": False,
         "$defs": definitions,

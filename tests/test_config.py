@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from extra_rl.config import PRESETS, RunConfig, read_preset, read_yaml
+from extra_rl.arms import PRESETS, read_preset
+from extra_rl.config import RunConfig, read_yaml
 from extra_rl.errors import ConfigError
 from extra_rl.novelty import MEASURES
 from extra_rl.sections import SHARED

@@ -6,6 +6,7 @@ from stages.experiment import (
     announce,
     experiment_of,
     job_json,
+    jobs_json,
     open_engines,
     or_exit,
     start_worker,
@@ -32,6 +33,11 @@ def job(stage):
     return lambda wildcards: job_json(EXPERIMENT, stage, dict(wildcards))
 
 
+def jobs_of_an_iteration(wildcards):
+    """Params function: the same for every stage of an iteration."""
+    return jobs_json(EXPERIMENT, dict(wildcards))
+
+
 def threads_of(stage):
     section = EXPERIMENT.common[stage]
     return (
@@ -44,6 +50,7 @@ def threads_of(stage):
 wildcard_constraints:
     arm="|".join(EXPERIMENT.arms),
     seed="|".join(map(str, RUN.seeds)),
+    start="|".join(LAYOUT.starts()),
     of="generate|regenerate",
     shard="|".join(LAYOUT.shards),
     # The window: older iterations are finished files, not rules (500 finished iterations cost nothing then).

@@ -1,8 +1,9 @@
-# What all arms share: the problems, the policy that every arm starts from, and its evaluation.
+# What all arms share: the problems, the policies that every arm starts from, and their evaluation.
 #
 #   inputs   the configuration, local files of problems that it names
 #   outputs  results/<name>/prepare/{train,held_out,dropped,sources}.parquet
-#            results/<name>/warm_start/{warm_start,evaluate,evaluate_figures}.parquet, policy/
+#            results/<name>/warm_start/{warm_start,evaluate,evaluate_figures}.parquet, policy/; where the
+#            configuration names several warm starts, warm_start_<seed>/ of each but 0
 
 
 # The problems, in disjoint sets.
@@ -33,10 +34,10 @@ rule warm_start:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",
     output:
-        warm_start=f"{RESULTS}/warm_start/warm_start.parquet",
-        policy=f"{RESULTS}/warm_start/policy/manifest.json",
+        warm_start=f"{RESULTS}/{{start}}/warm_start.parquet",
+        policy=f"{RESULTS}/{{start}}/policy/manifest.json",
     log:
-        f"{RESULTS}/logs/warm_start.log",
+        f"{RESULTS}/logs/{{start}}.log",
     conda:
         "../envs/extra.yaml"
     threads: threads_of("warm_start")
@@ -52,12 +53,12 @@ rule warm_start:
 rule evaluate_warm_start:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",
-        policy=f"{RESULTS}/warm_start/policy/manifest.json",
+        policy=f"{RESULTS}/{{start}}/policy/manifest.json",
     output:
-        evaluate=f"{RESULTS}/warm_start/evaluate.parquet",
-        figures=f"{RESULTS}/warm_start/evaluate_figures.parquet",
+        evaluate=f"{RESULTS}/{{start}}/evaluate.parquet",
+        figures=f"{RESULTS}/{{start}}/evaluate_figures.parquet",
     log:
-        f"{RESULTS}/logs/evaluate_warm_start.log",
+        f"{RESULTS}/logs/evaluate_{{start}}.log",
     conda:
         "../envs/extra.yaml"
     threads: threads_of("evaluate")
@@ -72,5 +73,8 @@ rule evaluate_warm_start:
 # The initial policy's evaluation and nothing else: `snakemake evaluate --config model='{source: MODEL}' name=NAME`.
 rule evaluate:
     input:
-        f"{RESULTS}/warm_start/evaluate.parquet",
-        f"{RESULTS}/warm_start/evaluate_figures.parquet",
+        [
+            f"{RESULTS}/{start}/{name}.parquet"
+            for start in LAYOUT.starts()
+            for name in ("evaluate", "evaluate_figures")
+        ],

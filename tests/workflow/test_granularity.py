@@ -1,0 +1,94 @@
+"""All stages of an iteration in one process: the files of a run of single stages, and the same wiring."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from extra_rl.errors import ConfigError
+from stages.experiment import experiment_of
+from stages.wiring import STEPS, inputs_of, outputs_of
+from tests.conftest import Run, new_run
+
+pytestmark = pytest.mark.slow
+
+MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = new_run(tmp_path_factory.mktemp("whole"), granularity="iteration")
+    run.snakemake()
+    return run
+
+
+def made(run: Run) -> dict[str, bytes]:
+    files = {path for pattern in MADE for path in run.results.rglob(pattern) if path.name != "summary.json"}
+    return {str(path.relative_to(run.results)): path.read_bytes() for path in files}
+
+
+def test_the_same_bytes_as_stage_by_stage(mini_run: Run, whole: Run) -> None:
+    expected, found = made(mini_run), made(whole)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if expected[name] != found[name]] == []
+    assert sum(name.endswith("safetensors") for name in expected) > 4
+
+
+def test_every_stage_keeps_its_own_record_and_log(mini_run: Run, whole: Run) -> None:
+    place = "extra/s0/iteration_0001"
+    for pattern in ("*.run.json", "logs/*.log"):
+        expected, found = ({p.name for p in (run.results / place).glob(pattern)} for run in (mini_run, whole))
+        assert expected == found
+    used = [json.loads(path.read_text())["cpu_s"] for path in (whole.results / place).glob("*.run.json")]
+    assert 0 < min(used) < 0.5 < sum(used)  # each its own, none the sum of those before it
+
+
+def test_nothing_is_left_to_do(whole: Run) -> None:
+    assert "Nothing to be done" in (done := whole.snakemake("--dry-run")).stdout + done.stderr
+
+
+def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
+    lost = whole.results / "grpo/s0/iteration_0002/policy/manifest.json"
+    before = made(whole)
+    lost.unlink()
+    said = whole.snakemake("--dry-run", "--printshellcmds", "--workflow-profile", "none")
+    assert (said.stdout + said.stderr).count("python -m stages iteration") == 1
+    whole.snakemake()
+    assert made(whole) == before
+
+
+def test_the_wiring_is_that_of_the_rules(tmp_path: Path) -> None:
+    """What a dry run would start, stage by stage, beside what the one process does."""
+    run = new_run(tmp_path, arms={"extra": {"preset": "prototype"}})
+    arm = "results/mini/extra/s0"
+    profile = ("--workflow-profile", "none")
+    done = run.snakemake("--dry-run", "--printshellcmds", *profile, f"{arm}/iteration_0001/summarize.parquet")
+    said = done.stdout + done.stderr
+    started = {}
+    for line in said.splitlines():
+        words = shlex.split(line) if "python -m stages" in line else []
+        if words:
+            log = words[words.index("--log") + 1]
+            start, end = words.index("--input"), words.index("--output")
+            started[log] = (set(words[start + 1 : end]), set(words[end + 1 :]))
+    for iteration, previous in ((0, ""), (1, f"{arm}/iteration_0000")):
+        here = f"{arm}/iteration_{iteration:04d}"
+        initial = "results/mini/warm_start/policy/manifest.json"
+        given = {
+            "train": "results/mini/prepare/train.parquet",
+            "policy": f"{previous}/policy/manifest.json" if previous else initial,
+            "initial": initial,
+        }
+        for step in STEPS:
+            words, outputs = started.pop(f"{here}/logs/{step.name}.log")
+            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous).items()}
+            assert outputs == {f"{r}={p}" for r, p in outputs_of(step, here).items()}
+    assert {Path(log).stem for log in started} == {"prepare", "warm_start"}
+
+
+def test_shards_need_jobs_of_their_own() -> None:
+    with pytest.raises(ConfigError, match="granularity: stage"):
+        experiment_of({"name": "x", "iterations": 1, "granularity": "iteration", "generation": {"shards": 2}})
