@@ -61,6 +61,7 @@ def candidates_of(
 ) -> dict[str, list[Candidate]]:
     """group_id -> candidates cut from failed rollouts (rollouts with verdicts and token scores, hard groups only).
 
+    A continuation is cut behind its own prefix only, and looked at for the peak there; its age is that of its group.
     cut: `every_boundary` gives all cuts of a rollout, `before_peak_entropy` and `random` one of them, `none` the
     empty prefix of the group (a fresh resample). A rollout without any cut gives no candidate. max_cuts: at most so
     many a response, and again so many a group, spread evenly over its rollouts (docs/method.md 3).
@@ -70,18 +71,20 @@ def candidates_of(
         return groups
     ends_step = boundary_tokens(tokenizer_file, boundary, failed["response_tokens"].explode().unique().to_list())
     for row in failed.iter_rows(named=True):
+        behind, group = row["prefix_length"], row["group_id"]
+        born = iteration if row["origin"] == "fresh" else first_iteration(group)
         if cut == "none":
-            groups.setdefault(row["group_id"], [_empty_prefix(row, iteration)])
+            groups.setdefault(group, [_empty_prefix(row, born)])
             continue
         tokens = row["response_tokens"]
         entropies_T = np.array(row["entropies"])
         boundary_T = np.array([token in ends_step for token in tokens])
         allowed, fallback = prefixes.candidate_cuts(
-            boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts
+            boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts, behind=behind
         )
         reason = "fixed_stride" if fallback else "boundary"
         if cut == "before_peak_entropy":
-            peak = prefixes.peak_cut(entropies_T, allowed)
+            peak = prefixes.peak_cut(entropies_T, allowed, behind)
             allowed, reason = ([] if peak is None else [peak]), "fixed_stride" if fallback else "before_peak"
         elif cut == "random":
             drawn = prefixes.random_cut(allowed, generator(seed, row["rollout_id"]))
@@ -89,10 +92,10 @@ def candidates_of(
         for length in allowed:
             candidate = Candidate(
                 prefix_id=f"{row['rollout_id']}@{length}",
-                group_id=row["group_id"],
+                group_id=group,
                 problem_id=row["problem_id"],
                 parent_rollout_id=row["rollout_id"],
-                iteration=iteration,
+                iteration=born,
                 prompt_tokens=tuple(row["prompt_tokens"]),
                 prefix_tokens=tuple(tokens[:length]),
                 prefix_logprobs=tuple(row["sampler_logprobs"][:length]),
@@ -100,8 +103,13 @@ def candidates_of(
                 cut_reason=reason,
                 score=prefixes.mean_entropy(entropies_T, length),
             )
-            groups.setdefault(row["group_id"], []).append(candidate)
+            groups.setdefault(group, []).append(candidate)
     return {group: prefixes.spread(candidates, max_cuts) for group, candidates in groups.items()}
+
+
+def first_iteration(group_id: str) -> int:
+    """The iteration of a group's fresh rollouts, from its name `{arm}/s{seed}/i{iteration}/{group}`."""
+    return int(group_id.rsplit("/", 2)[1].removeprefix("i"))
 
 
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:

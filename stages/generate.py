@@ -1,26 +1,34 @@
 """Samples the rollouts of an iteration: G for every selected problem, and the continuations that were queued.
 
-READS   select, train (prompts), policy, previous_choose_prefixes (prefixes due in this iteration's batch),
-        previous_summarize_lengths (what the longest are, where they are to come first)
+READS   select, train (prompts; answers, between rounds), policy, previous_choose_prefixes (prefixes due in this
+        iteration's batch), previous_summarize_lengths (what the longest are, where they are to come first)
 ADDS    generate: token ids, sampler logprobs, lineage
 SOURCE  GRPO's group of G rollouts (docs/method.md 1); `when: next_iteration` as in the released code (R): queued
-        prefixes go into one batch with the fresh prompts, which costs no second, late sampling call; over-sampling and
-        dropping: docs/sampling.md
+        prefixes go into one batch with the fresh prompts, which costs no second, late sampling call; over-sampling,
+        dropping and rounds: docs/sampling.md
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 from pydantic import Field
 
+from extra_rl.errors import ConfigError
 from extra_rl.sampling.base import Limits
-from extra_rl.sampling.rollouts import continuation_plans, fresh_plans, refuse_cut_distribution, roll_out
+from extra_rl.sampling.rollouts import (
+    Plan,
+    continuation_plans,
+    fresh_plans,
+    open_roller,
+    refuse_cut_distribution,
+)
+from extra_rl.sampling.rounds import further_rounds, mixed_groups
 from extra_rl.sampling.shards import positions_of
 from extra_rl.sampling.tail import TailClock, report_tail
-from extra_rl.sections import ComputeConfig, SamplingConfig
+from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 
@@ -30,12 +38,21 @@ class Config(StageConfig):
 
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     compute: ComputeConfig = Field(description="shared section `compute`")
+    task: TaskConfig = Field(description="shared section `task`: who judges between `rounds`")
+    verifier: VerifierConfig = Field(description="shared section `verifier`: how, between `rounds`")
     group_size: int = Field(8, ge=2, description="G: fresh rollouts per prompt")
     oversample: float = Field(
         1.0,
         ge=1,
         description="so many times G are started per prompt; once as many rollouts have ended as without it, the rest "
         "is dropped (docs/sampling.md); 1: off",
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="dynamic sampling (DAPO): up to so many rounds, each of as many new problems as still lack for "
+        "select.prompts groups that are neither all right nor all wrong (docs/sampling.md); 1: off",
     )
 
 
@@ -55,22 +72,54 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The rollouts table: fresh groups first, then continuations. Empty once the token budget is spent."""
+    """The rollouts table: fresh groups first, then continuations, then the groups of further rounds. Empty once the
+    token budget is spent."""
     refuse_cut_distribution(config.sampling)
+    if config.rounds > 1 and context.job.shard:
+        raise ConfigError("a shard cannot know what lacks in all: with generate.rounds > 1, set generation.shards: 1.")
     if inputs["select"].is_empty():
         return {"generate": contracts.RolloutsOfShard.create_empty()}
     started = started_per_prompt(config)
-    plans = fresh_plans(inputs["select"], inputs["train"], inputs["previous_summarize_lengths"], started)
-    plans += continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
-    extra = len(inputs["select"]) * (started - config.group_size)
-    limits = Limits(ended=len(plans) - extra if extra else None, tokens=config.sampling.call_tokens)
+    fresh = fresh_plans(inputs["select"], inputs["train"], inputs["previous_summarize_lengths"], started)
+    now = len(fresh) // config.rounds
+    plans = fresh[:now] + continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
-    limits = limits.part(len(here), len(plans))
-    clock = TailClock(context.progress(len(here), f"{context.job.title}: rollout").update)
-    mine = [plans[i] for i in here]
-    table = roll_out(mine, inputs.policy(), config.sampling, config.compute, context.seed(), clock, limits)
+    if not here:  # a shard without a group loads no model
+        return {"generate": contracts.RolloutsOfShard.create_empty()}
+    mine, spare = [plans[i] for i in here], fresh[now:]
+    bars = [context.progress(len(mine), f"{context.job.title}: rollout")]
+    clock = TailClock(lambda count: bars[-1].update(count))
+
+    def announce(number: int, missing: int, rollouts: int) -> None:
+        title = f"{context.job.title}, round {number}"
+        context.console.note(f"{title}: {missing} mixed group(s) missing, {rollouts} rollouts more")
+        bars.append(context.progress(rollouts, f"{title}: rollout"))
+
+    where = (inputs.policy(), config.sampling, config.compute, context.seed(), clock)
+    with open_roller([*mine, *spare], *where) as roll:
+        table = roll(mine, limits_of(plans, config).part(len(here), len(plans)))
+        if spare:
+            table = further_rounds(
+                table,
+                [spare[i : i + started] for i in range(0, len(spare), started)],
+                wanted=now // started,
+                rounds=config.rounds,
+                roll=roll,
+                limits_of=lambda plans: limits_of(plans, config),
+                count_mixed=lambda table: mixed_groups(table, inputs["train"], config.task, config.verifier),
+                announce=announce,
+            )
+            here = list(range(len(table)))
     report_tail(clock, context, "rollouts")
     return {"generate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}
+
+
+def limits_of(plans: Sequence[Plan], config: Config) -> Limits:
+    """Where one call that samples these plans ends: `oversample` and `sampling.call_tokens`."""
+    started = started_per_prompt(config)
+    fresh = sum(plan.origin == "fresh" for plan in plans)
+    extra = fresh // started * (started - config.group_size)
+    return Limits(ended=len(plans) - extra if extra else None, tokens=config.sampling.call_tokens)
 
 
 def started_per_prompt(config: Config) -> int:

@@ -1,7 +1,7 @@
 """Chooses the problems of an iteration from the seed's stream of problems.
 
-READS   train, previous_summarize (how many tokens are spent)
-ADDS    select: one group a problem, with its place in the stream
+READS   train, previous_summarize (how many tokens are spent), previous_summarize_state (how far the stream is read)
+ADDS    select: one group a problem, with its place in the stream; with `generate.rounds`, spare ones behind
 SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
         tokens reach the budget an iteration is empty
 """
@@ -27,18 +27,23 @@ class Config(StageConfig):
         {}, description="how often each level (benchmark column of train) is drawn; empty: all problems alike"
     )
     token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")
+    rounds: int = Field(1, ge=1, le=100, description="filled in from generate.rounds; set it there")
 
 
 STAGE = Stage(
     name="select",
     version=1,
-    reads={"train": contracts.Problems, "previous_summarize?": contracts.IterationSummary},
+    reads={
+        "train": contracts.Problems,
+        "previous_summarize?": contracts.IterationSummary,
+        "previous_summarize_state?": contracts.IterationState,
+    },
     adds={"select": contracts.Selection},
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The next `prompts` problems of the stream; none once the budget is spent."""
+    """The next problems of the stream, `prompts` for each round; none once the budget is spent."""
     spent = sum(inputs["previous_summarize"]["total_sampled_tokens"])
     if config.token_budget is not None and spent >= config.token_budget:
         return {"select": contracts.Selection.create_empty()}
@@ -48,22 +53,30 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     unknown = set(config.level_weights) - set(train["benchmark"])
     if unknown:
         raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
-    start = context.job.iteration * config.prompts
+    start, count = first_position(inputs, config, context.job.iteration), config.prompts * config.rounds
     rows = problem_stream(
         train["benchmark"].to_list(),
         config.level_weights,
         start,
-        config.prompts,
+        count,
         context.run_seed("stream"),
     )
     return {
         "select": contracts.Selection.cast(
             pl.DataFrame(
                 {
-                    "group_id": [f"{context.job.place}/{group}" for group in range(config.prompts)],
+                    "group_id": [f"{context.job.place}/{group}" for group in range(count)],
                     "problem_id": train["problem_id"][rows],
-                    "position": range(start, start + config.prompts),
+                    "position": range(start, start + count),
                 }
             )
         )
     }
+
+
+def first_position(inputs: Inputs, config: Config, iteration: int) -> int:
+    """Where the iteration begins in the stream. With rounds, behind the last problem that the iteration before sampled:
+    how many those were only that iteration knows."""
+    if config.rounds == 1 or iteration == 0:
+        return iteration * config.prompts
+    return int(inputs["previous_summarize_state"]["next_position"].item())

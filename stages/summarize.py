@@ -1,8 +1,9 @@
 """Puts an iteration into one row, and says it in one line.
 
-READS   the iteration's tables, previous_summarize (the running total), previous_summarize_lengths
+READS   the iteration's tables, previous_summarize (the running total), previous_summarize_lengths and _state
 ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
-        of sampler and policy, tokens; summarize_lengths: response lengths by problem, where sampling.order wants them
+        of sampler and policy, tokens; summarize_lengths: response lengths by problem, where sampling.order wants them;
+        summarize_state: how far the stream is read, and recent yields, for select and choose_prefixes
 SOURCE  our decision; sampled tokens are the currency of equal budgets (docs/method.md)
 """
 
@@ -16,6 +17,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms.advantage import bonus_share
+from extra_rl.algorithms.budget import recent
 from extra_rl.algorithms.mismatch import mismatch
 from extra_rl.records import seconds_of_iteration, tails_of_iteration
 from extra_rl.rewards.verdict import Verdict
@@ -34,8 +36,9 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="summarize",
-    version=3,
+    version=4,
     reads={
+        "select": contracts.Selection,
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
@@ -47,8 +50,13 @@ STAGE = Stage(
         "update": contracts.UpdateSteps,
         "previous_summarize?": contracts.IterationSummary,
         "previous_summarize_lengths?": contracts.ResponseLengths,
+        "previous_summarize_state?": contracts.IterationState,
     },
-    adds={"summarize": contracts.IterationSummary, "summarize_lengths": contracts.ResponseLengths},
+    adds={
+        "summarize": contracts.IterationSummary,
+        "summarize_lengths": contracts.ResponseLengths,
+        "summarize_state": contracts.IterationState,
+    },
 )
 
 
@@ -67,7 +75,11 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     folder = context.outputs["summarize"].parent
     context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder), tails_of_iteration(folder)))
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)
-    return {"summarize": frame, "summarize_lengths": response_lengths(inputs, config.sampling, context.job.iteration)}
+    return {
+        "summarize": frame,
+        "summarize_lengths": response_lengths(inputs, config.sampling, context.job.iteration),
+        "summarize_state": state(inputs, summary, context.job.iteration),
+    }
 
 
 def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
@@ -130,6 +142,27 @@ def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
     )
     columns = (tokens[name].explode(empty_as_null=False).to_numpy() for name in tokens.columns)
     return {f"mismatch_{name}": value for name, value in mismatch(*columns)._asdict().items()}
+
+
+def state(inputs: Inputs, summary: Mapping[str, Any], iteration: int) -> pl.DataFrame:
+    """IterationState after this iteration."""
+    former = next(inputs["previous_summarize_state"].iter_rows(named=True), {})
+    batch = all_rollouts(inputs, scores=())
+    fresh = batch.filter(pl.col("origin") == "fresh")
+    sampled = inputs["select"].filter(pl.col("group_id").is_in(fresh["group_id"].unique().implode()))["position"]
+    fresh_tokens = int(fresh["sampled_tokens"].sum())
+    counts = {
+        "recent_useful": summary["mixed"],
+        "recent_fresh_tokens": fresh_tokens,
+        "recent_rescued": summary["rescued_groups"],
+        "recent_guided_tokens": summary["sampled_tokens"] - fresh_tokens,
+    }
+    row = {
+        "iteration": iteration,
+        "next_position": former.get("next_position", 0) if sampled.is_empty() else sampled.max() + 1,  # type: ignore[operator]
+        **{name: recent(former.get(name, 0.0), count) for name, count in counts.items()},
+    }
+    return contracts.IterationState.cast(pl.DataFrame([row]))
 
 
 def response_lengths(inputs: Inputs, sampling: SamplingConfig, iteration: int) -> pl.DataFrame:

@@ -49,7 +49,11 @@ class Config(StageConfig):
         description="its estimator: k3 (GRPO), k2, or k1 with the gradient of k2 (`k1 in reward`; docs/method.md)",
     )
     entropy_weight: float = Field(0.0, ge=0, description="weight of the entropy bonus; 0: off")
-    signal_only: bool = Field(False, description="true: rows without a signal leave the loss's denominator too")
+    signal_only: bool = Field(
+        False,
+        description="true: rows without a signal leave the loss's denominator and the mini-batches (DAPO); with a KL "
+        "term or an entropy bonus every row has one",
+    )
     minibatches: int = Field(2, ge=1, description="optimizer steps per pass over the rows")
     epochs: int = Field(1, ge=1, description="passes over the rows")
     layout: Layout = Field("auto", description=DESCRIPTION)
@@ -92,7 +96,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="update",
-    version=2,
+    version=3,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
@@ -114,6 +118,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.policy import write_same_policy
 
     rows = training_rows(inputs)
+    if config.signal_only and not (config.kl_weight or config.entropy_weight):
+        rows = rows.filter(pl.col("trained") == "trained")
     has_signal = (pl.col("trained") == "trained").any()
     if rows.is_empty() or not (rows.select(has_signal).item() or config.kl_weight or config.entropy_weight):
         write_same_policy(context.outputs["next_policy"], inputs.policy(), context.manifest("policy"))

@@ -15,22 +15,11 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from extra_rl.errors import ConfigError, ContractError
-from extra_rl.rewards.judging import Answer, judge_answers
-from extra_rl.rewards.verdict import Judgement, Verdict
+from extra_rl.rewards.judging import judge_rollouts
+from extra_rl.rewards.verdict import DEFAULT_REWARDS, Verdict
 from extra_rl.sections import TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
-
-DEFAULT_REWARDS: dict[Verdict, float | None] = {
-    Verdict.RIGHT: 1.0,
-    Verdict.WRONG: 0.0,
-    Verdict.NO_ANSWER: 0.0,
-    Verdict.TRUNCATED: 0.0,
-    Verdict.TIMEOUT: 0.0,
-    Verdict.GOLD_UNPARSEABLE: None,
-    Verdict.ERROR: None,
-    Verdict.DROPPED: None,
-}
 
 
 class Config(StageConfig):
@@ -66,20 +55,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     """One verdict a rollout, in the order of the rollouts."""
     rewards = DEFAULT_REWARDS | config.rewards
     rows = with_gold(inputs["rollouts"], inputs["train"], config.gold)
-    answers = [
-        Answer(
-            row["prompt"],
-            row["gold"],
-            row["response"],
-            row["finish_reason"] == "stop",
-            row["relative_tolerance"],
-            row["absolute_tolerance"],
-        )
-        for row in rows.filter(pl.col("finish_reason") != "dropped").iter_rows(named=True)
-    ]
-    judged = iter(judge_answers(answers, config.task, config.verifier))
-    dropped = Judgement(Verdict.DROPPED, None, "dropped")
-    judgements = [dropped if reason == "dropped" else next(judged) for reason in rows["finish_reason"]]
+    judgements = judge_rollouts(rows, config.task, config.verifier)
     return {
         "verify": contracts.Verdicts.cast(
             pl.DataFrame(

@@ -20,8 +20,11 @@ STAGES_OF_AN_ITERATION = 12
 """Jobs: select, generate, 2 verify, 2 score_entropy, choose_prefixes, regenerate, novelty, advantage, update and
 summarize."""
 
-STAGES_OF_A_RUN = 5
-"""Jobs: prepare, warm_start, evaluate_warm_start, compare, and Snakemake's target `all`."""
+STAGES_OF_A_RUN = 4
+"""Jobs: prepare, compare, report, and Snakemake's target `all`."""
+
+STAGES_OF_A_START = 2
+"""Jobs: warm_start, evaluate_warm_start."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,14 @@ def _cuts(sections: Sections) -> tuple[float, float]:
 def _rollouts(
     sections: Sections, hard_share: float, response: float, *, prefix: float, continuation: float
 ) -> Rollouts:
-    prefixes, prompts = sections["choose_prefixes"], sections["select"]["prompts"]
-    hard = hard_share * prompts
+    prefixes = sections["choose_prefixes"]
+    groups = fresh_groups(sections, hard_share)
+    hard = hard_share * groups
+    if prefixes["chain"]:  # of those that are sampled on for, as many stay hard, until they are too old
+        hard *= sum(hard_share**age for age in range(prefixes["max_age"] + 1))
     served = hard if prefixes["groups"] == "all_hard" else min(prefixes["groups"], hard)
     return Rollouts(
-        fresh=prompts * sections["generate"]["group_size"],
+        fresh=groups * sections["generate"]["group_size"],
         hard=hard,
         served=served,
         regenerated=served * prefixes["prefixes_per_problem"] * prefixes["continuations_per_prefix"],
@@ -104,6 +110,14 @@ def _rollouts(
         prefix=prefix,
         continuation=continuation,
     )
+
+
+def fresh_groups(sections: Sections, hard_share: float) -> int:
+    """Groups that `generate` samples, rounded up: the prompts, and with rounds again as many as are not mixed, of which
+    the hard ones are known; at most `rounds` times the prompts."""
+    prompts: int = sections["select"]["prompts"]
+    rounds: int = sections["generate"]["rounds"]
+    return math.ceil(prompts * sum(hard_share**number for number in range(rounds)) - 1e-9)
 
 
 def sampled_tokens(sections: Sections, active: int, regenerating: int, rollouts: Rollouts) -> float:
@@ -190,5 +204,7 @@ def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
     )
     shards = shards_of(run)
     of_an_iteration = STAGES_OF_AN_ITERATION + (2 * shards if shards > 1 else 0)  # two stages in parts, gathered
+    if run.granularity == "iteration":
+        of_an_iteration = 1
     per_seed = len(arms) * (of_an_iteration * iterations + evaluations_of(run)) + audits
-    return STAGES_OF_A_RUN + len(run.seeds) * per_seed
+    return STAGES_OF_A_RUN + STAGES_OF_A_START * len(run.warm_starts) + len(run.seeds) * per_seed

@@ -172,6 +172,11 @@ def _notes(experiment: Experiment, shape: Shape, memory: dict[str, dict[str, flo
     unknown = [name for name, count in counts.held_out(common).items() if count is None]
     context = common["prepare"]["model"]["context_tokens"]
     notes = []
+    if any(sections["generate"]["rounds"] > 1 for sections in experiment.arms.values()):
+        notes.append(
+            "generate.rounds: at most, every round samples as many problems as the first; expected, as many as of the "
+            "round before are hard (all-right groups are not counted). Rounds are counted as one call of the sampler."
+        )
     if unknown:
         notes.append(f"How many problems {', '.join(unknown)} has is not known here: counted as none.")
     if counts.training_problems(common) is None:

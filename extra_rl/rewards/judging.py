@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from extra_rl.rewards.verdict import Judgement
+import polars as pl
+
+from extra_rl.rewards.verdict import Judgement, Verdict
 from extra_rl.sections import TaskConfig, VerifierConfig
 
 
@@ -38,6 +40,27 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
 
     judge = load_task(task.name).judge
     return [judge(a.prompt, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]
+
+
+def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
+    """One judgement a row, in order; a rollout that was dropped is `dropped` unread.
+
+    rows: `contracts.Rollouts` with `prompt`, `gold` and both tolerances of the problem that each is judged by.
+    """
+    answers = [
+        Answer(
+            row["prompt"],
+            row["gold"],
+            row["response"],
+            row["finish_reason"] == "stop",
+            row["relative_tolerance"],
+            row["absolute_tolerance"],
+        )
+        for row in rows.filter(pl.col("finish_reason") != "dropped").iter_rows(named=True)
+    ]
+    judged = iter(judge_answers(answers, task, verifier))
+    dropped = Judgement(Verdict.DROPPED, None, "dropped")
+    return [dropped if reason == "dropped" else next(judged) for reason in rows["finish_reason"]]
 
 
 def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:

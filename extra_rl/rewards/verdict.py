@@ -21,6 +21,19 @@ class Verdict(StrEnum):
     DROPPED = "dropped"  # sampling ended before the response did (docs/sampling.md): never judged, never rewarded
 
 
+DEFAULT_REWARDS: dict[Verdict, float | None] = {
+    Verdict.RIGHT: 1.0,
+    Verdict.WRONG: 0.0,
+    Verdict.NO_ANSWER: 0.0,
+    Verdict.TRUNCATED: 0.0,
+    Verdict.TIMEOUT: 0.0,
+    Verdict.GOLD_UNPARSEABLE: None,
+    Verdict.ERROR: None,
+    Verdict.DROPPED: None,
+}
+"""What a verdict is worth unless `verify.rewards` says otherwise; None: not judged, out of its group's statistics."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """One verdict with its evidence.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from extra_rl.sampling.tail import TailClock
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
+
+Roll = Callable[[Sequence["Plan"], Limits], pl.DataFrame]
+"""Plans and limits of one call of a sampler -> rollouts table."""
 
 
 @dataclass(frozen=True)
@@ -98,30 +102,52 @@ def roll_out(
     clock: TailClock,
     limits: Limits = NO_LIMITS,
 ) -> pl.DataFrame:
-    """Samples every plan with the policy and returns the rollouts table, in the order of the plans.
-
-    A rollout's seed follows from `seed` and its id without the arm, so that its tokens do not depend on what else is
-    sampled. A prefix counts against the response limit. Its logprobs are those that it was once sampled with.
-    """
+    """Samples every plan with the policy and returns the rollouts table, in the order of the plans (`open_roller`)."""
     if not plans:
         return contracts.Rollouts.create_empty()
+    with open_roller(plans, policy, sampling, compute, seed, clock) as roll:
+        return roll(plans, limits)
+
+
+@contextmanager
+def open_roller(
+    plans: Sequence[Plan], policy: Path, sampling: SamplingConfig, compute: ComputeConfig, seed: int, clock: TailClock
+) -> Iterator[Roll]:
+    """A function that samples some of the `plans` and returns their rollouts table; a call of it is one of the sampler.
+
+    A rollout's seed follows from `seed` and its id without the arm, so that its tokens do not depend on what else is
+    sampled, nor in which call. A prefix counts against the response limit. Its logprobs are those that it was once
+    sampled with.
+    """
     from extra_rl.sampling.open import open_sampler
 
-    requests = [
-        Request(
-            context=(*plan.prompt_tokens, *plan.prefix_tokens),
-            max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
-            seed=derive_seed(seed, plan.rollout_id.partition("/")[2]),  # without the arm
-            expected=None if plan.expected is None else max(1, plan.expected - len(plan.prefix_tokens)),
-        )
-        for plan in plans
-    ]
+    longest = longest_of([_request(plan, sampling, seed) for plan in plans])
     clock.opening()
-    with open_sampler(policy, sampling, compute, longest_of(requests)) as (sampler, decode):
+    with open_sampler(policy, sampling, compute, longest) as (sampler, decode):
         clock.opened()
-        clock.start()
-        samples = sampler.sample(requests, sampling, clock.ended, limits)
-    refuse_not_finite(samples, policy)
+
+        def roll(chosen: Sequence[Plan], limits: Limits = NO_LIMITS) -> pl.DataFrame:
+            clock.start()
+            requests = [_request(plan, sampling, seed) for plan in chosen]
+            samples = sampler.sample(requests, sampling, clock.ended, limits)
+            refuse_not_finite(samples, policy)
+            return _table(chosen, samples, decode)
+
+        yield roll
+
+
+def _request(plan: Plan, sampling: SamplingConfig, seed: int) -> Request:
+    return Request(
+        context=(*plan.prompt_tokens, *plan.prefix_tokens),
+        max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
+        seed=derive_seed(seed, plan.rollout_id.partition("/")[2]),  # without the arm
+        expected=None if plan.expected is None else max(1, plan.expected - len(plan.prefix_tokens)),
+    )
+
+
+def _table(
+    plans: Sequence[Plan], samples: Sequence[Sample], decode: Callable[[Sequence[Sequence[int]]], list[str]]
+) -> pl.DataFrame:
     responses = [[*plan.prefix_tokens, *sample.tokens] for plan, sample in zip(plans, samples, strict=True)]
     return contracts.Rollouts.cast(
         pl.DataFrame(

@@ -86,7 +86,7 @@ class WarmStartSteps(dy.Schema):
 
 
 class Selection(dy.Schema):
-    """`select`: the problems of one iteration, in the order of the seed's stream."""
+    """`select`: the problems of one iteration, in the order of the seed's stream; with rounds, spare ones behind."""
 
     group_id = column.key("group that the rollouts of this prompt form")
     problem_id = column.text("problem")
@@ -194,7 +194,7 @@ class Prefixes(dy.Schema):
     group_id = column.text("hard group that it is to help")
     problem_id = column.text("problem")
     parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
-    iteration = column.count("iteration in which the parent was sampled")
+    iteration = column.count("iteration in which the parent was sampled; in a chain, the fresh rollout it began with")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens that are kept")
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
@@ -225,7 +225,7 @@ class PrefixPool(dy.Schema):
     group_id = column.text("group it was cut from")
     problem_id = column.text("problem")
     parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
-    iteration = column.count("iteration in which the parent was sampled")
+    iteration = column.count("iteration in which the parent was sampled; in a chain, the fresh rollout it began with")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens that are kept")
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
@@ -344,6 +344,20 @@ class IterationSummary(dy.Schema):
     total_sampled_tokens = column.count("tokens sampled by this arm and seed so far", "tokens")
 
 
+class IterationState(dy.Schema):
+    """`summarize`: what the next iteration must know of the run so far, in one row.
+
+    recent: of this iteration and those before, each older one weighing 3/4 of the next (`extra_rl.algorithms.budget`).
+    """
+
+    iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
+    next_position = column.count("place in the seed's stream of problems behind the last one that was sampled")
+    recent_useful = column.number("recent fresh groups with right and wrong rollouts", "groups", min=0.0)
+    recent_fresh_tokens = column.number("recent tokens sampled for fresh rollouts", "tokens", min=0.0)
+    recent_rescued = column.number("recent groups with a right regenerated rollout", "groups", min=0.0)
+    recent_guided_tokens = column.number("recent tokens sampled for regenerated rollouts", "tokens", min=0.0)
+
+
 class ResponseLengths(dy.Schema):
     """`summarize`: how long a problem's responses were, for `sampling.order: longest_first`; else no rows."""
 
@@ -366,6 +380,15 @@ class EvaluationSamples(dy.Schema):
     verdict = column.one_of(JUDGED, "the judgement")
     extracted = column.text("answer found in the response", nullable=True)
     rule = column.text("rule that decided")
+
+
+class JudgedSamples(dy.Schema):
+    """What `compare` reads of `evaluate`: the verdicts; of hundreds of policies the rest would fill the memory."""
+
+    problem_id = dy.String(primary_key=True, metadata={"about": "problem"})
+    sample_index = dy.Int64(primary_key=True, min=0, metadata={"about": "sample of this problem"})
+    benchmark = column.text("benchmark")
+    verdict = column.one_of(JUDGED, "the judgement")
 
 
 class EvaluationFigures(dy.Schema):
@@ -391,11 +414,91 @@ class CachedSamples(dy.Schema):
     finish_reason = column.one_of(ENDS, "ended by itself, or cut off at the token limit")
 
 
+class CounterfactualAdvantages(dy.Schema):
+    """`extra counterfactual`: a rollout's advantage under other settings (docs/counterfactuals.md)."""
+
+    variant = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    rollout_id = column.key("rollout")
+    normalised = column.number("reward, normalised over the group")
+    bonus = column.number("novelty bonus: weight, centring and scale applied")
+    advantage = column.number("normalised + bonus; 0 where a guided negative was taken away")
+
+
+class CounterfactualVariants(dy.Schema):
+    """`extra counterfactual`: one such variant of the advantages, beside the run's own."""
+
+    variant = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    changes = column.text("the same as JSON, by section")
+    rollouts = column.count("rollouts that have an advantage, parents carried over included")
+    with_signal = column.count("of these, rollouts whose advantage is not 0")
+    bonus_share = column.number("sum T|bonus| / sum T(|normalised| + |bonus|) over rollouts that were not carried over")
+    rank_correlation = column.number("Spearman's, with the run's advantages; null: one is constant", nullable=True)
+    sign_changed = column.number("share of rollouts whose advantage has another sign (-, 0, +) than in the run")
+    groups = column.count("groups that have an advantage in the run or in the variant")
+    groups_gained = column.count("groups with a signal in the variant only")
+    groups_lost = column.count("groups with a signal in the run only")
+
+
+class CounterfactualPrefixes(dy.Schema):
+    """`extra counterfactual`: a candidate prefix under another rule, and what became of it where the run took it."""
+
+    rule = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    prefix_id = column.key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
+    group_id = column.text("hard group that it is to help")
+    prefix_length = column.count("length of the prefix", "tokens")
+    length_share = column.number("share of its parent's response that it keeps; null without a parent", nullable=True)
+    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    rank = column.count("place in the order of choice within its problem, 0 first")
+    chosen = column.flag("whether the rule takes it")
+    place = column.count("place among those taken of its group, 0 first; null: not taken", nullable=True)
+    chosen_in_run = column.flag("whether the run took the same tokens for the same group")
+    continuations = column.count("continuations of it that were judged; null: none at hand", nullable=True)
+    right = column.count("of these, right ones", nullable=True)
+
+
+class CounterfactualRules(dy.Schema):
+    """`extra counterfactual`: one rule of choosing prefixes, beside the run's own."""
+
+    rule = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    changes = column.text("the same as JSON")
+    groups = column.count("hard groups that have a candidate")
+    candidates = column.count("candidates")
+    chosen = column.count("prefixes taken")
+    share_in_run = column.number("share of a group's taken prefixes that the run took too, mean", nullable=True)
+    jaccard = column.number("taken by both / taken by either, mean over groups", nullable=True)
+    mean_score = column.number("mean score of those taken", "nats", nullable=True)
+    mean_length_share = column.number("mean share of the parent's response that they keep", nullable=True)
+    continued = column.count("prefixes taken whose continuations are at hand")
+    rescued = column.count("of these, prefixes with a right continuation")
+
+
+class GradientNoise(dy.Schema):
+    """`extra gradient-noise`: noise of the policy gradient over groups (docs/counterfactuals.md)."""
+
+    variant = column.key("which rollouts and which bonus; `as_it_was`: those of the run")
+    iterations = column.count("iterations that the figures below are means over")
+    groups = column.count("groups that the loss counts, in all iterations")
+    signal_groups = column.count("of these, groups whose gradient is not 0")
+    gradient_norm = column.number("norm of the sum over groups: of the batch's gradient; of several: root mean square")
+    mean_squared_norm = column.number("s2: mean of |g_i|^2 over groups")
+    squared_norm_of_mean = column.number("m2: |mean of g_i|^2")
+    trace = column.number("n / (n - 1) (s2 - m2): trace of the groups' covariance; null: one group", nullable=True)
+    squared_mean = column.number("m2 - trace / n: |mean gradient|^2 without bias; may be below 0", nullable=True)
+    noise_ratio = column.number("trace / squared_mean; null: squared_mean is not above 0", "groups", nullable=True)
+    low = column.number("lower end of its 95 % jackknife interval; null: a group decides the sign", nullable=True)
+    high = column.number("upper end of the same", nullable=True)
+    relative = column.number("noise ratio / that of as_it_was", nullable=True)
+    relative_low = column.number("lower end of its 95 % jackknife interval, groups left out of both", nullable=True)
+    relative_high = column.number("upper end of the same", nullable=True)
+
+
 class Comparison(dy.Schema):
     """`compare`: pass@k per policy, seed and benchmark."""
 
-    policy = dy.String(primary_key=True, metadata={"about": "an arm's final policy, or warm_start"})
-    seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed; -1 for the warm start"})
+    policy = dy.String(
+        primary_key=True, metadata={"about": "folder of an arm, for its final policy, or of a warm start"}
+    )
+    seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed; -1 for a warm start"})
     benchmark = dy.String(primary_key=True, metadata={"about": "benchmark"})
     k = dy.Int64(primary_key=True, min=1, metadata={"about": "k of pass@k"})
     pass_at_k = column.number("unbiased estimate, mean over problems", "percent", min=0.0, max=100.0)
@@ -404,3 +507,38 @@ class Comparison(dy.Schema):
     problems = column.count("problems")
     samples = column.count("samples per problem")
     excluded = column.count("samples left out (gold unparseable, verifier error)")
+
+
+class SeedFigures(dy.Schema):
+    """`compare`: pass@k of every arm and seed, and of the policy that it started from."""
+
+    regime = dy.String(primary_key=True, metadata={"about": "regime; empty: the configuration has none"})
+    arm = column.key("arm")
+    seed = dy.Int64(primary_key=True, min=0, metadata={"about": "experiment seed"})
+    benchmark = column.key("benchmark; `mean`: every benchmark weighs the same")
+    k = dy.Int64(primary_key=True, min=1, metadata={"about": "k of pass@k"})
+    pass_at_k = column.number("unbiased estimate of the final policy", "percent", min=0.0, max=100.0)
+    warm_start = column.count("number of the warm start that it began with")
+    warm_start_pass_at_k = column.number("the same figure of that warm start", "percent", nullable=True)
+
+
+class Differences(dy.Schema):
+    """`compare`: arm - base over seeds, in percentage points (docs/statistics.md)."""
+
+    regime = dy.String(primary_key=True, metadata={"about": "regime; empty: the configuration has none"})
+    regime_value = column.number("the regime's number; null without regimes", nullable=True)
+    arm = column.key("arm")
+    base = column.key("arm that it is compared with; `warm_start`: the policy that each seed began with")
+    named = column.flag("named before the run (compare.comparisons)")
+    benchmark = column.key("benchmark; `mean`: every benchmark weighs the same")
+    k = dy.Int64(primary_key=True, min=1, metadata={"about": "k of pass@k"})
+    difference = column.number("mean over seeds", "percentage points")
+    sd = column.number("standard deviation over seeds; null: one seed", "percentage points", nullable=True)
+    t_low = column.number("95 % t interval, blocked by warm start; null: one seed", nullable=True)
+    t_high = column.number("upper end of the same", nullable=True)
+    bootstrap_low = column.number("95 % bootstrap interval over seeds and problems; null: one seed", nullable=True)
+    bootstrap_high = column.number("upper end of the same", nullable=True)
+    p = column.number("two-sided p of the sign-flip test over seeds; null: one seed", nullable=True, min=0.0, max=1.0)
+    p_holm = column.number("p after Holm; of named differences of `mean`, else null", nullable=True, min=0.0, max=1.0)
+    seeds = dy.Int64(min=1, metadata={"about": "seeds that both have"})
+    blocks = dy.Int64(min=1, metadata={"about": "warm starts that these seeds began with"})

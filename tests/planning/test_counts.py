@@ -111,9 +111,9 @@ def test_a_token_budget_ends_the_sampling() -> None:
 def test_evaluations_and_jobs() -> None:
     made = experiment(evaluate_every=2, seeds=[0, 1, 2], arms={"a": {}, "b": {"audit": {"judge": "string"}}})
     assert counts.evaluations_of(made.run) == 3  # after iterations 2 and 4, and the last
-    assert counts.jobs(made.run, made.arms) == 5 + 3 * (2 * (5 * 12 + 3) + 5 * 2)
+    assert counts.jobs(made.run, made.arms) == 6 + 3 * (2 * (5 * 12 + 3) + 5 * 2)
     sharded = experiment(evaluate_every=2, generation={"shards": 4})
-    assert counts.jobs(sharded.run, sharded.arms) == 5 + 5 * (10 + 2 * (4 + 1)) + 3  # four parts each, and a gathering
+    assert counts.jobs(sharded.run, sharded.arms) == 6 + 5 * (10 + 2 * (4 + 1)) + 3  # four parts each, and a gathering
     assert counts.evaluations_of(experiment().run) == 1
     # The last iteration is evaluated once, also where it is a k-th one.
     assert counts.evaluations_of(experiment(evaluate_every=5).run) == 1
@@ -144,3 +144,20 @@ def test_what_only_the_data_can_tell_is_not_guessed() -> None:
     task = {"name": "math", "train": {"path": "missing.parquet"}, "benchmarks": {"x": {"dataset": "someone/x"}}}
     assert counts.training_problems(sections(task=task)) is None
     assert counts.held_out(sections(task=task)) == {"x": None}
+
+
+def test_rounds_sample_again_as_many_problems_as_are_not_mixed() -> None:
+    """Of ten problems half are hard: five more, then 2.5; at most ten in every round."""
+    three = sections(generate={"rounds": 3}, choose_prefixes={"groups": "all_hard"})
+    assert counts.expected(three, HALF).fresh == 4 * 18  # 17.5, rounded up
+    assert counts.expected(three, HALF).hard == 9
+    assert counts.at_most(three).fresh == 3 * 40
+    with_one = sections(generate={"rounds": 1})
+    assert counts.expected(with_one, HALF).fresh == 40
+
+
+def test_a_chain_serves_groups_again_until_they_are_too_old() -> None:
+    """Five of ten groups are hard, 2.5 of these an iteration later, 1.25 after that; at most all, every time."""
+    chain = sections(choose_prefixes={"groups": "all_hard", "chain": True, "max_age": 2})
+    assert counts.expected(chain, HALF).served == 8.75
+    assert counts.at_most(chain).served == 30

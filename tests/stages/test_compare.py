@@ -1,4 +1,7 @@
-"""compare: unbiased pass@k by hand, refusal of unequal budgets, and the shape of summary.json."""
+"""compare: unbiased pass@k by hand, refusal of unequal budgets, and the shape of summary.json.
+
+What it says of differences is in tests/comparison.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from extra_rl.algorithms.pass_at_k import bootstrap_interval, pass_at_k_each
 from extra_rl.errors import ConfigError
+from extra_rl.seeding import generator
 from extra_rl.tables import contracts
+from extra_rl.tables.files import write_table
 from stages import compare
 from tests.stages.rows import frame, run_stage
 
@@ -85,18 +92,35 @@ def test_the_interval_lies_around_the_figure_and_is_a_point_for_equal_problems(t
     assert (row["low"], row["pass_at_k"], row["high"]) == (50.0, 50.0, 50.0)
 
 
+def test_the_interval_is_the_bootstrap_of_the_method(tmp_path: Path) -> None:
+    problems = {f"A/{n}": ("rrww", "rwww", "wwww", "rrrr")[n % 4] for n in range(13)}
+    (row,) = compared(tmp_path, one_arm(problems), ks=[2], resamples=300)[0].to_dicts()
+    values = 100 * pass_at_k_each(np.full(13, 4), np.array([(2, 1, 0, 4)[n % 4] for n in range(13)]), 2)
+    low, high = bootstrap_interval(values, generator(0, "compare", "A", 2), resamples=300)
+    assert (row["low"], row["high"]) == (np.float32(low), np.float32(high))
+
+
 def test_arms_that_have_not_spent_their_budget_cannot_be_compared(tmp_path: Path) -> None:
     tables = one_arm({"A/1": "rw"})
     compared(tmp_path, tables, token_budget=100)
     with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 101 tokens in 3 iterations.*Raise `iterations`"):
         compared(tmp_path, tables, token_budget=101)
+    compared(tmp_path, tables, token_budget=101, token_budgets={"grpo": 90})
+    with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 120 tokens"):
+        compared(tmp_path, tables, token_budget=90, token_budgets={"grpo": 120})
 
 
 def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(tmp_path: Path) -> None:
     for folder, wall in (("warm_start", 1.0), ("grpo/s0", 2.0), ("grpo/s1", 4.0), ("extra/s0", 8.0)):
         path = tmp_path / folder / "update.run.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"wall_s": wall, "cpu_s": 2 * wall}))
+        path.write_text(json.dumps({"stage": "update", "wall_s": wall, "cpu_s": 2 * wall}))
+    looked = tmp_path / "grpo" / "s0" / "evaluate.run.json"
+    looked.write_text(json.dumps({"stage": "evaluate", "wall_s": 100.0, "cpu_s": 200.0}))
+    for step, tokens in enumerate((30, 50)):
+        rows = [dict.fromkeys(contracts.UpdateSteps.columns(), 0) | {"step": n, "loss_tokens": tokens} for n in (0, 1)]
+        path = tmp_path / "grpo" / f"s{step}" / "iteration_0000" / "update.parquet"
+        write_table(frame(contracts.UpdateSteps, rows), path, contracts.UpdateSteps, {})
     tables = {
         "evaluate:warm_start": samples({"A/1": "wwww", "B/1": "rwww"}),
         "evaluate:grpo/s0": samples({"A/1": "rwww", "B/1": "rrrr"}),
@@ -107,7 +131,7 @@ def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(t
         "summarize:extra/s0": spent(120),
     }
     table, summary = compared(tmp_path, tables)
-    assert list(summary) == ["warm_start", "arms"]
+    assert list(summary) == ["warm_start", "arms", "comparisons", "family"]
     assert list(summary["arms"]) == ["grpo", "extra"]
     assert (summary["warm_start"]["pass@1"], summary["warm_start"]["pass@2"]) == (12.5, 25.0)
     grpo = summary["arms"]["grpo"]
@@ -118,9 +142,22 @@ def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(t
     assert grpo["per_seed"]["0"]["pass@1"] == pytest.approx(62.5)
     assert grpo["per_seed"]["1"]["pass@1"] == pytest.approx(75.0)
     assert grpo["generated_tokens"] == 210
-    assert (grpo["wall_seconds"], grpo["compute_seconds"]) == (6.0, 12.0)
+    assert grpo["sd"]["pass@1"] == pytest.approx(12.5 / 2**0.5, abs=1e-4)
+    assert (grpo["wall_seconds"], grpo["compute_seconds"]) == (106.0, 212.0)
+    assert grpo["budget"] == {
+        "sampled_tokens": 210,
+        "loss_tokens": 160,
+        "wall_seconds": 6.0,
+        "compute_seconds": 12.0,
+        "tokens_per_cpu_second": 17.5,
+        "looking_wall_seconds": 100.0,
+        "looking_compute_seconds": 200.0,
+    }
     assert (summary["warm_start"]["wall_seconds"], summary["warm_start"]["compute_seconds"]) == (1.0, 2.0)
     assert summary["arms"]["extra"]["generated_tokens"] == 120
+    assert summary["arms"]["extra"]["sd"] == {"pass@1": None, "pass@2": None}
+    assert summary["arms"]["extra"]["budget"]["loss_tokens"] is None
+    assert (summary["comparisons"], summary["family"]) == ([], None)
     assert table.filter(policy="warm_start")["seed"].to_list() == [-1] * 4
 
 

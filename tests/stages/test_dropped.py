@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError
-from extra_rl.sections import ComputeConfig, SamplingConfig
+from extra_rl.sections import SHARED
 from extra_rl.tables import contracts, scan_iteration
 from stages import advantage, audit, choose_prefixes, generate, novelty, regenerate, score_entropy, update, verify
 from tests.conftest import POLICY
@@ -103,7 +103,8 @@ def test_over_sampling_starts_more_and_keeps_as_many_as_without(prefixes: tuple[
 @pytest.mark.parametrize(("size", "oversample", "started"), [(25, 2.2, 55), (10, 1.11, 12), (8, 1.0, 8)])
 def test_what_is_started_is_rounded_up_but_for_rounding(size: int, oversample: float, started: int) -> None:
     """In floating point 25 x 2.2 is more than 55."""
-    config = generate.Config(sampling=SamplingConfig(), compute=ComputeConfig(), group_size=size, oversample=oversample)
+    shared = {name: SHARED[name]() for name in ("sampling", "compute", "task", "verifier")}
+    config = generate.Config(**shared, group_size=size, oversample=oversample)
     assert generate.started_per_prompt(config) == started
 
 

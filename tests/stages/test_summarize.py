@@ -140,6 +140,19 @@ def test_lengths_are_handed_on_where_the_order_of_sampling_wants_them(tmp_path: 
     assert lengths.rows() == [("p1", 0, 5.0), ("p0", 2, 12.0)]
 
 
+def test_recent_yields_weigh_older_iterations_less(tmp_path: Path) -> None:
+    """29 fresh tokens and one mixed group, six guided tokens and one rescued group, over three quarters of before."""
+    before = pl.DataFrame(
+        [(1, 24, 4.0, 100.0, 2.0, 40.0)], contracts.IterationState.create_empty().schema, orient="row"
+    )
+    found = tables(iteration()) | {"previous_summarize_state": before}
+    outputs = {"summarize": tmp_path / "summarize.parquet"}
+    (row,) = run_stage(summarize, found, outputs=outputs, iteration=2)["summarize_state"].to_dicts()
+    assert (row["iteration"], row["next_position"]) == (2, 24)
+    assert (row["recent_useful"], row["recent_fresh_tokens"]) == (1 + 3, 29 + 75)
+    assert (row["recent_rescued"], row["recent_guided_tokens"]) == (1 + 1.5, 6 + 30)
+
+
 def test_carried_parents_are_not_counted_twice(tmp_path: Path) -> None:
     parents = group("ww", group_id=WAITED, problem_id="p7")
     rows = [parents[0].continued("extra/s0/i2/i1.7/0", 1, verdict="right")]

@@ -107,6 +107,19 @@ def test_the_loss_is_a_token_mean_over_the_whole_batch_rows_without_signal_inclu
     assert (only["rows"], only["loss_tokens"]) == (2, 14)
 
 
+def test_signal_only_leaves_nothing_else_in_the_mini_batches(tmp_path: Path) -> None:
+    """Of twelve groups two have a signal: each of two mini-batches gets one of them, and not both by chance. With a KL
+    term every row has a signal."""
+    silent = [Row(f"s{n}", group_id=f"extra/s0/i0/{n}") for n in range(2, 12)]
+    loud = [Row(f"l{n}", group_id=f"extra/s0/i0/{n}", response_tokens=(10,) * (3 + n)) for n in range(2)]
+    found = tables([*silent, *loud], {"l0": 1.0, "l1": 1.0} | {row.rollout_id: 0.0 for row in silent})
+    steps = updated(found, tmp_path, signal_only=True, minibatches=2)[0]
+    assert steps["rows"].to_list() == [1, 1]
+    assert sorted(steps["loss_tokens"]) == [3, 4]
+    with_kl = updated(found, tmp_path, signal_only=True, minibatches=2, kl_weight=0.1)[0]
+    assert sum(with_kl["rows"]) == 12
+
+
 def test_other_aggregates_have_their_own_denominators(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG, EQUAL], {"right": 1.5, "wrong": -0.5, "equal": 0.0})
     sequence = one_step(found, tmp_path, aggregate="sequence_mean")

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError, ContractError
+from extra_rl.rewards import judging
 from extra_rl.tables import contracts
 from stages import verify
 from tests.stages.rows import Row, frame, problem, run_stage, tables_of
@@ -106,7 +107,7 @@ def test_our_own_faults_are_excluded_by_default(verdict: str, monkeypatch: pytes
     def faulty(answers: list[object], *_: object) -> list[Judgement]:
         return [Judgement(Verdict(verdict), None, "planted") for _ in answers]
 
-    monkeypatch.setattr(verify, "judge_answers", faulty)
+    monkeypatch.setattr(judging, "judge_answers", faulty)
     row = judged([THREE_PLUS_FOUR])["extra/s0/i0/0/0"]
     assert (row["verdict"], row["reward"]) == (verdict, None)
 

@@ -11,6 +11,7 @@ rule select:
     input:
         train=f"{RESULTS}/prepare/train.parquet",
         previous_summarize=previous("summarize.parquet"),
+        previous_summarize_state=previous("summarize_state.parquet"),
     output:
         select=f"{HERE}/select.parquet",
     log:
@@ -23,6 +24,7 @@ rule select:
     shell:
         "python -m stages select --job {params.job:q} --log {log}"
         " --input train={input.train} previous_summarize={input.previous_summarize}"
+        " previous_summarize_state={input.previous_summarize_state}"
         " --output select={output.select}"
 
 
@@ -119,8 +121,9 @@ rule choose_prefixes:
         verify_generate=f"{HERE}/verify_generate.parquet",
         score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
         policy=LAYOUT.policy,
-        initial=f"{RESULTS}/warm_start/policy/manifest.json",
+        initial=LAYOUT.initial,
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
+        previous_summarize_state=previous("summarize_state.parquet"),
     output:
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
@@ -136,6 +139,7 @@ rule choose_prefixes:
         " --input generate={input.generate} verify_generate={input.verify_generate}"
         " score_entropy_generate={input.score_entropy_generate} policy={input.policy}"
         " initial={input.initial} previous_choose_prefixes_pool={input.previous_choose_prefixes_pool}"
+        " previous_summarize_state={input.previous_summarize_state}"
         " --output choose_prefixes={output.choose_prefixes} choose_prefixes_pool={output.choose_prefixes_pool}"
 
 
@@ -168,7 +172,7 @@ rule novelty:
         verify_regenerate=f"{HERE}/verify_regenerate.parquet",
         score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
         score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
-        initial=f"{RESULTS}/warm_start/policy/manifest.json",
+        initial=LAYOUT.initial,
         previous_novelty_memory=previous("novelty_memory.parquet"),
     output:
         novelty=f"{HERE}/novelty.parquet",
@@ -228,7 +232,7 @@ rule update:
         score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
         advantage=f"{HERE}/advantage.parquet",
         policy=LAYOUT.policy,
-        initial=f"{RESULTS}/warm_start/policy/manifest.json",
+        initial=LAYOUT.initial,
         previous_generate=previous("generate.parquet"),
         previous_score_entropy_generate=previous("score_entropy_generate.parquet"),
     output:
@@ -254,6 +258,7 @@ rule update:
 # The iteration in one row and one line.
 rule summarize:
     input:
+        select=f"{HERE}/select.parquet",
         generate=f"{HERE}/generate.parquet",
         regenerate=f"{HERE}/regenerate.parquet",
         verify_generate=f"{HERE}/verify_generate.parquet",
@@ -265,9 +270,11 @@ rule summarize:
         steps=f"{HERE}/update.parquet",
         previous_summarize=previous("summarize.parquet"),
         previous_summarize_lengths=previous("summarize_lengths.parquet"),
+        previous_summarize_state=previous("summarize_state.parquet"),
     output:
         summarize=f"{HERE}/summarize.parquet",
         summarize_lengths=f"{HERE}/summarize_lengths.parquet",
+        summarize_state=f"{HERE}/summarize_state.parquet",
     log:
         f"{HERE}/logs/summarize.log",
     conda:
@@ -277,14 +284,16 @@ rule summarize:
         job=job("summarize"),
     shell:
         "python -m stages summarize --job {params.job:q} --log {log}"
-        " --input generate={input.generate} regenerate={input.regenerate}"
+        " --input select={input.select} generate={input.generate} regenerate={input.regenerate}"
         " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
         " score_entropy_generate={input.score_entropy_generate}"
         " score_entropy_regenerate={input.score_entropy_regenerate}"
         " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
         " previous_summarize={input.previous_summarize}"
         " previous_summarize_lengths={input.previous_summarize_lengths}"
+        " previous_summarize_state={input.previous_summarize_state}"
         " --output summarize={output.summarize} summarize_lengths={output.summarize_lengths}"
+        " summarize_state={output.summarize_state}"
 
 
 # The policy that the iteration made, on the held-out problems.

@@ -1,0 +1,216 @@
+"""generate in rounds (dynamic sampling): how many new problems each samples, when it ends, that nothing is hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from extra_rl.errors import ConfigError
+from extra_rl.sampling.base import Limits
+from extra_rl.sampling.rollouts import Plan
+from extra_rl.sampling.rounds import further_rounds, mixed_groups
+from extra_rl.sections import TaskConfig, VerifierConfig
+from extra_rl.tables import contracts
+from stages import generate, select, summarize
+from stages.experiment import experiment_of
+from tests.conftest import POLICY
+from tests.stages.rows import Row, dropped, frame, group, problem, run_stage, tables_of
+from tests.stages.test_summarize import tables as iteration_tables
+
+PATHS = {"policy": POLICY / "manifest.json"}
+PROMPT = [1, 6, 7, 107]  # `<bos> 3 4 :`
+TRAIN = frame(contracts.Problems, [problem(f"p{n}") | {"prompt_tokens": PROMPT} for n in range(12)])
+HOT = {"temperature": 1.7, "max_response_tokens": 12}
+
+
+def selection(count: int, first: int = 0) -> pl.DataFrame:
+    return frame(
+        contracts.Selection,
+        [{"group_id": f"extra/s0/i1/{n}", "problem_id": f"p{n}", "position": first + n} for n in range(count)],
+    )
+
+
+def generated(count: int, answers: str = "7", **config: Any) -> pl.DataFrame:
+    """Groups of three from the test policy; `answers`: the gold of every problem."""
+    train = TRAIN.with_columns(answer=pl.lit(answers))
+    section = {"group_size": 3, "sampling": HOT, **config}
+    tables = {"select": selection(count), "train": train}
+    return run_stage(generate, tables, section, paths=PATHS, iteration=1)["generate"]
+
+
+def plans(group_id: str, size: int = 2) -> list[Plan]:
+    return [Plan(f"{group_id}/{n}", group_id, "p", "fresh", PROMPT) for n in range(size)]
+
+
+class Script:
+    """A roller whose groups turn out as told: the group's number -> mixed or not. It notes what it was asked for."""
+
+    def __init__(self, mixed: set[int], tokens: int = 3) -> None:
+        self.mixed, self.tokens = mixed, tokens
+        self.calls: list[tuple[list[str], int | None]] = []
+        self.said: list[tuple[int, int, int]] = []
+
+    def roll(self, chosen: Any, limits: Limits) -> pl.DataFrame:
+        self.calls.append(([plan.rollout_id for plan in chosen], limits.tokens))
+        rows = [Row(plan.rollout_id, group_id=plan.group_id, response_tokens=(5,) * self.tokens) for plan in chosen]
+        return tables_of(rows)["generate"]
+
+    def count(self, table: pl.DataFrame) -> int:
+        return len(self.mixed & {int(name.rsplit("/", 1)[1]) for name in table["group_id"]})
+
+    def run(self, wanted: int = 4, spare: int = 8, rounds: int = 3, tokens: int | None = None) -> list[str]:
+        """Groups in the order in which they were sampled."""
+        names = [f"extra/s0/i0/{n}" for n in range(wanted + spare)]
+        first = self.roll([plan for name in names[:wanted] for plan in plans(name)], Limits(tokens=tokens))
+        table = further_rounds(
+            first,
+            [plans(name) for name in names[wanted:]],
+            wanted=wanted,
+            rounds=rounds,
+            roll=self.roll,
+            limits_of=lambda _: Limits(tokens=tokens),
+            count_mixed=self.count,
+            announce=lambda *figures: self.said.append(figures),
+        )
+        return table["group_id"].unique(maintain_order=True).str.split("/").list.last().to_list()
+
+
+def test_a_round_samples_as_many_new_problems_as_lack() -> None:
+    """Of four one is mixed: three more; of these two: one more."""
+    script = Script({1, 4, 6, 7})
+    assert script.run() == list("01234567")
+    assert [len(call) for call, _ in script.calls] == [8, 6, 2]
+    assert script.said == [(2, 3, 6), (3, 1, 2)]
+
+
+def test_enough_is_enough_and_rounds_have_an_end() -> None:
+    assert Script({0, 1, 2, 3}).run() == list("0123")
+    assert Script({0, 1, 2, 4}).run(rounds=9) == list("01234")
+    assert Script(set()).run(rounds=2) == list("01234567")
+    assert Script(set()).run(rounds=9, spare=5) == list("012345678")
+
+
+def test_the_tokens_of_a_call_are_those_of_all_rounds() -> None:
+    """Eight rollouts of 3 tokens, then six: 42 of 43, so that the third round may sample one token."""
+    script = Script({0})
+    script.run(tokens=43)
+    assert [left for _, left in script.calls] == [43, 19, 1]
+    for tokens, calls in ((24, 1), (42, 2), (43, 3)):
+        script = Script({0})
+        script.run(tokens=tokens)
+        assert len(script.calls) == calls
+
+
+def test_what_counts_as_mixed() -> None:
+    """Right beside wrong or cut off; neither equal groups, nor rights beside what nobody could judge, nor
+    continuations."""
+    right = {"response": "3 + 4 = 7"}
+    rows = [
+        *group("rw", group_id="a/s0/i0/0"),
+        *group("rr", group_id="a/s0/i0/1"),
+        *group("ww", group_id="a/s0/i0/2"),
+        *group("r", group_id="a/s0/i0/3"),
+        dropped("a/s0/i0/3/1", 2, group_id="a/s0/i0/3"),
+        *group("r", group_id="a/s0/i0/4"),
+        Row("a/s0/i0/4/1", group_id="a/s0/i0/4", verdict="truncated", finish_reason="length"),
+    ]
+    rows = [Row(**{**row.__dict__, **(right if row.verdict == "right" else {})}) for row in rows]
+    parent = Row("a/s0/i0/9/0", group_id="a/s0/i0/9")
+    rows += [parent.continued("a/s0/i1/i0.9/0", 1, **right), parent.continued("a/s0/i1/i0.9/1", 1)]
+    table = tables_of(rows)["generate"]
+    assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig()) == 2
+
+
+def test_one_round_is_what_it_was() -> None:
+    assert generated(2, rounds=1).equals(generated(2))
+
+
+def test_all_that_was_sampled_is_in_the_table_and_the_first_round_is_unchanged() -> None:
+    """Nobody says -99, so every group is all wrong and all rounds are used up."""
+    once, table = generated(2, "-99"), generated(6, "-99", rounds=3)
+    assert table.head(6).equals(once)
+    assert table["rollout_id"].to_list() == [f"extra/s0/i1/{group}/{n}" for group in range(6) for n in range(3)]
+    assert table.equals(generated(6, "-99", rounds=3))
+    texts = table.group_by("group_id", maintain_order=True).agg("response")["response"].to_list()
+    assert len({tuple(sorted(group)) for group in texts}) > 1
+
+
+def test_rollouts_of_a_later_round_have_the_tokens_that_their_names_give_them() -> None:
+    late, once = generated(6, "-99", rounds=3), generated(6, "-99")
+    assert late["response_tokens"].to_list() == once["response_tokens"].to_list()
+
+
+def test_rounds_end_by_the_tasks_own_verifier() -> None:
+    """With the answer that the policy gives now and then some groups are mixed; as many more as are not are sampled."""
+    table = generated(8, rounds=4, group_size=8)
+    mixed, groups, missing = [], 2, 2
+    for first in range(4):
+        now = table.filter(pl.col("group_id").is_in([f"extra/s0/i1/{n}" for n in range(groups - missing, groups)]))
+        mixed.append(mixed_groups(now, TRAIN, TaskConfig(), VerifierConfig()))
+        missing -= mixed[-1]
+        if missing == 0 or first == 3:
+            break
+        groups += missing
+    assert table["group_id"].n_unique() == groups
+    assert sum(mixed) > 0
+
+
+def test_over_sampling_drops_in_each_round() -> None:
+    table = generated(4, "-99", rounds=2, oversample=2.0, sampling={**HOT, "batch_rows": 4, "max_response_tokens": 40})
+    rounds = [table.slice(0, 12), table.slice(12)]
+    assert [len(part) for part in rounds] == [12, 12]
+    assert all("dropped" in part["finish_reason"].to_list() for part in rounds)
+    assert all((part["finish_reason"] != "dropped").sum() >= 6 for part in rounds)
+
+
+def test_a_shard_refuses_rounds() -> None:
+    from extra_rl.progress import Console
+    from extra_rl.stage import Context, Inputs, Job
+
+    shared = {"sampling": {}, "compute": {}, "task": {}, "verifier": {}}
+    config = generate.Config.model_validate({**shared, "rounds": 2})
+    job = Job("generate", 3, 0, {}, "extra", 1, "0of2")
+    with pytest.raises(ConfigError, match=r"generation\.shards: 1"):
+        generate.run(Inputs({"select": selection(2)}), config, Context(job, {}, Console(None), {}))
+
+
+def state(next_position: int) -> pl.DataFrame:
+    row = dict.fromkeys(contracts.IterationState.columns(), 0) | {"next_position": next_position}
+    return frame(contracts.IterationState, [row])
+
+
+@pytest.mark.parametrize(("rounds", "positions"), [(1, [4, 5]), (3, [7, 8, 9, 10, 11, 12])])
+def test_the_next_iteration_begins_behind_the_last_problem_that_was_sampled(rounds: int, positions: list[int]) -> None:
+    tables = {"train": TRAIN, "previous_summarize_state": state(7)}
+    made = run_stage(select, tables, {"prompts": 2, "rounds": rounds}, iteration=2)["select"]
+    assert made["position"].to_list() == positions
+    assert made["group_id"].to_list() == [f"extra/s0/i2/{n}" for n in range(2 * rounds)]
+    whole = run_stage(select, {"train": TRAIN}, {"prompts": 20}, iteration=0)["select"]["problem_id"].to_list()
+    assert made["problem_id"].to_list() == [whole[position] for position in positions]
+
+
+def test_the_first_iteration_begins_at_the_beginning() -> None:
+    made = run_stage(select, {"train": TRAIN}, {"prompts": 2, "rounds": 2}, iteration=0)["select"]
+    assert made["position"].to_list() == [0, 1, 2, 3]
+
+
+def test_summarize_hands_on_how_far_the_stream_is_read(tmp_path: Any) -> None:
+    """Groups 0 to 2 of six were sampled, at the positions 10 to 12; an empty iteration hands on what it was given."""
+    rows = [row for n in range(3) for row in group("rw", group_id=f"extra/s0/i1/{n}", problem_id=f"p{n}")]
+    outputs = {"summarize": tmp_path / "summarize.parquet"}
+    found = {**iteration_tables(rows), "select": selection(6, first=10)}
+    made = run_stage(summarize, found, outputs=outputs, iteration=1)["summarize_state"]
+    assert made["next_position"].to_list() == [13]
+    empty = {**iteration_tables([]), "select": selection(0), "previous_summarize_state": made}
+    later = run_stage(summarize, empty, outputs=outputs, iteration=2)["summarize_state"]
+    assert later["next_position"].to_list() == [13]
+
+
+def test_rounds_are_said_once_and_refused_with_shards() -> None:
+    arms = {"grpo": {}, "dapo": {"generate": {"rounds": 3}}}
+    found = experiment_of({"name": "x", "iterations": 1, "arms": arms}).arms
+    assert {arm: sections["select"]["rounds"] for arm, sections in found.items()} == {"grpo": 1, "dapo": 3}
+    with pytest.raises(ConfigError, match=r"arms\.dapo: generate\.rounds above 1 needs generation\.shards: 1"):
+        experiment_of({"name": "x", "iterations": 1, "arms": arms, "generation": {"shards": 2}})
