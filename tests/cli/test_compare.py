@@ -1,0 +1,104 @@
+"""extra compare: what it says of a finished experiment, of one seed, and where there is nothing to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from extra_cli import main
+from tests.comparison.grids import of_seeds, one_problem, results
+
+TEN = {"grpo": [1] * 10, "extra": [3] * 9 + [2], "lexical": [1] * 5 + [2] * 5}
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()  # what the stage said
+    assert main.main(["compare", *words]) == 0
+    return capsys.readouterr().out
+
+
+def grid(folder: Path) -> Path:
+    policies = one_problem({"warm_start": 0, "warm_start_1": 1})
+    for arm, rights in TEN.items():
+        policies |= of_seeds(arm, rights)
+    return results(
+        folder,
+        policies,
+        seeds=list(range(10)),
+        warm_starts=[0, 1],
+        comparisons=["extra - grpo", "lexical - grpo"],
+    )
+
+
+def lines_with(text: str, *words: str) -> list[str]:
+    return [line for line in text.splitlines() if all(word in line for word in words)]
+
+
+def test_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, str(grid(tmp_path)))
+    # extra: 75 nine times, 50 once: mean 72.5, variance (9 * 2.5^2 + 22.5^2) / 9 = 62.5
+    assert lines_with(text, "extra", "72.5 ± 7.9", "10")
+    assert lines_with(text, "warm start", "12.5 ± 17.7")
+    (named,) = lines_with(text, "extra - grpo", "pass@1", "..")
+    # differences 50 nine times and 25 once, in the second block: variance (4 * 5^2 + 20^2) / 8 = 62.5, and
+    # 47.5 - 2.306 * sqrt(62.5 / 10) = 41.7; all ten signs agree: p = 2/1024, and twice that of two tests
+    assert named.split()[3:7] == ["pass@1", "+47.5", "7.9", "+41.7"]
+    assert "0.0020  0.0039  10 in 2 blocks" in named
+    assert "These stand (Holm p < 0.05 and both intervals clear of zero): extra - grpo, pass@1 +47.5." in text
+    assert "lexical - grpo, pass@1" not in text
+    assert text.index("Differences named before the run") < text.index("extra - grpo") < text.index("Not named")
+    (budget,) = lines_with(text, "lexical", "1,000")
+    assert budget.split() == ["lexical", "1,000", "-", "0", "0", "-", "0"]
+
+
+def test_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = grid(tmp_path)
+    assert not lines_with(said(capsys, str(folder)), "extra - grpo", "pass@1 A")
+    assert lines_with(said(capsys, str(folder), "--benchmarks"), "extra - grpo", "pass@1 A", "+47.5")
+
+
+def test_one_seed_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = one_problem({"warm_start": 0, "grpo/s0": 1, "extra/s0": 3})
+    text = said(capsys, str(results(tmp_path, policies, comparisons=["extra - grpo"])))
+    (line,) = lines_with(text, "extra - grpo", "pass@1")
+    assert line.split() == ["extra", "-", "grpo", "pass@1", "+50.0", *"-----", "1"]
+    assert "One seed: no interval and no p." in text
+    assert "nan" not in text.lower()
+
+
+def test_nothing_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, str(results(tmp_path, of_seeds("grpo", [1, 2]) | of_seeds("extra", [3, 3]))))
+    assert "No difference was named before the run" in text
+    assert lines_with(text, "extra - grpo", "+37.5")
+
+
+def test_too_few_seeds_for_so_many_tests_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = of_seeds("grpo", [1] * 5) | of_seeds("extra", [3] * 5)
+    text = said(capsys, str(results(tmp_path, policies, comparisons=["extra - grpo"])))
+    assert "None stands, and none could: 1 test over 5 seeds has a Holm p of 0.0625 at best." in text
+
+
+def test_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(said(capsys, str(grid(tmp_path)), "--json"))
+    assert [row["arm"] for row in facts["differences"] if row["named"] and row["benchmark"] == "mean"] == [
+        "extra",
+        "lexical",
+    ]
+    assert facts["summary"]["comparisons"][0]["stands"] is True
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("compare.parquet", "Name the folder of a finished run"),
+        ("compare_differences.parquet", "an older version compared these arms"),
+    ],
+)
+def test_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str, message: str) -> None:
+    (grid(tmp_path) / gone).unlink()
+    assert main.main(["compare", str(tmp_path)]) != 0
+    error = capsys.readouterr().err
+    assert message in error
+    assert gone in error
