@@ -1,0 +1,107 @@
+"""Noise of the policy gradient of finished iterations, with and without each mechanism, on the same rollouts.
+
+extra gradient-noise results/tiny/extra/s0/iteration_0003
+extra gradient-noise results/tiny/extra/s0/iteration_00*
+
+Several iterations give one table, of means over them: a single one seldom tells a gradient from noise. Needs the
+policies that sampled; two forward and backward passes a variant. What the columns mean: docs/counterfactuals.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from extra_rl.counterfactual.noise import Products
+    from extra_rl.counterfactual.replay import Finished
+
+HELP = "noise of the policy gradient with and without each mechanism"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("iterations", type=Path, nargs="+", metavar="ITERATION", help="folders iteration_NNNN of a run")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="default: ITERATION/counterfactual; of several: beside them",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from extra_cli.finished import finished, write
+    from extra_rl.counterfactual.noise_table import noise_table
+    from extra_rl.counterfactual.text import noise_lines
+    from extra_rl.tables import contracts
+
+    folders: list[Path] = arguments.iterations
+    out: Path | None = arguments.out
+    if out is None:
+        if len({folder.resolve().parent for folder in folders}) > 1:
+            raise ConfigError("iterations of several runs: name a folder for their table (--out FOLDER).")
+        out = (folders[0] if len(folders) == 1 else folders[0].parent) / "counterfactual"
+    variants: dict[str, list[Products]] = {}
+    places: list[Finished] = []
+    for folder in folders:
+        update, advantage, novelty = (finished(folder, name) for name in ("update", "advantage", "novelty"))
+        if advantage.made["advantage"].is_empty():
+            print(f"{update.job.place}: no rollouts, the token budget was spent before")
+            continue
+        for name, products in measured(update, advantage, novelty).items():
+            variants.setdefault(name, []).append(products)
+        places.append(update)
+    if not places:
+        raise InputError(f"{folders[0]}: there are no rollouts to learn from; name an earlier iteration.")
+    table = noise_table({name: found for name, found in variants.items() if len(found) == len(places)})
+    paths = write(out, places, {"gradient_noise": (table, contracts.GradientNoise)})
+    print("\n".join([f"noise of the gradient, {named(places)}", *noise_lines(table), f"  {paths[0]}"]))
+    return 0
+
+
+def named(places: list[Finished]) -> str:
+    """Which iterations, for the heading."""
+    first, last = places[0].job.place, places[-1].job.place
+    return first if len(places) == 1 else f"{len(places)} iterations, {first} to {last}"
+
+
+def measured(update: Finished, advantage: Finished, novelty: Finished) -> dict[str, Products]:
+    """Variant -> what the noise of its gradient follows from. Variants that come to the same rows are computed once."""
+    from extra_rl.counterfactual.gradients import group_products
+    from extra_rl.counterfactual.mechanisms import tables_with_and_without
+    from extra_rl.policy import load_policy
+    from extra_rl.training.rollouts import to_rollouts
+    from extra_rl.training.settings import LossSettings
+
+    config = update.config()
+    device = config.compute.apply()
+    policy = load_policy(update.inputs.policy(), device=device)
+    if config.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    settings = LossSettings(
+        **config.model_dump(include=set(LossSettings.__dataclass_fields__)),
+        temperature=config.sampling.temperature,
+        max_response_tokens=config.sampling.max_response_tokens,
+        precision=config.compute.precision,
+    )
+    groups = groups_of(update)
+    done: list[tuple[pl.DataFrame, Products]] = []
+    found: dict[str, Products] = {}
+    for name, table in tables_with_and_without(advantage, novelty).items():
+        rows = update.helper("training_rows")(update.with_table("advantage", table))
+        known = [products for former, products in done if former.equals(rows)]
+        found[name] = known[0] if known else group_products(policy.model, to_rollouts(rows), groups, settings)
+        done.append((rows, found[name]))
+    return found
+
+
+def groups_of(update: Finished) -> dict[str, Any]:
+    """rollout_id -> group of its prompt, for all rollouts that the update can learn from."""
+    roles = ("generate", "regenerate", "previous_generate")
+    rows = (update.inputs[role].select("rollout_id", "group_id").iter_rows() for role in roles)
+    return {rollout: group for table in rows for rollout, group in table}
