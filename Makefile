@@ -5,12 +5,17 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run test test-vllm lint tests clean
+.PHONY: run experiment test test-vllm lint tests clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
+
+# Six arms, three seeds, two warm starts, and results/experiment/report.html; type it again to go on after an interruption.
+experiment: .venv/ready
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/snakemake --cores $(CORES) --configfile config/experiment.yaml
 
 test: lint tests
 

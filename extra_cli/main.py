@@ -13,7 +13,19 @@ from types import ModuleType
 
 from extra_rl.errors import ExtraError
 
-COMMANDS = ("show", "doctor", "evaluate", "audit", "check-golds", "plan")
+COMMANDS = (
+    "show",
+    "compare",
+    "doctor",
+    "evaluate",
+    "audit",
+    "check-golds",
+    "plan",
+    "report",
+    "explain",
+    "counterfactual",
+    "gradient-noise",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

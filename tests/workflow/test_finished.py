@@ -55,7 +55,8 @@ def test_what_all_arms_share_is_valid(mini_run: Run) -> None:
         check_file(results / name / f"{file}.parquet", load(name).STAGE.adds[file], "s0")
     check_file(results / "warm_start" / "warm_start.parquet", load("warm_start").STAGE.adds["warm_start"], "s0")
     check_file(results / "warm_start" / "policy" / "manifest.json", PolicyDirectory, "s0")
-    check_file(results / "compare.parquet", load("compare").STAGE.adds["compare"], "s0")
+    for name in ("compare", "compare_seeds", "compare_differences"):
+        check_file(results / f"{name}.parquet", load("compare").STAGE.adds[name], "s0")
     for name, contract in load("evaluate").STAGE.adds.items():
         check_file(results / "warm_start" / f"{name}.parquet", contract, "s0")
         for arm in ARMS:

@@ -13,7 +13,7 @@ import yaml
 from tests.conftest import Run, copy_of, new_run
 
 ITERATIONS = 3
-FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize", "summarize_lengths"}
+FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize", "summarize_lengths", "summarize_state"}
 BEFORE_ADVANTAGE = {
     *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "choose_prefixes_pool"),
     *("regenerate", "verify_regenerate", "score_entropy_regenerate", "novelty", "novelty_memory"),
@@ -50,7 +50,7 @@ def arms(**extra: Any) -> dict[str, Any]:
     return {"grpo": {}, "extra": {"preset": "prototype", **extra}}
 
 
-COMPARED = {"compare", "summary"}
+COMPARED = {"compare", "compare_seeds", "compare_differences", "summary", "report"}
 
 
 def test_a_new_weight_reruns_advantage_and_what_follows(run: Run) -> None:

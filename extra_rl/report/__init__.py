@@ -1,0 +1,1 @@
+"""The report: `report.html` of a run, one self-contained page."""

@@ -1,0 +1,166 @@
+"""Which groups of a run a page shows: whole ones, spread over arms, seeds, iterations and kinds, by a fixed order."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from extra_rl.report.facts import iteration_folders
+
+KINDS = ("rescued", "mixed", "regenerated", "all_right", "all_wrong", "excluded")
+"""Of a group: `regenerated` failed and was sampled on from, `rescued` of these has a right continuation; the others
+were left as they are. `excluded`: nothing of it was judged (yet)."""
+ROLLOUTS_A_RUN = 48
+"""Every arm is shown with its first seed, and with further seeds as long as all can have so many rollouts. Source: our
+decision."""
+MOST_TOGETHER = 64
+"""Groups that are tied by parents are taken together up to so many rollouts. Source: our decision."""
+GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt's rollouts of an iteration and all continuations of theirs. parents: groups that prefixes came from."""
+
+    name: str
+    iteration: int
+    size: int
+    kind: str
+    parents: tuple[str, ...]
+
+
+def choose_groups(results: Path, limit: int) -> dict[Path, list[str]]:
+    """Folder of an arm and seed -> groups of it to show; at most `limit` rollouts in all, nothing random.
+
+    Arms come first, then seeds. Of a run: the first, middle and last iteration, groups with continuations from all
+    over it, and the rest while there is room. A group is taken with its continuations and its parents' groups, or not
+    at all (parents' groups beyond `MOST_TOGETHER` rollouts stay away).
+    """
+    runs = runs_of(results)
+    arms = len({run.parent for run in runs})
+    runs = runs[: max(arms, limit // ROLLOUTS_A_RUN)]
+    groups = {run: groups_of(run) for run in runs}
+    queues = {run: deque(order_of(list(found.values()), shift)) for shift, (run, found) in enumerate(groups.items())}
+    smallest = min((group.size for found in groups.values() for group in found.values()), default=0)
+    chosen: dict[Path, dict[str, None]] = {run: {} for run in runs}
+    left = limit
+    while left >= smallest and any(queues.values()):
+        for run in runs:
+            while queues[run]:
+                first = queues[run].popleft()
+                new = [name for name in together(first, groups[run]) if name not in chosen[run]]
+                size = sum(groups[run][name].size for name in new)
+                if new and size <= left:
+                    chosen[run] |= dict.fromkeys(new)
+                    left -= size
+                    break
+    return {run: list(names) for run, names in chosen.items() if names}
+
+
+def runs_of(results: Path) -> list[Path]:
+    """Folders of an arm and seed that have rollouts: every arm's first seed, then every arm's second, ..."""
+    arms: dict[str, list[tuple[int, Path]]] = {}
+    for folder in sorted(results.glob("*/s*")):
+        seed = re.fullmatch(r"s(\d+)", folder.name)
+        if seed and iteration_folders(folder):
+            arms.setdefault(folder.parent.name, []).append((int(seed[1]), folder))
+    ranked = [(rank, arm, run) for arm, found in arms.items() for rank, (_, run) in enumerate(sorted(found))]
+    return [run for _, _, run in sorted(ranked)]
+
+
+def groups_of(run: Path) -> dict[str, Group]:
+    """Every group of an arm and seed by name, in the order in which they were sampled."""
+    rows = pl.concat(list(_scans(run)), how="diagonal").collect()
+    group_of = dict(rows.select("rollout_id", "group_id").iter_rows())
+    right = pl.col("verdict") == "right"
+    guided = pl.col("origin") == "regenerated"
+    judged = ~guided & pl.col("verdict").is_not_null() & ~pl.col("verdict").is_in(["gold_unparseable", "error"])
+    table = rows.group_by("group_id", maintain_order=True).agg(
+        iteration=pl.col("iteration").min(),
+        size=pl.len(),
+        fresh=judged.sum(),
+        fresh_right=(judged & right).sum(),
+        continued=guided.any(),
+        rescued=(guided & right).any(),
+        parents=pl.col("parent_rollout_id").drop_nulls().unique(maintain_order=True),
+    )
+    found = {}
+    for row in table.iter_rows(named=True):
+        name = row["group_id"]
+        parents = dict.fromkeys(group_of[parent] for parent in row["parents"] if parent in group_of)
+        parents.pop(name, None)
+        found[name] = Group(name, row["iteration"], row["size"], _kind(row), tuple(parents))
+    return found
+
+
+def _scans(run: Path) -> Iterable[pl.LazyFrame]:
+    columns = ["rollout_id", "group_id", "origin", "parent_rollout_id"]
+    for iteration, folder in iteration_folders(run).items():
+        for source in ("generate", "regenerate"):
+            rollouts, verdicts = folder / f"{source}.parquet", folder / f"verify_{source}.parquet"
+            if not rollouts.is_file():
+                continue
+            rows = pl.scan_parquet(rollouts, glob=False).select(*columns, iteration=pl.lit(iteration))
+            if verdicts.is_file():
+                judged = pl.scan_parquet(verdicts, glob=False).select("rollout_id", pl.col("verdict").cast(pl.String))
+                rows = rows.join(judged, on="rollout_id", how="left", maintain_order="left")
+            else:
+                rows = rows.with_columns(verdict=pl.lit(None, pl.String))
+            yield rows.with_columns(pl.col("origin").cast(pl.String))
+
+
+def _kind(row: Mapping[str, int]) -> str:
+    if row["continued"]:
+        return "rescued" if row["rescued"] else "regenerated"
+    if not row["fresh"]:
+        return "excluded"
+    if row["fresh_right"] in (0, row["fresh"]):
+        return "all_right" if row["fresh_right"] else "all_wrong"
+    return "mixed"
+
+
+def order_of(groups: Sequence[Group], shift: int) -> list[Group]:
+    """The groups in the order in which a page takes them, each once. shift: which kind comes first.
+
+    Queues of one cell (first, middle, last iteration, all with continuations) and one kind are served in turn, so that
+    neighbours differ in both; what is in no cell comes last.
+    """
+    iterations = sorted({group.iteration for group in groups})
+    if not iterations:
+        return []
+    cells: list[list[Group]] = [
+        [group for group in groups if group.iteration == iteration]
+        for iteration in dict.fromkeys([iterations[0], iterations[len(iterations) // 2], iterations[-1]])
+    ]
+    cells.append([group for group in groups if group.kind in ("rescued", "regenerated")])
+    queues = []
+    for turn in range(len(KINDS)):
+        for place, cell in enumerate(cells):
+            kind = KINDS[(turn + place + shift) % len(KINDS)]
+            queues.append(spread_out([group for group in cell if group.kind == kind]))
+    ordered = [queue[i] for i in range(max(map(len, queues))) for queue in queues if i < len(queue)]
+    return list(dict.fromkeys([*ordered, *spread_out(list(groups))]))
+
+
+def spread_out(groups: list[Group]) -> list[Group]:
+    """The groups so that every beginning of the list lies evenly over all of it (golden ratio sequence)."""
+    return [groups[i] for i in sorted(range(len(groups)), key=lambda i: i * GOLDEN % 1)]
+
+
+def together(group: Group, groups: Mapping[str, Group]) -> list[str]:
+    """The group and the groups of its parents, of their parents, ..., nearest first, up to `MOST_TOGETHER` rollouts."""
+    names, size = {group.name: None}, group.size
+    waiting = list(group.parents)
+    while waiting:
+        name = waiting.pop(0)
+        if name in names or size + groups[name].size > MOST_TOGETHER:
+            continue
+        names[name] = None
+        size += groups[name].size
+        waiting += groups[name].parents
+    return list(names)

@@ -1,0 +1,95 @@
+"""Reads what the report shows: only needed columns, one row an iteration or an evaluation, never a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import polars as pl
+
+from extra_rl.report.sources import ITERATION, Sources
+
+COUNTS = ("groups", "all_wrong", "mixed", "all_right", "regenerated_groups", "rescued_groups")
+FIGURES = ("pass_rate", "mean_entropy", "mean_length", "bonus_share")
+KEY = {"folder": pl.String, "arm": pl.String, "regime": pl.String, "seed": pl.Int64, "iteration": pl.Int64}
+
+
+def iterations(sources: Sources) -> pl.DataFrame:
+    """One row an iteration that sampled something (`contracts.IterationSummary`), with folder, arm and regime of it.
+
+    Iterations after the token budget sample nothing and are left out.
+    """
+    paths = [folder / "summarize.parquet" for folders in sources.iterations.values() for folder in folders]
+    wanted = ["seed", "iteration", "rollouts", *COUNTS, *FIGURES, "sampled_tokens", "total_sampled_tokens"]
+    rows = (
+        pl.scan_parquet(paths, glob=False, missing_columns="insert", extra_columns="ignore")
+        .select("arm", *wanted)
+        .filter(pl.col("rollouts") > 0)
+        .rename({"arm": "folder"})
+        .collect()
+    )
+    return rows.join(_cells(sources), on="folder", how="left", maintain_order="left")
+
+
+def evaluations(sources: Sources) -> pl.DataFrame:
+    """pass@k of every evaluated policy: KEY, tokens (sampled until then), final, benchmark, k, value in percent.
+
+    Of warm starts the folder is `warm_start...`, seed and iteration are -1 and tokens 0.
+    """
+    found = [
+        (folder / "evaluate_figures.parquet", {"folder": name, "seed": seed, "iteration": _number(folder)})
+        for (name, seed), folders in sources.iterations.items()
+        for folder in folders
+        if (folder / "evaluate_figures.parquet").is_file()
+    ]
+    found += [
+        (folder / "evaluate_figures.parquet", {"folder": name, "seed": -1, "iteration": -1})
+        for name, folder in sources.warm_starts.items()
+    ]
+    frames = [_pass_at_k(path).with_columns(**{k: pl.lit(v) for k, v in place.items()}) for path, place in found]
+    empty = pl.DataFrame(schema={"benchmark": pl.String, "k": pl.Int64, "value": pl.Float64, **KEY})
+    rows = pl.concat([empty.drop("arm", "regime").lazy(), *frames], how="diagonal_relaxed").collect()
+    last = pl.DataFrame(
+        [(name, seed, _number(folders[-1]), True) for (name, seed), folders in sources.iterations.items()],
+        schema={"folder": pl.String, "seed": pl.Int64, "iteration": pl.Int64, "final": pl.Boolean},
+        orient="row",
+    )
+    rows = rows.join(last, on=["folder", "seed", "iteration"], how="left", maintain_order="left")
+    rows = rows.join(_cells(sources), on="folder", how="left", maintain_order="left")
+    tokens = _tokens(sources, {path.parent for path, _ in found})
+    rows = rows.join(tokens, on=["folder", "seed", "iteration"], how="left", maintain_order="left")
+    return rows.with_columns(pl.col("final").fill_null(False), pl.col("tokens").fill_null(0))
+
+
+def final_samples(sources: Sources) -> Iterator[tuple[tuple[str, int], pl.DataFrame]]:
+    """(cell folder, seed) -> the samples of its final evaluation, without token ids; one at a time, they are many."""
+    for place, folders in sources.iterations.items():
+        file = folders[-1] / "evaluate.parquet"
+        if file.is_file():
+            yield place, pl.scan_parquet(file, glob=False).drop("prompt_tokens", "response_tokens").collect()
+
+
+def _pass_at_k(path: Path) -> pl.LazyFrame:
+    rows = pl.scan_parquet(path, glob=False).filter(pl.col("metric").cast(pl.String) == "pass_at_k")
+    return rows.select("benchmark", pl.col("k").cast(pl.Int64), "value")
+
+
+def _tokens(sources: Sources, wanted: Iterable[Path]) -> pl.DataFrame:
+    """Tokens sampled until the end of each iteration in `wanted`."""
+    schema = {"folder": pl.String, "seed": pl.Int64, "iteration": pl.Int64, "tokens": pl.Int64}
+    paths = sorted(folder / "summarize.parquet" for folder in wanted if (folder / "summarize.parquet").is_file())
+    if not paths:
+        return pl.DataFrame(schema=schema)
+    columns = [pl.col("arm").alias("folder"), "seed", "iteration", pl.col("total_sampled_tokens").alias("tokens")]
+    return pl.scan_parquet(paths, glob=False, extra_columns="ignore").select(columns).collect()
+
+
+def _cells(sources: Sources) -> pl.DataFrame:
+    rows = [(cell.folder, cell.arm, cell.regime) for cell in sources.cells]
+    return pl.DataFrame(rows, schema={"folder": pl.String, "arm": pl.String, "regime": pl.String}, orient="row")
+
+
+def _number(folder: Path) -> int:
+    found = ITERATION.fullmatch(folder.name)
+    assert found
+    return int(found[1])

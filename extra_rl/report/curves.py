@@ -1,0 +1,106 @@
+"""Means and bands over seeds. A band is mean plus and minus one sample standard deviation; with one seed it is null.
+
+Source: our decision. Intervals of differences are the business of `compare`; bands only show how far seeds spread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+POINTS = 40
+"""Points of a curve over tokens."""
+PLACE = ["folder", "arm", "regime"]
+
+
+def over_tokens(rows: pl.DataFrame, column: str, points: int = POINTS) -> pl.DataFrame:
+    """Curves of `column` against sampled tokens: PLACE, tokens, mean, low, high, seeds.
+
+    Seeds reach a token count in different iterations, so each seed's curve is read off, linearly, on one grid per
+    folder: `points` equal steps from the first that any seed has to the last. A seed counts where its curve reaches.
+    rows: PLACE, seed, total_sampled_tokens and `column`; nulls of `column` are left out.
+    """
+    out: list[dict[str, Any]] = []
+    usable = rows.filter(pl.col(column).is_not_null()).sort("total_sampled_tokens")
+    for place, part in usable.group_by(PLACE, maintain_order=True):
+        curves = [
+            (one["total_sampled_tokens"].to_numpy().astype(float), one[column].to_numpy().astype(float))
+            for _, one in part.group_by("seed", maintain_order=True)
+        ]
+        grid = np.linspace(min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), points)
+        for tokens in np.unique(grid):
+            values = [float(np.interp(tokens, x, y)) for x, y in curves if x[0] <= tokens <= x[-1]]
+            if values:
+                out.append({**dict(zip(PLACE, place, strict=True)), "tokens": tokens, **band(values)})
+    schema = dict.fromkeys(PLACE, pl.String) | {"tokens": pl.Float64, **BAND}
+    return _in_order_of(rows, pl.DataFrame(out, schema=schema))
+
+
+BAND = {"mean": pl.Float64, "low": pl.Float64, "high": pl.Float64, "seeds": pl.Int64}
+
+
+def band(values: list[float]) -> dict[str, Any]:
+    """mean, low = mean - sd, high = mean + sd (sample sd; null for one value) and the number of values."""
+    mean = float(np.mean(values))
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {
+        "mean": mean,
+        "low": None if sd is None else mean - sd,
+        "high": None if sd is None else mean + sd,
+        "seeds": len(values),
+    }
+
+
+def over_seeds(rows: pl.DataFrame, by: list[str], column: str) -> pl.DataFrame:
+    """`by`, mean, low, high, seeds of `column`, nulls left out; in the order of rows."""
+    mean, sd = pl.col(column).mean(), pl.col(column).std()
+    return (
+        rows.filter(pl.col(column).is_not_null())
+        .group_by(by, maintain_order=True)
+        .agg(mean=mean, low=mean - sd, high=mean + sd, seeds=pl.len().cast(pl.Int64))
+    )
+
+
+def composition(rows: pl.DataFrame) -> pl.DataFrame:
+    """PLACE, iteration, kind (all wrong, mixed, all right), share of the fresh groups of all seeds together, groups."""
+    kinds = ["all_wrong", "mixed", "all_right"]
+    total = rows.group_by([*PLACE, "iteration"], maintain_order=True).agg(
+        *(pl.col(kind).sum() for kind in kinds), groups=pl.sum_horizontal(*kinds).sum()
+    )
+    return (
+        total.filter(pl.col("groups") > 0)
+        .with_columns(pl.col(kind) / pl.col("groups") for kind in kinds)
+        .unpivot(kinds, index=[*PLACE, "iteration", "groups"], variable_name="kind", value_name="share")
+        .with_columns(pl.col("kind").str.replace("_", " "))
+    )
+
+
+def regeneration(rows: pl.DataFrame) -> pl.DataFrame:
+    """PLACE, iteration, what (triggered, rescued), mean, low, high, seeds.
+
+    triggered: groups that regenerated rollouts were sampled for, per fresh group of the iteration; rescued: share of
+    those in which a regenerated rollout is right (null, and left out, where there were none).
+    """
+    rates = rows.with_columns(
+        triggered=pl.when(pl.col("groups") > 0).then(pl.col("regenerated_groups") / pl.col("groups")),
+        rescued=pl.when(pl.col("regenerated_groups") > 0).then(pl.col("rescued_groups") / pl.col("regenerated_groups")),
+    ).unpivot(["triggered", "rescued"], index=[*PLACE, "seed", "iteration"], variable_name="what", value_name="rate")
+    return over_seeds(rates, [*PLACE, "what", "iteration"], "rate")
+
+
+def per_thousand_tokens(rows: pl.DataFrame) -> pl.DataFrame:
+    """PLACE, what (mixed, rescued), groups per 1,000 sampled tokens over the whole run: mean, low, high over seeds."""
+    totals = rows.group_by([*PLACE, "seed"], maintain_order=True).agg(
+        mixed=1000 * pl.col("mixed").sum() / pl.col("sampled_tokens").sum(),
+        rescued=1000 * pl.col("rescued_groups").sum() / pl.col("sampled_tokens").sum(),
+    )
+    long = totals.unpivot(["mixed", "rescued"], index=[*PLACE, "seed"], variable_name="what", value_name="rate")
+    return over_seeds(long, [*PLACE, "what"], "rate")
+
+
+def _in_order_of(rows: pl.DataFrame, curves: pl.DataFrame) -> pl.DataFrame:
+    """Curves in the order in which the folders come in rows (they were sorted by tokens in between)."""
+    order = rows.select("folder").unique(maintain_order=True).with_row_index("place_")
+    return curves.join(order, on="folder", how="left").sort("place_", "tokens").drop("place_")

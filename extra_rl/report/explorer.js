@@ -1,0 +1,339 @@
+// The rollout explorer of the report. The data lie in #explorer-data (extra_rl/report/explorer.py says what they hold);
+// all of it is text of a model, so nodes are made by hand and filled by textContent, never by innerHTML.
+"use strict";
+(() => {
+  const source = document.getElementById("explorer-data");
+  const root = document.getElementById("explorer");
+  if (!source || !root) return;
+  const data = JSON.parse(source.textContent);
+  const PAGE = 20;
+  const LEVELS = [0.1, 0.3, 0.7, 1.2, 2.0]; // nats at which the next colour begins
+  const UNSEEN = /[^\P{Cc}\n]|[\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu; // visible.py has the same list
+
+  // ---- small helpers
+  const at = (id) => document.getElementById(id);
+  const visible = (text) => text.replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+  const make = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) if (value != null) node.setAttribute(name, value);
+    node.append(...children.filter((child) => child != null));
+    return node;
+  };
+  const number = (value, digits = 6) =>
+    value == null ? "none" : String(Number(value.toFixed(digits))).replace(/^-/, "\u2212");
+  const words = (name) => (name ?? "not known yet").replaceAll("_", " ");
+  const plural = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
+
+  // ---- rows: columns to objects
+  const columns = Object.fromEntries(
+    Object.entries(data.rows).map(([name, column]) => [
+      name,
+      Array.isArray(column) ? column : column.codes.map((code) => (code == null ? null : column.texts[code])),
+    ]),
+  );
+  const rows = columns.id.map((_, i) => Object.fromEntries(Object.keys(columns).map((name) => [name, columns[name][i]])));
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  const groups = new Map();
+  const children = new Map();
+  const note = (map, key, row) => key != null && (map.has(key) ? map.get(key).push(row) : map.set(key, [row]));
+  for (const row of rows) {
+    const own = row.advantages.find((given) => !given.carried) ?? row.advantages[0];
+    row.type = own ? own.type : null;
+    note(groups, row.group, row);
+    note(children, row.parent, row);
+  }
+  const textOf = (row) => (row.text ??= row.stored_response ?? row.tokens.map((place) => data.pieces[place]).join(""));
+  const searchable = (row) =>
+    (row.searchable ??= [row.id, row.problem, data.problems[row.problem], row.extracted, row.gold, row.rule, textOf(row)]
+      .filter((text) => text != null)
+      .join("\n")
+      .toLowerCase());
+
+  // ---- filters
+  const FILTERS = [
+    ["arm", "Arm", (row) => row.arm],
+    ["seed", "Seed", (row) => row.seed],
+    ["iteration", "Iteration", (row) => row.iteration],
+    ["verdict", "Verdict", (row) => row.verdict],
+    ["origin", "Origin", (row) => row.origin],
+    ["type", "Group", (row) => row.type],
+  ];
+  const controls = new Map();
+  let search = null;
+  const makeFilters = () => {
+    const form = at("ex-filters");
+    for (const [key, label, value] of FILTERS) {
+      const counts = new Map();
+      for (const row of rows) counts.set(value(row), (counts.get(value(row)) ?? 0) + 1);
+      const order = (a, b) => (typeof a === "number" ? a - b : String(a) < String(b) ? -1 : 1);
+      const select = make("select", { id: `ex-filter-${key}`, name: key }, make("option", { value: "" }, "all"));
+      for (const option of [...counts.keys()].sort(order)) {
+        const shown = typeof option === "number" || key === "arm" ? String(option) : words(option);
+        select.append(make("option", { value: JSON.stringify(option) }, `${shown} (${counts.get(option)})`));
+      }
+      controls.set(key, [select, value]);
+      form.append(make("label", {}, label, select));
+    }
+    search = make("input", { type: "search", id: "ex-search", name: "search", placeholder: "id, prompt, response" });
+    form.append(make("label", {}, "Text", search));
+    const clear = make("button", { type: "reset", id: "ex-clear" }, "Clear");
+    form.append(clear);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", () => show(0));
+    form.addEventListener("reset", () => setTimeout(() => show(0)));
+  };
+  const matching = () => {
+    const needle = search.value.toLowerCase();
+    const wanted = [...controls.values()].filter(([select]) => select.value !== "");
+    return rows.filter(
+      (row) =>
+        wanted.every(([select, value]) => JSON.stringify(value(row)) === select.value) &&
+        (!needle || searchable(row).includes(needle)),
+    );
+  };
+
+  // ---- list
+  let page = 0;
+  let current = null;
+  const verdict = (row) => make("span", { class: "ex-verdict", "data-verdict": row.verdict }, words(row.verdict));
+  const show = (wanted) => {
+    const found = matching();
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    page = Math.min(Math.max(0, wanted), pages - 1);
+    at("ex-count").textContent = `${found.length.toLocaleString("en")} of ${plural(rows.length, "rollout")}`;
+    at("ex-page").textContent = `Page ${page + 1} of ${pages}`;
+    at("ex-before").disabled = page === 0;
+    at("ex-after").disabled = page === pages - 1;
+    at("ex-rows").replaceChildren(
+      ...found.slice(page * PAGE, (page + 1) * PAGE).map((row) => {
+        const button = make(
+          "button",
+          { type: "button", class: "ex-row", "data-id": row.id, "aria-current": String(row === current) },
+          make("span", { class: "ex-id" }, visible(row.id)),
+          verdict(row),
+          make("span", { class: "ex-snippet" }, visible(textOf(row).slice(0, 120).replaceAll("\n", " "))),
+        );
+        button.addEventListener("click", () => open(row.id));
+        return make("li", {}, button);
+      }),
+    );
+  };
+
+  // ---- one rollout
+  const link = (id) => {
+    const row = byId.get(id);
+    if (!row) return make("span", { class: "ex-id" }, `${visible(id)} (not in this sample)`);
+    const value = row.advantages.length ? `, advantage ${number(row.advantages.at(-1).final, 3)}` : "";
+    const button = make("button", { type: "button", "data-id": id }, `${visible(id)} `, verdict(row), value);
+    if (row === current) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => open(id));
+    return button;
+  };
+  const links = (ids) => make("ul", { class: "ex-links" }, ...ids.map((id) => make("li", {}, link(id))));
+  const facts = (pairs) =>
+    make(
+      "dl",
+      { class: "ex-facts" },
+      ...pairs
+        .filter(([, value]) => value != null)
+        .flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, ...[value].flat())]),
+    );
+  const level = (nats) => LEVELS.filter((from) => nats >= from).length;
+  const range = (i) =>
+    i === 0 ? `below ${LEVELS[0]}` : i === LEVELS.length ? `${LEVELS[i - 1]} and above` : `${LEVELS[i - 1]} to ${LEVELS[i]}`;
+  const legend = (text) => {
+    const button = make("button", { type: "button", id: "ex-numbers", "aria-pressed": "false" }, "Show numbers");
+    button.addEventListener("click", () => {
+      const on = text.classList.toggle("ex-numbers");
+      button.setAttribute("aria-pressed", String(on));
+    });
+    const keys = [0, ...LEVELS].map((_, i) => make("span", { class: "ex-t", "data-level": i }, range(i)));
+    return make("div", { class: "ex-legend" }, "Entropy before the token, nats:", ...keys, button);
+  };
+  const token = (row, place, position) => {
+    const piece = data.pieces[row.tokens[place]];
+    const nats = row.entropies.length ? row.entropies[place] / 100 : null;
+    // A newline or a part of a character has nothing to colour, so a sign stands for it.
+    const shown = piece === "" ? "\u00b7" : visible(piece).replaceAll("\n", "\u21b5\n");
+    const given = position < row.prefix_length;
+    const said = nats == null ? "entropy not known" : `${nats.toFixed(2)} nats`;
+    return make(
+      "span",
+      {
+        class: given ? "ex-t ex-given" : "ex-t",
+        "data-level": nats == null ? null : level(nats),
+        "data-nats": nats == null ? "" : nats.toFixed(2),
+        title: `token ${position + 1}: ${said}${given ? ", taken over from the parent" : ""}`,
+      },
+      shown,
+    );
+  };
+  const response = (row) => {
+    const box = make("div", { class: "ex-text", id: "ex-response", tabindex: "0", role: "group", "aria-label": "Response" });
+    const cut = () => make("span", { class: "ex-cut", id: "ex-cut", title: "sampled on from here" }, "cut");
+    row.tokens.forEach((_, place) => {
+      const position = place < row.head ? place : place + row.left_out;
+      if (place === row.head && row.left_out) {
+        const from = row.prefix_length;
+        const inside = from >= row.head && from < position && from > 0 ? `; the prefix ends at token ${from}` : "";
+        box.append(make("span", { class: "ex-gap" }, `[${plural(row.left_out, "token")} left out${inside}]`));
+      }
+      if (position === row.prefix_length && position > 0) box.append(cut());
+      box.append(token(row, place, position));
+    });
+    if (!row.tokens.length) box.append(make("span", { class: "ex-gap" }, "[empty]"));
+    return box;
+  };
+  const REASONS = {
+    boundary: "the end of a step",
+    before_peak: "the last end of a step before the token of highest entropy",
+    random: "an end of a step, drawn at random (control)",
+    fixed_stride: "every few tokens: no step ends there",
+    fresh: "nothing is kept: a fresh resample (control)",
+  };
+  const prefix = (row) => {
+    if (row.origin !== "regenerated") return [];
+    const p = row.prefix;
+    const why = p && [
+      ["Cut at", `${words(p.cut_reason)}: ${REASONS[p.cut_reason] ?? ""}`],
+      ["Score", p.score == null ? null : `${number(p.score, 4)} nats, mean entropy of its tokens`],
+      ["Smoothed", p.smoothed_score == null ? null
+        : `${number(p.smoothed_score, 4)} nats over ${number(p.effective_neighbours, 2)} effective neighbours`],
+      ["Rank", `${p.rank + 1} of ${plural(p.candidates, "candidate")}`],
+      ["Chosen", `in iteration ${p.found_in}, to be sampled on from in the ${words(p.when)}`],
+    ];
+    return [
+      make("h4", {}, "Prefix"),
+      facts([
+        ["Kept", row.parent == null ? "nothing" : `the first ${plural(row.prefix_length, "token")} of its parent`],
+        ["Parent", row.parent == null ? "none" : link(row.parent)],
+        ...(why ?? [["Chosen", "the table choose_prefixes has no such row"]]),
+      ]),
+    ];
+  };
+  const NOT_TRAINED = {
+    trained: "update learns from it",
+    no_signal: "not trained: its advantage is 0 (no signal)",
+    unrescued: "not trained: no continuation of its problem was right (unrescued)",
+    excluded: "not trained: it could not be judged (excluded)",
+  };
+  const step = (sign, value, name) =>
+    make("span", {}, make("i", {}, sign), make("b", {}, value), make("small", {}, name));
+  const sum = (given, settings) => {
+    const shown = (value) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(6);
+    const divided = settings.divide_by_std !== false;
+    const counted = given.reward != null && given.mean != null && !["unrescued", "excluded"].includes(given.trained);
+    const how = !counted ? "" : `(${number(given.reward)} \u2212 ${number(given.mean)})` +
+      (divided ? ` / (${number(given.sd ?? 0)} + ${settings.eps ?? 1e-6})` : "");
+    const line = make("div", { class: "ex-sum" },
+      step("", given.reward == null ? "none" : number(given.reward), "reward"),
+      step("\u2192", shown(given.normalised), how ? `normalised = ${how}` : "normalised"),
+      step("+", shown(given.bonus), `bonus, weight ${settings.weight ?? "not known"}`),
+      step("=", shown(given.total), given.final === given.total ? "advantage" : "sum"));
+    if (given.final !== given.total) {
+      line.append(step("\u2192", shown(given.final), "advantage: negative ones of continuations are taken away"));
+    }
+    const place = `Iteration ${given.at}${given.carried ? ", as parent of a joined group" : ""}`;
+    const about = `${place}: group ${given.group}, ${words(given.type)}, ${plural(given.members, "counted reward")}; ` +
+      `${NOT_TRAINED[given.trained] ?? words(given.trained)}` +
+      (given.trained === "trained" && given.loss_start ? `, from token ${given.loss_start + 1} on.` : ".");
+    return make("div", { class: "ex-advantage" }, line, make("p", { class: "ex-note" }, visible(about)));
+  };
+  const ENDS = { stop: "ended by itself", length: "cut off at the token limit", dropped: "dropped before its end" };
+  const render = (row) => {
+    const settings = data.settings[row.arm] ?? {};
+    const text = response(row);
+    const heading = make("h3", { id: "ex-heading", tabindex: "-1" }, visible(row.id));
+    const siblings = groups.get(row.group).filter((other) => other !== row).map((other) => other.id);
+    const continued = children.get(row.id);
+    const back = make("button", { type: "button", class: "ex-back" }, "Back to the list");
+    back.addEventListener("click", () => {
+      at("ex-count").scrollIntoView();
+      at("ex-rows").querySelector("button")?.focus({ preventScroll: true });
+    });
+    at("ex-detail").replaceChildren(
+      ...[
+        heading,
+        facts([
+          ["Verdict", [verdict(row), row.rule == null ? "" : ` by rule \u201c${visible(row.rule)}\u201d`]],
+          ["Answer read", row.extracted == null ? "none" : make("span", { id: "ex-extracted" }, visible(row.extracted))],
+          ["Gold", row.gold == null ? null : visible(row.gold)],
+          ["Problem", visible(row.problem)],
+          ["Origin", `${words(row.origin)}, iteration ${row.iteration}, ${plural(row.length, "token")}, ` +
+            (ENDS[row.finish] ?? words(row.finish))],
+          ["Group", `${visible(row.group)}, ${words(row.type)}`],
+        ]),
+        make("h4", {}, "Prompt"),
+        make("div", { class: "ex-text ex-prompt", id: "ex-prompt", tabindex: "0", role: "group", "aria-label": "Prompt" },
+          data.problems[row.problem] == null ? "not there (prepare/train.parquet)" : visible(data.problems[row.problem])),
+        make("h4", {}, "Response"),
+        legend(text),
+        text,
+        row.prefix_length ? make("p", { class: "ex-note" }, "Dotted: taken over from the parent; sampling went on behind the mark.") : null,
+        data.tokenizer ? null : make("p", { class: "ex-note" }, "No tokenizer lies in warm_start/policy, so token ids are shown."),
+        row.stored_response == null ? null : make("h4", {}, "Response as stored"),
+        row.stored_response == null ? null
+          : make("div", { class: "ex-text ex-prompt", id: "ex-stored", tabindex: "0", role: "group",
+              "aria-label": "Response as stored" }, visible(row.stored_response)),
+        ...prefix(row),
+        make("h4", {}, "Reward to advantage"),
+        ...(row.advantages.length ? row.advantages.map((given) => sum(given, settings))
+          : [make("p", {}, "The stage advantage has not run yet.")]),
+        make("h4", {}, "Novelty"),
+        facts([
+          ["Novelty", row.novelty == null ? "not known yet" : `${number(row.novelty, 4)} before weight, centring and scale`],
+          ["Nearest", row.nearest == null ? "none was compared" : link(row.nearest)],
+        ]),
+        continued ? make("h4", {}, "Sampled on from here") : null,
+        continued ? links(continued.map((child) => child.id)) : null,
+        make("h4", {}, `Siblings (${siblings.length})`),
+        links(siblings),
+        back,
+      ].filter((node) => node != null),
+    );
+    return heading;
+  };
+
+  // ---- opening, and the address #rollout=<id>
+  const PREFIX = "#rollout=";
+  const open = (id) => {
+    const hash = PREFIX + encodeURIComponent(id).replaceAll("%2F", "/");
+    if (location.hash === hash) follow();
+    else location.hash = hash;
+  };
+  const follow = () => {
+    if (!location.hash.startsWith(PREFIX)) return;
+    let id = location.hash.slice(PREFIX.length);
+    try {
+      id = decodeURIComponent(id);
+    } catch {
+      // a broken escape: the id as it stands is then not found, and that is said
+    }
+    const row = byId.get(id);
+    if (!row) {
+      at("ex-detail").replaceChildren(
+        make("p", { role: "alert" }, `${visible(id)} is not in this sample. In a terminal: extra explain ${visible(id)}`));
+      return;
+    }
+    current = row;
+    const heading = render(row);
+    show(page);
+    heading.focus({ preventScroll: true });
+    const box = heading.getBoundingClientRect();
+    if (box.top < 0 || box.top > innerHeight * 0.7) heading.scrollIntoView({ block: "start" });
+  };
+
+  at("ex-sample").textContent = `This is a sample of ${plural(rows.length, "rollout")} in whole groups, over arms, seeds and ` +
+    "iterations; every other one: extra explain ID in a terminal.";
+  makeFilters();
+  at("ex-before").addEventListener("click", () => show(page - 1));
+  at("ex-after").addEventListener("click", () => show(page + 1));
+  addEventListener("hashchange", follow);
+  show(0);
+  if (rows.length && !location.hash.startsWith(PREFIX)) {
+    current = rows.find((row) => row.origin === "regenerated" && row.verdict === "right") ?? rows[0];
+    render(current);
+    show(0);
+  }
+  follow();
+})();

@@ -1,0 +1,135 @@
+"""A sample of a run's rollouts for the page that lets a reader look at them: `explorer.html` and `explorer.js`.
+
+Everything is data here, also what a model wrote; the page shows it as text alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from extra_rl.report.arithmetic import adding_up
+from extra_rl.report.choice import choose_groups
+from extra_rl.report.facts import advantage_settings, iteration_folders, prompts, rollouts_of_groups
+from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
+from extra_rl.report.visible import bounded
+
+TOKENS_OF_A_PAGE = 250_000
+"""Tokens that a page shows in all; about 10 bytes each. Source: our decision, as are the limits below."""
+TOKENS_OF_A_RESPONSE = (64, 600)
+"""Tokens shown of a longer response: at least and at most; two thirds are its head, one third its tail."""
+LETTERS_OF_A_PROMPT = 4000
+LETTERS_OF_AN_ANSWER = 300
+
+PLAIN = ("id", "seed", "iteration", "prefix_length", "length", "head", "left_out", "reward", "novelty")
+SHARED = (
+    *("arm", "group", "problem", "origin", "verdict", "rule", "extracted", "gold", "finish"),
+    *("parent", "nearest", "prefix_id", "stored_response"),
+)
+"""Columns of rows: as they are, and texts that many rows share."""
+
+
+def collect(results: Path, limit: int) -> dict[str, Any]:
+    """Rollouts of a run for the explorer, at most `limit`, in whole groups (`choice.choose_groups`), ready for JSON.
+
+    settings: arm -> its section `advantage`. problems: problem_id -> prompt. pieces: texts of tokens.
+    rows: columns, one value a rollout (`PLAIN`), or `{"texts", "codes"}`, codes being places in texts, null without one
+    (`SHARED`); `tokens`: places in pieces, `entropies`: hundredths of nats, of the tokens that are shown: the first
+    `head`, then after `left_out` others the rest; `prefix` and `advantages` as objects, null or [] without.
+    limit: as given; tokenizer: false where token ids are shown in place of texts.
+
+    The same results give the same value. Raises InputError for a table that cannot be read.
+    """
+    chosen = choose_groups(results, limit)
+    facts: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    for run, groups in chosen.items():
+        folders = iteration_folders(run)
+        facts += rollouts_of_groups(folders, groups)
+        made = (folder / "advantage.parquet" for folder in folders.values())
+        settings.setdefault(run.parent.name, next((advantage_settings(file) for file in made if file.is_file()), {}))
+    tokenizer = tokenizer_of(results)
+    least, most = TOKENS_OF_A_RESPONSE
+    shown = min(most, max(least, TOKENS_OF_A_PAGE // max(1, len(facts))))
+    pieces: dict[str, int] = {}
+    rows = [_row(row, tokenizer, shown, pieces) for row in facts]
+    problems = prompts(results, {row["problem"] for row in rows})
+    return {
+        "limit": limit,
+        "tokenizer": tokenizer is not None,
+        "settings": settings,
+        "problems": {name: bounded(problems[name], LETTERS_OF_A_PROMPT) for name in sorted(problems)},
+        "pieces": list(pieces),
+        "rows": {name: [row[name] for row in rows] for name in (*PLAIN, "tokens", "entropies", "prefix", "advantages")}
+        | {name: _shared([row[name] for row in rows]) for name in SHARED},
+    }
+
+
+def _row(row: dict[str, Any], tokenizer: Any, shown: int, pieces: dict[str, int]) -> dict[str, Any]:
+    texts = token_pieces(tokenizer, row["response_tokens"])
+    length = len(texts)
+    head = length if length <= shown else shown - shown // 3
+    tail = length if length <= shown else length - shown // 3
+    response = None if joins_to(texts, row["response"], tokenizer) else bounded(row["response"], LETTERS_OF_A_PROMPT)
+    entropies = row["entropies"] or []
+    return {
+        "id": row["rollout_id"],
+        "seed": row["seed"],
+        "iteration": row["iteration"],
+        "prefix_length": row["prefix_length"],
+        "length": length,
+        "head": head,
+        "left_out": tail - head,
+        "reward": row["reward"],
+        "novelty": _rounded(row["novelty"]),
+        "arm": row["arm"],
+        "group": row["group_id"],
+        "problem": row["problem_id"],
+        "origin": row["origin"],
+        "verdict": row["verdict"],
+        "rule": row["rule"],
+        "extracted": _answer(row["extracted"]),
+        "gold": _answer(row["gold"]),
+        "finish": row["finish_reason"],
+        "parent": row["parent_rollout_id"],
+        "nearest": row["nearest_rollout_id"],
+        "prefix_id": row["prefix_id"],
+        "stored_response": response,
+        "tokens": [pieces.setdefault(text, len(pieces)) for text in [*texts[:head], *texts[tail:]]],
+        "entropies": [round(100 * nats) for nats in [*entropies[:head], *entropies[tail:]]],
+        "prefix": _prefix(row["prefix"]),
+        "advantages": [_advantage(given) for given in row["advantages"]],
+    }
+
+
+def _prefix(prefix: dict[str, Any] | None) -> dict[str, Any] | None:
+    if prefix is None:
+        return None
+    numbers = ("score", "smoothed_score", "effective_neighbours")
+    return prefix | {name: _rounded(prefix[name]) for name in numbers}
+
+
+def _advantage(given: dict[str, Any]) -> dict[str, Any]:
+    parts = adding_up(given["normalised"], given["bonus"], given["advantage"])
+    return {
+        **{name: given[name] for name in ("at", "members", "reward", "trained", "loss_start", "carried")},
+        "group": given["advantage_group"],
+        "type": given["group_type"],
+        "mean": _rounded(given["mean"]),
+        "sd": _rounded(given["sd"]),
+        **parts._asdict(),
+    }
+
+
+def _shared(values: Sequence[str | None]) -> dict[str, Any]:
+    texts = {value: place for place, value in enumerate(dict.fromkeys(v for v in values if v is not None))}
+    return {"texts": list(texts), "codes": [None if value is None else texts[value] for value in values]}
+
+
+def _answer(text: str | None) -> str | None:
+    return None if text is None else bounded(text, LETTERS_OF_AN_ANSWER)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

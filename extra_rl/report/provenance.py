@@ -1,0 +1,128 @@
+"""Where the numbers come from: resolved sections, what differs between arms, versions, digests, dates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from extra_rl.report.sources import Sources
+from extra_rl.sections import SHARED
+from extra_rl.tables.files import canonical_json, read_provenance
+
+STAGE_FILES = (
+    *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "regenerate"),
+    *("novelty", "advantage", "update", "summarize"),
+)
+COMMON_FILES = ("prepare/train.parquet", "warm_start*/warm_start.parquet", "compare.parquet")
+DATED = ("prepare/*.run.json", "warm_start*/*.run.json", "*/s*/iteration_0000/*.run.json", "compare.run.json")
+
+
+def footers(sources: Sources) -> dict[str, list[dict[str, Any]]]:
+    """Cell folder -> footers of its first seed's tables (first iteration, last evaluation); "" -> those of all arms."""
+    found: dict[str, list[dict[str, Any]]] = {"": []}
+    for pattern in COMMON_FILES:
+        found[""] += [read_provenance(path) for path in sorted(sources.results.glob(pattern))]
+    for (folder, _), folders in sources.iterations.items():
+        if folder in found:
+            continue
+        paths = [folders[0] / f"{name}.parquet" for name in STAGE_FILES] + [folders[-1] / "evaluate.parquet"]
+        found[folder] = [read_provenance(path) for path in paths if path.is_file()]
+    return found
+
+
+def sections(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Cell folder ("" for what all arms share) -> stage -> its resolved section."""
+    return {
+        folder: {f["job"]["stage"]: f["job"]["config"] for f in footers if "job" in f}
+        for folder, footers in found.items()
+    }
+
+
+def differing(resolved: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Keys in which cells differ: key, values as (text, cells that have it), the first cell's value first.
+
+    A shared section, which every stage that reads it holds a copy of, is named once, without the stage.
+    """
+    flat = {cell: flatten(stages) for cell, stages in resolved.items() if cell}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    rows = []
+    for key in sorted(keys):
+        values: dict[str, list[str]] = {}
+        for cell, mine in flat.items():
+            values.setdefault(mine.get(key, "(absent)"), []).append(cell)
+        if len(values) > 1:
+            rows.append({"key": key, "values": list(values.items())})
+    return rows
+
+
+def flatten(stages: Mapping[str, Any]) -> dict[str, str]:
+    """`stage.key.inner` -> value as JSON; a list is one value, an empty mapping none."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}", inner)
+        else:
+            flat[prefix] = json.dumps(value)
+
+    for stage, section in stages.items():
+        for key, value in section.items():
+            walk(key if key in SHARED else f"{stage}.{key}", value)
+    return flat
+
+
+def config_digest(resolved: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 over the resolved sections of all arms, as canonical JSON."""
+    return hashlib.sha256(canonical_json(resolved).encode()).hexdigest()
+
+
+def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, str]]:
+    """Name and value of what a reader needs to make the numbers again."""
+    every = [footer for footers in found.values() for footer in footers]
+    packages = {(name, version) for footer in every for name, version in footer.get("packages", {}).items()}
+    stages = {(f["job"]["stage"], f["job"]["version"]) for f in every if "job" in f}
+    commits = {str(footer["commit"]) for footer in every if footer.get("commit")}
+    started = dates(sources.results)
+    said = [
+        ("results", sources.results.name),
+        ("configuration", f"SHA-256 {config_digest(sections(found))}"),
+        ("arms", ", ".join(sources.arms)),
+        ("regimes", ", ".join(f"{regime} ({value:g})" for regime, value in sources.values.items())),
+        ("seeds", ", ".join(map(str, sources.seeds))),
+        *((name.replace("_", " "), _digest(folder)) for name, folder in sources.warm_starts.items()),
+        ("held-out problems", _problems(found)),
+        ("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages))),
+        ("stage versions", ", ".join(f"{name} {version}" for name, version in sorted(stages))),
+        ("started", f"{started[0]} to {started[-1]}" if started else ""),
+        ("commit", ", ".join(sorted(commits))),
+    ]
+    return [(name, value) for name, value in said if value]
+
+
+def dates(results: Path) -> list[str]:
+    """When stages of this run started (UTC, to the minute), sorted: of the first iterations and what all arms share."""
+    found = set()
+    for pattern in DATED:
+        for path in results.glob(pattern):
+            record = json.loads(path.read_text())
+            found.add(str(record.get("started", ""))[:16].replace("T", " "))
+    return sorted(found - {""})
+
+
+def _digest(folder: Path) -> str:
+    manifest = folder / "policy" / "manifest.json"
+    return f"policy {json.loads(manifest.read_text())['digest']}" if manifest.is_file() else "policy not kept"
+
+
+def _problems(found: Mapping[str, list[dict[str, Any]]]) -> str:
+    splits = {
+        (str(f["job"]["config"].get("split")), str(f["inputs"]["held_out"]["digest"]))
+        for footers in found.values()
+        for f in footers
+        if f.get("job", {}).get("stage") == "evaluate" and "held_out" in f.get("inputs", {})
+    }
+    return ", ".join(f"split {split}, SHA-256 {digest}" for split, digest in sorted(splits))

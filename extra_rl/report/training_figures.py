@@ -1,0 +1,108 @@
+"""Figures of training: pass rate, group composition, regeneration, entropy and length, bonus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from extra_rl.report import charts, curves
+from extra_rl.report.figure import BANDS, Figure, Panel, by_regime, label, top
+from extra_rl.report.sources import Sources
+from extra_rl.report.theme import Look
+
+X = ("iteration", "iteration")
+BY = [*curves.PLACE, "iteration"]
+
+
+def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    tokens = ("tokens", "sampled tokens")
+    rates = curves.over_tokens(iterations, "pass_rate")
+    highest = top(rates)
+    yield Figure(
+        "learning",
+        "Learning curves",
+        "Pass rate of training groups against sampled tokens",
+        f"Share of right among fresh rollouts. {BANDS} Source: summarize.parquet of every iteration.",
+        [
+            Panel(label(sources, regime), charts.lines(part, tokens, "pass rate", arms, percent=True, top=highest))
+            for regime, part in by_regime(sources, rates)
+        ],
+        arms,
+    )
+
+
+def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
+    shares = curves.composition(iterations)
+    yield Figure(
+        "composition",
+        "Groups",
+        "What the fresh groups are: all wrong, mixed, all right",
+        "Share of the groups of all seeds, by iteration; from the bottom up all wrong, mixed, all right. Only mixed "
+        "groups teach GRPO something. "
+        "Source: summarize.parquet of every iteration.",
+        [
+            Panel(label(sources, cell.regime, cell.arm), charts.stacked(shares.filter(folder=cell.folder)))
+            for cell in sources.cells
+            if not shares.filter(folder=cell.folder).is_empty()
+        ],
+        small=True,
+    )
+
+
+def regeneration(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    rates = curves.regeneration(iterations)
+    used = set(rates.filter(pl.col("mean") > 0)["arm"])
+    shown = [look for look in arms if look.name in used]
+    rates = rates.filter(pl.col("arm").is_in(used))
+    names = {"triggered": "triggered (per fresh group)", "rescued": "rescued (of the triggered)"}
+    yield Figure(
+        "regeneration",
+        "Regeneration",
+        "How often regeneration is triggered, and how often it rescues a group",
+        "Groups that regenerated rollouts were sampled for, per fresh group of the iteration; and of those, groups "
+        f"with a right regenerated rollout. Arms without regeneration are left out. {BANDS} Source: summarize.parquet.",
+        [
+            Panel(label(sources, regime, title), charts.lines(part.filter(what=what), X, "share", shown, percent=True))
+            for regime, part in by_regime(sources, rates)
+            for what, title in names.items()
+            if not part.filter(what=what).is_empty()
+        ],
+        shown,
+    )
+
+
+def entropy_and_length(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    columns = {"mean_entropy": ("entropy", "nats per token"), "mean_length": ("response length", "tokens")}
+    tables = {name: curves.over_seeds(iterations, BY, name) for name in columns}
+    yield Figure(
+        "entropy-length",
+        "Entropy, length",
+        "Entropy and length of fresh rollouts",
+        f"Mean token entropy under the sampling policy, and mean response length. {BANDS} Source: summarize.parquet.",
+        [
+            Panel(label(sources, regime, title), charts.lines(part, X, unit, arms, top=top(tables[name])))
+            for regime in sources.regimes
+            for name, (title, unit) in columns.items()
+            if not (part := tables[name].filter(regime=regime)).is_empty()
+        ],
+        arms,
+    )
+
+
+def bonus(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    shares = curves.over_seeds(iterations, BY, "bonus_share")
+    used = set(shares.filter(pl.col("mean") > 0)["arm"])
+    shown = [look for look in arms if look.name in used]
+    yield Figure(
+        "bonus",
+        "Bonus",
+        "Share of the novelty bonus in the advantages",
+        "Sum over tokens of |bonus|, divided by the sum of |normalised reward| + |bonus|. Arms without a bonus are "
+        f"left out. {BANDS} Source: summarize.parquet.",
+        [
+            Panel(label(sources, regime), charts.lines(part, X, "share", shown, percent=True))
+            for regime, part in by_regime(sources, shares.filter(pl.col("arm").is_in(used)))
+        ],
+        shown,
+    )

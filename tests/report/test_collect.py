@@ -1,0 +1,222 @@
+"""What the report reads off a results folder, on tables written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from extra_rl.errors import InputError
+from extra_rl.report import answer, budget, collect, curves, provenance, sources
+from tests.report.results_folder import footer, write_iteration, write_results
+
+REGIMES = {"low": 50.0, "high": 90.0}
+
+
+def right(folder: str, seed: int, problem: int) -> int:
+    """Of four samples: GRPO 1 in every problem, extra 2 with an even seed and 3 with an odd one, warm starts 0."""
+    if folder.startswith("warm_start"):
+        return 0
+    return 1 if folder.endswith("grpo") else 2 + seed % 2
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "hand"
+    return write_results(
+        folder,
+        ["grpo", "extra"],
+        [0, 1],
+        right,
+        iterations=3,
+        comparisons=["extra - grpo"],
+        figures_of=lambda folder, seed, iteration: {"rollouts": 0, "sampled_tokens": 0} if iteration == 2 else {},
+    )
+
+
+def test_arms_come_in_the_order_of_the_comparison_and_nothing_is_missing(results: Path) -> None:
+    found = sources.find(results)
+    assert (found.arms, found.seeds, found.regimes) == (["grpo", "extra"], [0, 1], [""])
+    assert found.section["ks"] == [1, 4]
+    assert list(found.warm_starts) == ["warm_start"]
+    assert found.missing() == []
+
+
+def test_a_folder_is_cut_at_the_first_dash_into_regime_and_arm() -> None:
+    values: dict[str, float | None] = dict(REGIMES)
+    assert sources.cell_of("low-extra-strong", values) == sources.Cell("low-extra-strong", "extra-strong", "low", 50.0)
+    assert sources.cell_of("extra-strong", values) == sources.Cell("extra-strong", "extra-strong")
+
+
+@pytest.mark.parametrize(
+    ("folders", "regimes"),
+    [
+        (["h50-grpo", "h90-grpo", "h90-extra"], ["h50", "h90"]),
+        (["extra-weak", "extra-strong"], []),
+        (["a-one", "b-two"], []),
+        (["grpo", "h50-grpo"], []),
+    ],
+    ids=["an arm in two", "one beginning", "no arm twice", "a name without"],
+)
+def test_regimes_before_the_comparison_are_guessed_only_where_an_arm_comes_twice(
+    folders: list[str], regimes: list[str]
+) -> None:
+    assert list(sources.guessed_regimes(folders)) == regimes
+
+
+def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
+    root = write_results(tmp_path / "part", ["low-grpo", "high-grpo"], [0, 1], right, compared=False, warm_starts=[])
+    write_iteration(root / "low-grpo" / "s0" / "iteration_0002", "low-grpo", 0, 2)
+    write_iteration(root / "high-extra" / "s1" / "iteration_0000", "high-extra", 1, 0)
+    said = " ".join(sources.find(root).missing())
+    assert "compare.parquet is missing" in said
+    assert "Regimes are read off" in said
+    assert "No warm start has been evaluated" in said
+    assert "high-grpo/s0 has 2 of 3 iterations" in said
+    assert "high-extra has no finished iteration of seed 0" in said
+    assert sources.find(root).regimes == ["high", "low"]
+
+
+def test_a_folder_without_iterations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished iteration below it"):
+        sources.find(tmp_path)
+
+
+def test_iterations_that_sampled_nothing_are_left_out(results: Path) -> None:
+    rows = collect.iterations(sources.find(results))
+    assert rows.select("folder", "seed", "iteration").rows() == [
+        (folder, seed, iteration) for folder in ("grpo", "extra") for seed in (0, 1) for iteration in (0, 1)
+    ]
+
+
+def test_scores_are_means_over_benchmarks_then_seeds_with_the_sample_sd(results: Path) -> None:
+    found = sources.find(results)
+    evaluations = collect.evaluations(found)
+    scores = answer.scores(evaluations, [1, 4])
+    # pass@1 is 1/4 for grpo; 2/4 and 3/4 for extra: mean 62.5, sd 25 / sqrt(2); pass@4 is 1 wherever one is right.
+    assert scores["grpo"][1] == answer.Score(25.0, 0.0, 2)
+    assert scores["extra"][1].mean == pytest.approx(62.5)
+    assert scores["extra"][1].sd == pytest.approx(25 / 2**0.5)
+    assert scores["extra"][4].mean == 100.0
+    assert scores["warm_start"][1] == answer.Score(0.0, None, 1)
+    finals = evaluations.filter(pl.col("final"))
+    assert set(finals["tokens"]) == {3000}
+    assert set(evaluations.filter(seed=-1)["tokens"]) == {0}
+
+
+def test_the_table_has_differences_against_the_first_arm_of_the_same_regime(results: Path) -> None:
+    found = sources.find(results)
+    table = answer.rows(found, [1], answer.scores(collect.evaluations(found), [1]))
+    assert [row["cell"].arm for row in table] == ["warm start", "grpo", "extra"]
+    assert [list(row["against"]) for row in table] == [[], [], [1]]
+    difference = table[2]["against"][1]
+    assert difference.value == pytest.approx(37.5)
+    assert difference.t is not None
+    # two seeds: 37.5 +- t(0.975, 1 df) 12.7062 * sd 17.6777 / sqrt(2)
+    assert difference.t == pytest.approx((37.5 - 12.7062 * 12.5, 37.5 + 12.7062 * 12.5), abs=1e-2)
+
+
+def said(folder: Path, folders: list[str], seeds: list[int], rights: Any = right, **options: Any) -> str:
+    found = sources.find(write_results(folder, folders, seeds, rights, iterations=1, **options))
+    ks = answer.ks_of(found, collect.evaluations(found))
+    return answer.sentence(found, answer.rows(found, ks, answer.scores(collect.evaluations(found), ks)))
+
+
+def test_the_sentence_says_what_stands(tmp_path: Path) -> None:
+    both = ["grpo", "extra"]
+    eight = list(range(8))
+    named = {"comparisons": ["extra - grpo"]}
+    assert said(tmp_path / "one", ["grpo"], [0, 1]) == "One arm alone, grpo: there is nothing to compare it with."
+    assert said(tmp_path / "seed", both, [0]).startswith(
+        "One seed cannot tell whether the arms differ. Here extra \u2212 grpo is +25.0 at pass@1;"
+    )
+    assert said(tmp_path / "part", both, [0, 1], compared=False).startswith("The run is not finished")
+    assert said(tmp_path / "open", both, [0, 1]).startswith("No comparison was named before the run")
+    # eight seeds, all differences positive: p = 2 / 2^8 = 0.0078, times two for pass@1 and pass@4 (which is 0 apart)
+    assert said(tmp_path / "stands", both, eight, **named).startswith(
+        "1 of the 2 differences named before the run stands (Holm-adjusted p below 0.05 and both intervals clear of "
+        "zero): extra \u2212 grpo is +37.5 ["
+    )
+    # three seeds reach 2 / 2^3 = 0.25 at best, 0.5 after Holm over two
+    none = said(tmp_path / "few", both, [0, 1, 2], **named)
+    assert none.startswith("None of the 2 differences")
+    assert "none could: so many tests over so few seeds reach 0.5 at best" in none
+
+
+def test_curves_over_tokens_are_read_off_each_seeds_own_line() -> None:
+    place = {"folder": "a", "arm": "a", "regime": ""}
+    rows = pl.DataFrame(
+        [
+            {**place, "seed": seed, "total_sampled_tokens": tokens, "pass_rate": rate}
+            for seed, tokens, rate in [(0, 0, 0.0), (0, 100, 1.0), (1, 0, 0.5), (1, 50, 0.5)]
+        ]
+    )
+    curve = curves.over_tokens(rows, "pass_rate", points=3)
+    # at 50 tokens seed 0 is at 0.5 and seed 1 at 0.5; at 100 only seed 0 is left
+    assert curve.select("tokens", "mean", "seeds").rows() == [(0.0, 0.25, 2), (50.0, 0.5, 2), (100.0, 1.0, 1)]
+    assert curve["low"].to_list() == pytest.approx([0.25 - 0.125**0.5, 0.5, None])
+    assert curve["high"].to_list() == pytest.approx([0.25 + 0.125**0.5, 0.5, None])
+
+
+def test_regeneration_and_composition_count_groups(results: Path) -> None:
+    rows = pl.DataFrame(
+        [
+            {
+                "folder": "a",
+                "arm": "a",
+                "regime": "",
+                "seed": 0,
+                "iteration": iteration,
+                "groups": 10,
+                "all_wrong": 6,
+                "mixed": 3,
+                "all_right": 1,
+                "sampled_tokens": 2000,
+                "regenerated_groups": regenerated,
+                "rescued_groups": rescued,
+            }
+            for iteration, regenerated, rescued in [(0, 0, 0), (1, 5, 1)]
+        ]
+    )
+    rates = curves.regeneration(rows)
+    assert rates.filter(what="triggered").select("iteration", "mean").rows() == [(0, 0.0), (1, 0.5)]
+    assert rates.filter(what="rescued").select("iteration", "mean").rows() == [(1, 0.2)]
+    shares = curves.composition(rows).filter(iteration=1)
+    assert dict(shares.select("kind", "share").rows()) == {"all wrong": 0.6, "mixed": 0.3, "all right": 0.1}
+    # 6 mixed and 1 rescued group for 4,000 tokens
+    assert dict(curves.per_thousand_tokens(rows).select("what", "mean").rows()) == {"mixed": 1.5, "rescued": 0.25}
+
+
+def test_the_budget_has_overshoot_and_tokens_per_cpu_second(results: Path) -> None:
+    found = sources.find(results)
+    found.summary["arms"]["grpo"]["budget"] = {"compute_seconds": 8.0, "wall_seconds": 20.0}
+    sections = {"grpo": {"select": {"token_budget": 1600}}}
+    row = budget.rows(found, collect.iterations(found), sections)[0]
+    assert (row["tokens"], row["budget"], row["steps"], row["seeds"]) == (2000.0, 1600, 2.0, 2)
+    assert row["overshoot"] == pytest.approx(0.25)
+    assert (row["cpu"], row["wall"], row["tokens_per_cpu"]) == (4.0, 10.0, 500.0)
+    assert row["mixed"] == pytest.approx(3.0)
+
+
+def test_what_differs_between_arms_is_named_once_with_the_arms_that_have_it() -> None:
+    def resolved(weight: float, temperature: float) -> dict[str, Any]:
+        return {
+            "advantage": {"weight": weight, "scale": "none"},
+            "generate": {"sampling": {"temperature": temperature}},
+            "update": {"sampling": {"temperature": temperature}},
+        }
+
+    found = provenance.differing({"": {}, "a": resolved(0.0, 1.0), "b": resolved(0.1, 1.0), "c": resolved(0.1, 0.7)})
+    assert found == [
+        {"key": "advantage.weight", "values": [("0.0", ["a"]), ("0.1", ["b", "c"])]},
+        {"key": "sampling.temperature", "values": [("1.0", ["a", "b"]), ("0.7", ["c"])]},
+    ]
+
+
+def test_the_digest_of_the_configuration_follows_every_section() -> None:
+    one = provenance.sections({"a": [footer("select", {"prompts": 6})]})
+    other = provenance.sections({"a": [footer("select", {"prompts": 7})]})
+    assert one == {"a": {"select": {"prompts": 6}}}
+    assert provenance.config_digest(one) != provenance.config_digest(other)

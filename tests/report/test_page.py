@@ -1,0 +1,172 @@
+"""The page of a real small run and of tables written by hand: whole, the same every time, and loading nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from extra_cli.main import main
+from extra_rl.report import page
+from tests.conftest import Run
+from tests.report.results_folder import samples, write_evaluation, write_results
+
+REGIMES = {"low": 50.0, "high": 90.0}
+FOLDERS = ["low-grpo", "low-extra", "high-grpo", "high-extra"]
+
+
+class Read(HTMLParser):
+    """Elements, references, ids, texts of headings, and what script elements hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.ids: list[str] = []
+        self.anchors: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self.headings: list[str] = []
+        self._open = ""
+        self._script = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids += [given["id"]] if "id" in given else []
+        if tag == "a":
+            self.anchors.append(given.get("href", ""))
+        else:
+            self.loaded += [given[name] for name in ("src", "href", "srcset", "data", "action") if name in given]
+        self._open = tag
+        if tag == "script":
+            self._script = given.get("id", "")
+            self.scripts.setdefault(self._script, "")
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            self.scripts[self._script] += data
+        if re.fullmatch(r"h[1-6]", self._open):
+            self.headings[-1] += data
+
+
+def grid(folder: Path, seeds: int = 2) -> Path:
+    def right(name: str, seed: int, problem: int) -> int:
+        return (2 if name.endswith("extra") else 1) + (seed + problem) % 2
+
+    return write_results(
+        folder, FOLDERS, range(seeds), right, regimes=REGIMES, warm_starts=[0, 1], comparisons=["extra - grpo"]
+    )
+
+
+def built(results: Path, out: Path, *arguments: str) -> str:
+    assert main(["report", str(results), "--out", str(out), *arguments]) == 0
+    return out.read_text()
+
+
+def assert_loads_nothing(text: str) -> None:
+    read = Read(text)
+    assert read.loaded == ["data:,"]
+    styles = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
+    assert "@import" not in styles
+    assert "url(" not in styles
+    assert all(anchor.removeprefix("#") in read.ids for anchor in read.anchors if anchor.startswith("#"))
+    assert all(anchor.startswith("#") for anchor in read.anchors)
+    assert len(read.ids) == len(set(read.ids))
+
+
+@pytest.mark.slow
+def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
+    text = built(mini_run.results, tmp_path / "report.html")
+    assert_loads_nothing(text)
+    assert len(text) < 6e6
+    headings = Read(text).headings
+    for expected in (
+        "What each arm reaches",
+        "Pass rate of training groups against sampled tokens",
+        "pass@k of the final policies, k = 1 to all samples",
+        "What the fresh groups are: all wrong, mixed, all right",
+        "Distinct correct solutions per problem",
+        "What each arm spent",
+        "What differs between the arms",
+        "Where the numbers come from",
+        "Rollouts",
+    ):
+        assert expected in headings
+    assert "One seed cannot tell whether the arms differ" in text
+    assert json.loads(Read(text).scripts["explorer-data"])["rows"]
+
+
+def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> None:
+    text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
+    assert_loads_nothing(text)
+    read = Read(text)
+    titles = read.headings
+    assert titles[1:3] == ["What each arm reaches", "Comparisons named before the run"]
+    assert titles[3] == "Gain over grpo against the value of the regime"
+    gain = json.loads(read.scripts["gain-1"])
+    # extra has one right sample of four more than grpo in every problem: 25 points of pass@1 at either regime
+    shown = [(row["arm"], row["regime_value"], row["mean"]) for row in gain["data"]["values"]]
+    assert shown == [("extra", 50.0, 25.0), ("extra", 90.0, 25.0)]
+    assert "explorer-data" not in read.scripts
+
+
+def test_every_chart_has_its_data_and_a_name(tmp_path: Path) -> None:
+    text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
+    specs = re.findall(r'class="chart" role="group" data-spec="([^"]+)" aria-label="[^"]+"', text)
+    scripts = Read(text).scripts
+    assert len(specs) > 10
+    for name in specs:
+        assert json.loads(scripts[name])["data"]["values"]
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    results = grid(tmp_path / "grid")
+    assert built(results, tmp_path / "a.html") == built(results, tmp_path / "b.html")
+
+
+def test_an_unfinished_run_has_a_page_that_says_so(tmp_path: Path) -> None:
+    results = grid(tmp_path / "grid")
+    for name in ("compare.parquet", "compare_differences.parquet", "summary.json"):
+        (results / name).unlink()
+    (results / "high-extra" / "s1" / "iteration_0001" / "evaluate_figures.parquet").unlink()
+    (results / "high-extra" / "s1" / "iteration_0001" / "summarize.parquet").unlink()
+    text = built(results, tmp_path / "out.html", "--rollouts", "0")
+    assert "The run is not finished" in text
+    assert "high-extra/s1 has 1 of 2 iterations." in text
+    assert "Gain over" not in text
+
+
+def test_results_without_iterations_are_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no finished iteration below it" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=1>&\u2028\u2029"
+
+
+def test_hostile_text_cannot_leave_its_script_element() -> None:
+    text = str(page.embedded({"response": HOSTILE}))
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text) == {"response": HOSTILE}
+
+
+def test_a_hostile_name_is_shown_as_text(tmp_path: Path) -> None:
+    results = grid(tmp_path / "grid", seeds=1)
+    last = results / "low-grpo" / "s0" / "iteration_0001"
+    hostile = samples(lambda problem: 1).with_columns(benchmark=pl.lit(HOSTILE))
+    write_evaluation(last, hostile)
+    text = built(results, tmp_path / "out.html", "--rollouts", "0")
+    assert "<script>window.hacked" not in text
+    assert "<img src=x" not in text
+    assert "&lt;/script&gt;&lt;script&gt;window.hacked=1" in text
+    assert_loads_nothing(text)
