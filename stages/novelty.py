@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field, ValidationError, model_validator
 
-from extra_rl.novelty import MEASURES, Pool
+from extra_rl.novelty import MEASURES
+from extra_rl.novelty_pool import pool_of
 from extra_rl.sections import ComputeConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig, mistakes
 from extra_rl.tables import contracts
@@ -84,24 +85,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         return {"novelty": with_dropped(contracts.Novelty.create_empty(), everything), "novelty_memory": memory}
     tails = [np.array(tokens[-config.tail_tokens :]) for tokens in rollouts["response_tokens"]]
     embeddings = embed(rollouts, tails, config, inputs)
-    problems = {name: i for i, name in enumerate(rollouts["problem_id"].unique(maintain_order=True))}
-    known = memory.filter(pl.col("problem_id").is_in(list(problems)))
-    pool = Pool(
-        rollout_ids_N=rollouts["rollout_id"].to_list(),
-        groups_N=np.array([problems[name] for name in rollouts["problem_id"]]),
-        correct_N=(rollouts["verdict"] == "right").to_numpy(),
-        tokens_N=tails,
-        logprobs_N=[np.array(values[-config.tail_tokens :]) for values in rollouts["policy_logprobs"]],
-        embeddings_ND=embeddings,
-        memory_groups_M=np.array([problems[name] for name in known["problem_id"]], np.int64),
-        memory_tokens_M=[np.array(tokens) for tokens in known["tokens"]],
-        memory_embeddings_MD=np.array(known["embedding"].to_list(), np.float32)
-        if embeddings is not None and len(known)
-        else None,
-    )
+    pool, names = pool_of(rollouts, memory, config.tail_tokens, embeddings)
     measure = MEASURES[config.measure]
     result = measure.measure(pool, measure.Params.model_validate(config.params), context.seed())
-    names = [*pool.rollout_ids_N, *known["rollout_id"]]
     vectors = None if embeddings is None else embeddings.tolist()
     novelty = pl.DataFrame(
         {

@@ -50,6 +50,7 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | file here | |
 | --- | --- |
 | `tiny.yaml` | offline, the default |
+| `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
 | `countdown.yaml` | the second generated task |
 | `math_smoke.yaml` | real mathematics with a random model, a smoke test |
 | `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |

@@ -1,0 +1,38 @@
+"""The rollouts of an iteration, and what is remembered of their problems, as the novelty measures see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from extra_rl.novelty import Pool
+
+
+def pool_of(
+    rollouts: pl.DataFrame, memory: pl.DataFrame, tail_tokens: int, embeddings_ND: np.ndarray | None
+) -> tuple[Pool, list[str]]:
+    """The pool, and the ids that a nearest index stands for: of the rollouts, then of the remembered ones.
+
+    rollouts: with verdicts and token scores; compared by problem, over the last `tail_tokens` of a response. memory:
+    NoveltyMemory; of other problems nothing is used. embeddings_ND: of the rollouts, in their order, or None.
+    """
+    problems = {name: i for i, name in enumerate(rollouts["problem_id"].unique(maintain_order=True))}
+    known = memory.filter(pl.col("problem_id").is_in(list(problems)))
+    pool = Pool(
+        rollout_ids_N=rollouts["rollout_id"].to_list(),
+        groups_N=np.array([problems[name] for name in rollouts["problem_id"]]),
+        correct_N=(rollouts["verdict"] == "right").to_numpy(),
+        tokens_N=[np.array(tokens[-tail_tokens:]) for tokens in rollouts["response_tokens"]],
+        logprobs_N=[np.array(values[-tail_tokens:]) for values in rollouts["policy_logprobs"]],
+        embeddings_ND=embeddings_ND,
+        memory_groups_M=np.array([problems[name] for name in known["problem_id"]], np.int64),
+        memory_tokens_M=[np.array(tokens) for tokens in known["tokens"]],
+        memory_embeddings_MD=None if embeddings_ND is None else stored_embeddings(known),
+    )
+    return pool, [*pool.rollout_ids_N, *known["rollout_id"]]
+
+
+def stored_embeddings(rows: pl.DataFrame) -> np.ndarray | None:
+    """Column `embedding` as an array (N, D); None where there are no rows, or one of them has none."""
+    column = rows["embedding"]
+    return None if column.is_empty() or column.null_count() else np.array(column.to_list(), np.float32)

@@ -1,0 +1,85 @@
+"""What `extra counterfactual` and `extra gradient-noise` write."""
+
+from __future__ import annotations
+
+import dataframely as dy
+
+from extra_rl.tables import column
+
+
+class CounterfactualAdvantages(dy.Schema):
+    """`extra counterfactual`: a rollout's advantage under other settings (docs/counterfactuals.md)."""
+
+    variant = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    rollout_id = column.key("rollout")
+    normalised = column.number("reward, normalised over the group")
+    bonus = column.number("novelty bonus: weight, centring and scale applied")
+    advantage = column.number("normalised + bonus; 0 where a guided negative was taken away")
+
+
+class CounterfactualVariants(dy.Schema):
+    """`extra counterfactual`: one such variant of the advantages, beside the run's own."""
+
+    variant = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    changes = column.text("the same as JSON, by section")
+    rollouts = column.count("rollouts that have an advantage, parents carried over included")
+    with_signal = column.count("of these, rollouts whose advantage is not 0")
+    bonus_share = column.number("sum T|bonus| / sum T(|normalised| + |bonus|) over rollouts that were not carried over")
+    rank_correlation = column.number("Spearman's, with the run's advantages; null: one is constant", nullable=True)
+    sign_changed = column.number("share of rollouts whose advantage has another sign (-, 0, +) than in the run")
+    groups = column.count("groups that have an advantage in the run or in the variant")
+    groups_gained = column.count("groups with a signal in the variant only")
+    groups_lost = column.count("groups with a signal in the run only")
+
+
+class CounterfactualPrefixes(dy.Schema):
+    """`extra counterfactual`: a candidate prefix under another rule, and what became of it where the run took it."""
+
+    rule = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    prefix_id = column.key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
+    group_id = column.text("hard group that it is to help")
+    prefix_length = column.count("length of the prefix", "tokens")
+    length_share = column.number("share of its parent's response that it keeps; null without a parent", nullable=True)
+    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    rank = column.count("place in the order of choice within its problem, 0 first")
+    chosen = column.flag("whether the rule takes it")
+    place = column.count("place among those taken of its group, 0 first; null: not taken", nullable=True)
+    chosen_in_run = column.flag("whether the run took the same tokens for the same group")
+    continuations = column.count("continuations of it that were judged; null: none at hand", nullable=True)
+    right = column.count("of these, right ones", nullable=True)
+
+
+class CounterfactualRules(dy.Schema):
+    """`extra counterfactual`: one rule of choosing prefixes, beside the run's own."""
+
+    rule = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
+    changes = column.text("the same as JSON")
+    groups = column.count("hard groups that have a candidate")
+    candidates = column.count("candidates")
+    chosen = column.count("prefixes taken")
+    share_in_run = column.number("share of a group's taken prefixes that the run took too, mean", nullable=True)
+    jaccard = column.number("taken by both / taken by either, mean over groups", nullable=True)
+    mean_score = column.number("mean score of those taken", "nats", nullable=True)
+    mean_length_share = column.number("mean share of the parent's response that they keep", nullable=True)
+    continued = column.count("prefixes taken whose continuations are at hand")
+    rescued = column.count("of these, prefixes with a right continuation")
+
+
+class GradientNoise(dy.Schema):
+    """`extra gradient-noise`: noise of the policy gradient over groups (docs/counterfactuals.md)."""
+
+    variant = column.key("which rollouts and which bonus; `as_it_was`: those of the run")
+    iterations = column.count("iterations that the figures below are means over")
+    groups = column.count("groups that the loss counts, in all iterations")
+    signal_groups = column.count("of these, groups whose gradient is not 0")
+    gradient_norm = column.number("norm of the sum over groups: of the batch's gradient; of several: root mean square")
+    mean_squared_norm = column.number("s2: mean of |g_i|^2 over groups")
+    squared_norm_of_mean = column.number("m2: |mean of g_i|^2")
+    trace = column.number("n / (n - 1) (s2 - m2): trace of the groups' covariance; null: one group", nullable=True)
+    squared_mean = column.number("m2 - trace / n: |mean gradient|^2 without bias; may be below 0", nullable=True)
+    noise_ratio = column.number("trace / squared_mean; null: squared_mean is not above 0", "groups", nullable=True)
+    low = column.number("lower end of its 95 % jackknife interval; null: a group decides the sign", nullable=True)
+    high = column.number("upper end of the same", nullable=True)
+    relative = column.number("noise ratio / that of as_it_was", nullable=True)
+    relative_low = column.number("lower end of its 95 % jackknife interval, groups left out of both", nullable=True)
+    relative_high = column.number("upper end of the same", nullable=True)

@@ -1,0 +1,141 @@
+"""From rollouts to the next policy: novelty, advantages, steps, and the iteration in a row."""
+
+from __future__ import annotations
+
+import dataframely as dy
+import polars as pl
+
+from extra_rl.tables import column
+from extra_rl.tables.contracts.words import GROUP_TYPES, TRAINED
+
+
+class Novelty(dy.Schema):
+    """`novelty`: how far each rollout lies from its siblings and from what is remembered."""
+
+    rollout_id = column.key("rollout")
+    novelty = column.number(
+        "raw bonus before weight, centring and scale; 0 if dropped or with nothing to compare to", min=0.0
+    )
+    nearest_rollout_id = column.text("nearest member of the comparison set", nullable=True)
+    embedding = column.per_token("unit-norm embedding of the response; null if the measure has none", "", nullable=True)
+
+
+class NoveltyMemory(dy.Schema):
+    """`novelty`: the last rollouts of each problem, for the comparison sets of later iterations."""
+
+    rollout_id = column.key("rollout")
+    problem_id = column.text("problem")
+    iteration = column.count("iteration that sampled it")
+    tokens = column.tokens("tail of the response")
+    embedding = column.per_token("unit-norm embedding; null where the measure has none", "", nullable=True)
+
+
+class Advantages(dy.Schema):
+    """`advantage`: one advantage a rollout, broadcast over its response tokens by `update`, and its parts."""
+
+    rollout_id = column.key("rollout")
+    advantage_group = column.text("rows that were normalised together")
+    group_type = column.one_of(GROUP_TYPES, "what the rewards of those rows are")
+    reward = column.number("verified reward; null: excluded", nullable=True)
+    normalised = column.number("reward, normalised over the group")
+    bonus = column.number("novelty bonus: weight, centring and scale applied")
+    advantage = column.number("normalised + bonus; 0 where a guided negative was taken away")
+    carried = column.flag("sampled in the former iteration, here to complete a joined group")
+    trained = column.one_of(TRAINED, "whether update learns from it; if not, why")
+    loss_start = column.count("response tokens before this one carry no loss", "tokens")
+
+    @dy.rule()
+    def parts_add_up(cls) -> pl.Expr:
+        total = cls.normalised.col + cls.bonus.col
+        return (cls.advantage.col == 0) | ((cls.advantage.col - total).abs() <= 1e-5 * (1 + total.abs()))
+
+
+class UpdateSteps(dy.Schema):
+    """`update`: one optimizer step a row."""
+
+    step = dy.Int64(primary_key=True, min=0, metadata={"about": "optimizer step within the iteration"})
+    rows = column.count("rollouts of the mini-batch, those without a signal included")
+    signal_rows = column.count("rollouts that a forward and backward pass was spent on")
+    loss_tokens = column.count("tokens in the loss's denominator", "tokens")
+    loss = column.number("loss that was minimised")
+    gradient_norm = column.number("norm of the gradient before clipping")
+    learning_rate = column.number("learning rate of this step")
+    clipped_low = column.number("share of loss tokens clipped from below")
+    clipped_high = column.number("share of loss tokens clipped from above")
+    approx_kl = column.number("k3 estimate of KL(old || new) over loss tokens", "nats")
+    kl_to_reference = column.number("estimated KL to the initial policy (`update.kl`); null without it", nullable=True)
+    entropy = column.number("mean entropy of the loss tokens under the new policy", "nats")
+    importance_mean = column.number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
+    importance_max = column.number("maximum of pi_old / pi_sampler over sampled loss tokens, before truncation")
+    padding = column.number("share of padding in the tokens that the layers ran on", nullable=True, min=0, max=1)
+    shared = column.number(
+        "share of the rollouts' tokens that were not computed: another rollout begins with the same (update.layout)",
+        nullable=True,
+        min=0,
+        max=1,
+    )
+
+
+class IterationSummary(dy.Schema):
+    """`summarize`: one iteration in one row."""
+
+    arm = dy.String(primary_key=True, metadata={"about": "arm"})
+    seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed"})
+    iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
+    rollouts = column.count("rollouts sampled, fresh and regenerated")
+    groups = column.count("fresh groups")
+    all_wrong = column.count("fresh groups with no right rollout")
+    mixed = column.count("fresh groups with both")
+    all_right = column.count("fresh groups with no wrong rollout")
+    pass_rate = column.number("share of right among judged fresh rollouts; null without any", nullable=True)
+    mean_reward = column.number("mean reward of judged fresh rollouts; null without any", nullable=True)
+    excluded = column.count("rollouts left out of the statistics: their verdict has no reward (verify.rewards)")
+    verdict_right = column.count("rollouts judged right")
+    verdict_wrong = column.count("rollouts judged wrong")
+    verdict_no_answer = column.count("rollouts without anything that could be an answer")
+    verdict_truncated = column.count("rollouts cut off before an answer")
+    verdict_gold_unparseable = column.count("rollouts whose gold cannot be judged against")
+    verdict_timeout = column.count("rollouts whose judgement exceeded its time or memory")
+    verdict_error = column.count("rollouts at which the verifier failed")
+    verdict_dropped = column.count("rollouts that were dropped before they ended (docs/sampling.md)")
+    mean_entropy = column.number("mean token entropy of fresh rollouts", "nats", nullable=True)
+    mean_length = column.number("mean response length of fresh rollouts that were not dropped", "tokens", nullable=True)
+    truncated = column.count("rollouts cut off at the token limit")
+    prefixes_chosen = column.count("prefixes chosen in this iteration")
+    regenerated_rollouts = column.count("regenerated rollouts sampled in this iteration")
+    regenerated_groups = column.count("groups that they were sampled for")
+    rescued_groups = column.count("of these, groups with at least one right regenerated rollout")
+    bonus_share = column.number("sum T|bonus| / sum T(|normalised| + |bonus|) over all rows")
+    steps = column.count("optimizer steps")
+    loss = column.number("mean loss over the steps; null without a step", nullable=True)
+    gradient_norm = column.number("mean gradient norm over the steps; null without a step", nullable=True)
+    importance_mean = column.number("mean pi_old / pi_sampler over the steps; null without a step", nullable=True)
+    importance_max = column.number("maximum pi_old / pi_sampler; null without a step", nullable=True)
+    mismatch_mean = column.number("mean |ln pi_old / pi_sampler| over all sampled tokens", "nats", nullable=True)
+    mismatch_p99 = column.number("99th percentile of |ln pi_old / pi_sampler|", "nats", nullable=True)
+    mismatch_max_ratio = column.number("maximum of the ratio or its inverse", nullable=True)
+    mismatch_kl = column.number("k3 estimate of KL(sampler || policy)", "nats", nullable=True)
+    sampled_tokens = column.count("tokens sampled in this iteration", "tokens")
+    total_sampled_tokens = column.count("tokens sampled by this arm and seed so far", "tokens")
+
+
+class IterationState(dy.Schema):
+    """`summarize`: what the next iteration must know of the run so far, in one row.
+
+    recent: of this iteration and those before, each older one weighing 3/4 of the next (`extra_rl.algorithms.budget`).
+    """
+
+    iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
+    next_position = column.count("place in the seed's stream of problems behind the last one that was sampled")
+    recent_useful = column.number("recent fresh groups with right and wrong rollouts", "groups", min=0.0)
+    recent_fresh_tokens = column.number("recent tokens sampled for fresh rollouts", "tokens", min=0.0)
+    recent_rescued = column.number("recent groups with a right regenerated rollout", "groups", min=0.0)
+    recent_guided_tokens = column.number("recent tokens sampled for regenerated rollouts", "tokens", min=0.0)
+
+
+class ResponseLengths(dy.Schema):
+    """`summarize`: how long a problem's responses were, for `sampling.order: longest_first`; else no rows."""
+
+    problem_id = column.key("problem")
+    iteration = column.count("the last iteration that sampled it")
+    length = column.number("mean response length of its fresh rollouts; a dropped one counts as the limit", "tokens")

@@ -1,0 +1,17 @@
+"""Words that a column may hold where it names a kind."""
+
+from __future__ import annotations
+
+from extra_rl.rewards.verdict import Verdict
+
+ORIGINS = ["fresh", "regenerated"]
+ENDS = ["stop", "length"]
+FINISH_REASONS = [*ENDS, "dropped"]
+JUDGED = [v.value for v in Verdict if v is not Verdict.DROPPED]
+SPLITS = ["train", "tuning", "final"]
+DROP_RULES = ["overlap", "duplicate", "contradictory", "unverifiable", "too_long"]
+WHEN = ["same_iteration", "next_iteration"]
+GROUP_TYPES = ["all_wrong", "mixed", "all_right", "excluded"]
+CUT_REASONS = ["boundary", "before_peak", "random", "fixed_stride", "fresh"]
+EVALUATION_METRICS = ["pass_at_k", "maj_at_k", "mean_length", "truncated", "no_answer"]
+TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
