@@ -88,13 +88,13 @@ def test_the_rate_is_the_median_of_the_steps_rates() -> None:
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_the_end_of_sequence_is_a_token_of_the_model_or_beyond_it(ends: bool) -> None:
-    found = words(ends)
+    found = words(ends, 128)
     assert len(set(found)) == len(found) == (128 if ends else 129)
     assert (found.index("<eos>") < 128) == ends
 
 
 def test_the_configuration_is_valid_and_asks_for_one_update_a_batch(tmp_path: Path) -> None:
-    asked = turn_of(str(tmp_path), True, prompts=2, steps=3, seed=1)
+    asked = turn_of(str(tmp_path), words(True, 128), prompts=2, rows=16, steps=3, seed=1)
     problems, held_out = tmp_path / "problems.jsonl", tmp_path / "held_out.jsonl"
     experiment = experiment_of(configuration(asked, problems, held_out))
     update = experiment.arms["grpo"]["update"]
