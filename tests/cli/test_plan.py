@@ -43,7 +43,7 @@ def test_the_published_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert plan["expected"]["evaluation"]["samples"] == 1547 * 16
     assert plan["run"]["evaluations"] == 1 + 3 * 6
-    assert plan["run"]["jobs"] == 5 + 3 * (300 * 12 + 6)
+    assert plan["run"]["jobs"] == 6 + 3 * (300 * 12 + 6)
     kept = extra["bytes"]
     assert kept["weights"] == 7 * 4 * 1_720_574_976  # 50, 100, ... 300, and the one before the last
     assert kept["optimizer"] == 2 * 8 * 1_720_574_976

@@ -258,7 +258,7 @@ def test_table_of_another_version_of_an_input(fails: Fails, tmp_path: Path) -> N
 
 
 def test_iterations_run_out_before_the_token_budget(fails: Fails) -> None:
-    said = fails("compare", "results/mini/compare", "token_budget=1000000")
+    said = fails("compare", "results/mini/compare", "token_budgets={grpo: 1000000}")
     assert "ConfigError: grpo/s0 sampled " in said
     assert " of 1,000,000 tokens in 3 iterations" in said
     assert "Raise `iterations` and run again: what is there is kept." in said
