@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +62,16 @@ KILLS = (
 )
 
 
+def ended(running: RunningWorkflow, kill: Kill) -> int:
+    """The exit code. A Ctrl-C within Snakemake's own imports can be swallowed there (seen 0.18 s after the start): one
+    presses it again."""
+    if kill.how is signal.SIGINT:
+        with suppress(subprocess.TimeoutExpired):
+            return running.wait(30)
+        kill.target(running, kill.how)
+    return running.wait()
+
+
 def test_killed_again_and_again(mini_run: Run, tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     for kill in KILLS:
@@ -68,7 +80,7 @@ def test_killed_again_and_again(mini_run: Run, tmp_path: Path) -> None:
             family = running.family()
             assert any(map(is_worker, family)) or not kill.worker_runs
             kill.target(running, kill.how)
-            assert running.wait() != 0, running.output()
+            assert ended(running, kill) != 0, running.output()
             assert all_gone(family), f"something outlived {kill.how.name}: {family}"
     run.snakemake()
     expected, found = tables_and_policies(mini_run.results), tables_and_policies(run.results)
