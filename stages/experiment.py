@@ -19,6 +19,7 @@ from extra_rl.tables.files import canonical_json
 from extra_rl.worker import launch
 from stages import STAGES
 from stages.command import load
+from stages.layout import start_folder
 from stages.wiring import STEPS
 
 Result = TypeVar("Result")
@@ -41,12 +42,12 @@ def with_nulls(value: Any) -> Any:
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:
     """The canonical JSON of one job. What arms share has neither arm nor seed, so that it is made once; an initial
     policy has its own seed (wildcard `start`)."""
-    arm, start = wildcards.get("arm", ""), wildcards.get("start", "")
+    arm, starts = wildcards.get("arm", ""), {start_folder(start): start for start in experiment.run.warm_starts}
     sections = experiment.arms[arm] if arm else experiment.common
     return Job(
         stage=stage,
         version=load(stage).STAGE.version,
-        seed=int(wildcards.get("seed", start.removeprefix("warm_start").removeprefix("_") or 0)),
+        seed=int(wildcards.get("seed", starts.get(wildcards.get("start", ""), 0))),
         config=sections[stage],
         arm=arm,
         iteration=int(wildcards.get("iteration", 0)),

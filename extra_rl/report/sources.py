@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.comparison.names import WARM_START
 from extra_rl.errors import InputError
 from extra_rl.tables.files import read_provenance
 
-WARM_START = "warm_start"
 ITERATION = re.compile(r"iteration_(\d+)")
 
 
