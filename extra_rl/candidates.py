@@ -51,7 +51,8 @@ def candidates_of(
     *,
     tokenizer_file: Path,
     boundary: str,
-    cut: str,
+    cut: prefixes.CutRule,
+    rank: prefixes.RankRule,
     first: float,
     last: float,
     min_tokens: int,
@@ -62,9 +63,10 @@ def candidates_of(
     """group_id -> candidates cut from failed rollouts (rollouts with verdicts and token scores, hard groups only).
 
     A continuation is cut behind its own prefix only, and looked at for the peak there; its age is that of its group.
-    cut: `every_boundary` gives all cuts of a rollout, `before_peak_entropy` and `random` one of them, `none` the
-    empty prefix of the group (a fresh resample). A rollout without any cut gives no candidate. max_cuts: at most so
-    many a response, and again so many a group, spread evenly over its rollouts (docs/method.md 3).
+    cut: `every_boundary` gives all cuts of a rollout, `before_peak_...` and `random` one of them, `none` the empty
+    prefix of the group (a fresh resample). rank: says whether a score is of entropy or of surprisal. A rollout without
+    any cut gives no candidate. max_cuts: at most so many a response, and again so many a group, spread evenly over its
+    rollouts (docs/method.md 3).
     """
     groups: dict[str, list[Candidate]] = {}
     if failed.is_empty():
@@ -77,14 +79,15 @@ def candidates_of(
             groups.setdefault(group, [_empty_prefix(row, born)])
             continue
         tokens = row["response_tokens"]
-        entropies_T = np.array(row["entropies"])
+        nats_T = {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
+        score_T = nats_T["surprisal" if rank == "low_mean_surprisal" else "entropy"]
         boundary_T = np.array([token in ends_step for token in tokens])
         allowed, fallback = prefixes.candidate_cuts(
             boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts, behind=behind
         )
         reason = "fixed_stride" if fallback else "boundary"
-        if cut == "before_peak_entropy":
-            peak = prefixes.peak_cut(entropies_T, allowed, behind)
+        if cut in ("before_peak_entropy", "before_peak_surprisal"):
+            peak = prefixes.peak_cut(nats_T[cut.removeprefix("before_peak_")], allowed, behind)
             allowed, reason = ([] if peak is None else [peak]), "fixed_stride" if fallback else "before_peak"
         elif cut == "random":
             drawn = prefixes.random_cut(allowed, generator(seed, row["rollout_id"]))
@@ -101,7 +104,7 @@ def candidates_of(
                 prefix_logprobs=tuple(row["sampler_logprobs"][:length]),
                 parent_length=len(tokens),
                 cut_reason=reason,
-                score=prefixes.mean_entropy(entropies_T, length),
+                score=prefixes.mean_score(score_T, length),
             )
             groups.setdefault(group, []).append(candidate)
     return {group: prefixes.spread(candidates, max_cuts) for group, candidates in groups.items()}

@@ -1,4 +1,4 @@
-"""Cuts prefixes out of the failed rollouts of hard groups, scores them by entropy, and chooses where to sample on.
+"""Cuts prefixes out of the failed rollouts of hard groups, scores them by their tokens, and chooses where to sample on.
 
 READS   generate, verify_generate, score_entropy_generate, policy (its tokenizer), initial (embedder for smoothing),
         previous_choose_prefixes_pool (waiting groups and remembered prefixes), previous_summarize_state (recent yields,
@@ -44,11 +44,11 @@ class Config(StageConfig):
     )
     warmup_iterations: int = Field(0, ge=0, description="no group is served or queued in the first N iterations")
     max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is right")
-    cut: Literal["every_boundary", "before_peak_entropy", "random", "none"] = Field(
+    cut: prefixes.CutRule = Field(
         "before_peak_entropy", description="where a rollout is cut; `none`: a fresh resample, the control"
     )
-    rank: Literal["low_mean_entropy", "high_mean_entropy", "random"] = Field(
-        "low_mean_entropy", description="which prefixes come first"
+    rank: prefixes.RankRule = Field(
+        "low_mean_entropy", description="which prefixes come first, and whether they are scored by entropy or surprisal"
     )
     smoothing: Literal["none", "policy", "sentence"] = Field(
         "none",
@@ -188,6 +188,7 @@ def find_candidates(
         tokenizer_file=inputs.policy(),
         boundary=config.task.boundary,
         cut=config.cut,
+        rank=config.rank,
         first=config.first_cut,
         last=config.last_cut,
         min_tokens=config.min_tokens,

@@ -127,6 +127,14 @@ def test_an_arms_own_keys_win_over_its_preset_and_the_preset_over_the_base() -> 
                 "verify": {"gold": "displaced"},
             },
         ),
+        (
+            "surprisal",
+            {
+                "choose_prefixes": {"cut": "every_boundary", "rank": "low_mean_surprisal", "groups": "all_hard"},
+                "advantage": {"group": "joined", "prefix_loss": "trained", "keep_unrescued": False},
+                "verify": {"gold": "own"},
+            },
+        ),
     ],
 )
 def test_presets_are_what_the_method_says(preset: str, expected: dict[str, dict[str, Any]]) -> None:

@@ -1,8 +1,8 @@
 """Prefixes of failed rollouts: where to cut, how to score, which to keep (docs/method.md, section 3).
 
-A cut c keeps the tokens [0, c) of a response of T tokens; sampling goes on from token c. Entropies are the
-policy's Shannon entropies at the sampling temperature, in nats, one for each response token. P counts the
-candidate prefixes of one problem.
+A cut c keeps the tokens [0, c) of a response of T tokens; sampling goes on from token c. What is looked at is one
+number a response token, in nats, at the sampling temperature: the policy's Shannon entropy, or its surprisal at the
+token that was sampled, -ln p(token). P counts the candidate prefixes of one problem.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from extra_rl.errors import ConfigError, ContractError, NumericalError
 
 Floats = npt.NDArray[np.float64]
 Item = TypeVar("Item")
-RankRule = Literal["low_mean_entropy", "high_mean_entropy", "random"]
+CutRule = Literal["every_boundary", "before_peak_entropy", "before_peak_surprisal", "random", "none"]
+RankRule = Literal["low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random"]
 
 
 def candidate_cuts(
@@ -70,16 +71,16 @@ def spread(items: Sequence[Item], limit: int) -> list[Item]:
     return [items[(2 * part + 1) * len(items) // (2 * limit)] for part in range(limit)]
 
 
-def peak_cut(entropies_T: npt.NDArray[np.floating], cuts: Sequence[int], behind: int = 0) -> int | None:
-    """The last cut that still leaves out the token of highest entropy: max {c in cuts: c <= argmax_t H_t}, t >= behind.
+def peak_cut(nats_T: npt.NDArray[np.floating], cuts: Sequence[int], behind: int = 0) -> int | None:
+    """The last cut that still leaves out the token of the most nats: max {c in cuts: c <= argmax_t H_t}, t >= behind.
 
     behind: tokens of the prefix that the response was sampled on from, whose peak is its parent's. Of several equal
     maxima the first counts. None where every cut lies behind the peak, or there is no cut.
-    Source: prototype, docs/tiny.md (O).
+    Source: entropy: prototype, docs/tiny.md; surprisal: docs/decisions/0014 (O).
     """
     if not cuts:
         return None
-    peak = behind + int(np.argmax(entropies_T[behind:]))
+    peak = behind + int(np.argmax(nats_T[behind:]))
     return max((cut for cut in cuts if cut <= peak), default=None)
 
 
@@ -88,14 +89,14 @@ def random_cut(cuts: Sequence[int], rng: np.random.Generator) -> int | None:
     return cuts[int(rng.integers(len(cuts)))] if cuts else None
 
 
-def mean_entropy(entropies_T: npt.NDArray[np.floating], cut: int) -> float:
-    """(1 / c) * sum over t < c of H_t, in nats: the score of the prefix [0, c). Source: P, R.
+def mean_score(nats_T: npt.NDArray[np.floating], cut: int) -> float:
+    """(1 / c) * sum over t < c of H_t, in nats: the score of the prefix [0, c). Source: P, R; surprisal: O.
 
     Raises ContractError unless 1 <= cut <= T.
     """
-    if not 1 <= cut <= len(entropies_T):
-        raise ContractError(f"cut {cut} is outside 1..{len(entropies_T)}, the tokens that have an entropy")
-    return float(np.mean(entropies_T[:cut], dtype=np.float64))
+    if not 1 <= cut <= len(nats_T):
+        raise ContractError(f"cut {cut} is outside 1..{len(nats_T)}, the tokens that have a score")
+    return float(np.mean(nats_T[:cut], dtype=np.float64))
 
 
 def smooth_scores(
@@ -130,11 +131,11 @@ def smooth_scores(
 def rank_order(scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """Indices of the prefixes, the first choice first, (P,); equal scores keep the order of their indices.
 
-    rule: "low_mean_entropy" (R) | "high_mean_entropy" (how reviews of the paper read) | "random" (control,
-    the only rule that draws from `rng`).
+    rule: "low_mean_entropy" (R) | "high_mean_entropy" (how reviews of the paper read) | "low_mean_surprisal"
+    (docs/decisions/0014, O) | "random" (control, the only rule that draws from `rng`).
     """
     match rule:
-        case "low_mean_entropy":
+        case "low_mean_entropy" | "low_mean_surprisal":
             return np.argsort(scores_P, kind="stable")
         case "high_mean_entropy":
             return np.argsort(-scores_P, kind="stable")

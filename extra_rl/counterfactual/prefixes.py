@@ -13,8 +13,8 @@ from extra_rl.counterfactual.replay import Finished, refuse_other_code
 from extra_rl.counterfactual.variants import AS_IT_WAS, word
 from extra_rl.tables import contracts
 
-CUTS = ("every_boundary", "before_peak_entropy", "random")
-RANKS = ("low_mean_entropy", "high_mean_entropy", "random")
+CUTS = ("every_boundary", "before_peak_entropy", "before_peak_surprisal", "random")
+RANKS = ("low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random")
 COUNTS = (1, 2, 4)
 Changes = dict[str, Any]
 

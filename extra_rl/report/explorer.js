@@ -196,7 +196,7 @@
     const p = row.prefix;
     const why = p && [
       ["Cut at", `${words(p.cut_reason)}: ${REASONS[p.cut_reason] ?? ""}`],
-      ["Score", p.score == null ? null : `${number(p.score, 4)} nats, mean entropy of its tokens`],
+      ["Score", p.score == null ? null : `${number(p.score, 4)} nats, mean over its tokens`],
       ["Smoothed", p.smoothed_score == null ? null
         : `${number(p.smoothed_score, 4)} nats over ${number(p.effective_neighbours, 2)} effective neighbours`],
       ["Rank", `${p.rank + 1} of ${plural(p.candidates, "candidate")}`],

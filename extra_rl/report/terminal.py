@@ -114,7 +114,7 @@ def _prefix(row: dict[str, Any]) -> list[str]:
     found = row["prefix"]
     if found is None:
         return [*lines, f"  choose_prefixes.parquet has no row {row['prefix_id']}"]
-    score = "no score" if found["score"] is None else f"score {found['score']:.4f} nats (mean entropy of its tokens)"
+    score = "no score" if found["score"] is None else f"score {found['score']:.4f} nats (mean over its tokens)"
     if found["smoothed_score"] is not None:
         score += f", smoothed {found['smoothed_score']:.4f}"
         score += f" over {found['effective_neighbours']:.2f} effective neighbours"

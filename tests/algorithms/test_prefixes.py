@@ -6,7 +6,7 @@ import pytest
 from extra_rl.algorithms.prefixes import (
     candidate_cuts,
     choose_distinct,
-    mean_entropy,
+    mean_score,
     peak_cut,
     random_cut,
     rank_order,
@@ -114,12 +114,12 @@ def test_random_cut_is_seeded_and_uniform() -> None:
 
 def test_mean_entropy_is_of_the_kept_tokens() -> None:
     entropies = np.array([1.0, 2.0, 6.0], dtype=np.float32)
-    assert mean_entropy(entropies, 1) == 1.0
-    assert mean_entropy(entropies, 2) == 1.5
-    assert mean_entropy(entropies, 3) == 3.0
+    assert mean_score(entropies, 1) == 1.0
+    assert mean_score(entropies, 2) == 1.5
+    assert mean_score(entropies, 3) == 3.0
     for cut in (0, 4, -1):
         with pytest.raises(ContractError, match=f"cut {cut} "):
-            mean_entropy(entropies, cut)
+            mean_score(entropies, cut)
 
 
 def test_smoothing_of_two_by_hand() -> None:
@@ -184,6 +184,7 @@ def test_rank_order_and_its_ties() -> None:
     scores, rng = np.array([0.5, 0.1, 0.9, 0.1, 0.9]), np.random.default_rng(0)
     assert rank_order(scores, "low_mean_entropy", rng).tolist() == [1, 3, 0, 2, 4]
     assert rank_order(scores, "high_mean_entropy", rng).tolist() == [2, 4, 0, 1, 3]
+    assert rank_order(scores, "low_mean_surprisal", rng).tolist() == [1, 3, 0, 2, 4]
     tied = np.tile([0.5, 0.1], 50)  # an unstable sort keeps the order of short arrays only
     evens, odds = list(range(0, 100, 2)), list(range(1, 100, 2))
     assert rank_order(tied, "low_mean_entropy", rng).tolist() == odds + evens

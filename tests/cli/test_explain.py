@@ -35,7 +35,7 @@ highest entropy
 
 prefix
   first 2 tokens of its parent, sampled on behind |cut| above
-  cut: before_peak; score 0.3125 nats (mean entropy of its tokens); rank 1 of 2 candidates; when: next_iteration
+  cut: before_peak; score 0.3125 nats (mean over its tokens); rank 1 of 2 candidates; when: next_iteration
 
 parent
   extra/s0/i0/0/0          fresh       wrong, answer two, advantage -0.500

@@ -152,10 +152,10 @@ def test_the_rules_that_are_tried() -> None:
     names = [prefixes.name_of(rule, section) for rule in rules]
     assert names[0] == "as_it_was"
     assert names[-1] == "cut=none"
-    assert len(set(names)) == len(names) == 3 * 3 * 4 + 1
+    assert len(set(names)) == len(names) == 4 * 4 * 4 + 1
     assert names.count("cut=every_boundary rank=low_mean_entropy prefixes_per_problem=1") == 1
     assert "cut=every_boundary" in names
-    assert len(prefixes.rules_of(section, ["policy"])) == 2 * 3 * 3 * 4 + 1
+    assert len(prefixes.rules_of(section, ["policy"])) == 2 * 4 * 4 * 4 + 1
 
 
 def test_a_run_without_regeneration_is_asked_for_all_its_hard_groups() -> None:
@@ -163,4 +163,4 @@ def test_a_run_without_regeneration_is_asked_for_all_its_hard_groups() -> None:
     rules = prefixes.rules_of({**section, "warmup_iterations": 3})
     assert rules[0] == {}
     assert all(rule["groups"] == "all_hard" and rule["warmup_iterations"] == 0 for rule in rules[1:])
-    assert len(rules) == 3 * 3 * 3 + 2
+    assert len(rules) == 4 * 4 * 3 + 2

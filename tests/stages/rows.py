@@ -33,7 +33,7 @@ class Row:
     response: str = ""
     entropies: tuple[float, ...] = ()
     sampler_logprob: float = -1.0
-    policy_logprob: float = -1.0
+    policy_logprob: float | tuple[float, ...] = -1.0
     novelty: float = 0.0
     nearest: str | None = None
     gold: str = "7"
@@ -122,7 +122,9 @@ def _scores(row: Row) -> dict[str, Any]:
     length = len(row.response_tokens)
     return {
         "rollout_id": row.rollout_id,
-        "policy_logprobs": [row.policy_logprob] * length,
+        "policy_logprobs": [row.policy_logprob] * length
+        if isinstance(row.policy_logprob, float)
+        else row.policy_logprob,
         "entropies": row.entropies or [0.5] * length,
     }
 

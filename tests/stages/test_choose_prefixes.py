@@ -99,6 +99,22 @@ def test_prefixes_are_taken_in_the_order_of_their_mean_entropy(rank: str, winner
     assert prefixes.filter("chosen")["parent_rollout_id"].to_list() == [f"{FIRST}/{winner}"]
 
 
+def test_surprisal_is_of_the_tokens_that_were_sampled_and_entropy_does_not_matter() -> None:
+    slip_at_2, slip_at_8 = (-0.125, -0.125, -3.0, *[-0.125] * 7), (*[-0.25] * 8, -3.0, -0.25)
+    slips = [slip_at_2, slip_at_8, slip_at_8]
+    rows = [
+        Row(f"{FIRST}/{n}", response_tokens=response(n, n, n), entropies=PEAK_AT_5, policy_logprob=logprobs)
+        for n, logprobs in enumerate(slips)
+    ]
+    peaks = choose(rows, cut="before_peak_surprisal")[0]
+    assert peaks["prefix_id"].to_list() == [f"{FIRST}/1@7", f"{FIRST}/2@7"]  # no cut of the first lies before its slip
+    assert peaks["score"].to_list() == pytest.approx([sum(PEAK_AT_5[:7]) / 7] * 2)  # the rank is still by entropy
+    ranked = choose(rows, cut="every_boundary", rank="low_mean_surprisal", prefixes_per_problem=2)[0].sort("rank")
+    assert ranked["prefix_id"].to_list() == [f"{FIRST}/{cut}" for cut in ("1@4", "1@7", "2@4", "2@7", "0@7", "0@4")]
+    assert ranked["score"].to_list() == pytest.approx([0.25, 0.25, 0.25, 0.25, 3.75 / 7, 3.375 / 4])
+    assert ranked["chosen"].to_list() == [True, True, False, False, False, False]
+
+
 def test_the_prefixes_chosen_are_distinct_texts() -> None:
     twins = [Row(f"{FIRST}/{n}", response_tokens=response(), entropies=(0.1,) * 5 + (0.9,) * 5) for n in (0, 1)]
     other = Row(f"{FIRST}/2", response_tokens=response(1, 2, 3), entropies=(0.3,) * 5 + (0.9,) * 5)

@@ -40,7 +40,9 @@ class CounterfactualPrefixes(dy.Schema):
     group_id = column.text("hard group that it is to help")
     prefix_length = column.count("length of the prefix", "tokens")
     length_share = column.number("share of its parent's response that it keeps; null without a parent", nullable=True)
-    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    score = column.number(
+        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh resample", "nats", nullable=True
+    )
     rank = column.count("place in the order of choice within its problem, 0 first")
     chosen = column.flag("whether the rule takes it")
     place = column.count("place among those taken of its group, 0 first; null: not taken", nullable=True)

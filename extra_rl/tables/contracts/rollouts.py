@@ -117,7 +117,9 @@ class Prefixes(dy.Schema):
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
     parent_length = column.count("response length of the parent; null without one", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
-    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    score = column.number(
+        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh resample", "nats", nullable=True
+    )
     smoothed_score = column.number("score after smoothing over similar prefixes", "nats", nullable=True)
     effective_neighbours = column.number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
     rank = column.count("place in the order of choice within its problem, 0 first")
@@ -148,4 +150,6 @@ class PrefixPool(dy.Schema):
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
     parent_length = column.count("response length of the parent; null without one", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
-    score = column.number("mean token entropy of the prefix; null for a fresh resample", "nats", nullable=True)
+    score = column.number(
+        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh resample", "nats", nullable=True
+    )
