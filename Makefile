@@ -5,7 +5,7 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run experiment test test-vllm lint tests clean
+.PHONY: run experiment starvation test test-vllm lint tests clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
@@ -16,6 +16,11 @@ run: .venv/ready
 experiment: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli
 	$(BIN)/snakemake --cores $(CORES) --configfile config/experiment.yaml
+
+# The confirming grid of docs/results: 25 arms in their regimes, twelve seeds, hours; type it again to go on.
+starvation: .venv/ready
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml
 
 test: lint tests
 

@@ -131,7 +131,7 @@ def test_an_arms_own_keys_win_over_its_preset_and_the_preset_over_the_base() -> 
             "surprisal",
             {
                 "choose_prefixes": {"cut": "every_boundary", "rank": "low_mean_surprisal", "groups": "all_hard"},
-                "advantage": {"group": "joined", "prefix_loss": "trained", "keep_unrescued": False},
+                "advantage": {"group": "joined", "prefix_loss": "trained", "guided_advantage": "positive_only"},
                 "verify": {"gold": "own"},
             },
         ),
