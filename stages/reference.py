@@ -51,7 +51,8 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | --- | --- |
 | `tiny.yaml` | offline, the default |
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
-| `countdown.yaml` | the second generated task |
+| `starvation.yaml` | `make starvation`: the confirming grid, five regimes, twelve seeds, frozen |
+| `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |
 | `math_smoke.yaml` | real mathematics with a random model, a smoke test |
 | `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |
 | `qwen3-1.7b-1gpu.yaml` | the same in a size for one 80 GB accelerator |

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from extra_rl.config import read_yaml
+from stages.experiment import experiment_of
 from tests.conftest import ROOT, Run
 
 
@@ -13,6 +15,22 @@ from tests.conftest import ROOT, Run
 def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> None:
     done = Run(tmp_path, ROOT / "config" / f"{name}.yaml").snakemake("--dry-run", "--quiet")
     assert done.returncode == 0
+
+
+def test_the_grids_carry_the_tests_that_they_name() -> None:
+    """Holm's least p with all signs alike stays below 0.05 (docs/statistics.md); the exploratory files name nothing."""
+    tests = {}
+    for name in ("experiment", "starvation", "countdown"):
+        experiment = experiment_of(read_yaml(ROOT / "config" / f"{name}.yaml"))
+        compare = experiment.common["compare"]
+        cells = [cell.split("-", 1) if "-" in cell else ["", cell] for cell in experiment.arms]
+        named = [comparison.split(" - ") for comparison in compare["comparisons"]]
+        regimes = {regime for regime, _ in cells}
+        both = sum([r, arm] in cells and [r, base] in cells for r in regimes for arm, base in named)
+        tests[name] = (both * len(compare["ks"]), len(experiment.run.seeds))
+    assert tests == {"experiment": (6, 3), "starvation": (34, 12), "countdown": (0, 3)}
+    count, seeds = tests["starvation"]
+    assert count * 2 / 2**seeds < 0.05
 
 
 def test_a_second_file_goes_on_top_of_the_first(tmp_path: Path) -> None:
