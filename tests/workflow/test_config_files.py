@@ -20,7 +20,7 @@ def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> N
 def test_the_grids_carry_the_tests_that_they_name() -> None:
     """Holm's least p with all signs alike stays below 0.05 (docs/statistics.md); the exploratory files name nothing."""
     tests = {}
-    for name in ("experiment", "starvation", "countdown"):
+    for name in ("experiment", "starvation", "published", "countdown"):
         experiment = experiment_of(read_yaml(ROOT / "config" / f"{name}.yaml"))
         compare = experiment.common["compare"]
         cells = [cell.split("-", 1) if "-" in cell else ["", cell] for cell in experiment.arms]
@@ -28,7 +28,7 @@ def test_the_grids_carry_the_tests_that_they_name() -> None:
         regimes = {regime for regime, _ in cells}
         both = sum([r, arm] in cells and [r, base] in cells for r in regimes for arm, base in named)
         tests[name] = (both * len(compare["ks"]), len(experiment.run.seeds))
-    assert tests == {"experiment": (6, 3), "starvation": (34, 12), "countdown": (0, 3)}
+    assert tests == {"experiment": (6, 3), "starvation": (34, 12), "published": (0, 3), "countdown": (0, 3)}
     count, seeds = tests["starvation"]
     assert count * 2 / 2**seeds < 0.05
 
