@@ -5,6 +5,7 @@ Titles, legends and captions are the page's (HTML). Numbers are rounded to five 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,9 @@ def lines(
 def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequence[Look], **scales: Any) -> Spec:
     """Points with error bars and lines between them. curves: arm, mean, low, high, seeds and the x column.
 
-    scales: `log` for a logarithmic x (base 2), `zero` for a line at zero, `top` for the upper end of y, `x_values` for
-    the ticks of x.
+    scales: `log` for a logarithmic x (base 2) with ticks at `x_values`, `root` for a square-root x (0 has a place),
+    `places` for the lines of text at x = 0, 1, ..., evenly set apart; `zero` for a line at zero, `top` for the upper
+    end of y, `shown` for the column that a tooltip shows in place of x, `more` for others.
     """
     band = _axis_of(scales)
     base = alt.Chart().encode(x=_x(*x, **band), color=_colour(looks))
@@ -162,11 +164,13 @@ def _axis_of(scales: dict[str, Any]) -> dict[str, Any]:
             "format": "d",
             "values": scales["x_values"],
         }
-    if "x_values" in scales:
+    if scales.get("root"):
+        return {"scale": {"type": "sqrt", "nice": False, "padding": 14}, "format": "~g", "tickMinStep": 0.01}
+    if "places" in scales:
         return {
             "scale": {"nice": False, "zero": False, "padding": 14},
-            "labelExpr": "datum.value",
-            "values": scales["x_values"],
+            "labelExpr": f"{json.dumps(scales['places'])}[datum.value]",
+            "values": list(range(len(scales["places"]))),
         }
     return {"scale": {"nice": False, "padding": 8}}
 

@@ -13,6 +13,10 @@ from extra_rl.report.figure import BANDS, Figure, Panel
 from extra_rl.report.sources import Sources
 from extra_rl.report.theme import Look
 
+WIDTH = 0.7
+"""Share of the distance between two regimes over which the arms of one are set side by side."""
+FED = ("useful", "useful groups per 1,000 tokens")
+
 
 def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
     """The lead: gain over the base arm against the regime's number, and useful groups beside it."""
@@ -22,10 +26,11 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
     base = sources.arms[0]
     rivals = [look for look in arms if look.name != base]
     against = [d for d in differences(sources) if d.base == base and d.regime in values]
-    at = sorted(values.values())
-    step = (at[-1] - at[0]) / max(len(at) - 1, 1) * 0.04
+    by_k = {k: _gains(against, k) for k in ks if any(d.k == k for d in against)}
+    order = sorted(values, key=lambda regime: values[regime])
+    step = WIDTH / max(len(rivals), 1)
     shift = {look.name: (place - (len(rivals) - 1) / 2) * step for place, look in enumerate(rivals)}
-    draw = partial(charts.points, x_values=at, shown="regime_value")
+    draw = partial(charts.points, places=[[f"{values[r]:g}", r] for r in order], shown="regime_value")
     yield Figure(
         "gain",
         "Gain by regime",
@@ -33,16 +38,31 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
         "Percentage points, mean over benchmarks and seeds, with 95 % t intervals blocked by warm start. Points of one "
         "regime are set side by side. Source: compare_differences.parquet.",
         [
-            Panel(f"pass@{k}", draw(_gains(against, k, values, shift), ("x", "regime"), "points", rivals, zero=True))
-            for k in ks
-            if any(d.k == k for d in against)
+            Panel(f"pass@{k}", draw(_placed(gains, values, shift), ("x", "regime"), "points", rivals, zero=True))
+            for k, gains in by_k.items()
         ],
         rivals,
     )
     rates = curves.per_thousand_tokens(iterations)
+    fed = rates.filter(arm=base, what="mixed").select("regime", useful="mean")
+    yield Figure(
+        "starvation",
+        "Gain by starvation",
+        f"Gain over {base} against the useful groups that {base} finds",
+        f"Left is starved: x is what {base} finds in a regime, groups neither all wrong nor all right per 1,000 "
+        "sampled tokens, on a square-root axis; an arm has a point a regime, whose interval is in the figure above. "
+        "Sources: compare_differences.parquet, summarize.parquet of every iteration.",
+        [
+            Panel(
+                f"pass@{k}",
+                charts.points(_fed(gains, fed), FED, "points", rivals, root=True, zero=True),
+            )
+            for k, gains in by_k.items()
+        ],
+        rivals,
+    )
     shift[base] = -len(arms) / 2 * step
-    place = pl.col("regime").replace_strict(values, return_dtype=pl.Float64)
-    rates = rates.with_columns(regime_value=place, x=place + pl.col("arm").replace_strict(shift, default=0.0))
+    rates = _placed(rates, values, shift)
     titles = {"mixed": "useful groups (mixed)", "rescued": "rescued groups"}
     yield Figure(
         "useful",
@@ -58,12 +78,27 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
     )
 
 
-def _gains(found: list[Difference], k: int, values: Mapping[str, float], shift: dict[str, float]) -> pl.DataFrame:
+def _fed(gains: pl.DataFrame, fed: pl.DataFrame) -> pl.DataFrame:
+    """Gains with what the base arm finds in the regime; no intervals, all arms of a regime share one x."""
+    unbounded = gains.with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
+    return unbounded.join(fed, on="regime", how="inner", maintain_order="left")
+
+
+def _placed(rows: pl.DataFrame, values: Mapping[str, float], shift: dict[str, float]) -> pl.DataFrame:
+    """With `regime_value`, and with x: the place of the regime in the order of their values, plus the arm's shift."""
+    place = {regime: float(n) for n, regime in enumerate(sorted(values, key=lambda regime: values[regime]))}
+    regime = pl.col("regime")
+    return rows.with_columns(
+        regime_value=regime.replace_strict(values, return_dtype=pl.Float64),
+        x=regime.replace_strict(place, return_dtype=pl.Float64) + pl.col("arm").replace_strict(shift, default=0.0),
+    )
+
+
+def _gains(found: list[Difference], k: int) -> pl.DataFrame:
     rows = [
         {
             "arm": d.arm,
-            "regime_value": values[d.regime],
-            "x": values[d.regime] + shift.get(d.arm, 0.0),
+            "regime": d.regime,
             "mean": d.value,
             "low": d.t[0] if d.t else None,
             "high": d.t[1] if d.t else None,
@@ -72,5 +107,5 @@ def _gains(found: list[Difference], k: int, values: Mapping[str, float], shift: 
         for d in found
         if d.k == k
     ]
-    floats = dict.fromkeys(("regime_value", "x", "mean", "low", "high"), pl.Float64)
-    return pl.DataFrame(rows, schema={"arm": pl.String, **floats, "seeds": pl.Int64})
+    floats = dict.fromkeys(("mean", "low", "high"), pl.Float64)
+    return pl.DataFrame(rows, schema={"arm": pl.String, "regime": pl.String, **floats, "seeds": pl.Int64})

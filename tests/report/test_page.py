@@ -116,6 +116,11 @@ def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> Non
     # extra has one right sample of four more than grpo in every problem: 25 points of pass@1 at either regime
     shown = [(row["arm"], row["regime_value"], row["mean"]) for row in gain["data"]["values"]]
     assert shown == [("extra", 50.0, 25.0), ("extra", 90.0, 25.0)]
+    assert [row["x"] for row in gain["data"]["values"]] == [0.0, 1.0]  # one rival: nothing to set side by side
+    assert titles[4] == "Gain over grpo against the useful groups that grpo finds"
+    fed = json.loads(read.scripts["starvation-1"])
+    assert [row["mean"] for row in fed["data"]["values"]] == [25.0, 25.0]
+    assert all(row["useful"] > 0 for row in fed["data"]["values"])
     assert "explorer-data" not in read.scripts
 
 
