@@ -17,7 +17,7 @@ experiment: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli
 	$(BIN)/snakemake --cores $(CORES) --configfile config/experiment.yaml
 
-# The confirming grid of docs/results: 25 arms in their regimes, twelve seeds, hours; type it again to go on.
+# The confirming grid of docs/results: eleven arms in five regimes (25 cells), twelve seeds, hours; type it again to go on.
 starvation: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli
 	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml

@@ -112,7 +112,7 @@ def test_random_cut_is_seeded_and_uniform() -> None:
     assert random_cut([], rng) is None
 
 
-def test_mean_entropy_is_of_the_kept_tokens() -> None:
+def test_the_mean_score_is_of_the_kept_tokens() -> None:
     entropies = np.array([1.0, 2.0, 6.0], dtype=np.float32)
     assert mean_score(entropies, 1) == 1.0
     assert mean_score(entropies, 2) == 1.5
