@@ -1,6 +1,6 @@
 """Opens a stage of a finished iteration from its record: what it read, with which section, and what it wrote.
 
-No command of its own: `counterfactual` and `gradient-noise` begin with it.
+No command of its own: `counterfactual`, `gradient-noise` and `prefix-signal` begin with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 
 from extra_cli.audit import beside
 from extra_rl.counterfactual.replay import Finished
-from extra_rl.errors import InputError
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.runner import gather, record_path
 from extra_rl.stage import Job
 from extra_rl.tables.files import read_table, write_table
@@ -90,6 +90,16 @@ def next_iteration(folder: Path) -> Path | None:
     place = re.fullmatch(r"iteration_(\d+)", folder.resolve().name)
     after = folder.resolve().parent / f"iteration_{int(place[1]) + 1:04d}" if place else None
     return after if after is not None and after.is_dir() else None
+
+
+def folder_for(iterations: Sequence[Path]) -> Path:
+    """Where the table of these iterations lies unless --out says: within the iteration, or beside several of one run.
+
+    Raises ConfigError for iterations of several runs.
+    """
+    if len({folder.resolve().parent for folder in iterations}) > 1:
+        raise ConfigError("iterations of several runs: name a folder for their table (--out FOLDER).")
+    return (iterations[0] if len(iterations) == 1 else iterations[0].parent) / "counterfactual"
 
 
 def write(

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.errors import ConfigError, InputError
+from extra_rl.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,17 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from extra_cli.finished import finished, write
+    from extra_cli.finished import finished, folder_for, write
     from extra_rl.counterfactual.noise_table import noise_table
     from extra_rl.counterfactual.text import noise_lines
     from extra_rl.tables import contracts
 
     folders: list[Path] = arguments.iterations
-    out: Path | None = arguments.out
-    if out is None:
-        if len({folder.resolve().parent for folder in folders}) > 1:
-            raise ConfigError("iterations of several runs: name a folder for their table (--out FOLDER).")
-        out = (folders[0] if len(folders) == 1 else folders[0].parent) / "counterfactual"
+    out = arguments.out or folder_for(folders)
     variants: dict[str, list[Products]] = {}
     places: list[Finished] = []
     for folder in folders:

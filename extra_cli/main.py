@@ -24,6 +24,7 @@ COMMANDS = (
     "report",
     "explain",
     "counterfactual",
+    "prefix-signal",
     "gradient-noise",
 )
 

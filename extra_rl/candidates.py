@@ -134,6 +134,20 @@ def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int
     return {token for token in token_ids if boundary in tokenizer.decode([token], skip_special_tokens=False)}
 
 
+def texts_of(prefixes: pl.DataFrame, rollouts: pl.DataFrame, tokenizer_file: Path) -> list[str]:
+    """The texts of prefixes (rollout_id, prefix_length) of rollouts, without special tokens, order kept."""
+    from tokenizers import Tokenizer
+
+    from extra_rl.policy import resolve
+
+    tokenizer = Tokenizer.from_file(str(resolve(tokenizer_file) / "tokenizer.json"))
+    tokens = prefixes.join(
+        rollouts.select("rollout_id", "response_tokens"), on="rollout_id", how="left", maintain_order="left"
+    ).select(pl.col("response_tokens").list.head("prefix_length"))
+    texts: list[str] = tokenizer.decode_batch(tokens["response_tokens"].to_list(), skip_special_tokens=True)
+    return texts
+
+
 def with_rank(
     candidates: Sequence[Candidate], order: Sequence[int], chosen: Sequence[int], repeat: int = 1
 ) -> list[Candidate]:

@@ -179,12 +179,8 @@ def find_candidates(
     rollouts: pl.DataFrame, config: Config, inputs: Inputs, context: Context
 ) -> dict[str, list[Candidate]]:
     """group_id -> candidates, for every hard group that has any, in the order of the groups."""
-    judged = pl.col("reward").is_not_null()
-    right = (pl.col("verdict") == "right").sum() / judged.sum()
-    hard = rollouts.filter((right <= config.max_pass_rate).over("group_id") & judged.any().over("group_id"))
-    failed = hard.filter(pl.col("verdict") != "right", pl.col("reward").is_not_null())
     return candidates_of(
-        failed,
+        failed_of_hard_groups(rollouts, config.max_pass_rate),
         tokenizer_file=inputs.policy(),
         boundary=config.task.boundary,
         cut=config.cut,
@@ -196,6 +192,14 @@ def find_candidates(
         iteration=context.job.iteration,
         seed=context.seed("cut"),
     )
+
+
+def failed_of_hard_groups(rollouts: pl.DataFrame, max_pass_rate: float) -> pl.DataFrame:
+    """Judged rollouts that are not right, of the groups of which at most this share is."""
+    judged = pl.col("reward").is_not_null()
+    right = (pl.col("verdict") == "right").sum() / judged.sum()
+    hard = rollouts.filter((right <= max_pass_rate).over("group_id") & judged.any().over("group_id"))
+    return hard.filter(pl.col("verdict") != "right", pl.col("reward").is_not_null())
 
 
 def choose(

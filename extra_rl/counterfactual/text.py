@@ -38,7 +38,7 @@ RULE_COLUMNS = {
     "chosen": "taken",
     "share_in_run": "in run %",
     "jaccard": "Jaccard %",
-    "mean_score": "entropy",
+    "mean_score": "score",
     "mean_length_share": "length %",
     "continued": "continued",
     "rescued": "rescued",
@@ -68,6 +68,27 @@ def cell(value: str | float | None, heading: str) -> str:
     if isinstance(value, float):
         return f"{100 * value:.1f}" if heading.endswith("%") else f"{value:.3g}"
     return str(value)
+
+
+def signal_lines(rows: pl.DataFrame) -> list[str]:
+    """The table of what the scores of a prefix tell, under a heading that says how to read it."""
+    return [
+        "chance that a good prefix has the lower score than another (0.5: the score says nothing)",
+        *table(rows, SIGNAL_COLUMNS),
+    ]
+
+
+SIGNAL_COLUMNS = {
+    "witness": "good if",
+    "steps": "steps",
+    "prefixes": "prefixes",
+    "good": "good",
+    "mean_entropy": "mean entropy",
+    "peak_entropy": "peak",
+    "mean_surprisal": "mean surprisal",
+    "peak_surprisal": "peak",
+    "mean_excess": "surprisal - entropy",
+}
 
 
 def noise_lines(rows: pl.DataFrame) -> list[str]:

@@ -53,6 +53,9 @@ class Task(Protocol):
     def judge(self, prompt: str, answer: str, response: str, *, finished: bool) -> Judgement:
         """The verdict on a response; `finished` is false when it was cut off at the token limit."""
 
+    def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
+        """Whether a right response may begin like this, as far as its last whole step."""
+
 
 def load_task(name: str) -> Task:
     """The generated task of this name. Raises ConfigError for an unknown name."""

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from extra_rl.rewards.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from extra_rl.tasks.base import Problem
 
 LARGEST_NUMBER = 99
@@ -146,15 +146,33 @@ class FoldTask(ABC, Generic[State]):
             return Judgement(Verdict.TRUNCATED, extracted, "length_limit")
         return Judgement(Verdict.WRONG if written else Verdict.NO_ANSWER, extracted, flaw)
 
+    def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
+        """Whether a right response may still begin like this: nothing is wrong in the steps up to the last boundary,
+        and a solution with at least one more is left. What comes behind that boundary is not looked at.
+
+        Raises ValueError where prompt and answer are not one problem.
+        """
+        start, goal = self.read(prompt, answer)
+        steps = [parse_step(text) for text in beginning.split(self.boundary_token)[:-1]]
+        flaw, states = self._replay(steps, start)
+        rng = np.random.default_rng(0)  # in which order a solution is looked for; whether there is one does not depend
+        return flaw is None and any(self._random_path(state, goal, rng, set()) for state in states)
+
     def _first_flaw(self, steps: list[Step | None], start: State, goal: State) -> str | None:
         """The rule that the first wrong step breaks; None for a whole solution."""
+        flaw, states = self._replay(steps, start)
+        return flaw if flaw or goal in states else "everything_used"
+
+    def _replay(self, steps: list[Step | None], start: State) -> tuple[str | None, set[State]]:
+        """The rule that the first wrong step breaks, if any does, and the states that the right ones can lead to."""
         states = {start}
         for step in steps:
             if step is None:
-                return "malformed_step"
+                return "malformed_step", states
             if step.result != calculate(step.left, step.operator, step.right):
-                return "arithmetic"
-            states = {after for state in states for after in self.successors(state, step)}
-            if not states:
-                return "operands"
-        return None if goal in states else "everything_used"
+                return "arithmetic", states
+            after = {successor for state in states for successor in self.successors(state, step)}
+            if not after:
+                return "operands", states
+            states = after
+        return None, states

@@ -62,3 +62,11 @@ def test_levels_differ_in_how_many_numbers_they_fold(level: str) -> None:
     assert len(numbers.split()) == NUMBERS[level]
     assert target == problem.answer
     assert 1 <= int(target) <= 99
+
+
+@pytest.mark.parametrize(
+    ("beginning", "can"),
+    [("7 - 3 = 4 ;", True), ("12 / 3 = 4 ;", False), ("3 + 7 = 10 ; 10", False)],  # flawless, but dead ends
+)
+def test_a_dead_end_cannot_end_right(beginning: str, can: bool) -> None:
+    assert TASK.can_end_right(PROMPT, ANSWER, beginning) is can

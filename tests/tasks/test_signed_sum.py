@@ -67,6 +67,25 @@ def test_a_faulty_problem_is_not_the_models_fault(prompt: str, answer: str) -> N
     assert (judgement.verdict, judgement.rule) == (Verdict.GOLD_UNPARSEABLE, "problem")
 
 
+@pytest.mark.parametrize(
+    ("beginning", "can"),
+    [
+        ("", True),
+        ("4 + 12", True),  # no whole step yet
+        ("4 + 12 = 16 ;", True),
+        ("4 + 12 = 17 ;", False),
+        ("4 + 12 = 17", True),  # behind the last boundary nothing is looked at
+        ("4 + 12 = 16 ; 16 - 10 = 6 ; 6 +", True),
+        ("4 + 12 = 16 ; 16 + 4 = 20 ; 20", False),  # 4 is used up
+        ("12 + 10 = 22 ;", False),
+        ("4 + ; 12", False),
+        ("4 + 12 = 16 ; 16 + 6 = 22 ; 22 - 10 = 12 ;", False),  # all is used, no step can follow
+    ],
+)
+def test_how_a_right_response_may_begin(beginning: str, can: bool) -> None:
+    assert TASK.can_end_right(PROMPT, ANSWER, beginning) is can
+
+
 def test_endless_text_is_judged_at_once() -> None:
     for response in ("4 + 12 = 16 ; " * 100_000, "4 + 12 = " + "1" * 1_000_000):
         assert TASK.judge(PROMPT, ANSWER, response, finished=True).verdict is not Verdict.RIGHT

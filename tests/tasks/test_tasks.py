@@ -31,6 +31,18 @@ def test_demonstrations_are_right_and_vary(task: Task) -> None:
     assert len(many) > 5
 
 
+def test_every_beginning_of_a_demonstration_can_end_right_until_a_slip(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    for level in task.levels:
+        for problem in generate(task, level, 5, rng):
+            words = task.demonstration(problem, rng).split()
+            for length in range(len(words)):
+                assert task.can_end_right(problem.prompt, problem.answer, " ".join(words[:length]))
+            slip = words.index("=") + 1
+            slipped = [*words[:slip], str(int(words[slip]) + 1), *words[slip + 1 :], task.boundary_token]
+            assert not task.can_end_right(problem.prompt, problem.answer, " ".join(slipped))
+
+
 def test_texts_are_words_of_the_vocabulary(task: Task) -> None:
     tokenizer = word_level(task.vocabulary)
     rng = np.random.default_rng(0)

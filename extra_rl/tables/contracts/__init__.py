@@ -11,6 +11,7 @@ from extra_rl.tables.contracts.counterfactual import (
     CounterfactualRules,
     CounterfactualVariants,
     GradientNoise,
+    PrefixSignal,
 )
 from extra_rl.tables.contracts.evaluation import (
     CachedSamples,
@@ -85,6 +86,7 @@ __all__ = [
     "Novelty",
     "NoveltyMemory",
     "PrefixPool",
+    "PrefixSignal",
     "Prefixes",
     "Problems",
     "ResponseLengths",

@@ -1,4 +1,4 @@
-"""What `extra counterfactual` and `extra gradient-noise` write."""
+"""What `extra counterfactual`, `extra prefix-signal` and `extra gradient-noise` write."""
 
 from __future__ import annotations
 
@@ -65,6 +65,24 @@ class CounterfactualRules(dy.Schema):
     mean_length_share = column.number("mean share of the parent's response that they keep", nullable=True)
     continued = column.count("prefixes taken whose continuations are at hand")
     rescued = column.count("of these, prefixes with a right continuation")
+
+
+class PrefixSignal(dy.Schema):
+    """`extra prefix-signal`: whether a score tells good prefixes from others (docs/counterfactuals.md).
+
+    AUC: chance that a good prefix has the lower score than one that is not, 0.5 where the score says nothing; null: all
+    are good or none is.
+    """
+
+    witness = column.one_of(["sound", "rescued"], "how a good prefix is known: replay, or a right continuation")
+    steps = column.count("steps before the cut; null: any number", nullable=True)
+    prefixes = column.count("prefixes looked at")
+    good = column.count("of these, good ones")
+    mean_entropy = column.number("AUC of the mean entropy of the prefix's tokens", nullable=True)
+    peak_entropy = column.number("AUC of their highest entropy", nullable=True)
+    mean_surprisal = column.number("AUC of the mean of -ln p(token)", nullable=True)
+    peak_surprisal = column.number("AUC of the highest -ln p(token)", nullable=True)
+    mean_excess = column.number("AUC of the mean of surprisal less entropy", nullable=True)
 
 
 class GradientNoise(dy.Schema):

@@ -1,0 +1,89 @@
+"""Whether entropy or surprisal of a prefix says that it is worth sampling on from, in finished iterations.
+
+extra prefix-signal results/tiny/extra/s0/iteration_0003
+extra prefix-signal results/tiny/grpo/s*/iteration_000*
+
+Failed fresh rollouts of hard groups, cut after every step. Generated tasks replay the steps before the cut; every task
+asks the continuations that the run sampled. From files alone. What the columns mean: docs/counterfactuals.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from extra_rl.counterfactual.prefix_signal import Replay
+    from extra_rl.counterfactual.replay import Finished
+
+HELP = "which score of a prefix tells that its continuations come out right"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("iterations", type=Path, nargs="+", metavar="ITERATION", help="folders iteration_NNNN of a run")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: ITERATION/counterfactual; of several: beside them"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import polars as pl
+
+    from extra_cli.finished import finished, folder_for, write
+    from extra_rl.counterfactual.prefix_signal import signal_table
+    from extra_rl.counterfactual.text import signal_lines
+    from extra_rl.errors import InputError
+    from extra_rl.tables import contracts
+
+    folders: list[Path] = arguments.iterations
+    out = arguments.out or folder_for(folders)
+    choosers = [finished(folder, "choose_prefixes") for folder in folders]
+    found = [signals_of(folder, chooser) for folder, chooser in zip(folders, choosers, strict=True)]
+    if not any(len(cuts) for cuts, _ in found):
+        raise InputError(
+            f"{folders[0]}: no failed rollout of a hard group has a step to cut after; name more iterations."
+        )
+    table = signal_table(*(pl.concat(tables, how="diagonal") for tables in zip(*found, strict=True)))
+    paths = write(out, choosers, {"prefix_signal": (table, contracts.PrefixSignal)})
+    print("\n".join([*signal_lines(table), f"  {paths[0]}"]))
+    return 0
+
+
+def signals_of(folder: Path, chooser: Finished) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Prefixes of one iteration's hard groups: those that end with a step, with `steps` and whether they are sound (no
+    row for a task whose steps cannot be replayed), and those that the run sampled on from, with whether it paid."""
+    import polars as pl
+
+    from extra_cli.counterfactual import continued_in
+    from extra_cli.finished import finished
+    from extra_rl.candidates import boundary_tokens, texts_of
+    from extra_rl.counterfactual.prefix_signal import continued_prefixes, scored_prefixes, sound_prefixes, with_steps
+    from extra_rl.tables.iteration import rollouts_of
+
+    config = chooser.config()
+    fresh = rollouts_of(chooser.inputs, "generate").filter(origin="fresh")
+    failed = chooser.helper("failed_of_hard_groups")(fresh, config.max_pass_rate)
+    prefixes = scored_prefixes(failed)
+    tokenizer = chooser.inputs.policy("initial")  # the policy's own may have been removed; the tokenizer is the same
+    ends_step = boundary_tokens(tokenizer, config.task.boundary, prefixes["last_token"].unique().to_list())
+    steps = with_steps(prefixes.filter(pl.col("last_token").is_in(ends_step)))
+    replay = replay_of(config.task.name, finished(folder, "generate").inputs["train"])
+    return (
+        sound_prefixes(steps, texts_of(steps, failed, tokenizer), replay) if replay else steps.clear(),
+        continued_prefixes(prefixes, chooser.made["choose_prefixes"], continued_in(folder)),
+    )
+
+
+def replay_of(task: str, train: pl.DataFrame) -> Replay | None:
+    """(problem_id, text) -> whether a right response may begin so; None for mathematics from files."""
+    from extra_rl.tasks.base import TASKS, load_task
+
+    if task not in TASKS:
+        return None
+    can_end_right = load_task(task).can_end_right
+    rows = train.select("problem_id", "prompt", "answer").iter_rows()
+    problems = {problem: (prompt, answer) for problem, prompt, answer in rows}
+    return lambda problem, text: can_end_right(*problems[problem], text)

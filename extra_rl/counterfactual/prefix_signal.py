@@ -1,0 +1,94 @@
+"""Whether a score of a prefix tells the prefixes worth sampling on from: areas under the ROC curve (AUC).
+
+A prefix is worth it if its continuations come out right. Two witnesses: `sound`, by replay of its steps, where the task
+can do that; `rescued`, by the continuations that the run sampled. Source: our decision, docs/decisions/0014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+from scipy.stats import mannwhitneyu
+
+from extra_rl.tables import contracts
+
+SCORES = ("mean_entropy", "peak_entropy", "mean_surprisal", "peak_surprisal", "mean_excess")
+"""Of the tokens before a cut; `excess` is surprisal less entropy. A prefix is expected to be the better, the lower."""
+
+Replay = Callable[[str, str], bool]
+"""(problem_id, text of a prefix) -> whether a right response may begin so."""
+
+
+def scored_prefixes(rollouts: pl.DataFrame) -> pl.DataFrame:
+    """(rollout_id, problem_id, prefix_length, last_token, SCORES): every beginning of every rollout but the whole.
+
+    rollouts: `generate` with its token scores.
+    """
+    columns = ["response_tokens", "entropies", "policy_logprobs"]
+    tokens = (
+        rollouts.filter(pl.col("response_tokens").list.len() > 0)
+        .select("rollout_id", "problem_id", *columns)
+        .explode(columns)
+        .with_columns(
+            surprisal=-pl.col("policy_logprobs").cast(pl.Float64), entropy=pl.col("entropies").cast(pl.Float64)
+        )
+    )
+    prefix_length = pl.int_range(1, pl.len() + 1).over("rollout_id")
+    mean = {name: pl.col(name).cum_sum().over("rollout_id") / prefix_length for name in ("entropy", "surprisal")}
+    peak = {name: pl.col(name).cum_max().over("rollout_id") for name in ("entropy", "surprisal")}
+    whole = pl.col("prefix_length") == pl.len().over("rollout_id")
+    return tokens.select(
+        "rollout_id",
+        "problem_id",
+        prefix_length=prefix_length,
+        last_token="response_tokens",
+        mean_entropy=mean["entropy"],
+        peak_entropy=peak["entropy"],
+        mean_surprisal=mean["surprisal"],
+        peak_surprisal=peak["surprisal"],
+        mean_excess=mean["surprisal"] - mean["entropy"],
+    ).filter(~whole)
+
+
+def with_steps(prefixes: pl.DataFrame) -> pl.DataFrame:
+    """Prefixes that end with a step, with `steps`: how many they hold."""
+    return prefixes.with_columns(steps=pl.int_range(1, pl.len() + 1).over("rollout_id"))
+
+
+def sound_prefixes(prefixes: pl.DataFrame, texts: Sequence[str], replay: Replay) -> pl.DataFrame:
+    """Prefixes with `good`: whether a right response may begin so. texts: theirs, in order."""
+    good = [replay(problem, text) for problem, text in zip(prefixes["problem_id"], texts, strict=True)]
+    return prefixes.with_columns(good=pl.Series(good, dtype=pl.Boolean))
+
+
+def continued_prefixes(prefixes: pl.DataFrame, chosen: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
+    """The prefixes that the run sampled on from, with `good`: whether a continuation was right.
+
+    chosen: `choose_prefixes`; continued: (prefix_id, continuations, right). Those cut in an earlier iteration are left
+    out: their scores are not at hand here.
+    """
+    known = chosen.filter("chosen").join(continued, on="prefix_id").filter(pl.col("continuations") > 0)
+    places = known.select(
+        rollout_id="parent_rollout_id",
+        prefix_length=pl.col("prefix_tokens").list.len().cast(prefixes.schema["prefix_length"]),
+        good=pl.col("right") > 0,
+    )
+    return prefixes.join(places, on=["rollout_id", "prefix_length"], maintain_order="left")
+
+
+def signal(prefixes: pl.DataFrame) -> dict[str, object]:
+    """Counts, and the AUC of each score: the chance that a good prefix has a lower one than another that is not good
+    (equal ones count half). Null where all are good or none is."""
+    good, bad = prefixes.filter("good"), prefixes.filter(~pl.col("good"))
+    pairs = len(good) * len(bad)
+    areas = {name: float(mannwhitneyu(bad[name], good[name]).statistic) / pairs if pairs else None for name in SCORES}
+    return {"prefixes": len(prefixes), "good": len(good), **areas}
+
+
+def signal_table(sound: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
+    """Soundness by the number of steps, which decides most of it, then rescues."""
+    counts = sorted(sound["steps"].unique())
+    rows = [{"witness": "sound", "steps": steps, **signal(sound.filter(steps=steps))} for steps in counts]
+    rows.append({"witness": "rescued", "steps": None, **signal(continued)})
+    return contracts.PrefixSignal.cast(pl.DataFrame(rows, schema=contracts.PrefixSignal.create_empty().schema))
