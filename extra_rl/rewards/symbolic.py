@@ -92,7 +92,8 @@ def indistinguishable(a: Any, b: Any, size: Any, beyond: int = 400) -> bool:
     """Whether the difference of two numbers that agree to 25 digits has no significant digit at all.
 
     size: the value of one. SymPy raises its precision until the difference has a digit, or to `beyond` digits after
-    the decimal point (then it is zero, or so near that no answer means it).
+    the decimal point (then it is zero, or so near that no answer means it). True as well where SymPy cannot compute the
+    difference: the 25 digits that agree are all that can be known then.
     """
     import sympy
 
