@@ -52,6 +52,7 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | `tiny.yaml` | offline, the default |
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
 | `starvation.yaml` | `make starvation`: the confirming grid, five regimes, twelve seeds, frozen |
+| `development.yaml` | one change at a time to the preset `surprisal`, on tuning problems and development seeds |
 | `published.yaml` | the published variants of ExTra beside GRPO, exploratory |
 | `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |
 | `math_smoke.yaml` | real mathematics with a random model, a smoke test |

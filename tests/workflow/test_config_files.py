@@ -10,6 +10,9 @@ from extra_rl.config import read_yaml
 from stages.experiment import experiment_of
 from tests.conftest import ROOT, Run
 
+EXPLORATORY = {"published": (0, 3), "countdown": (0, 3), "development": (0, 2)}
+"""Files that name no comparison: tests, seeds."""
+
 
 @pytest.mark.parametrize("name", ["tiny", "countdown"])
 def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> None:
@@ -20,7 +23,7 @@ def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> N
 def test_the_grids_carry_the_tests_that_they_name() -> None:
     """Holm's least p with all signs alike stays below 0.05 (docs/statistics.md); the exploratory files name nothing."""
     tests = {}
-    for name in ("experiment", "starvation", "published", "countdown"):
+    for name in ("experiment", *EXPLORATORY, "starvation"):
         experiment = experiment_of(read_yaml(ROOT / "config" / f"{name}.yaml"))
         compare = experiment.common["compare"]
         cells = [cell.split("-", 1) if "-" in cell else ["", cell] for cell in experiment.arms]
@@ -28,7 +31,7 @@ def test_the_grids_carry_the_tests_that_they_name() -> None:
         regimes = {regime for regime, _ in cells}
         both = sum([r, arm] in cells and [r, base] in cells for r in regimes for arm, base in named)
         tests[name] = (both * len(compare["ks"]), len(experiment.run.seeds))
-    assert tests == {"experiment": (6, 3), "starvation": (34, 12), "published": (0, 3), "countdown": (0, 3)}
+    assert tests == {"experiment": (6, 3), "starvation": (34, 12)} | EXPLORATORY
     count, seeds = tests["starvation"]
     assert count * 2 / 2**seeds < 0.05
 
