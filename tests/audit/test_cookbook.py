@@ -105,6 +105,20 @@ def test_the_queries_of_the_readme_run(
     assert not found.is_empty()
 
 
+def test_useful_and_rescued_groups_of_the_levels_sum_to_those_of_the_iterations(mini_run: Run) -> None:
+    rows = answer(RECIPES["How many useful and rescued groups does each level give?"], mini_run.results, Path())
+    counts = rows.group_by("arm").agg(
+        pl.col("tokens").sum(), *((pl.col(n) * pl.col("tokens") / 1000).sum() for n in ("useful", "rescued"))
+    )
+    files = sorted(mini_run.results.glob("*/s*/iteration_*/summarize.parquet"))
+    summaries = pl.concat([pl.read_parquet(file) for file in files])
+    totals = summaries.group_by("arm").agg(pl.col("sampled_tokens", "mixed", "rescued_groups").sum())
+    for arm in ("grpo", "extra"):
+        (found,), (expected,) = counts.filter(arm=arm).rows(), totals.filter(arm=arm).rows()
+        assert found[1:] == pytest.approx(expected[1:])
+    assert totals["rescued_groups"].sum() > 0
+
+
 # What the recipes say of a run that was made by hand.
 
 PARENTS = "extra/s0/i0/0"
