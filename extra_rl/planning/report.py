@@ -8,7 +8,7 @@ from extra_rl.planning.assumed import assumptions
 from extra_rl.planning.devices import ROOM
 from extra_rl.planning.plan import Figures
 
-Cell = Callable[[float], str]
+Show = Callable[[float], str]
 
 
 def lines_of(plan: Figures) -> list[str]:
@@ -31,7 +31,7 @@ def _arms(plan: Figures) -> list[str]:
     """What each arm and seed does: expected / at most."""
     arms = list(plan["expected"]["arms"])
 
-    def row(label: str, pick: Callable[[Figures], float], show: Cell) -> list[str]:
+    def row(label: str, pick: Callable[[Figures], float], show: Show) -> list[str]:
         return [
             label,
             *(_both(pick(plan["expected"]["arms"][a]), pick(plan["at_most"]["arms"][a]), show) for a in arms),
@@ -130,7 +130,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["", lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]]
 
 
-def _both(expected: float, at_most: float, show: Cell) -> str:
+def _both(expected: float, at_most: float, show: Show) -> str:
     """`expected / at most`, once where they are the same."""
     first, second = show(expected), show(at_most)
     return first if first == second else f"{first} / {second}"

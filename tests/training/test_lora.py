@@ -18,7 +18,7 @@ from extra_rl.forward.statistics import response_statistics
 from extra_rl.policy import ADAPTER_FILE, OPTIMIZER_FILE, load_model, load_policy
 from extra_rl.training.lora import LoraConfig, adapter_tensors, frozen_base, load_adapted
 from tests.conftest import POLICY
-from tests.stages.test_update import INITIAL, RIGHT, WRONG, tables, updated
+from tests.stages.updates import INITIAL, RIGHT, WRONG, tables, updated
 from tests.test_policy import SEQUENCES
 
 LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0}
