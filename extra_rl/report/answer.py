@@ -13,6 +13,9 @@ from extra_rl.report.curves import band
 from extra_rl.report.numbers import interval, signed
 from extra_rl.report.sources import Cell, Sources
 
+AT_ONCE = 6
+"""Differences that one sentence names."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -63,6 +66,16 @@ def differences(sources: Sources) -> list[Difference]:
         )
         for row in table.filter(pl.col("benchmark") == MEAN).to_dicts()
     ]
+
+
+def by_regime(found: list[Difference], regimes: list[str]) -> list[dict[str, Any]]:
+    """A row a comparison that was named: `comparison`, and `cells`, for each regime k -> Difference."""
+    table: dict[str, dict[str, dict[int, Difference]]] = {}
+    for d in found:
+        if d.named:
+            row = table.setdefault(f"{d.arm} \u2212 {d.base}", {regime: {} for regime in regimes})
+            row.setdefault(d.regime, {})[d.k] = d
+    return [{"comparison": comparison, "cells": list(row.values())} for comparison, row in table.items()]
 
 
 def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
@@ -150,11 +163,25 @@ def sentence(sources: Sources, table: list[dict[str, Any]]) -> str:
         least = (sources.summary.get("family") or {}).get("least_p_holm", 0.0)
         why = f", and none could: so many tests over so few seeds reach {least:.2g} at best" if least >= 0.05 else ""
         return f"None of the {len(all_named)} differences named before the run stands ({rule}){why}."
-    which = "; ".join(_said(d) for d in standing[:6])
-    more = f"; and {len(standing) - 6} more" if len(standing) > 6 else ""
     verb = "stands" if len(standing) == 1 else "stand"
     count = f"{len(standing)} of the {len(all_named)} differences named before the run"
-    return f"{count} {verb} ({rule}): {which}{more}."
+    return f"{count} {verb} ({rule}){_which(standing, [d for d in all_named if not d.stands])}."
+
+
+def _which(standing: list[Difference], others: list[Difference]) -> str:
+    """Those that stand; of many, what they are all but, where that is said sooner."""
+    if len(standing) <= AT_ONCE:
+        return f": {'; '.join(_said(d) for d in standing)}"
+    if not others:
+        return ""
+    if len(others) <= AT_ONCE:
+        return f"; all but {', '.join(_with_its_ks(label, others) for label in dict.fromkeys(d.label for d in others))}"
+    return "; the table says which"
+
+
+def _with_its_ks(label: str, found: list[Difference]) -> str:
+    ks = " and ".join(f"pass@{d.k}" for d in found if d.label == label)
+    return f"{label} ({ks})"
 
 
 def _said(d: Difference) -> str:

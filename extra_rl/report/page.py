@@ -46,6 +46,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
         "table": table,
         "base": found.arms[0],
         "differences": answer.differences(found),
+        "by_regime": answer.by_regime(answer.differences(found), found.regimes),
         "figures": figures.figures(found, iterations, evaluations, ks),
         "solutions": solutions.table(found),
         "budget": budget.rows(found, iterations, sections),

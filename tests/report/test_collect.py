@@ -145,6 +145,44 @@ def test_the_sentence_says_what_stands(tmp_path: Path) -> None:
     assert "none could: so many tests over so few seeds reach 0.5 at best" in none
 
 
+def a_difference(regime: str, arm: str, k: int, stands: bool, named: bool = True) -> answer.Difference:
+    value = 5.0 if stands else 0.5
+    ends = (value - 1, value + 1)
+    return answer.Difference(regime, arm, "grpo", k, value, ends, ends, 0.01, 0.01, 12, named, stands)
+
+
+def test_of_many_differences_that_stand_the_sentence_names_the_others() -> None:
+    many = [a_difference(f"h{n}", "extra", k, True) for n in range(4) for k in (1, 16)]
+    few = [a_difference("h9", "extra", k, False) for k in (1, 16)] + [a_difference("h9", "novelty", 1, False)]
+    assert answer._which(many, few) == (
+        "; all but h9: extra \u2212 grpo (pass@1 and pass@16), h9: novelty \u2212 grpo (pass@1)"
+    )
+    assert answer._which(many, []) == ""
+    assert answer._which(many, few * 3) == "; the table says which"
+    assert answer._which(few[:1], many) == ": h9: extra \u2212 grpo is +0.5 [\u22120.5, +1.5] at pass@1"
+
+
+def test_named_comparisons_lie_side_by_side_by_regime() -> None:
+    given = [
+        ("high", "extra", 1, True, True),
+        ("low", "extra", 1, False, True),
+        ("low", "extra", 16, True, True),
+        ("high", "novelty", 1, False, True),
+        ("low", "random", 1, True, False),
+    ]
+    found = {(regime, arm, k): a_difference(regime, arm, k, stands, named) for regime, arm, k, stands, named in given}
+    assert answer.by_regime(list(found.values()), ["low", "high"]) == [
+        {
+            "comparison": "extra \u2212 grpo",
+            "cells": [
+                {1: found["low", "extra", 1], 16: found["low", "extra", 16]},
+                {1: found["high", "extra", 1]},
+            ],
+        },
+        {"comparison": "novelty \u2212 grpo", "cells": [{}, {1: found["high", "novelty", 1]}]},
+    ]
+
+
 def test_curves_over_tokens_are_read_off_each_seeds_own_line() -> None:
     place = {"folder": "a", "arm": "a", "regime": ""}
     rows = pl.DataFrame(

@@ -122,6 +122,9 @@ def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> Non
     read = Read(text)
     titles = read.headings
     assert titles[1:3] == ["What each arm reaches", "Comparisons named before the run"]
+    (by_regime,) = re.findall(r'aria-label="Named comparisons by regime">(.*?)</table>', text, re.DOTALL)
+    assert re.findall(r'<th scope="col">(.*?)</th>', by_regime) == ["comparison", "low", "high"]
+    assert re.findall(r"<span>(.*?)</span>", by_regime) == ["+25.0", "+0.0"] * 2  # pass@1 and pass@4, none stands
     assert titles[3] == "Gain over grpo against the value of the regime"
     gain = json.loads(read.scripts["gain-1"])
     # extra has one right sample of four more than grpo in every problem: 25 points of pass@1 at either regime
