@@ -14,6 +14,8 @@ from extra_rl.comparison.summary import family
 from extra_rl.statistics.spread import mean_and_sd
 
 HEAD = ["", "", "difference", "sd", "t interval", "bootstrap", "p", "Holm p", "seeds"]
+AT_ONCE = 6
+"""Differences that one sentence names."""
 
 
 def figure_lines(table: pl.DataFrame, ks: Sequence[int]) -> list[str]:
@@ -106,6 +108,10 @@ def sentence(named: Sequence[Mapping[str, Any]]) -> str:
         return "One seed: no interval and no p. Nothing can be said of differences between arms."
     standing = [row for row in named if stands(row)]
     rule = "Holm p < 0.05 and both intervals clear of zero"
+    if len(standing) > AT_ONCE:
+        others = [row for row in named if not stands(row)]
+        which = f"; all but {'; '.join(map(_short, others))}" if others and len(others) <= AT_ONCE else ""
+        return f"{len(standing)} of {len(named)} stand ({rule}){which}."
     if standing:
         return f"These stand ({rule}): " + "; ".join(map(_short, standing)) + "."
     if tests["least_p_holm"] >= 0.05:

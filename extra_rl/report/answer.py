@@ -8,13 +8,11 @@ from typing import Any
 import polars as pl
 
 from extra_rl.comparison.differences import stands
+from extra_rl.comparison.lines import AT_ONCE
 from extra_rl.evaluation.figures import MEAN
 from extra_rl.report.curves import band
 from extra_rl.report.numbers import interval, signed
 from extra_rl.report.sources import Cell, Sources
-
-AT_ONCE = 6
-"""Differences that one sentence names."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from extra_rl.comparison.differences import stands
+from extra_rl.comparison.lines import sentence
 from extra_rl.errors import ConfigError
 from tests.comparison.grids import compared, evaluated, of_seeds, one_problem
 
@@ -135,6 +136,17 @@ def test_what_stands_is_significant_and_clear_of_zero_on_one_side() -> None:
         {"bootstrap_low": -2.0, "bootstrap_high": -0.1},
     ):
         assert not stands(clear | change), change
+
+
+def test_of_many_differences_that_stand_the_sentence_names_the_others() -> None:
+    clear = {"p_holm": 0.01, "t_low": 0.1, "t_high": 2.0, "bootstrap_low": 0.2, "bootstrap_high": 1.9, "seeds": 12}
+    where = {"arm": "extra", "base": "grpo", "difference": 1.25, "k": 1}
+    stand = [clear | where | {"regime": f"h{n}"} for n in range(8)]
+    fail = [row | {"p_holm": 0.2} for row in stand]
+    rule = "(Holm p < 0.05 and both intervals clear of zero)"
+    assert sentence(stand[:1] + fail) == f"These stand {rule}: h0: extra - grpo, pass@1 +1.2."
+    assert sentence(stand + fail[:1]) == f"8 of 9 stand {rule}; all but h0: extra - grpo, pass@1 +1.2."
+    assert sentence(stand + fail) == f"8 of 16 stand {rule}."
 
 
 def test_what_rounding_leaves_of_equal_figures_is_no_difference(tmp_path: Path) -> None:
