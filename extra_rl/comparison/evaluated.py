@@ -47,10 +47,10 @@ class Evaluated:
 def by_regime(
     evaluated: Mapping[Policy, Mapping[str, Scores]], regimes: Mapping[str, float], start_of: Mapping[int, int]
 ) -> list[Evaluated]:
-    """The policies of each regime, in the order in which they are given; the warm starts belong to all regimes."""
+    """The policies of each regime, by the regimes' numbers; the warm starts belong to all regimes."""
     starts = {policy.number: scores for policy, scores in evaluated.items() if policy.arm == WARM_START}
     found = []
-    for regime in regimes or ("",):
+    for regime in sorted(regimes, key=lambda name: regimes[name]) or [""]:
         arms: dict[str, dict[int, Mapping[str, Scores]]] = {}
         for policy, scores in evaluated.items():
             if policy.arm != WARM_START and policy.regime == regime:

@@ -123,6 +123,13 @@ def test_an_arm_that_is_not_run_in_a_regime_has_no_row_there(tmp_path: Path) -> 
     assert set(made["compare_seeds"]["regime"]) == {"low", "high"}
 
 
+def test_regimes_come_by_their_numbers(tmp_path: Path) -> None:
+    policies = of_seeds("b-grpo", [1, 1]) | of_seeds("b-extra", [2, 2]) | of_seeds("a-grpo", [1, 1])
+    made, _ = compared(tmp_path, policies | of_seeds("a-extra", [2, 1]), regimes={"a": 90, "b": 50})
+    for table in ("compare_differences", "compare_seeds"):
+        assert made[table]["regime"].unique(maintain_order=True).to_list() == ["b", "a"]
+
+
 def test_what_stands_is_significant_and_clear_of_zero_on_one_side() -> None:
     clear = {"p_holm": 0.04, "t_low": 0.1, "t_high": 2.0, "bootstrap_low": 0.2, "bootstrap_high": 1.9}
     assert stands(clear)
