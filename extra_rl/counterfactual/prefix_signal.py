@@ -90,5 +90,5 @@ def signal_table(sound: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
     """Soundness by the number of steps, which decides most of it, then rescues."""
     counts = sorted(sound["steps"].unique())
     rows = [{"witness": "sound", "steps": steps, **signal(sound.filter(steps=steps))} for steps in counts]
-    rows.append({"witness": "rescued", "steps": None, **signal(continued)})
+    rows.append({"witness": "rescued", "steps": 0, **signal(continued)})
     return contracts.PrefixSignal.cast(pl.DataFrame(rows, schema=contracts.PrefixSignal.create_empty().schema))

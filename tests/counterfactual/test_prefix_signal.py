@@ -109,5 +109,5 @@ def test_soundness_comes_by_the_number_of_steps_and_rescues_last() -> None:
     assert table.select("witness", "steps", "prefixes", "good", "mean_entropy").rows() == [
         ("sound", 1, 2, 1, 0.0),
         ("sound", 2, 2, 1, 1.0),
-        ("rescued", None, 3, 1, 0.5),
+        ("rescued", 0, 3, 1, 0.5),
     ]

@@ -74,8 +74,12 @@ class PrefixSignal(dy.Schema):
     are good or none is.
     """
 
-    witness = column.one_of(["sound", "rescued"], "how a good prefix is known: replay, or a right continuation")
-    steps = column.count("steps before the cut; null: any number", nullable=True)
+    witness = dy.Enum(
+        ["sound", "rescued"],
+        primary_key=True,
+        metadata={"about": "how a good prefix is known: replay, or a right continuation"},
+    )
+    steps = dy.Int64(primary_key=True, min=0, metadata={"about": "steps before the cut; 0: any number (rescued)"})
     prefixes = column.count("prefixes looked at")
     good = column.count("of these, good ones")
     mean_entropy = column.number("AUC of the mean entropy of the prefix's tokens", nullable=True)
