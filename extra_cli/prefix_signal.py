@@ -42,9 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or folder_for(folders)
     choosers = [finished(folder, "choose_prefixes") for folder in folders]
     found = [signals_of(folder, chooser) for folder, chooser in zip(folders, choosers, strict=True)]
-    if not any(len(cuts) for cuts, _ in found):
+    if not any(len(prefixes) for both in found for prefixes in both):
         raise InputError(
-            f"{folders[0]}: no failed rollout of a hard group has a step to cut after; name more iterations."
+            f"{folders[0]}: no failed rollout of a hard group has a step that can be replayed, and none was sampled on "
+            "from; name more iterations, of mathematics those of an arm that regenerates."
         )
     table = signal_table(*(pl.concat(tables, how="diagonal") for tables in zip(*found, strict=True)))
     paths = write(out, choosers, {"prefix_signal": (table, contracts.PrefixSignal)})

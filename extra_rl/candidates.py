@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,9 @@ import polars as pl
 from extra_rl.algorithms import prefixes
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -126,26 +129,26 @@ def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int
 
     Needs the `tokenizer.json` of the policy only, not torch.
     """
-    from tokenizers import Tokenizer
-
-    from extra_rl.policy import resolve
-
-    tokenizer = Tokenizer.from_file(str(resolve(tokenizer_file) / "tokenizer.json"))
+    tokenizer = _tokenizer(tokenizer_file)
     return {token for token in token_ids if boundary in tokenizer.decode([token], skip_special_tokens=False)}
 
 
 def texts_of(prefixes: pl.DataFrame, rollouts: pl.DataFrame, tokenizer_file: Path) -> list[str]:
     """The texts of prefixes (rollout_id, prefix_length) of rollouts, without special tokens, order kept."""
+    tokens = prefixes.join(
+        rollouts.select("rollout_id", "response_tokens"), on="rollout_id", how="left", maintain_order="left"
+    ).select(pl.col("response_tokens").list.head("prefix_length"))
+    lists = tokens["response_tokens"].to_list()
+    texts: list[str] = _tokenizer(tokenizer_file).decode_batch(lists, skip_special_tokens=True)
+    return texts
+
+
+def _tokenizer(policy_file: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     from extra_rl.policy import resolve
 
-    tokenizer = Tokenizer.from_file(str(resolve(tokenizer_file) / "tokenizer.json"))
-    tokens = prefixes.join(
-        rollouts.select("rollout_id", "response_tokens"), on="rollout_id", how="left", maintain_order="left"
-    ).select(pl.col("response_tokens").list.head("prefix_length"))
-    texts: list[str] = tokenizer.decode_batch(tokens["response_tokens"].to_list(), skip_special_tokens=True)
-    return texts
+    return Tokenizer.from_file(str(resolve(policy_file) / "tokenizer.json"))
 
 
 def with_rank(

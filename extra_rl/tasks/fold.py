@@ -155,7 +155,7 @@ class FoldTask(ABC, Generic[State]):
         start, goal = self.read(prompt, answer)
         steps = [parse_step(text) for text in beginning.split(self.boundary_token)[:-1]]
         flaw, states = self._replay(steps, start)
-        rng = np.random.default_rng(0)  # in which order a solution is looked for; whether there is one does not depend
+        rng = np.random.default_rng(0)  # the order of the search; whether there is a solution does not depend on it
         return flaw is None and any(self._random_path(state, goal, rng, set()) for state in states)
 
     def _first_flaw(self, steps: list[Step | None], start: State, goal: State) -> str | None:

@@ -89,8 +89,26 @@ def test_mathematics_has_no_replay() -> None:
     assert replay_of("math", contracts.Problems.create_empty()) is None
 
 
-def test_nothing_to_look_at_is_an_error(mini_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = copy_of(mini_run, tmp_path / "copy")
-    several = [str(iteration(run, 0, arm)) for arm in ("grpo", "extra")]
+def test_a_task_without_replay_is_asked_by_its_continuations_alone(
+    mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extra_cli.prefix_signal.replay_of", lambda task, train: None)
+    assert main(["prefix-signal", str(iteration(mini_run, 0)), "--out", str(tmp_path)]) == 0
+    table = read_table(tmp_path / "prefix_signal.parquet", contracts.PrefixSignal)
+    assert table["witness"].to_list() == ["rescued"]
+    assert table["prefixes"].item() > 0
+
+
+def test_nothing_to_look_at_is_an_error(
+    mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("extra_cli.prefix_signal.replay_of", lambda task, train: None)
+    assert main(["prefix-signal", str(iteration(mini_run, 0, "grpo")), "--out", str(tmp_path)]) == 2
+    assert "name more iterations" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_iterations_of_several_runs_want_a_folder(mini_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    several = [str(iteration(mini_run, 0, arm)) for arm in ("grpo", "extra")]
     assert main(["prefix-signal", *several]) == 2
     assert "--out FOLDER" in capsys.readouterr().err
