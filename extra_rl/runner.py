@@ -20,6 +20,7 @@ import dataframely as dy
 import polars as pl
 
 from extra_rl.errors import ConfigError, InputError
+from extra_rl.models.probe import forget_probes, probes_made
 from extra_rl.policy import read_manifest
 from extra_rl.progress import Console
 from extra_rl.stage import Context, Inputs, Job, SourceFile, Stage, StageConfig, parse_config
@@ -57,6 +58,7 @@ def execute(
             raise ConfigError(f"stage {stage.name} also writes {', '.join(sorted(missing))}: name a path for each.")
         footer = provenance(job, identities)
         context = Context(job, dict(outputs), console, footer)
+        forget_probes()
         before, before_cpu = time.perf_counter(), time.process_time()
         made = run(given, config, context)
         run_seconds, run_cpu = time.perf_counter() - before, time.process_time() - before_cpu
@@ -76,6 +78,7 @@ def execute(
         "cpu_s": time.process_time() + children_cpu_seconds() - cpu,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "figures": context.figures,
+        "models": [probe.summary() for probe in probes_made()],
         "warm": "EXTRA_WARM" in os.environ,
         "host": platform.node(),
     }

@@ -48,7 +48,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     import torch
 
     from extra_rl.forward.batches import fill, pieces_of, token_shares
-    from extra_rl.forward.layout import chosen, token_statistics
+    from extra_rl.forward.layout import budget_of, chosen, token_statistics
     from extra_rl.forward.sequences import TokenSequence
     from extra_rl.policy import load_model, resolve
 
@@ -58,7 +58,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         TokenSequence(prompt, response)
         for prompt, response in zip(rollouts["prompt_tokens"], rollouts["response_tokens"], strict=True)
     ]
-    layout, budget = chosen(config.layout, model), config.tokens_per_batch
+    layout = chosen(config.layout, model)
+    budget = budget_of(layout, model, config.tokens_per_batch)
     batches = fill(pieces_of(sequences, layout, budget), layout, budget)
     context.figures |= token_shares(batches)
     logprobs: list[list[float]] = [[] for _ in sequences]

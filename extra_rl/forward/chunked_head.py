@@ -10,6 +10,9 @@ S >= 1 and U <= 0, so nothing cancels in H. The backward pass computes each tile
 
     d ln p(target) / dz_v = [v = target] - p_v,    dH / dz_v = -p_v (ln p_v + H)
 
+With a soft cap C the logits are z = C tanh(x / C) / temperature of the head's scaled output x, and a tile's gradient in
+x is its gradient in z times (1 - tanh(x / C)^2) / temperature.
+
 The vocabulary is the outer loop: the gradient of a block of the weight is then finished while that block is at hand.
 Sources: tiles and recomputation as in Cut Cross-Entropy (arXiv 2411.09009), without its filter of small gradients; the
 sums, our decision (docs/decisions/0012-logits-in-tiles.md).
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extra_rl.algorithms.entropy import check_temperature
 
@@ -30,10 +33,33 @@ TILE = {"cpu": (1024, 2**22), "cuda": (4096, 2**24)}
 """Rows and logits of a tile, at most: 16 MiB on a CPU, for its caches; 64 MiB on a GPU, which wants larger calls."""
 
 
+class LogitMap(NamedTuple):
+    """From the head's output x to z, of which the softmax is taken: x / divisor, or with a cap
+    cap * tanh(x / divisor / cap) / temperature. The divisor is applied to the hidden states, which is cheaper."""
+
+    divisor: float = 1.0
+    cap: float | None = None
+    temperature: float = 1.0
+
+
+def logit_map(temperature: float, scale: float = 1.0, cap: float | None = None) -> LogitMap:
+    """The map at a temperature, for a head with that scale and soft cap (`models.family.Head`)."""
+    if cap is None:
+        return LogitMap(temperature / scale)
+    return LogitMap(1 / scale, cap, temperature)
+
+
 def tiled_statistics(
-    weight_VD: Tensor, bias_V: Tensor | None, hidden_XD: Tensor, target_X: Tensor, temperature: float
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    hidden_XD: Tensor,
+    target_X: Tensor,
+    temperature: float,
+    scale: float = 1.0,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """ln p(target) and exact entropy (X,), nats, float32, with p = softmax((hidden weight^T + bias) / temperature).
+    """ln p(target) and exact entropy (X,), nats, float32, with p = softmax(logits / temperature) and
+    logits = scale * (hidden weight^T + bias), or cap * tanh of that over cap.
 
     Differentiable once, in hidden, weight and bias; the entropy's part is computed where something asks for it, and
     tokens whose gradients are zero are left out. All in float32, under autocast too; gradients have the inputs' types.
@@ -48,7 +74,8 @@ def tiled_statistics(
         raise TypeError(
             "the head's weight is sharded: call it within the forward pass of the FSDP module that holds it"
         )
-    found: tuple[Tensor, Tensor] = _function().apply(hidden_XD, weight_VD, bias_V, target_X, temperature)
+    how = logit_map(temperature, scale, cap)
+    found: tuple[Tensor, Tensor] = _function().apply(hidden_XD, weight_VD, bias_V, target_X, how)
     return found
 
 
@@ -60,19 +87,19 @@ def _function() -> Any:
     class HeadStatistics(torch.autograd.Function):
         @staticmethod
         def forward(
-            ctx: Any, hidden_XD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_X: Tensor, temperature: float
+            ctx: Any, hidden_XD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_X: Tensor, how: LogitMap
         ) -> tuple[Tensor, Tensor]:
             ctx.set_materialize_grads(False)
-            ctx.temperature = temperature
+            ctx.how = how
             with torch.autocast(hidden_XD.device.type, enabled=False):
-                logprob_X, entropy_X, log_sum_X = forward_tiles(hidden_XD, weight_VD, bias_V, target_X, temperature)
+                logprob_X, entropy_X, log_sum_X = forward_tiles(hidden_XD, weight_VD, bias_V, target_X, how)
             ctx.save_for_backward(hidden_XD, weight_VD, bias_V, target_X, log_sum_X, entropy_X)
             return logprob_X, entropy_X
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx: Any, logprob_grad_X: Tensor | None, entropy_grad_X: Tensor | None) -> tuple[Any, ...]:
-            given = (*ctx.saved_tensors, ctx.temperature, logprob_grad_X, entropy_grad_X, ctx.needs_input_grad)
+            given = (*ctx.saved_tensors, ctx.how, logprob_grad_X, entropy_grad_X, ctx.needs_input_grad)
             with torch.autocast(given[0].device.type, enabled=False):
                 grads = backward_tiles(*given)
             return *grads, None, None
@@ -81,21 +108,21 @@ def _function() -> Any:
 
 
 def forward_tiles(
-    hidden_XD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_X: Tensor, temperature: float
+    hidden_XD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_X: Tensor, how: LogitMap
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logprob, entropy and ln sum_v exp z_v, each (X,)."""
     import torch
 
-    scaled_XD = _scaled(hidden_XD, temperature)
+    scaled_XD = _scaled(hidden_XD, how.divisor)
     height, width = tile_shape(hidden_XD.shape[0], weight_VD.shape[0], hidden_XD.device.type)
     logits_N, weights_N = scaled_XD.new_empty(2, height * width).unbind()
     blocks = -(-weight_VD.shape[0] // width)
     top_KX, total_KX, moment_KX = scaled_XD.new_empty(3, blocks, hidden_XD.shape[0]).unbind()
     chosen_X = scaled_XD.new_zeros(hidden_XD.shape[0])
     for block, columns in enumerate(_ranges(weight_VD.shape[0], width)):
-        weight_CD, bias_C = _block(weight_VD, bias_V, columns, temperature)
+        weight_CD, bias_C = _block(weight_VD, bias_V, columns, how.divisor)
         for rows in _ranges(hidden_XD.shape[0], height):
-            logits_RC = _logits(logits_N, scaled_XD[rows], weight_CD, bias_C)
+            logits_RC = _logits(logits_N, scaled_XD[rows], weight_CD, bias_C, how)
             index_R, inside_R = _within(target_X[rows], columns)
             chosen_R = logits_RC.gather(1, index_R.unsqueeze(1)).squeeze(1)
             chosen_X[rows] = torch.where(inside_R, chosen_R, chosen_X[rows])
@@ -120,7 +147,7 @@ def backward_tiles(
     target_X: Tensor,
     log_sum_X: Tensor,
     entropy_X: Tensor,
-    temperature: float,
+    how: LogitMap,
     logprob_grad_X: Tensor | None,
     entropy_grad_X: Tensor | None,
     needed: tuple[bool, ...],
@@ -134,7 +161,7 @@ def backward_tiles(
         entropy_grad_X = entropy_grad_X.float()
         felt_X |= entropy_grad_X != 0
     kept_X = None if bool(felt_X.all()) else felt_X.nonzero().squeeze(1)  # a masked prefix, say, feels nothing
-    scaled_XD = _scaled(hidden_XD if kept_X is None else hidden_XD[kept_X], temperature)
+    scaled_XD = _scaled(hidden_XD if kept_X is None else hidden_XD[kept_X], how.divisor)
     if kept_X is not None:
         target_X, log_sum_X, entropy_X, logprob_grad_X = (
             each[kept_X] for each in (target_X, log_sum_X, entropy_X, logprob_grad_X)
@@ -143,14 +170,16 @@ def backward_tiles(
     height, width = tile_shape(scaled_XD.shape[0], weight_VD.shape[0], hidden_XD.device.type)
     logits_N = scaled_XD.new_empty(height * width)
     p_N = None if entropy_grad_X is None else torch.empty_like(logits_N)
+    slope_N = None if how.cap is None else torch.empty_like(logits_N)
     hidden_grad_XD = torch.zeros_like(scaled_XD) if needed[0] else None
     weight_grad_VD = torch.zeros_like(weight_VD) if needed[1] else None
     bias_grad_V = torch.zeros_like(bias_V) if needed[2] and bias_V is not None else None
     for columns in _ranges(weight_VD.shape[0], width):
-        weight_CD, bias_C = _block(weight_VD, bias_V, columns, temperature)
+        weight_CD, bias_C = _block(weight_VD, bias_V, columns, how.divisor)
         sum_CD = None if weight_grad_VD is None else weight_grad_VD[columns].float()  # itself, if it is float32
         for rows in _ranges(scaled_XD.shape[0], height):
-            logits_RC = _logits(logits_N, scaled_XD[rows], weight_CD, bias_C)
+            logits_RC = _logits(logits_N, scaled_XD[rows], weight_CD, bias_C, how)
+            slope_RC = None if slope_N is None else _cap_slope(slope_N, logits_RC, how)
             logits_RC -= log_sum_X[rows].unsqueeze(1)  # ln p
             if p_N is None or entropy_grad_X is None:
                 logits_RC.exp_().mul_(-logprob_grad_X[rows].unsqueeze(1))
@@ -162,16 +191,18 @@ def backward_tiles(
                 logits_RC *= p_RC
             index_R, inside_R = _within(target_X[rows], columns)
             logits_RC.scatter_add_(1, index_R.unsqueeze(1), (logprob_grad_X[rows] * inside_R).unsqueeze(1))
+            if slope_RC is not None:
+                logits_RC *= slope_RC
             if hidden_grad_XD is not None:
                 hidden_grad_XD[rows].addmm_(logits_RC, weight_CD)
             if sum_CD is not None:
                 sum_CD.addmm_(logits_RC.t(), scaled_XD[rows])
             if bias_grad_V is not None:
-                bias_grad_V[columns] += (logits_RC.sum(0) / temperature).to(bias_grad_V.dtype)
+                bias_grad_V[columns] += (logits_RC.sum(0) / how.divisor).to(bias_grad_V.dtype)
         if weight_grad_VD is not None and sum_CD is not None and weight_grad_VD.dtype != sum_CD.dtype:
             weight_grad_VD[columns] = sum_CD
     if hidden_grad_XD is not None:
-        hidden_grad_XD = hidden_grad_XD.div_(temperature).to(hidden_XD.dtype)
+        hidden_grad_XD = hidden_grad_XD.div_(how.divisor).to(hidden_XD.dtype)
         if kept_X is not None:
             hidden_grad_XD = torch.zeros_like(hidden_XD).index_copy_(0, kept_X, hidden_grad_XD)
     return hidden_grad_XD, weight_grad_VD, bias_grad_V
@@ -184,26 +215,37 @@ def tile_shape(tokens: int, vocabulary: int, device: str) -> tuple[int, int]:
     return height, max(1, min(vocabulary, logits // height))
 
 
-def _scaled(hidden_XD: Tensor, temperature: float) -> Tensor:
-    """float32, divided by the temperature: cheaper than to divide the logits."""
-    return hidden_XD.float() if temperature == 1 else hidden_XD.float() / temperature
+def _scaled(hidden_XD: Tensor, divisor: float) -> Tensor:
+    """float32, divided: cheaper than to divide the logits."""
+    return hidden_XD.float() if divisor == 1 else hidden_XD.float() / divisor
 
 
-def _block(
-    weight_VD: Tensor, bias_V: Tensor | None, columns: slice, temperature: float
-) -> tuple[Tensor, Tensor | None]:
-    return weight_VD[columns].float(), None if bias_V is None else bias_V[columns].float() / temperature
+def _block(weight_VD: Tensor, bias_V: Tensor | None, columns: slice, divisor: float) -> tuple[Tensor, Tensor | None]:
+    return weight_VD[columns].float(), None if bias_V is None else bias_V[columns].float() / divisor
 
 
-def _logits(memory_N: Tensor, scaled_RD: Tensor, weight_CD: Tensor, bias_C: Tensor | None) -> Tensor:
-    """A tile's logits at the temperature, written into `memory_N`."""
+def _logits(memory_N: Tensor, scaled_RD: Tensor, weight_CD: Tensor, bias_C: Tensor | None, how: LogitMap) -> Tensor:
+    """A tile's logits at the temperature (z), written into `memory_N`."""
     import torch
 
     shape = (scaled_RD.shape[0], weight_CD.shape[0])
     logits_RC = memory_N[: shape[0] * shape[1]].view(shape)
     if bias_C is None:
-        return torch.mm(scaled_RD, weight_CD.t(), out=logits_RC)
-    return torch.addmm(bias_C, scaled_RD, weight_CD.t(), out=logits_RC)
+        torch.mm(scaled_RD, weight_CD.t(), out=logits_RC)
+    else:
+        torch.addmm(bias_C, scaled_RD, weight_CD.t(), out=logits_RC)
+    if how.cap is not None:
+        logits_RC.div_(how.cap).tanh_().mul_(how.cap / how.temperature)
+    return logits_RC
+
+
+def _cap_slope(memory_N: Tensor, logits_RC: Tensor, how: LogitMap) -> Tensor:
+    """dz/dx = (1 - tanh(x / cap)^2) / temperature of a tile's capped logits z, written into `memory_N`."""
+    import torch
+
+    assert how.cap is not None
+    tanh_RC = torch.mul(logits_RC, how.temperature / how.cap, out=_view(memory_N, logits_RC))
+    return tanh_RC.square_().neg_().add_(1.0).div_(how.temperature)
 
 
 def _view(memory_N: Tensor, like_RC: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from extra_rl.algorithms.entropy import logprob_and_entropy
+from extra_rl.models.family import Head
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,10 +15,11 @@ WHOLE = 2**22
 """Logits that are held at once: up to so many the plain formula is as fast, and needs no second pass for a gradient."""
 
 
-def head_statistics(head: Any, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def head_statistics(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Logprob of the targets and entropy (X,), nats, float32, at `temperature`; differentiable.
 
-    head: the model's `lm_head`, any module with a `weight` (V, D). Up to WHOLE logits: the plain formula. More:
+    head: the model's output layer, any module with a `weight` (V, D), and the transform of its logits. Up to WHOLE
+    logits: the plain formula. More:
 
     - a `torch.nn.Linear`, with or without bias, tied, frozen, or an FSDP2 unit of its own: tile by tile
       (chunked_head.py), called once through its hooks, so that every process of a group communicates once;
@@ -30,41 +32,45 @@ def head_statistics(head: Any, hidden_XD: Tensor, target_X: Tensor, temperature:
     """
     import torch
 
-    weight_VD = head.weight
-    linear = isinstance(head, torch.nn.Linear) and type(head).forward is torch.nn.Linear.forward
-    linear = linear and "forward" not in vars(head)  # nobody has replaced it
+    module, weight_VD = head.module, head.module.weight
+    linear = isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward
+    linear = linear and "forward" not in vars(module)  # nobody has replaced it
     small = target_X.numel() * weight_VD.shape[0] <= WHOLE
     if linear and (not small or weight_VD.dtype in (torch.bfloat16, torch.float16)):
         return _tiled(head, hidden_XD, target_X, temperature)
     if small:
-        return logprob_and_entropy(head(hidden_XD.to(weight_VD.dtype)), target_X, temperature)
+        return logprob_and_entropy(head.logits(hidden_XD.to(weight_VD.dtype)), target_X, temperature)
     return _in_pieces(head, hidden_XD, target_X, temperature)
 
 
-def _tiled(head: Any, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The tiles in the place of the head's own forward, so that its hooks (FSDP2 gathers the weight in them) run."""
+def _tiled(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The tiles instead of the module's own forward, so that its hooks (FSDP2 gathers the weight in them) run."""
     from extra_rl.forward.chunked_head import tiled_statistics
 
-    def forward(hidden_XD: Tensor) -> tuple[Tensor, Tensor]:
-        return tiled_statistics(head.weight, head.bias, hidden_XD, target_X, temperature)
+    module = head.module
 
-    head.forward = forward
+    def forward(hidden_XD: Tensor) -> tuple[Tensor, Tensor]:
+        return tiled_statistics(module.weight, module.bias, hidden_XD, target_X, temperature, head.scale, head.cap)
+
+    module.forward = forward
     try:
-        found: tuple[Tensor, Tensor] = head(hidden_XD)
+        found: tuple[Tensor, Tensor] = module(hidden_XD)
     finally:
-        del head.forward
+        del module.forward
     return found
 
 
-def _in_pieces(head: Any, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _in_pieces(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The plain formula on pieces of the tokens; with gradients each piece is computed again in the backward pass."""
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    def piece(hidden_PD: Tensor, target_P: Tensor) -> tuple[Tensor, Tensor]:
-        return logprob_and_entropy(head(hidden_PD.to(head.weight.dtype)), target_P, temperature)
+    weight_VD = head.module.weight
 
-    rows = max(1, WHOLE // head.weight.shape[0])
+    def piece(hidden_PD: Tensor, target_P: Tensor) -> tuple[Tensor, Tensor]:
+        return logprob_and_entropy(head.logits(hidden_PD.to(weight_VD.dtype)), target_P, temperature)
+
+    rows = max(1, WHOLE // weight_VD.shape[0])
     call = partial(checkpoint, piece, use_reentrant=False) if torch.is_grad_enabled() else piece
     starts = range(0, len(target_X), rows)
     pieces = [call(hidden_XD[start : start + rows], target_X[start : start + rows]) for start in starts]

@@ -2,16 +2,18 @@
 
 Measured on a CPU (docs/arithmetic.md): one row with shared prefixes saves what is shared, and costs the same within 1 %
 where nothing is, because attention is computed for each sequence at its own length. So `auto` takes it for every model
-that it can be computed for.
+for which it gives the numbers of the model's own forward pass (`models.probe`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from extra_rl.errors import ConfigError
 from extra_rl.forward.sequences import TokenSequence
+from extra_rl.models.probe import Path, Scored, probe_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,37 +22,62 @@ Layout = Literal["auto", "padded", "packed", "shared_prefix"]
 
 DESCRIPTION = (
     "how tokens lie in a micro-batch: `padded` rows; `packed`: one row without padding; `shared_prefix`: packed, and "
-    "what several sequences begin with is computed once; `auto`: that, where every layer attends in full, else padded"
+    "what several sequences begin with is computed once; `auto`: that, where it gives the numbers of the model's own "
+    "forward pass, else padded"
 )
 """Of the key `layout` of the stages that have one."""
 
-
-def can_pack(model: Any) -> bool:
-    """Whether every layer of a transformers model attends in full, by an attention that can be exchanged."""
-    kinds = set(getattr(model.config, "layer_types", None) or ())
-    return kinds == {"full_attention"} and bool(getattr(model, "_supports_attention_backend", False))
+RANKS: dict[str, Literal["fast", "plain"]] = {"shared_prefix": "fast", "padded": "fast", "plain": "plain"}
+"""Layouts that `auto` tries, best first. `plain`: padded rows by the family's own forward pass, head included."""
 
 
 def chosen(layout: Layout, model: Any) -> str:
-    """What `auto` stands for; any other layout as it is. ConfigError where the model cannot be computed so."""
-    if layout == "padded" or (layout == "auto" and not can_pack(model)):
-        return "padded"
-    if not can_pack(model):
-        raise ConfigError(
-            f"layout: {layout} needs a model whose layers all attend in full, and {model.config.model_type} has others "
-            "or does not say (layer_types). Use `layout: auto` or `padded`."
-        )
-    return "shared_prefix" if layout == "auto" else layout
+    """The layout that is used: for `auto` the first of RANKS that holds against the model's own forward pass.
+
+    The model is measured at the first call. `padded` may become `plain`. ConfigError where the model cannot be computed
+    in the layout asked for, ModelError where it cannot be in any.
+    """
+    probe = probe_of(model)
+    if layout in ("auto", "padded"):
+        names = [name for name in RANKS if layout == "auto" or name != "shared_prefix"]
+        return probe.first_that_holds("scoring", model, [_path(name, model, RANKS[name]) for name in names])
+    path = _path(layout, model, "fast")
+    if not probe.holds(model, path):
+        why = next(m.text for m in probe.measurements if m.path == path.name)
+        raise ConfigError(f"layout: {layout} is not for {probe.name}: {why}. Use `layout: auto` or `padded`.")
+    return layout
+
+
+def budget_of(layout: str, model: Any, tokens_per_batch: int) -> int:
+    """Tokens of a micro-batch in a layout that `chosen` gave: fewer than asked for where logits are held whole."""
+    if layout != "plain":
+        return tokens_per_batch
+    from extra_rl.forward.statistics import plain_tokens
+
+    return plain_tokens(model, tokens_per_batch)
 
 
 def token_statistics(
     model: Any, batch: Sequence[TokenSequence], temperature: float, precision: str, layout: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """logprob_BT, entropy_BT and mask_BT of `response_statistics`, computed in a layout that `chosen` gave."""
-    if layout == "padded":
-        from extra_rl.forward.statistics import response_statistics
-
-        return response_statistics(model, batch, temperature, precision)
     from extra_rl.forward.packed import packed_statistics
+    from extra_rl.forward.statistics import plain_statistics, response_statistics
 
+    if layout == "plain":
+        return plain_statistics(model, batch, temperature, precision)
+    if layout == "padded":
+        return response_statistics(model, batch, temperature, precision)
     return packed_statistics(model, batch, temperature, precision, share=layout == "shared_prefix")
+
+
+def _path(layout: str, model: Any, rank: Literal["fast", "plain"]) -> Path:
+    return Path(layout, rank, partial(_score, layout, model))
+
+
+def _score(layout: str, model: Any) -> list[Scored]:
+    """The probe's sequences in one micro-batch of that layout."""
+    sequences = [TokenSequence(prompt, response) for prompt, response in probe_of(model).sequences]
+    logprob_BT, entropy_BT, mask_BT = token_statistics(model, sequences, 1.0, "float32", layout)
+    rows = zip(sequences, logprob_BT, entropy_BT, mask_BT, strict=True)
+    return [Scored(s.prompt, s.response, logprob[m].tolist(), entropy[m].tolist()) for s, logprob, entropy, m in rows]

@@ -2,16 +2,24 @@
 
 A dense mask over a row of N tokens would cost N^2 a head. Here keys and values are gathered once a layer, segment after
 segment, and attended to by torch's variable-length flash attention (bfloat16 on CUDA: `torch.nn.attention.varlen`), or
-by scaled_dot_product_attention a segment. Source: our decision.
+by scaled_dot_product_attention a segment.
+
+Which keys a query may look at (windows, chunks) is the model's own affair: transformers hands the rule of each kind of
+layer to the mask function below, which keeps it as a `PathMask`; positions on a path are those of the sequence, so the
+same rule holds for every segment. Source: our decision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.forward.shared_prefix import Row
+from extra_rl.models.attention import mixed_values, use_attention
 
 if TYPE_CHECKING:
     import torch
@@ -23,30 +31,17 @@ ATTENTION = "extra_segments"
 
 @dataclass(frozen=True)
 class Segments:
-    """What attention has to know of a `Row`, on the model's device. key_index (K,): places of the keys; None: the
-    row's own. queries, keys: tokens a segment. query_ends, key_ends: their running sums from 0, int32. masks: made by
-    the first layer for all."""
+    """The segments of a `Row`, on the model's device. key_index (K,): places of the keys; None: the row's own.
+    queries, keys: tokens a segment. query_ends, key_ends: their running sums from 0, int32."""
 
     queries: list[int]
     keys: list[int]
     key_index: Tensor | None
     query_ends: Tensor
     key_ends: Tensor
-    masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    def mask(self, queries: int, keys: int, like: Tensor) -> Tensor | None:
-        """(queries, keys), to be added to the scores, causal where both end together; None where all keys are theirs.
 
-        Numbers and not booleans: scaled_dot_product_attention would make numbers of those, and keep them, every layer.
-        """
-        import torch
-
-        if queries == keys:
-            return None
-        if (queries, keys) not in self.masks:
-            outside = torch.full((queries, keys), -torch.inf, dtype=like.dtype, device=like.device)
-            self.masks[queries, keys] = outside.triu(keys - queries + 1)
-        return self.masks[queries, keys]
+_CURRENT: ContextVar[Segments | None] = ContextVar("extra_segments", default=None)
 
 
 def segments_of(row: Row, device: torch.device) -> Segments:
@@ -60,19 +55,88 @@ def segments_of(row: Row, device: torch.device) -> Segments:
     return Segments(row.queries, row.keys, index, ends(row.queries), ends(row.keys))
 
 
-def use_segments(model: Any) -> None:
-    """Makes the model attend by `segment_attention` from now on.
+@contextmanager
+def attending_to(segments: Segments) -> Iterator[None]:
+    """Forward passes in this block read one packed row with these segments."""
+    token = _CURRENT.set(segments)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
 
-    It stays so: a layer that is computed again for gradient checkpointing runs long after its forward pass. Without
-    `segments` the attention is transformers' sdpa, with its masks.
+
+@dataclass(frozen=True)
+class PathMask:
+    """What a kind of layer may look at, in place of a mask over the whole row; made once a forward pass.
+
+    rule: transformers' mask function of (batch, head, query, key) positions, which may need `use_vmap`. local_size:
+    window or chunk in tokens, None where there is none. may_skip: the rule is causal within a window, so a mask is
+    needed only where a window cuts. masks: by (queries, keys), made by the first layer for all.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface
+
+    segments: Segments
+    rule: Callable[..., Any]
+    local_size: int | None
+    use_vmap: bool
+    may_skip: bool
+    masks: dict[tuple[int, int], tuple[Tensor | None, bool]] = field(default_factory=dict)
+
+    def mask(self, queries: int, keys: int, like: Tensor) -> tuple[Tensor | None, bool]:
+        """Numbers (queries, keys) to be added to the scores, None where there are none, and whether the segment is
+        simply causal.
+
+        Numbers and not booleans: scaled_dot_product_attention would make numbers of those, and keep them, every layer.
+        """
+        if (queries, keys) not in self.masks:
+            import torch
+            from transformers.masking_utils import sdpa_mask
+
+            allowed = sdpa_mask(
+                batch_size=1,
+                q_length=queries,
+                kv_length=keys,
+                q_offset=keys - queries,
+                mask_function=self.rule,
+                local_size=self.local_size,
+                allow_is_causal_skip=self.may_skip,
+                use_vmap=self.use_vmap,
+                device=like.device,
+            )
+            numbers = None
+            if allowed is not None:
+                outside = torch.full((queries, keys), -torch.inf, dtype=like.dtype, device=like.device)
+                numbers = outside.masked_fill_(allowed[0, 0], 0.0)
+            self.masks[queries, keys] = numbers, numbers is None and queries == keys
+        return self.masks[queries, keys]
+
+    @property
+    def only_causal(self) -> bool:
+        """Whether no window cuts a segment of this row."""
+        from transformers.masking_utils import causal_mask_function
+
+        within = self.local_size is not None and max(self.segments.keys) <= self.local_size
+        return self.may_skip and (self.rule is causal_mask_function or within)
+
+
+def path_mask(*, mask_function: Callable[..., Any], **options: Any) -> Any:
+    """transformers' mask function of ATTENTION: a PathMask where a packed row is read, else a mask of numbers."""
     from transformers.masking_utils import sdpa_mask
 
-    if model.config._attn_implementation != ATTENTION:
-        AttentionInterface.register(ATTENTION, segment_attention)
-        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-        model.set_attn_implementation(ATTENTION)
+    segments = _CURRENT.get()
+    if segments is None:
+        return sdpa_mask(mask_function=mask_function, **options)
+    use_vmap = bool(options.get("use_vmap"))
+    may_skip = bool(options.get("allow_is_causal_skip")) and not use_vmap
+    return PathMask(segments, mask_function, options.get("local_size"), use_vmap, may_skip)
+
+
+def use_segments(model: Any) -> None:
+    """Makes the model attend by `segment_attention` from now on. ModelError where its attention cannot be exchanged.
+
+    It stays so: a layer that is computed again for gradient checkpointing runs long after its forward pass. Outside of
+    `attending_to` the attention is that of padded rows, with their masks.
+    """
+    use_attention(model, ATTENTION, segment_attention, path_mask)
 
 
 def segment_attention(
@@ -80,36 +144,45 @@ def segment_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Any,
     scaling: float | None = None,
-    segments: Segments | None = None,
-    **options: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
 ) -> tuple[Tensor, None]:
     """softmax(q k^T * scaling) v over the keys of each query's path; (1, N, heads, head_dim).
 
     query: (1, heads, N, head_dim); key, value: (1, kv_heads, N, head_dim), of a packed row, positions applied.
+    attention_mask: the `PathMask` of the layer's kind; a tensor or None outside of a packed row. softcap, s_aux: as in
+    `mixed_values`.
     """
     import torch
 
-    if segments is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module, query, key, value, attention_mask, scaling=scaling, **options
+    if not isinstance(attention_mask, PathMask):
+        causal = attention_mask is None and query.shape[2] > 1
+        mixed = mixed_values(
+            query, key, value, attention_mask, causal=causal, scaling=scaling, softcap=softcap, s_aux=s_aux
         )
+        return mixed.transpose(1, 2).contiguous(), None
+    segments = attention_mask.segments
     # Under autocast the norms of queries and keys, whose weights are float32, raise them above the values' precision.
     query, key = query.to(value.dtype), key.to(value.dtype)
     query_NHD, key_KGD, value_KGD = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if segments.key_index is not None:
         key_KGD, value_KGD = key_KGD.index_select(0, segments.key_index), value_KGD.index_select(0, segments.key_index)
-    if takes_flash(query):
+    if takes_flash(query) and softcap is None and s_aux is None and attention_mask.only_causal:
         return _flash(query_NHD, key_KGD, value_KGD, segments, scaling)[None], None
-    query_parts = torch.split(query_NHD, segments.queries)
-    key_parts = torch.split(key_KGD, segments.keys)
-    value_parts = torch.split(value_KGD, segments.keys)
-    parts = zip(query_parts, key_parts, value_parts, strict=True)
-    mixed = [_one(*part, segments, scaling) for part in parts]
-    return torch.cat(mixed)[None], None
+    parts = []
+    for query_QHD, key_LGD, value_LGD in zip(
+        torch.split(query_NHD, segments.queries),
+        torch.split(key_KGD, segments.keys),
+        torch.split(value_KGD, segments.keys),
+        strict=True,
+    ):
+        one, keys, values = (tensor.transpose(0, 1)[None] for tensor in (query_QHD, key_LGD, value_LGD))
+        mask_QL, causal = attention_mask.mask(len(query_QHD), len(key_LGD), query)
+        mixed = mixed_values(one, keys, values, mask_QL, causal=causal, scaling=scaling, softcap=softcap, s_aux=s_aux)
+        parts.append(mixed[0].transpose(0, 1))
+    return torch.cat(parts)[None], None
 
 
 def takes_flash(query: Tensor) -> bool:
@@ -117,24 +190,6 @@ def takes_flash(query: Tensor) -> bool:
     import torch
 
     return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] <= 256
-
-
-def _one(query_QHD: Tensor, key_KGD: Tensor, value_KGD: Tensor, segments: Segments, scaling: float | None) -> Tensor:
-    """One segment by scaled_dot_product_attention. (Q, heads, head_dim)"""
-    import torch
-
-    query, key, value = (tensor.transpose(0, 1)[None] for tensor in (query_QHD, key_KGD, value_KGD))
-    mask_QK = segments.mask(len(query_QHD), len(key_KGD), query)
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask_QK,
-        is_causal=mask_QK is None,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return mixed[0].transpose(0, 1)
 
 
 def _flash(query_NHD: Tensor, key_KGD: Tensor, value_KGD: Tensor, segments: Segments, scaling: float | None) -> Tensor:

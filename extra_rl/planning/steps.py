@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from extra_rl.sampling.transformers import COMPACT_BELOW
+from extra_rl.sampling.decode import COMPACT_BELOW
 
 FILLED = {"transformers": (1 + COMPACT_BELOW) / 2, "vllm": 1.0}
 """Share of the rows that is at work while requests wait, by backend: the transformers sampler takes new ones in once

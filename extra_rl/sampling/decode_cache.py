@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.errors import ModelError
+from extra_rl.models.attention import mixed_values, softmax_with_sinks, use_attention
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -22,19 +25,31 @@ changes no bit of a softmax then, and where a matrix product adds in the order o
 
 
 class ContextCache:
-    """What a transformers decoder layer asks of a cache, for one reading of whole contexts: it keeps what it gets."""
+    """What a transformers model asks of a cache, for one reading of whole contexts: it keeps what it gets."""
 
     def __init__(self) -> None:
-        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keeps (C, kv_heads, T, head_dim) of a layer and returns it."""
-        self.layers.append((key, value))
+        if layer in self.layers:
+            raise ModelError(
+                "a layer writes its keys and values twice in one pass; this cache keeps one of each layer."
+            )
+        self.layers[layer] = key, value
         return key, value
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions filled so far."""
         return 0
+
+    def get_query_offset(self, layer: int = 0) -> int:
+        """Position of the first query, for the mask."""
+        return 0
+
+    def get_mask_sizes(self, queries: int, layer: int) -> tuple[int, int]:
+        """Keys that a mask covers, and the position of the first."""
+        return queries, 0
 
 
 class DecodeCache:
@@ -46,20 +61,20 @@ class DecodeCache:
     """
 
     def __init__(self, rows: int, capacity: int) -> None:
-        self._rows, self._capacity = rows, capacity
-        self._buffers: list[tuple[Tensor, Tensor]] = []
-        self._filled: list[int] = []
+        self._rows, self.capacity = rows, capacity
+        self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._filled: dict[int, int] = {}
         self.count = 0
 
     @property
     def width(self) -> int:
         """Columns in use."""
-        return self._filled[0] if self._filled else 0
+        return min(self._filled.values(), default=0)
 
     @property
     def full(self) -> bool:
         """Whether no column is left."""
-        return self.width >= self._capacity
+        return self.width >= self.capacity
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Appends (count, kv_heads, T, head_dim) to a layer and returns everything it holds."""
@@ -72,22 +87,31 @@ class DecodeCache:
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Columns filled so far."""
-        return self._filled[layer] if self._filled else 0
+        return self._filled.get(layer, 0)
+
+    def get_query_offset(self, layer: int = 0) -> int:
+        """Column of the next query, for the mask."""
+        return self.get_seq_length(layer)
+
+    def get_mask_sizes(self, queries: int, layer: int) -> tuple[int, int]:
+        """Columns that a mask covers once the queries are written, and the first of them."""
+        return self.get_seq_length(layer) + queries, 0
 
     def admit(self, context: ContextCache, rows_A: Tensor) -> None:
         """Adds one row for each index into the rows of a context; the batch becomes as wide as the context, if it was
         narrower."""
+        if not context.layers:
+            raise ModelError("the model keeps no keys and values in the cache that it is given.")
         if not self._buffers:
-            for pair in context.layers:
-                shape = (self._rows, pair[0].shape[1], self._capacity, pair[0].shape[3])
-                self._buffers.append((pair[0].new_empty(shape), pair[1].new_empty(shape)))
-                self._filled.append(0)
-        wide = context.layers[0][0].shape[2]
+            for layer, pair in context.layers.items():
+                key, value = (t.new_empty(self._rows, t.shape[1], self.capacity, t.shape[3]) for t in pair)
+                self._buffers[layer], self._filled[layer] = (key, value), 0
+        wide = next(iter(context.layers.values()))[0].shape[2]
         if wide > self.width:
             self._shift(wide - self.width)
         end = self.count + len(rows_A)
-        for buffers, pair in zip(self._buffers, context.layers, strict=True):
-            for buffer, new in zip(buffers, pair, strict=True):
+        for layer, pair in context.layers.items():
+            for buffer, new in zip(self._buffers[layer], pair, strict=True):
                 buffer[self.count : end, :, : self.width - wide] = 0
                 buffer[self.count : end, :, self.width - wide : self.width] = new.index_select(0, rows_A)
         self.count = end
@@ -95,28 +119,42 @@ class DecodeCache:
     def select(self, keep_A: Tensor, longest: int) -> None:
         """Keeps the given rows, of which the longest has `longest` tokens; columns that only padded are cut off."""
         cut = (self.width - longest) // TRIM * TRIM if len(keep_A) else self.width
-        for buffers in self._buffers:
+        for buffers in self._buffers.values():
             for buffer in buffers:
                 kept = buffer[: self.count, :, cut : self.width].index_select(0, keep_A)
                 buffer[: len(keep_A), :, : kept.shape[2]] = kept
-        self._filled = [filled - cut for filled in self._filled]
+        self._filled = {layer: filled - cut for layer, filled in self._filled.items()}
         self.count = len(keep_A)
 
     def _shift(self, columns: int) -> None:
         """Pads all rows by so many columns more."""
-        for buffers in self._buffers:
+        for buffers in self._buffers.values():
             for buffer in buffers:
                 buffer[: self.count, :, columns : columns + self.width] = buffer[: self.count, :, : self.width].clone()
                 buffer[: self.count, :, :columns] = 0
-        self._filled = [filled + columns for filled in self._filled]
+        self._filled = {layer: filled + columns for layer, filled in self._filled.items()}
 
 
 def use_grouped_attention(model: Any) -> None:
-    """Makes the model attend by `grouped_attention` from now on."""
-    from transformers import AttentionInterface
+    """Makes the model attend by `grouped_attention` from now on. ModelError where its attention cannot be exchanged."""
+    use_attention(model, ATTENTION, grouped_attention, decoding_mask)
 
-    AttentionInterface.register(ATTENTION, grouped_attention)
-    model.set_attn_implementation(ATTENTION)
+
+def decoding_mask(*, q_length: int, kv_length: int, allow_is_causal_skip: bool = True, **options: Any) -> Any:
+    """transformers' mask function of ATTENTION: bool, (B, 1, q_length, kv_length), True where a query may look.
+
+    None where one query a row may look at all keys. Rows of several queries always have a mask, in which a padded
+    query looks at itself: an empty row of the softmax would be NaN.
+    """
+    import torch
+    from transformers.masking_utils import sdpa_mask
+
+    skip = allow_is_causal_skip and q_length == 1
+    mask = sdpa_mask(q_length=q_length, kv_length=kv_length, allow_is_causal_skip=skip, **options)
+    if mask is None or q_length == 1 or options.get("attention_mask") is None:
+        return mask
+    eye_QL = torch.eye(q_length, kv_length, dtype=torch.bool, device=mask.device).roll(kv_length - q_length, 1)
+    return mask | eye_QL
 
 
 def grouped_attention(
@@ -126,33 +164,34 @@ def grouped_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **_: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
 ) -> tuple[Tensor, None]:
     """softmax(q k^T * scaling + mask) v, heads that share keys taken together.
 
     query: (B, heads, T, head_dim); key, value: (B, kv_heads, L, head_dim); attention_mask: bool, broadcast to
     (B, 1, T, L), True where a query may look. Returns (B, T, heads, head_dim). One token a row is a matrix product per
-    key head, and its mask may be narrower than L: it then is that of the first columns, and all others may be looked
-    at. More tokens a row (a prefill) go through scaled_dot_product_attention.
+    key head. More tokens a row (a prefill) go through scaled_dot_product_attention. softcap, s_aux: as in
+    `mixed_values`.
     """
-    import torch
-
-    scaling = scaling if scaling is not None else query.shape[-1] ** -0.5
     batch, heads, width, size = query.shape
     if width > 1:
-        mixed = torch.nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            is_causal=attention_mask is None,  # a plain forward pass of the model, outside of the sampler
-            scale=scaling,
-            enable_gqa=heads != key.shape[1],
+        causal = attention_mask is None  # a plain forward pass of the model, outside of the sampler
+        mixed = mixed_values(
+            query, key, value, attention_mask, causal=causal, scaling=scaling, softcap=softcap, s_aux=s_aux
         )
         return mixed.transpose(1, 2), None
+    scaling = scaling if scaling is not None else size**-0.5
     grouped_BKGD = query.reshape(batch, key.shape[1], heads // key.shape[1], size)
     scores_BKGL = (grouped_BKGD * scaling) @ key.transpose(-1, -2)
+    if softcap is not None:
+        scores_BKGL = softcap * (scores_BKGL / softcap).tanh()
     if attention_mask is not None:
-        scores_BKGL[..., : attention_mask.shape[-1]].masked_fill_(~attention_mask, float("-inf"))
-    mixed_BKGD = scores_BKGL.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
-    return mixed_BKGD.reshape(batch, 1, heads, size), None
+        scores_BKGL.masked_fill_(~attention_mask, float("-inf"))
+    if s_aux is None:
+        weights_BKGL = softmax_with_sinks(scores_BKGL, None)
+    else:
+        flat_BH1L = softmax_with_sinks(scores_BKGL.reshape(batch, heads, 1, -1), s_aux)
+        weights_BKGL = flat_BH1L.reshape(scores_BKGL.shape)
+    mixed_BKGD = weights_BKGL.to(value.dtype) @ value
+    return mixed_BKGD.reshape(batch, 1, heads, value.shape[-1]), None

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from extra_rl.errors import NumericalError
+from extra_rl.models.probe import Measurement
 
 ROWS, LENGTH = 8, 32
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.2}
@@ -31,28 +32,25 @@ def probe_sequences(vocabulary: int, context: int) -> list[tuple[int, ...]]:
 
 
 def policy_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-    """The policy's own logprob (nats, temperature 1) of every token but the first of each sequence."""
-    import torch
+    """The policy's own logprob (nats, temperature 1) of every token but the first of each sequence, by its own forward
+    pass. NumericalError where one is not finite."""
+    from extra_rl.models.probe import probe_of
 
-    from extra_rl.forward.sequences import TokenSequence
-    from extra_rl.forward.statistics import response_statistics
-
-    batch = [TokenSequence(sequence[:1], sequence[1:]) for sequence in sequences]
-    with torch.inference_mode():
-        logprob_BT, _, mask_BT = response_statistics(model, batch, temperature=1.0)
-    return [row[mask].tolist() for row, mask in zip(logprob_BT, mask_BT, strict=True)]
+    probe = probe_of(model)
+    return [probe.reference(model, sequence[:1], sequence[1:])[0] for sequence in sequences]
 
 
 def refuse_another_policy(
     expected: Sequence[Sequence[float]], found: Sequence[Sequence[float]], tolerance: float, policy: Path
-) -> None:
-    """NumericalError when the engine's logprobs of the probe are not the policy's own.
+) -> Measurement:
+    """How far the engine's logprobs of the probe are from the policy's own; NumericalError beyond the tolerance.
 
     expected: of the policy, found: of the engine, one a token. tolerance: on the mean of the absolute differences.
     """
     own = [value for row in expected for value in row]
     engine = [value for row in found for value in row]
-    difference = fmean(abs(a - b) for a, b in zip(own, engine, strict=True))
+    differences = [abs(a - b) for a, b in zip(own, engine, strict=True)]
+    difference = fmean(differences)
     if not math.isfinite(fmean(own)):
         raise NumericalError(
             f"the policy {policy} gives logprobs that are not finite: its weights hold NaN or infinity. The update "
@@ -66,3 +64,4 @@ def refuse_another_policy(
             "sampling.backend: transformers, or another version of vLLM. If only rounding differs, raise "
             "sampling.probe_tolerance."
         )
+    return Measurement("vllm engine", max(differences), difference, len(differences), 0.0)

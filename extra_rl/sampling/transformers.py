@@ -1,40 +1,35 @@
-"""The sampler without a server: a plain decoding loop over a transformers model, the offline default.
-
-Contexts that are asked for several times are read once; rows that end leave the batch, and waiting requests take their
-places; each rollout draws from its own counter-based generator, so that its tokens do not depend on its neighbours
-beyond rounding.
-"""
+"""The sampler without a server, the offline default: over a transformers model, by the best path that holds for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
-from extra_rl.sampling.decode_cache import TRIM, ContextCache, DecodeCache, use_grouped_attention
-from extra_rl.sampling.decode_rows import Rows, new_rows
-from extra_rl.sampling.draw import draw
+from extra_rl.models.probe import Path, Scored, known_head, probe_of
+from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
+from extra_rl.sampling.decode import FastDecoder
+from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-COMPACT_BELOW = 0.85
-"""The batch is rebuilt, without its finished rows and with new ones, once fewer than this share of it goes on.
-Rebuilding at every end would copy the cache at every step, never rebuilding would keep computing for the dead."""
-
-PREFILL_TOKENS = 32_768
-"""Tokens of contexts that are read in one forward pass, padding included; bounds its memory."""
+PROBE_ROWS = 3
+"""Rows of the probe's batch: fewer than its requests, so that one takes the place of another that has ended."""
+FAST, PLAIN, UNPADDED = "in-place cache", "generate", "generate, rows of one length"
 
 
 class TransformersSampler:
-    """Samples from a causal language model of transformers, on the device where it lies."""
+    """Samples from a causal language model of transformers, on the device where it lies.
+
+    The fast path is held against the model's own forward pass first, then `generate` of the library
+    (`models.probe`). Raises ModelError where neither gives the model's own numbers.
+    """
 
     def __init__(self, model: torch.nn.Module, eos_token_ids: Sequence[int]) -> None:
-        use_grouped_attention(model)
-        self._model = model.eval()
-        self._eos = sorted(eos_token_ids)
+        name = sampling_path(model)
+        self._decoder = _decoder(name, model.eval(), eos_token_ids)
 
     def sample(
         self,
@@ -44,154 +39,29 @@ class TransformersSampler:
         limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
-        import torch
-
-        if not requests:
-            return []
-        order = decoding_order(requests, config.order)
-        batch = _Batch(self._model, [requests[i] for i in order], config, self._eos)
-        with torch.inference_mode():
-            batch.run(advance, limits)
-        place = {i: n for n, i in enumerate(order)}
-        return [batch.samples[place[i]] for i in range(len(requests))]
+        return self._decoder.sample(requests, config, advance, limits)
 
 
-class _Batch:
-    """Rows that are decoded together, and the queue of requests that are to join them."""
-
-    def __init__(self, model: Any, queue: Sequence[Request], config: SamplingConfig, eos: Sequence[int]) -> None:
-        import torch
-
-        self.samples: dict[int, Sample] = {}
-        self._model, self._config, self._queue = model, config, queue
-        self._device = next(model.parameters()).device
-        self._eos_ids, self._eos = set(eos), torch.tensor(eos, dtype=torch.long, device=self._device)
-        self._next = 0  # of the queue
-        self._longest_limit = max(request.max_tokens for request in queue)
-        # A batch is as wide as its longest row that goes on, and less than TRIM of padding.
-        longest = max(len(request.context) + request.max_tokens for request in queue)
-        self._cache = DecodeCache(min(config.batch_rows, len(queue)), longest + TRIM)
-        self._rows: Rows = new_rows([], 0, self._longest_limit, self._device)
-        self._mask: Tensor | None = None
-
-    def run(self, advance: Callable[[int], object], limits: Limits) -> None:
-        """Samples until the queue is empty and every row has ended, or a limit is reached."""
-        import torch
-
-        logits_BV = self._admitted()
-        ended = tokens = 0
-        alive = len(self._rows)
-        while True:
-            tokens += alive
-            token_B, logprob_B = draw(logits_BV, self._rows.uniform(), self._config)
-            newly_ended = self._rows.append(token_B, logprob_B, self._eos)
-            advance(newly_ended)
-            ended += newly_ended
-            alive = int(self._rows.alive_B.sum())
-            if limits.reached(ended, tokens):
-                self._drop_the_rest()
-                break
-            rebuild = alive < COMPACT_BELOW * len(self._rows) or self._cache.full
-            if rebuild:
-                self._drop_finished()
-            if not alive and self._next == len(self._queue):
-                break
-            parts = [self._decoded()] if alive else []
-            if rebuild and self._next < len(self._queue):
-                parts.append(self._admitted())
-                alive = len(self._rows)
-            logits_BV = torch.cat(parts) if len(parts) > 1 else parts[0]
-
-    def _drop_finished(self) -> None:
-        self.samples |= self._rows.finished(self._eos_ids)
-        keep_A = self._rows.alive_B.nonzero().squeeze(1)
-        self._rows = self._rows.take(keep_A)
-        self._cache.select(keep_A, int(self._rows.length_B.max()) if len(keep_A) else 0)
-        self._mask = self._padding()
-
-    def _drop_the_rest(self) -> None:
-        self.samples |= self._rows.finished(self._eos_ids) | self._rows.dropped()
-        self.samples |= {i: Sample([], [], "dropped") for i in range(self._next, len(self._queue))}
-
-    def _decoded(self) -> Tensor:
-        """Logits after the last token of every row. (B, V)"""
-        token_B1, position_B1 = self._rows.last()[:, None], self._rows.length_B[:, None]
-        logits_BV = self._forward(token_B1, position_B1, self._mask, self._cache)
-        self._rows.length_B = self._rows.length_B + 1
-        return logits_BV
-
-    def _admitted(self) -> Tensor:
-        """Fills the free rows of the batch from the queue; logits after the contexts of the new ones."""
-        import torch
-
-        room = self._config.batch_rows - len(self._rows)
-        taken = self._queue[self._next : self._next + room]
-        rows = new_rows(taken, self._next, self._longest_limit, self._device)
-        self._rows = self._rows.joined(rows) if len(self._rows) else rows
-        self._next += len(taken)
-        logits_BV = torch.cat([self._read(part) for part in _in_passes(taken)])
-        self._mask = self._padding()
-        return logits_BV
-
-    def _read(self, requests: Sequence[Request]) -> Tensor:
-        """Reads each distinct context once, left-padded, and gives its keys and values to all rows that share it."""
-        import torch
-
-        contexts = list(dict.fromkeys(request.context for request in requests))
-        row_of = {context: i for i, context in enumerate(contexts)}
-        width = max(map(len, contexts))
-        tokens_CL = torch.zeros(len(contexts), width, dtype=torch.long)
-        valid_CL = torch.zeros(len(contexts), width, dtype=torch.bool)
-        for i, context in enumerate(contexts):
-            tokens_CL[i, width - len(context) :] = torch.tensor(context)
-            valid_CL[i, width - len(context) :] = True
-        tokens_CL, valid_CL = tokens_CL.to(self._device), valid_CL.to(self._device)
-        position_CL = (valid_CL.cumsum(1) - 1).clamp(min=0)
-        causal_LL = torch.ones(width, width, dtype=torch.bool, device=self._device).tril()
-        # A padded query attends to itself: an empty row of the softmax would be NaN.
-        eye_LL = torch.eye(width, dtype=torch.bool, device=self._device)
-        cache = ContextCache()
-        mask_C1LL = (valid_CL[:, None, None, :] & causal_LL) | eye_LL
-        logits_CV = self._forward(tokens_CL, position_CL, mask_C1LL, cache)
-        share_B = torch.tensor([row_of[request.context] for request in requests], device=self._device)
-        self._cache.admit(cache, share_B)
-        return logits_CV[share_B]
-
-    def _padding(self) -> Tensor | None:
-        """Which of the first columns hold tokens, up to the longest padding; None without any. (B, 1, 1, P)
-
-        Rows grow with the batch, so this holds until it is rebuilt.
-        """
-        import torch
-
-        padding_B = self._cache.width - self._rows.length_B
-        widest = int(padding_B.max()) if len(padding_B) else 0
-        if not widest:
-            return None
-        return (torch.arange(widest, device=self._device) >= padding_B[:, None])[:, None, None]
-
-    def _forward(self, tokens_BT: Tensor, position_BT: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
-        """Logits after the last of `tokens_BT`, in float32."""
-        output = self._model.model(
-            input_ids=tokens_BT,
-            position_ids=position_BT,
-            attention_mask={"full_attention": mask},
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits_BV: Tensor = self._model.lm_head(output.last_hidden_state[:, -1]).float()
-        return logits_BV
+def sampling_path(model: Any) -> str:
+    """Name of the path that samples from this model; measured at the first call. ModelError where none holds."""
+    paths = [
+        Path(FAST, "fast", partial(_sampled, FAST, model)),
+        Path(PLAIN, "plain", partial(_sampled, PLAIN, model)),
+        Path(UNPADDED, "plain", partial(_sampled, UNPADDED, model)),
+    ]
+    return probe_of(model).first_that_holds("sampling", model, paths)
 
 
-def _in_passes(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
-    """Cuts requests, equal contexts side by side, into runs whose distinct contexts are read in one forward pass."""
-    start, contexts, width = 0, 0, 0
-    for i, request in enumerate(requests):
-        if i > start and request.context == requests[i - 1].context:
-            continue
-        wider = max(width, len(request.context))
-        if i > start and (contexts + 1) * wider > PREFILL_TOKENS:
-            yield requests[start:i]
-            start, contexts, wider = i, 0, len(request.context)
-        contexts, width = contexts + 1, wider
-    yield requests[start:]
+def _decoder(name: str, model: Any, eos_token_ids: Sequence[int]) -> Sampler:
+    if name != FAST:
+        return PlainDecoder(model, eos_token_ids, padding=name == PLAIN)
+    return FastDecoder(model, known_head(model), eos_token_ids)
+
+
+def _sampled(name: str, model: Any) -> list[Scored]:
+    """Rollouts of the probe's contexts, with the logprobs that the sampler reports."""
+    sequences = probe_of(model).sequences
+    requests = [Request(prompt, len(response), seed) for seed, (prompt, response) in enumerate(sequences)]
+    config = SamplingConfig(batch_rows=PROBE_ROWS)
+    samples = _decoder(name, model, ()).sample(requests, config, lambda n: None)
+    return [Scored(r.context, s.tokens, s.logprobs, None) for r, s in zip(requests, samples, strict=True)]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.models.family import decoder_layers
 from extra_rl.training.parallel import Parallel
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Sharded(Parallel):
         from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
         mesh = init_device_mesh(self.device.partition(":")[0], (self.world,))
-        for layer in model.model.layers:  # type: ignore[union-attr]
+        for layer in decoder_layers(model):
             fully_shard(layer, mesh=mesh)
         # Weights that only a forward pass reads need not stay gathered for a backward pass.
         fully_shard(model, mesh=mesh, reshard_after_forward=None if trained else True)

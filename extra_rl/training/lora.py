@@ -93,13 +93,14 @@ def frozen_base(reference: Any) -> Iterator[Any]:
         yield reference
         return
     model = reference.get_base_model()
-    training = model.training
+    dropped_out = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with reference.disable_adapter():
             yield model
     finally:
-        model.train(training)
+        for module in dropped_out:
+            module.training = True
 
 
 def _identity(initial: Path, lora: LoraConfig) -> dict[str, Any]:

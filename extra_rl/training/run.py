@@ -58,6 +58,7 @@ def train(
     """
     import torch
 
+    from extra_rl.forward.layout import chosen
     from extra_rl.policy import load_policy
     from extra_rl.training.lora import load_adapted
     from extra_rl.training.optimizer import load_optimizer
@@ -70,6 +71,7 @@ def train(
     else:
         assert job.initial is not None
         policy, adapted = load_adapted(job.initial, job.policy, job.lora, job.adapter_seed)
+    chosen(job.settings.layout, policy.model)  # measured before adapters and shards
     if job.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     parallel.place(policy.model)

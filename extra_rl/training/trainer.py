@@ -11,7 +11,8 @@ from extra_rl.algorithms import aggregation
 from extra_rl.algorithms import loss as losses
 from extra_rl.errors import NumericalError
 from extra_rl.forward.batches import Piece, token_shares
-from extra_rl.forward.layout import chosen, token_statistics
+from extra_rl.forward.layout import budget_of, chosen, token_statistics
+from extra_rl.models.family import without_dropout
 from extra_rl.training.batching import plan
 from extra_rl.training.lora import frozen_base
 from extra_rl.training.metrics import StepSums
@@ -46,7 +47,8 @@ class Trainer:
         self._model, self._optimizer, self._settings, self._reference = model, optimizer, settings, reference
         self._parallel = parallel or Parallel()
         self._layout = chosen(settings.layout, model)
-        model.train()
+        self._budget = budget_of(self._layout, model, settings.tokens_per_batch)
+        without_dropout(model)
 
     def step(self, rollouts: Sequence[TrainingRollout]) -> dict[str, float] | None:
         """One optimizer step on a mini-batch; its metrics, or None where nothing in it has a signal.
@@ -65,7 +67,7 @@ class Trainer:
         counted = [r for r in (active if settings.signal_only else rollouts) if r.loss_tokens > 0]
         self._optimizer.zero_grad()
         total = StepSums()
-        plans = plan([r.sequence for r in active], self._layout, settings.tokens_per_batch, self._parallel.world)
+        plans = plan([r.sequence for r in active], self._layout, self._budget, self._parallel.world)
         for batch, weight in self._micro_batches(active, plans):
             sums = total if weight else StepSums()
             loss = self._parallel.forward(self._model, lambda b=batch, s=sums: self._loss(b, counted, s))  # type: ignore[misc]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.errors import ConfigError, ModelError
+from extra_rl.models.probe import Probe, probe_of
 from extra_rl.sampling.base import Sampler
 from extra_rl.sampling.probe import TOLERANCE, policy_logprobs, probe_sequences, refuse_another_policy
 from extra_rl.sampling.vllm import run_engine, weights
@@ -49,6 +50,7 @@ def open_engine(
     variables = environment(config, compute, device)
     tolerance = config.probe_tolerance or TOLERANCE[compute.precision]
     probe = probe_sequences(shape.vocab_size, context)
+    measured: list[Probe] = []
 
     def lay_out(view: Path) -> tuple[list[list[float]], tuple[int, ...]]:
         """Lays the policy out for vLLM; its own logprobs of the probe, and what ends a response."""
@@ -57,9 +59,14 @@ def open_engine(
         if device == "cpu":
             weights.write_head(view, policy.model)
         expected, eos = policy_logprobs(policy.model, probe), policy.eos_token_ids
+        measured.append(probe_of(policy.model))
         del policy
         _free(device)
         return expected, eos
+
+    def hold(found: list[list[float]], expected: list[list[float]]) -> None:
+        """Refuses an engine that does not give the policy's logprobs, and notes how far they are apart."""
+        measured[-1].measurements.append(refuse_another_policy(expected, found, tolerance, directory))
 
     folder = run_engine.find_folder() if digest else None
     if folder is None or digest is None:
@@ -67,7 +74,7 @@ def open_engine(
             view = Path(temporary) / "policy"
             expected, eos = lay_out(view)
             own = OwnEngine(view, arguments, variables, device, eos)
-            refuse_another_policy(expected, own.score(probe), tolerance, directory)
+            hold(own.score(probe), expected)
         yield own
         return
     if device == "cuda":
@@ -87,7 +94,7 @@ def open_engine(
             else:
                 print(f"starting vLLM for the run: {engine.log}", file=sys.stderr, flush=True)
                 engine.start(view, arguments, variables, folder / run_engine.ALIVE)
-            refuse_another_policy(expected, engine.client().score(probe), tolerance, directory)
+            hold(engine.client().score(probe), expected)
             engine.note_loaded(digest, eos)
         yield engine.client(digest, eos)
         if device == "cuda":

@@ -1,0 +1,142 @@
+"""Attention implementations that stand in for a model's own: how they are registered, and what they must take over.
+
+transformers asks its registry of attentions for the function that mixes values, and its registry of masks for the mask
+of that function. An attention without a mask function gets no mask at all, without a word; so both are always
+registered together here. Source: our decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HONOURED = {"softcap": "+softcap", "s_aux": "+sinks"}
+"""Arguments beyond mask and scale that change what attention computes, and how a name says that they are used."""
+INERT = frozenset(
+    # said again by the mask, or about training, returning weights and kernels that are not ours
+    {"sliding_window", "is_causal", "position_ids", "cache_position", "use_cache", "position_embeddings"}
+    | {"output_attentions", "output_hidden_states", "output_router_logits", "num_items_in_batch", "return_dict"}
+    | {"dropout", "head_mask", "layer_idx", "past_key_values", "cu_seq_lens_q", "cu_seq_lens_k"}
+)
+"""Arguments that may be passed and change nothing here."""
+
+
+def honoured_by(implementation: str) -> frozenset[str]:
+    """Which of HONOURED the attention of that name computes with.
+
+    The library's `sdpa` ignores Gemma 2's soft cap, and a stand-in has to give the numbers of what it stands in for;
+    a family's own eager attention takes all that the family passes.
+    """
+    import inspect
+
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if implementation == "eager":
+        return frozenset(HONOURED)
+    function = ALL_ATTENTION_FUNCTIONS.get(implementation)
+    named = set(inspect.signature(function).parameters) if function else set()
+    return frozenset(named & set(HONOURED))
+
+
+def use_attention(model: Any, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> None:
+    """Makes the model attend by `attention(..., softcap=, s_aux=)` with masks of `mask` from now on.
+
+    It computes with the further arguments that the model's own implementation computes with, and refuses others.
+    ModelError where the model's attention cannot be exchanged.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    honoured = honoured_by(own_attention(model))
+    full = name + "".join(mark for argument, mark in HONOURED.items() if argument in honoured)
+    if model.config._attn_implementation == full:
+        return
+    AttentionInterface.register(full, partial(_checked, attention, honoured))
+    AttentionMaskInterface.register(full, mask)
+    model.set_attn_implementation(full)
+    if model.config._attn_implementation != full:
+        raise ModelError(f"{type(model).__name__} has attention of its own that cannot be exchanged.")
+
+
+def own_attention(model: Any) -> str:
+    """Name of the implementation that the model was loaded with."""
+    name: str = model.__dict__.setdefault("extra_own_attention", model.config._attn_implementation)
+    return name
+
+
+def restore_attention(model: Any) -> None:
+    """Gives the model its own implementation back."""
+    name = own_attention(model)
+    if model.config._attn_implementation != name:
+        model.set_attn_implementation(name)
+
+
+def _checked(attention: Callable[..., Any], honoured: frozenset[str], *tensors: Any, **options: Any) -> Any:
+    """Calls `attention` with what it knows; ModelError for an argument that it would leave out."""
+    unknown = sorted(
+        name
+        for name, value in options.items()
+        if value is not None
+        and name not in INERT
+        and name not in HONOURED
+        and name not in ("scaling", "attention_mask")
+    )
+    if unknown:
+        raise ModelError(
+            f"the model passes {', '.join(unknown)} to its attention, which this path does not compute with."
+        )
+    known = {name: options.get(name) for name in HONOURED if name in honoured}
+    kept = {name: options[name] for name in ("scaling", "attention_mask") if name in options}
+    return attention(*tensors, **kept, **known)
+
+
+def mixed_values(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    scaling: float | None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+) -> Tensor:
+    """softmax(cap(q k^T * scaling) + mask) v. (B, heads, T, value_dim)
+
+    query: (B, heads, T, D); key, value: (B, kv_heads, L, D). mask: bool (True: may look) or added numbers, broadcast to
+    (B, heads, T, L). causal: T == L and each query looks at no later key. softcap: scores become
+    softcap * tanh(scores / softcap). s_aux: (heads,), a score of nothing that takes part in each softmax (attention
+    sinks). Without the last two this is torch's scaled_dot_product_attention.
+    """
+    import torch
+
+    heads, kv_heads = query.shape[1], key.shape[1]
+    if softcap is None and s_aux is None:
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=heads != kv_heads
+        )
+    if heads != kv_heads:
+        key, value = (tensor.repeat_interleave(heads // kv_heads, dim=1) for tensor in (key, value))
+    scores = (query @ key.transpose(-1, -2)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return softmax_with_sinks(scores, s_aux).to(value.dtype) @ value
+
+
+def softmax_with_sinks(scores: Tensor, s_aux: Tensor | None) -> Tensor:
+    """Softmax over the last axis of (B, heads, T, L), float32; with s_aux (heads,) a further score joins each sum."""
+    import torch
+
+    if s_aux is None:
+        return scores.softmax(dim=-1, dtype=torch.float32)
+    sink = s_aux.to(scores.dtype).reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1)
+    return torch.cat([scores, sink], dim=-1).softmax(dim=-1, dtype=torch.float32)[..., :-1]

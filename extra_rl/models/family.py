@@ -1,0 +1,161 @@
+"""The parts of a causal language model, read from its own code: layers, head, and what it does to its logits.
+
+No family is named here. The transform between head and logits (Gemma's soft cap, Granite's and Cohere's scale) is
+observed: the head's output is replaced by chosen numbers, and the model's own forward pass shows what it makes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PLACES = (1e6, 1e-2, 1.0, -1.0, 30.0, -30.0, 5.0, -5.0, 0.1, -100.0, 300.0, -1e6)
+"""Head outputs at which the transform is read. The first shows a cap, the second the slope at zero."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output layer and the transform behind it: logits = scale * raw, or cap * tanh(scale * raw / cap).
+
+    module: any module from hidden states (..., D) to raw logits (..., V), in most families a `torch.nn.Linear`.
+    """
+
+    module: Any
+    scale: float = 1.0
+    cap: float | None = None
+
+    def logits(self, hidden_XD: Tensor) -> Tensor:
+        """Logits (..., V) of hidden states (..., D), float32."""
+        import torch
+
+        raw_XV = self.module(hidden_XD).float()
+        if self.scale != 1:
+            raw_XV = raw_XV * self.scale
+        return raw_XV if self.cap is None else self.cap * torch.tanh(raw_XV / self.cap)
+
+
+def backbone(model: Any) -> Any:
+    """The model without its head: what turns token ids into `last_hidden_state`. ModelError where there is none."""
+    body = model.base_model
+    if body is model:
+        raise ModelError(
+            f"{type(model).__name__} has no separate body and head (base_model_prefix), as this path needs."
+        )
+    return body
+
+
+def decoder_layers(model: torch.nn.Module) -> list[Any]:
+    """The decoder layers in order: the longest list of modules below the model. ModelError where there is none."""
+    import torch
+
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    if not lists:
+        raise ModelError(f"{type(model).__name__} has no list of decoder layers.")
+    return max(lists, key=len)
+
+
+def read_head(model: Any) -> Head | None:
+    """The model's head with its transform; None where no scale and soft cap explains what its forward pass does.
+
+    Costs one forward pass over one token. The transform is exact to float32: a number of the configuration, or its
+    inverse, is taken where the measured one equals it to 1e-6.
+    """
+    import torch
+
+    module = model.get_output_embeddings()
+    if module is None or model.base_model is model:
+        return None
+    seen: dict[str, Tensor] = {}
+
+    def keep_hidden(_: Any, __: Any, output: Any) -> None:
+        seen["hidden"] = output.last_hidden_state
+
+    def replace_raw(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen["input"] = inputs[0]
+        places = torch.tensor(PLACES, device=output.device)
+        seen["raw"] = places.repeat(-(-output.shape[-1] // len(PLACES)))[: output.shape[-1]].expand(output.shape)
+        return seen["raw"].clone()
+
+    hooks = [model.base_model.register_forward_hook(keep_hidden), module.register_forward_hook(replace_raw)]
+    try:
+        with torch.inference_mode():
+            token_11 = torch.ones(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+            final = model(input_ids=token_11, use_cache=False).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if set(seen) != {"hidden", "input", "raw"} or not torch.equal(seen["hidden"], seen["input"]):
+        return None
+    found = _fitted(seen["raw"].flatten(), final.flatten(), list(_numbers(model.config.to_dict())))
+    return None if found is None else Head(module, *found)
+
+
+def _fitted(raw_V: Tensor, final_V: Tensor, numbers: list[float]) -> tuple[float, float | None] | None:
+    """Scale and cap that give `final_V` from `raw_V`; None where none do. raw_V begins with PLACES."""
+    import torch
+
+    if final_V.shape != raw_V.shape:
+        return None
+    raw_V, final_V = raw_V.double(), final_V.double()
+    scale = _snapped(float(final_V[1] / raw_V[1]), numbers) if len(raw_V) > 1 else 1.0
+    if torch.allclose(scale * raw_V, final_V, rtol=1e-5):
+        return scale, None
+    cap = _snapped(float(final_V[0]), numbers)
+    if cap > abs(float(final_V[1])):
+        scale = _snapped(cap * math.atanh(float(final_V[1]) / cap) / float(raw_V[1]), numbers)
+    if cap > 0 and torch.allclose(cap * torch.tanh(scale * raw_V / cap), final_V, rtol=1e-4, atol=1e-6):
+        return scale, cap
+    return None
+
+
+def _snapped(value: float, numbers: list[float]) -> float:
+    """The number of the configuration, or the inverse of one, that equals `value` to 1e-6; else `value`."""
+    for number in (1.0, *numbers, *(1 / number for number in numbers if number)):
+        if abs(value - number) <= 1e-6 * abs(number):
+            return float(number)
+    return value
+
+
+def _numbers(values: object) -> Iterator[float]:
+    """All numbers of a nested configuration."""
+    if isinstance(values, Mapping):
+        for value in values.values():
+            yield from _numbers(value)
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        yield float(values)
+
+
+def windows(model: Any) -> list[int]:
+    """The attention windows and chunks, in tokens, that the configuration names, in ascending order."""
+    named = model.config.get_text_config().to_dict()
+    return sorted(
+        {
+            value
+            for key, value in named.items()
+            if ("window" in key or "chunk" in key)
+            and isinstance(value, int)
+            and not isinstance(value, bool)
+            and value > 0
+        }
+    )
+
+
+def without_dropout(model: Any) -> None:
+    """Puts the model into evaluation mode for training: what is trained is the policy that was sampled, so neither
+    dropout nor router noise may change it.
+
+    In training mode are only layers that are checkpointed, without their parts (transformers checkpoints no others),
+    and the dropout of adapters, which the configuration asks for by name.
+    """
+    model.eval()
+    for name, module in model.named_modules():
+        if getattr(module, "gradient_checkpointing", False) or "lora_dropout" in name.split("."):
+            module.training = True

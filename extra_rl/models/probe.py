@@ -1,0 +1,293 @@
+"""Fast paths are held against the model's own forward pass before they are used.
+
+The reference is `model(input_ids)` of transformers: one sequence, no cache, no padding, the attention that the model
+was loaded with. A path (the sampler's decoding, a layout of scoring) computes logprobs and entropies of a few short
+random sequences; where they are within the tolerance of the reference, the path may be used. Each room offers its
+paths, best first, to `Probe.first_that_holds`; the answers are `fast`, `plain` (the family's own forward pass, slower)
+or a ModelError. Source: our decision (docs/decisions/0014-any-family.md).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from extra_rl.errors import ModelError, NumericalError
+from extra_rl.models import family
+from extra_rl.models.attention import own_attention, restore_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOLERANCE = {"float32": (1e-3, 1e-4), "bfloat16": (1.5, 0.15), "float16": (0.2, 0.02)}
+"""Largest and mean difference in nats from the reference that a path may have, by the type of the weights. Noise that
+was measured: docs/models.md. A lost mask or window is off by 1 to 16 nats with wide random weights, 0.6 on average in
+SmolLM2-135M."""
+
+PROMPTS = (11, 11, 5, 17)
+RESPONSES = (5, 3, 6, 4)
+"""Tokens of the probe's sequences; the first two share their prompt. Where the configuration names a window within
+reach, the last prompt is longer than it."""
+REACH = 2.5e10
+"""Parameters times tokens of the longest sequence, at most: beyond it a window is not reached by the probe."""
+LONGEST = 512
+
+Rank = Literal["fast", "plain"]
+
+
+class Scored(NamedTuple):
+    """What a path gives for one sequence: token ids, and of each response token logprob and entropy (None: it has no
+    entropies), in nats at temperature 1."""
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+    logprobs: Sequence[float]
+    entropies: Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class Path:
+    """A way of computing, as a room offers it. compute: runs it on the probe's sequences."""
+
+    name: str
+    rank: Rank
+    compute: Callable[[], list[Scored]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How far a path is from the reference: largest and mean difference in nats, over so many values; fault: why it
+    could not be computed, or empty."""
+
+    path: str
+    largest: float
+    mean: float
+    values: int
+    seconds: float
+    fault: str = ""
+
+    def holds(self, tolerance: tuple[float, float]) -> bool:
+        """Whether the path may be used. tolerance: on the largest and on the mean difference."""
+        return not self.fault and self.largest <= tolerance[0] and self.mean <= tolerance[1]
+
+    @property
+    def text(self) -> str:
+        if self.fault:
+            return f"{self.path} failed ({self.fault})"
+        if not math.isfinite(self.largest):
+            return f"{self.path} gives numbers that are not finite"
+        return f"{self.path} differs by up to {self.largest:.2g} nats from the model's own forward pass"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which path is used for what (`sampling`, `scoring`), and why no better one."""
+
+    what: str
+    path: str
+    rank: Rank
+    reason: str
+
+
+@dataclass
+class Probe:
+    """What was measured of one loaded model. head: None where no scale and soft cap explains its logits.
+    sequences: (prompt, response) of the probe. unreached: windows of the configuration that are longer than those."""
+
+    name: str
+    dtype: str
+    attention: str
+    head: family.Head | None
+    sequences: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    unreached: list[int]
+    measurements: list[Measurement] = field(default_factory=list)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    seconds: float = 0.0
+    _reference: dict[tuple[int, ...], tuple[list[float], list[float]]] = field(default_factory=dict)
+
+    @property
+    def tolerance(self) -> tuple[float, float]:
+        return TOLERANCE[self.dtype]
+
+    def first_that_holds(self, what: str, model: Any, paths: Sequence[Path]) -> str:
+        """Name of the first path that is within the tolerance; the same answer without measuring from the second call
+        on. ModelError where none is, NumericalError where the reference is not finite."""
+        if what not in self.decisions:
+            tried: list[Measurement] = []
+            for path in paths:
+                tried.append(self.measure(model, path))
+                if tried[-1].holds(self.tolerance):
+                    self._decide(Decision(what, path.name, path.rank, "; ".join(m.text for m in tried[:-1])))
+                    break
+            else:
+                raise ModelError(
+                    f"{self.name}: {what} with this model is refused, because no path gives the numbers of its own "
+                    f"forward pass (allowed: {self.tolerance[0]:g} nats): {'; '.join(m.text for m in tried)}. "
+                    "`extra doctor MODEL` shows what was measured; docs/models.md lists families that work."
+                )
+        return self.decisions[what].path
+
+    def holds(self, model: Any, path: Path) -> bool:
+        """Whether a path that the user asks for by name may be used; measured once."""
+        found = next((m for m in self.measurements if m.path == path.name), None) or self.measure(model, path)
+        return found.holds(self.tolerance)
+
+    def measure(self, model: Any, path: Path) -> Measurement:
+        """Runs a path and the reference, and notes how far they are apart."""
+        import torch
+
+        started = time.perf_counter()
+        differences: list[float] = []
+        fault = ""
+        was_training = {module: module.training for module in model.modules()} if model.training else {}
+        model.eval()
+        try:
+            with torch.inference_mode():
+                scored = path.compute()
+        except Exception as error:  # whatever a family's code raises: this path is not for it, and the reason is kept
+            fault = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
+        else:
+            for one in scored:
+                logprobs, entropies = self.reference(model, one.prompt, one.response)
+                differences += [abs(a - b) for a, b in zip(logprobs, one.logprobs, strict=True)]
+                if one.entropies is not None:
+                    differences += [abs(a - b) for a, b in zip(entropies, one.entropies, strict=True)]
+        finally:
+            for module, training in was_training.items():
+                module.training = training
+        finite = [d if math.isfinite(d) else math.inf for d in differences]
+        largest, mean = (max(finite), sum(finite) / len(finite)) if finite else (math.inf, math.inf)
+        seconds = time.perf_counter() - started
+        found = Measurement(path.name, largest, mean, len(finite), seconds, fault)
+        self.measurements.append(found)
+        self.seconds += seconds
+        return found
+
+    def reference(self, model: Any, prompt: Sequence[int], response: Sequence[int]) -> tuple[list[float], list[float]]:
+        """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1."""
+        import torch
+
+        tokens = (*prompt, *response)
+        if tokens not in self._reference:
+            restore_attention(model)
+            tokens_1L = torch.tensor([tokens], device=next(model.parameters()).device)
+            with torch.inference_mode():
+                logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, :-1].float()
+            log_p_TV = logits_TV.log_softmax(-1)
+            logprob_T = log_p_TV.gather(1, tokens_1L[0, 1:, None]).squeeze(1)
+            entropy_T = -(log_p_TV.exp() * log_p_TV).sum(-1)
+            if not bool(logits_TV.isfinite().all()):
+                raise NumericalError(
+                    f"the policy {self.name} gives logprobs that are not finite: its weights hold NaN or infinity. "
+                    "The update before it diverged: lower update.learning_rate. If it is the initial policy, mend the "
+                    "model."
+                )
+            self._reference[tokens] = logprob_T.tolist(), entropy_T.tolist()
+        logprobs, entropies = self._reference[tokens]
+        start = len(prompt) - 1
+        return logprobs[start:], entropies[start:]
+
+    def summary(self) -> dict[str, Any]:
+        """For the run record: what was measured, what was decided, and what it cost."""
+        return {
+            "model": self.name,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "logits": self.logits,
+            "windows_not_reached": self.unreached,
+            "tolerance": self.tolerance,
+            "measurements": [asdict(m) for m in self.measurements],
+            "decisions": {what: asdict(decision) for what, decision in self.decisions.items()},
+            "seconds": self.seconds,
+        }
+
+    @property
+    def logits(self) -> str:
+        """What happens to the head's output, in words."""
+        if self.head is None:
+            return "own"
+        scale = "" if self.head.scale == 1 else f"scale {self.head.scale:g}"
+        cap = "" if self.head.cap is None else f"soft cap {self.head.cap:g}"
+        return ", ".join(filter(None, (scale, cap))) or "as they are"
+
+    def _decide(self, decision: Decision) -> None:
+        self.decisions[decision.what] = decision
+        if decision.rank != "fast":
+            print(
+                f"{self.name}: {decision.what} by the path `{decision.path}`, slower: {decision.reason}.",
+                file=sys.stderr,
+            )
+
+
+_MADE: list[Probe] = []
+
+
+def probes_made() -> list[Probe]:
+    """The probes of this process since `forget_probes`, in the order in which their models were loaded."""
+    return list(_MADE)
+
+
+def forget_probes() -> None:
+    _MADE.clear()
+
+
+def probe_of(model: Any) -> Probe:
+    """The model's probe; made at the first call, kept with the model. Nothing but the head is measured yet."""
+    found: Probe | None = model.__dict__.get("extra_probe")
+    if found is None:
+        started = time.perf_counter()
+        found = _new_probe(model)
+        found.seconds = time.perf_counter() - started
+        model.__dict__["extra_probe"] = found
+        _MADE.append(found)
+    return found
+
+
+def known_head(model: Any) -> family.Head:
+    """The model's head; ModelError where what it does to its logits is neither a scale nor a soft cap."""
+    head = probe_of(model).head
+    if head is None:
+        raise ModelError("what the model does to its logits is neither a scale nor a soft cap")
+    return head
+
+
+def _new_probe(model: Any) -> Probe:
+    from extra_rl.seeding import generator
+
+    parameters = sum(p.numel() for p in model.parameters())
+    within = min(LONGEST, int(REACH / parameters), _context(model) - max(RESPONSES))
+    named = family.windows(model)
+    reached = [window for window in named if window + 4 <= within]
+    prompts = [*PROMPTS[:-1], max(PROMPTS[-1], *(window + 4 for window in reached)) if reached else PROMPTS[-1]]
+    prompts = [max(1, min(length, within)) for length in prompts]
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    random = generator(0, "probe", vocabulary)
+    drawn = [tuple(random.integers(0, vocabulary, length).tolist()) for length in (*prompts, *RESPONSES)]
+    contexts, responses = [drawn[0], *drawn[:1], *drawn[2:4]], drawn[4:]
+    attention = own_attention(model)
+    try:
+        head = family.read_head(model)
+    except Exception as error:  # a forward pass of this family's own kind: it has the plain path
+        print(f"{_name(model)}: the head cannot be read ({type(error).__name__}: {error}).", file=sys.stderr)
+        head = None
+    return Probe(
+        name=_name(model),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        attention=attention,
+        head=head,
+        sequences=list(zip(contexts, responses, strict=True)),
+        unreached=[window for window in named if window not in reached],
+    )
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+
+
+def _context(model: Any) -> int:
+    """Tokens that the model reads."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONGEST * 2)

@@ -1,0 +1,113 @@
+"""The plain path of sampling: the library's own `generate`, for models that the fast path does not compute.
+
+Caches, masks and positions are the family's own; only the draw is ours, so that a rollout's tokens follow from its seed
+here too. A batch is static: rows that have ended are computed until the last one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.models.attention import restore_attention
+from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.decode_rows import new_rows
+from extra_rl.sampling.draw import draw
+from extra_rl.sections import SamplingConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PlainDecoder:
+    """Samples by `model.generate`. padding: contexts of different lengths share a batch, left-padded; where a family
+    does not bear that, rows of one length only are decoded together."""
+
+    def __init__(self, model: Any, eos_token_ids: Sequence[int], *, padding: bool = True) -> None:
+        self._model, self._eos, self._padding = model.eval(), sorted(eos_token_ids), padding
+
+    def sample(
+        self,
+        requests: Sequence[Request],
+        config: SamplingConfig,
+        advance: Callable[[int], object] = lambda n: None,
+        limits: Limits = NO_LIMITS,
+    ) -> list[Sample]:
+        """One sample a request, in the order given (see `Sampler`)."""
+        samples = [Sample([], [], "dropped") for _ in requests]
+        restore_attention(self._model)
+        ended = tokens = 0
+        for batch in self._batches(requests, config):
+            if limits.reached(ended, tokens):
+                break
+            left = Limits(
+                *(
+                    None if limit is None else limit - spent
+                    for limit, spent in ((limits.ended, ended), (limits.tokens, tokens))
+                )
+            )
+            made = self._decode([requests[i] for i in batch], config, advance, left)
+            for i, sample in zip(batch, made, strict=True):
+                samples[i] = sample
+                tokens += len(sample.tokens)
+                ended += sample.finish_reason != "dropped"
+        return samples
+
+    def _batches(self, requests: Sequence[Request], config: SamplingConfig) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for i in decoding_order(requests, config.order):
+            other = batch and len(requests[i].context) != len(requests[batch[0]].context)
+            if batch and (len(batch) == config.batch_rows or (other and not self._padding)):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def _decode(
+        self, requests: Sequence[Request], config: SamplingConfig, advance: Callable[[int], object], limits: Limits
+    ) -> list[Sample]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
+
+        model, device = self._model, next(self._model.parameters()).device
+        eos = torch.tensor(self._eos, dtype=torch.long, device=device)
+        longest = max(request.max_tokens for request in requests)
+        rows = new_rows(requests, 0, longest, device)
+        width = max(len(request.context) for request in requests)
+        tokens_BL = torch.zeros(len(requests), width, dtype=torch.long)
+        valid_BL = torch.zeros(len(requests), width, dtype=torch.long)
+        for row, request in enumerate(requests):
+            tokens_BL[row, width - len(request.context) :] = torch.tensor(request.context)
+            valid_BL[row, width - len(request.context) :] = 1
+        counts = {"ended": 0, "tokens": 0}
+
+        class Draw(LogitsProcessor):  # type: ignore[misc]
+            def __call__(self, _: Tensor, scores_BV: Tensor) -> Tensor:
+                """Draws a token a row; all others get minus infinity, so that generate takes ours."""
+                token_B, logprob_B = draw(scores_BV.float(), rows.uniform(), config)
+                counts["tokens"] += int(rows.alive_B.sum())
+                newly_ended = rows.append(token_B, logprob_B, eos)
+                counts["ended"] += newly_ended
+                advance(newly_ended)
+                return torch.full_like(scores_BV, -torch.inf).scatter_(1, token_B[:, None], 0.0)
+
+        class Over(StoppingCriteria):  # type: ignore[misc]
+            def __call__(self, ids_BL: Tensor, *_: Any, **__: Any) -> Tensor:
+                over = not bool(rows.alive_B.any()) or limits.reached(counts["ended"], counts["tokens"])
+                return torch.full((ids_BL.shape[0],), over, dtype=torch.bool, device=ids_BL.device)
+
+        own, model.generation_config = model.generation_config, GenerationConfig()  # no settings of the checkpoint
+        try:
+            with torch.inference_mode():
+                model.generate(
+                    tokens_BL.to(device),
+                    attention_mask=valid_BL.to(device),
+                    generation_config=GenerationConfig(do_sample=False, max_new_tokens=longest, pad_token_id=0),
+                    logits_processor=[Draw()],
+                    stopping_criteria=[Over()],
+                )
+        finally:
+            model.generation_config = own
+        found = rows.finished(set(self._eos)) | rows.dropped()
+        return [found[i] for i in range(len(requests))]
