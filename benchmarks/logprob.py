@@ -38,6 +38,7 @@ def measure(way: str, task: str, tokens: int, vocabulary: int, hidden: int) -> d
 
     from extra_rl.forward import head
     from extra_rl.forward.head import head_statistics
+    from extra_rl.models.family import Head
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -52,9 +53,9 @@ def measure(way: str, task: str, tokens: int, vocabulary: int, hidden: int) -> d
                 return linear(hidden_XD[:count]), None
         if task == "scored":
             with torch.inference_mode():
-                return head_statistics(linear, hidden_XD[:count], target_X[:count], 0.8)
+                return head_statistics(Head(linear), hidden_XD[:count], target_X[:count], 0.8)
         part_XD = hidden_XD[:count].requires_grad_()
-        logprob_X, entropy_X = head_statistics(linear, part_XD, target_X[:count], 0.8)
+        logprob_X, entropy_X = head_statistics(Head(linear), part_XD, target_X[:count], 0.8)
         (logprob_X.sum() + entropy_X.sum() if task == "bonus" else logprob_X.sum()).backward()
         return logprob_X.detach(), entropy_X.detach()
 

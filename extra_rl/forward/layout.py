@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from extra_rl.errors import ConfigError
 from extra_rl.forward.sequences import TokenSequence
-from extra_rl.models.probe import Path, Scored, probe_of
+from extra_rl.models.probe import Path, Scored, Sequences, probe_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,9 +75,9 @@ def _path(layout: str, model: Any, rank: Literal["fast", "plain"]) -> Path:
     return Path(layout, rank, partial(_score, layout, model))
 
 
-def _score(layout: str, model: Any) -> list[Scored]:
-    """The probe's sequences in one micro-batch of that layout."""
-    sequences = [TokenSequence(prompt, response) for prompt, response in probe_of(model).sequences]
-    logprob_BT, entropy_BT, mask_BT = token_statistics(model, sequences, 1.0, "float32", layout)
-    rows = zip(sequences, logprob_BT, entropy_BT, mask_BT, strict=True)
+def _score(layout: str, model: Any, sequences: Sequences) -> list[Scored]:
+    """The sequences in one micro-batch of that layout."""
+    batch = [TokenSequence(prompt, response) for prompt, response in sequences]
+    logprob_BT, entropy_BT, mask_BT = token_statistics(model, batch, 1.0, "float32", layout)
+    rows = zip(batch, logprob_BT, entropy_BT, mask_BT, strict=True)
     return [Scored(s.prompt, s.response, logprob[m].tolist(), entropy[m].tolist()) for s, logprob, entropy, m in rows]

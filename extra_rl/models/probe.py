@@ -4,15 +4,21 @@ The reference is `model(input_ids)` of transformers: one sequence, no cache, no 
 was loaded with. A path (the sampler's decoding, a layout of scoring) computes logprobs and entropies of a few short
 random sequences; where they are within the tolerance of the reference, the path may be used. Each room offers its
 paths, best first, to `Probe.first_that_holds`; the answers are `fast`, `plain` (the family's own forward pass, slower)
-or a ModelError. Source: our decision (docs/decisions/0014-any-family.md).
+or a ModelError.
+
+The names of the paths travel with a policy, in its manifest, under a key of everything that decides which code runs:
+configuration, versions, type and device. Where the key is the same, other weights are held against their own forward
+pass on fewer and shorter sequences (`BRIEF`). Source: our decision (docs/decisions/0015-any-family.md).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -32,11 +38,17 @@ PROMPTS = (11, 11, 5, 17)
 RESPONSES = (5, 3, 6, 4)
 """Tokens of the probe's sequences; the first two share their prompt. Where the configuration names a window within
 reach, the last prompt is longer than it."""
+BRIEF = ((5, 5, 3), (2, 1, 2))
+"""Prompts and responses where the paths of the same architecture are known."""
+VERSION = 1
+"""Part of the key under which paths are remembered; raised when the code of a path changes."""
 REACH = 2.5e10
 """Parameters times tokens of the longest sequence, at most: beyond it a window is not reached by the probe."""
 LONGEST = 512
 
 Rank = Literal["fast", "plain"]
+Sequences = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+"""(prompt, response) in token ids."""
 
 
 class Scored(NamedTuple):
@@ -51,11 +63,12 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Path:
-    """A way of computing, as a room offers it. compute: runs it on the probe's sequences."""
+    """A way of computing, as a room offers it. compute: runs it on sequences (the sampler samples its own responses of
+    the same lengths)."""
 
     name: str
     rank: Rank
-    compute: Callable[[], list[Scored]]
+    compute: Callable[[Sequences], list[Scored]]
 
 
 @dataclass(frozen=True)
@@ -85,25 +98,31 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which path is used for what (`sampling`, `scoring`), and why no better one."""
+    """Which path is used for what (`sampling`, `scoring`), and why no better one. known: it was remembered, and held
+    against fewer sequences."""
 
     what: str
     path: str
     rank: Rank
     reason: str
+    known: bool = False
 
 
 @dataclass
 class Probe:
-    """What was measured of one loaded model. head: None where no scale and soft cap explains its logits.
-    sequences: (prompt, response) of the probe. unreached: windows of the configuration that are longer than those."""
+    """What was measured of one loaded model. head: None where no scale and soft cap explains its logits. key: of its
+    architecture. sequences, brief: (prompt, response), of the whole probe and of the brief one. unreached: windows of
+    the configuration that are longer than those. known: what -> path, as remembered of the same architecture."""
 
     name: str
     dtype: str
     attention: str
     head: family.Head | None
-    sequences: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    key: str
+    sequences: Sequences
+    brief: Sequences
     unreached: list[int]
+    known: Mapping[str, str]
     measurements: list[Measurement] = field(default_factory=list)
     decisions: dict[str, Decision] = field(default_factory=dict)
     seconds: float = 0.0
@@ -116,6 +135,9 @@ class Probe:
     def first_that_holds(self, what: str, model: Any, paths: Sequence[Path]) -> str:
         """Name of the first path that is within the tolerance; the same answer without measuring from the second call
         on. ModelError where none is, NumericalError where the reference is not finite."""
+        known = next((path for path in paths if path.name == self.known.get(what)), None)
+        if what not in self.decisions and known and self.measure(model, known, brief=True).holds(self.tolerance):
+            self._decide(Decision(what, known.name, known.rank, "as for an earlier policy", known=True))
         if what not in self.decisions:
             tried: list[Measurement] = []
             for path in paths:
@@ -136,7 +158,7 @@ class Probe:
         found = next((m for m in self.measurements if m.path == path.name), None) or self.measure(model, path)
         return found.holds(self.tolerance)
 
-    def measure(self, model: Any, path: Path) -> Measurement:
+    def measure(self, model: Any, path: Path, *, brief: bool = False) -> Measurement:
         """Runs a path and the reference, and notes how far they are apart."""
         import torch
 
@@ -147,7 +169,7 @@ class Probe:
         model.eval()
         try:
             with torch.inference_mode():
-                scored = path.compute()
+                scored = path.compute(self.brief if brief else self.sequences)
         except Exception as error:  # whatever a family's code raises: this path is not for it, and the reason is kept
             fault = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
         else:
@@ -190,6 +212,11 @@ class Probe:
         logprobs, entropies = self._reference[tokens]
         start = len(prompt) - 1
         return logprobs[start:], entropies[start:]
+
+    def to_remember(self) -> dict[str, Any]:
+        """For the manifest of a policy of this architecture: the key, and the paths that were found or known."""
+        paths = {**self.known, **{what: decision.path for what, decision in self.decisions.items()}}
+        return {"key": self.key, "paths": dict(sorted(paths.items()))}
 
     def summary(self) -> dict[str, Any]:
         """For the run record: what was measured, what was decided, and what it cost."""
@@ -235,6 +262,11 @@ def forget_probes() -> None:
     _MADE.clear()
 
 
+def remember(model: Any, remembered: Mapping[str, Any] | None) -> None:
+    """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`."""
+    model.__dict__["extra_remembered"] = remembered or {}
+
+
 def probe_of(model: Any) -> Probe:
     """The model's probe; made at the first call, kept with the model. Nothing but the head is measured yet."""
     found: Probe | None = model.__dict__.get("extra_probe")
@@ -267,7 +299,9 @@ def _new_probe(model: Any) -> Probe:
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     random = generator(0, "probe", vocabulary)
     drawn = [tuple(random.integers(0, vocabulary, length).tolist()) for length in (*prompts, *RESPONSES)]
-    contexts, responses = [drawn[0], *drawn[:1], *drawn[2:4]], drawn[4:]
+    contexts, responses = [drawn[0], drawn[0], *drawn[2:4]], drawn[4:]
+    brief = [(contexts[0][:p], responses[i][:r]) for i, (p, r) in enumerate(zip(*BRIEF, strict=True))]
+    key, remembered = _key(model), model.__dict__.get("extra_remembered", {})
     attention = own_attention(model)
     try:
         head = family.read_head(model)
@@ -279,9 +313,29 @@ def _new_probe(model: Any) -> Probe:
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         attention=attention,
         head=head,
+        key=key,
         sequences=list(zip(contexts, responses, strict=True)),
+        brief=brief,
+        known=remembered.get("paths", {}) if remembered.get("key") == key else {},
         unreached=[window for window in named if window not in reached],
     )
+
+
+def _key(model: Any) -> str:
+    """Digest of what decides which code runs for a model, whatever its weights."""
+    from importlib.metadata import version
+
+    values = model.config.to_dict()
+    parts = {
+        "version": VERSION,
+        "packages": {name: version(name) for name in ("torch", "transformers")},
+        "class": type(model).__name__,
+        "config": {name: value for name, value in values.items() if name[0] != "_" and name != "transformers_version"},
+        "dtype": str(next(model.parameters()).dtype),
+        "device": next(model.parameters()).device.type,
+        "attention": own_attention(model),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _name(model: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.models.probe import Path, Scored, known_head, probe_of
+from extra_rl.models.probe import Path, Scored, Sequences, known_head, probe_of
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.plain import PlainDecoder
@@ -58,10 +58,9 @@ def _decoder(name: str, model: Any, eos_token_ids: Sequence[int]) -> Sampler:
     return FastDecoder(model, known_head(model), eos_token_ids)
 
 
-def _sampled(name: str, model: Any) -> list[Scored]:
-    """Rollouts of the probe's contexts, with the logprobs that the sampler reports."""
-    sequences = probe_of(model).sequences
+def _sampled(name: str, model: Any, sequences: Sequences) -> list[Scored]:
+    """Rollouts of the sequences' prompts, as long as their responses, with the logprobs that the sampler reports."""
     requests = [Request(prompt, len(response), seed) for seed, (prompt, response) in enumerate(sequences)]
-    config = SamplingConfig(batch_rows=PROBE_ROWS)
+    config = SamplingConfig(batch_rows=min(PROBE_ROWS, len(requests) - 1))
     samples = _decoder(name, model, ()).sample(requests, config, lambda n: None)
     return [Scored(r.context, s.tokens, s.logprobs, None) for r, s in zip(requests, samples, strict=True)]

@@ -10,11 +10,15 @@ import torch
 
 from extra_rl.errors import ConfigError
 from extra_rl.forward import chunked_head, head
-from extra_rl.forward.head import head_statistics
+from extra_rl.models.family import Head
 from tests.planning.live_memory import peak_bytes
 
 TOKENS, VOCABULARY, HIDDEN = 50, 333, 256
 BOTH = (True, True)
+
+
+def head_statistics(module: Any, *given: Any, **transform: float) -> tuple[Any, Any]:
+    return head.head_statistics(Head(module, **transform), *given)
 
 
 def made(bias: bool = False, dtype: torch.dtype = torch.float32) -> tuple[Any, torch.Tensor, torch.Tensor]:

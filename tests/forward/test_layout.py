@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from transformers import AutoModelForCausalLM, Qwen3Config
 
 from extra_rl.errors import ConfigError
-from extra_rl.forward.layout import chosen
-from tests.models import random_qwen3
+from extra_rl.forward.layout import budget_of, chosen
+from tests.models import random_model, random_qwen3
 
 
 def test_auto_shares_prefixes_wherever_all_layers_attend_in_full() -> None:
@@ -16,20 +15,20 @@ def test_auto_shares_prefixes_wherever_all_layers_attend_in_full() -> None:
     assert chosen("padded", random_qwen3()) == "padded"
 
 
-def test_a_sliding_window_is_padded_or_refused() -> None:
-    config = Qwen3Config(
-        vocab_size=16,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=8,
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=1,
-    )
-    model = AutoModelForCausalLM.from_config(config)
-    assert chosen("auto", model) == "padded"
-    with pytest.raises(ConfigError, match="layout: packed needs a model whose layers all attend in full, and qwen3"):
+def test_windows_are_packed_too() -> None:
+    model = random_model("Qwen3", use_sliding_window=True, sliding_window=6, max_window_layers=1)
+    assert chosen("auto", model) == "shared_prefix"
+    assert chosen("packed", model) == "packed"
+
+
+def test_a_family_with_its_own_attention_is_padded_or_refused() -> None:
+    model = random_model("Falcon")
+    assert chosen("auto", model) == chosen("padded", model) == "padded"
+    with pytest.raises(ConfigError, match=r"layout: packed is not for Falcon.*own that cannot be exchanged"):
         chosen("packed", model)
+
+
+def test_logits_that_nothing_explains_are_computed_by_the_model_itself() -> None:
+    model = random_model("OPT")
+    assert chosen("auto", model) == chosen("padded", model) == "plain"
+    assert budget_of("plain", model, 10**9) < budget_of("padded", model, 10**9) == 10**9

@@ -12,6 +12,7 @@ from extra_rl.forward import segment_attention
 from extra_rl.forward.packed import packed_statistics
 from extra_rl.forward.sequences import TokenSequence
 from extra_rl.forward.statistics import response_statistics
+from extra_rl.models.probe import probe_of
 from tests.models import random_qwen3
 
 PROMPT, OTHER = (1, 5, 9, 11), (1, 5, 30)
@@ -62,6 +63,7 @@ def test_grouped_heads_keep_their_keys(kv_heads: int) -> None:
 
 def test_the_layers_run_on_shared_tokens_once() -> None:
     model, widths = random_qwen3(), []
+    probe_of(model)
     model.model.layers[0].mlp.register_forward_hook(lambda module, given, out: widths.append(out.shape[:2]))
     batch = CASES["prompts"]
     found(model, batch, "packed")

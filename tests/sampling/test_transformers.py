@@ -10,7 +10,7 @@ import torch
 
 from extra_rl.forward.sequences import TokenSequence
 from extra_rl.forward.statistics import response_statistics
-from extra_rl.sampling import transformers
+from extra_rl.sampling import decode
 from extra_rl.sampling.base import Limits, Request, Sample
 from extra_rl.sampling.decode_cache import TRIM, DecodeCache
 from extra_rl.sampling.draw import draw
@@ -128,7 +128,7 @@ def test_a_full_cache_drops_the_few_long_rows_that_have_ended() -> None:
 def test_contexts_are_read_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = requests()
     whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
-    monkeypatch.setattr(transformers, "PREFILL_TOKENS", 8)
+    monkeypatch.setattr(decode, "PREFILL_TOKENS", 8)
     shapes, parts = forward_passes(random_qwen3(), asked)
     assert shapes[:3] == [(2, 3), (1, 4), (1, 6)]  # (1, 7) and (1, 5, 9) fit together, padded
     assert [s.tokens for s in parts] == [s.tokens for s in whole]
