@@ -27,7 +27,7 @@ def lines_of(results: Path) -> list[str]:
     """Lines for every finished iteration of a run, then the comparison. InputError when there is nothing yet."""
     import polars as pl
 
-    from extra_rl.records import seconds_of_iteration, tails_of_iteration
+    from extra_rl.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
     from extra_rl.summary_line import Horizon, summary_line
 
     files = sorted(results.glob("*/s*/iteration_*/summarize.parquet"))
@@ -39,7 +39,13 @@ def lines_of(results: Path) -> list[str]:
         iterations = len(list(file.parents[1].glob("iteration_*")))
         folder = file.parent
         lines.append(
-            summary_line(row, Horizon(iterations, 0), seconds_of_iteration(folder), tails_of_iteration(folder))
+            summary_line(
+                row,
+                Horizon(iterations, 0),
+                seconds_of_iteration(folder),
+                tails_of_iteration(folder),
+                tolerance_of_iteration(folder),
+            )
         )
     summary = results / "summary.json"
     if summary.is_file():

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from extra_rl.arms import Cell, cells_of, mapping, merge, regimes_of
 from extra_rl.comparison.names import refuse_unknown
 from extra_rl.errors import ConfigError
+from extra_rl.guards import Guards, OnMismatch
 from extra_rl.retention import RetentionConfig
 from extra_rl.sections import SHARED, Section
 from extra_rl.stage import StageConfig, parse_config
@@ -59,6 +60,23 @@ class RunConfig(Section):
     retention: RetentionConfig = Field(
         default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
     )
+    on_mismatch: OnMismatch = Field(
+        "stop",
+        description="what happens when sampler and policy differ by more than `mismatch_tolerance`: `stop` or `warn` "
+        "(docs/sampling.md); changing it re-runs nothing",
+    )
+    mismatch_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="mean absolute difference of the sampler's and the policy's logprobs, in nats, over the tokens "
+        "that one stage has sampled; null: 0.01 in float32, 0.2 in bfloat16; changing it re-runs nothing",
+    )
+    stop_without_signal: int | None = Field(
+        None,
+        ge=0,
+        description="end the run when an arm and seed has had N iterations in a row without a group whose rewards "
+        "differ (docs/sampling.md); null or 0: never, as an ended run is not compared; changing it re-runs nothing",
+    )
     generation: GenerationConfig = Field(
         default_factory=GenerationConfig, description="how sampling is spread over devices"
     )
@@ -69,6 +87,11 @@ class RunConfig(Section):
         if len(set(values)) < len(values):
             raise ValueError("name each once")
         return values
+
+    @property
+    def guards(self) -> Guards:
+        """The keys that the stages are told outside of their sections."""
+        return Guards(self.on_mismatch, self.mismatch_tolerance, self.stop_without_signal)
 
     def warm_start_of(self, seed: int) -> int:
         """The initial policy that an experiment seed starts from."""

@@ -28,4 +28,8 @@ class ModelError(ExtraError):
 
 
 class NumericalError(ExtraError):
-    """A computation left the finite numbers: NaN or infinity in a loss, logprob or gradient."""
+    """A computation left the finite numbers, or the sampler's logprobs are not those of the policy."""
+
+
+class NoSignalError(ExtraError):
+    """A run ended itself, as its configuration asks, because its last iterations had no group to learn from."""

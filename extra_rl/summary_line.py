@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from extra_rl.progress import duration
+from extra_rl.sampling.probe import TOLERANCE
 
 HORIZON = "EXTRA_HORIZON"
 """Environment variable `iterations,token_budget` of the run. Only the line reads it: as a key of a section it would be
@@ -27,10 +28,10 @@ def horizon() -> Horizon:
     return Horizon(int(iterations), int(budget))
 
 
-MISMATCH_MEAN, MISMATCH_RATIO, LONG_TAIL = 0.01, 2.0, 1 / 3
-"""Beyond these the line speaks of them: mean difference of sampler and policy in nats, greatest ratio between them,
-share of the sampling that the last 10 % of the rollouts took. Float32 samplers differ by 1e-6 to 1e-4 nats, bfloat16
-by some hundredths; a ratio of 2 is the default of `update.importance_cap`. Source: our decision."""
+MISMATCH_RATIO, LONG_TAIL = 2.0, 1 / 3
+"""Beyond these the line speaks of them: greatest ratio between policy and sampler, share of the sampling that the last
+10 % of the rollouts took. A ratio of 2 is the default of `update.importance_cap`. The mean difference of sampler and
+policy is held to the tolerance of the iteration (`extra_rl.guards`). Source: our decision."""
 
 
 def summary_line(
@@ -38,9 +39,11 @@ def summary_line(
     run: Horizon,
     seconds: Mapping[str, float],
     tails: Mapping[str, float] = MappingProxyType({}),
+    tolerance: float | None = None,
 ) -> str:
     """`row`: a row of `contracts.IterationSummary`. seconds: stage -> seconds of its run, for the slowest few.
-    tails: stage -> share of its sampling that the last 10 % of its rollouts took.
+    tails: stage -> share of its sampling that the last 10 % of its rollouts took. tolerance: nats, on the mean
+    difference of sampler and policy; None: that of float32, for runs whose records have none.
 
     The time left is extrapolated from this iteration alone: by tokens where there is a budget, else by iterations.
     """
@@ -62,7 +65,7 @@ def summary_line(
         f"groups {row['all_wrong']} wrong {row['mixed']} mixed {row['all_right']} right",
         f"entropy {_figure(row['mean_entropy'])} length {_figure(row['mean_length'])} cut off {row['truncated']}",
         *_faults(row),
-        *_worth_a_look(row, tails),
+        *_worth_a_look(row, tails, TOLERANCE["float32"] if tolerance is None else tolerance),
         f"regenerated {row['regenerated_groups']} rescued {row['rescued_groups']}",
         f"bonus {row['bonus_share']:.1%}",
         " ".join(f"{stage} {value:.1f}s" for stage, value in slowest),
@@ -82,11 +85,11 @@ def _faults(row: Mapping[str, Any]) -> list[str]:
     return [" ".join(said)] if said else []
 
 
-def _worth_a_look(row: Mapping[str, Any], tails: Mapping[str, float]) -> list[str]:
+def _worth_a_look(row: Mapping[str, Any], tails: Mapping[str, float], tolerance: float) -> list[str]:
     """Mismatch of sampler and policy and long tails, said only beyond their thresholds."""
     said = [f"{stage}'s last 10 % took {share:.0%}" for stage, share in tails.items() if share > LONG_TAIL]
     mean, ratio = row.get("mismatch_mean"), row.get("mismatch_max_ratio")
-    if mean is not None and ratio is not None and (mean > MISMATCH_MEAN or ratio > MISMATCH_RATIO):
+    if mean is not None and ratio is not None and (mean > tolerance or ratio > MISMATCH_RATIO):
         said.append(f"sampler off by {mean:.2g} nats, ratio up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])}")
     return said
 

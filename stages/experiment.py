@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from extra_rl import guards
 from extra_rl.config import Experiment, resolve
 from extra_rl.errors import ExtraError
 from extra_rl.retention import ANNOUNCED, Retention
@@ -63,12 +64,14 @@ def jobs_json(experiment: Experiment, wildcards: Mapping[str, str]) -> str:
 
 def announce(experiment: Experiment) -> None:
     """Tells the stages what changes none of their bytes and so is no part of a param: how far the run goes, for the
-    time left on their lines (`summary_line.HORIZON`), and which policies may go (`retention.ANNOUNCED`)."""
+    time left on their lines (`summary_line.HORIZON`), which policies may go (`retention.ANNOUNCED`), and what ends the
+    run (`guards.ANNOUNCED`)."""
     run = experiment.run
     budgets = [sections["select"]["token_budget"] or 0 for sections in experiment.arms.values()]
     os.environ[HORIZON] = f"{run.iterations},{max(budgets)}"
     retention = Retention(**run.retention.model_dump(), **run.model_dump(include={"evaluate_every", "first_iteration"}))
     os.environ[ANNOUNCED] = retention.to_json()
+    os.environ[guards.ANNOUNCED] = run.guards.to_json()
 
 
 def start_worker() -> None:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from extra_rl.errors import NumericalError
 from extra_rl.forward.layout import DESCRIPTION, Layout
+from extra_rl.guards import check_mismatch
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -79,8 +80,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             f"the policy {inputs.policy()} gives a logprob that is not finite, first for rollout "
             f"{rollouts['rollout_id'][bad[0]]}. The update before it diverged: lower update.learning_rate."
         )
-    return {
-        "score_entropy": contracts.TokenScores.cast(
-            pl.DataFrame({"rollout_id": rollouts["rollout_id"], "policy_logprobs": logprobs, "entropies": entropies})
-        )
-    }
+    scores = contracts.TokenScores.cast(
+        pl.DataFrame({"rollout_id": rollouts["rollout_id"], "policy_logprobs": logprobs, "entropies": entropies})
+    )
+    check_mismatch(rollouts, scores, precision, str(inputs.paths.get("rollouts", "the rollouts")), context)
+    return {"score_entropy": scores}

@@ -3,7 +3,8 @@
 READS   train, previous_summarize (how many tokens are spent), previous_summarize_state (how far the stream is read)
 ADDS    select: one group a problem, with its place in the stream; with `generate.rounds`, spare ones behind
 SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
-        tokens reach the budget an iteration is empty
+        tokens reach the budget an iteration is empty; `stop_without_signal` ends a run here, before anything of the
+        iteration is made
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
 from extra_rl.errors import ConfigError
+from extra_rl.guards import refuse_without_signal
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
 
@@ -47,6 +49,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     spent = sum(inputs["previous_summarize"]["total_sampled_tokens"])
     if config.token_budget is not None and spent >= config.token_budget:
         return {"select": contracts.Selection.create_empty()}
+    refuse_without_signal(inputs.paths.get("previous_summarize"), context)
     train = inputs["train"]
     if train.is_empty():
         raise ConfigError("there are no training problems: name some in task.train (`snakemake evaluate` needs none).")

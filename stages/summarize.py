@@ -19,7 +19,7 @@ from pydantic import Field
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.algorithms.budget import recent
 from extra_rl.algorithms.mismatch import mismatch
-from extra_rl.records import seconds_of_iteration, tails_of_iteration
+from extra_rl.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
 from extra_rl.rewards.verdict import Verdict
 from extra_rl.sections import SamplingConfig
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
@@ -73,7 +73,15 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     total = sum(inputs["previous_summarize"]["total_sampled_tokens"])
     summary["total_sampled_tokens"] = total + summary["sampled_tokens"]
     folder = context.outputs["summarize"].parent
-    context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder), tails_of_iteration(folder)))
+    context.console.say(
+        summary_line(
+            summary,
+            horizon(),
+            seconds_of_iteration(folder),
+            tails_of_iteration(folder),
+            tolerance_of_iteration(folder),
+        )
+    )
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)
     return {
         "summarize": frame,

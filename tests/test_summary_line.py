@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extra_rl.records import tails_of_iteration
+from extra_rl.records import tails_of_iteration, tolerance_of_iteration
 from extra_rl.summary_line import Horizon, summary_line
 from extra_rl.tables import contracts
 
@@ -30,6 +30,21 @@ def line(tails: dict[str, float] | None = None, **changes: Any) -> str:
 def test_a_mismatch_of_sampler_and_policy(mean: float | None, ratio: float | None, said: bool) -> None:
     shown = line(mismatch_mean=mean, mismatch_max_ratio=ratio, mismatch_kl=None if mean is None else 0.5)
     assert (" | sampler off by " in shown) is said
+
+
+def test_the_mean_is_held_to_the_tolerance_of_the_iteration() -> None:
+    figures = {"mismatch_mean": 0.1, "mismatch_max_ratio": 1.5, "mismatch_kl": 0.01}
+    shown = [
+        summary_line(ROW | figures, Horizon(3, 0), {}, tolerance=tolerance) for tolerance in (None, 0.05, 0.1, 0.2)
+    ]
+    assert ["sampler off by" in line for line in shown] == [True, True, False, False]
+
+
+def test_the_tolerance_is_read_from_the_records(tmp_path: Path) -> None:
+    assert tolerance_of_iteration(tmp_path) is None
+    for of, figures in (("generate", {"mismatch_tolerance": 0.2}), ("regenerate", {"padding": 0.0})):
+        (tmp_path / f"score_entropy_{of}.run.json").write_text(json.dumps({"figures": figures}))
+    assert tolerance_of_iteration(tmp_path) == 0.2
 
 
 def test_the_mismatch_in_figures() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from extra_rl import guards
 from extra_rl.errors import ConfigError, NumericalError
 from extra_rl.policy import load_model, load_policy, save_policy
 from extra_rl.tables import contracts
@@ -131,6 +132,16 @@ def test_the_policys_logprobs_agree_with_the_samplers_at_any_temperature() -> No
         assert policy.to_list() == pytest.approx(sampler.to_list(), abs=1e-3)
     cold = scored(rollouts)
     assert max(abs(cold["policy_logprobs"].explode() - scores["policy_logprobs"].explode())) > 0.1
+
+
+def test_a_run_stops_where_sampler_and_policy_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler's own rollouts pass, continuations included, whose prefix was sampled by another policy."""
+    monkeypatch.setenv(guards.ANNOUNCED, guards.Guards("stop").to_json())
+    rollouts = generated(prefix())
+    scored(rollouts, sampling=HOT["sampling"])
+    with pytest.raises(NumericalError, match="sampler and policy differ by"):
+        scored(rollouts, sampling={"temperature": 1.0})
+    scored(rollouts.clear())
 
 
 def test_scores_do_not_depend_on_what_is_scored_beside_them() -> None:

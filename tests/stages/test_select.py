@@ -1,9 +1,12 @@
 """select: every arm of a seed reads the same stream, and an iteration alone is its part of the stream."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from extra_rl.errors import ConfigError
+from extra_rl import guards
+from extra_rl.errors import ConfigError, NoSignalError
 from extra_rl.tables import contracts
 from stages import select
 from tests.stages.rows import frame, problem, run_stage
@@ -75,3 +78,17 @@ def test_an_iteration_is_empty_once_the_budget_is_spent(tokens: int, rows: int) 
     tables = {"train": TRAIN, "previous_summarize": spent(tokens)}
     made = run_stage(select, tables, {"prompts": 4, "token_budget": 100}, iteration=1)["select"]
     assert len(made) == rows
+
+
+def test_a_run_without_a_useful_group_ends_here_unless_its_budget_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(guards.ANNOUNCED, guards.Guards(stop_without_signal=1).to_json())
+    previous = tmp_path / "iteration_0000" / "summarize.parquet"
+    previous.parent.mkdir()
+    spent(99).with_columns(rollouts=pl.lit(8)).write_parquet(previous)
+    contracts.Advantages.create_empty().write_parquet(previous.with_name("advantage.parquet"))
+    tables, paths = {"train": TRAIN, "previous_summarize": spent(99)}, {"previous_summarize": previous}
+    with pytest.raises(NoSignalError, match="extra/s0: iteration 0 had no group to learn from"):
+        run_stage(select, tables, {"prompts": 4}, paths=paths, iteration=1)
+    assert run_stage(select, tables, {"token_budget": 99}, paths=paths, iteration=1)["select"].is_empty()
