@@ -1,4 +1,14 @@
-"""What this environment is, and whether it can run: versions, cores, accelerators, disk."""
+"""What this environment is and whether it can run; with MODEL, whether a model's numbers are right here.
+
+extra doctor                                     versions, cores, accelerators, disk
+extra doctor HuggingFaceTB/SmolLM2-135M-Instruct a model's paths, held against its own forward pass
+extra doctor models/mine --precision bfloat16 --backend vllm
+extra doctor models/mistral --tokens 4200        long enough to reach a window of 4,096 tokens
+extra doctor models/quantised.gguf               a GGUF file, de-quantised as for training
+
+MODEL is a directory (also of a policy of a run), a GGUF file, or a name on the hub. The exit code is 0 where it can be
+used (by a fast or a plain path), 2 where it is refused.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +18,16 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-HELP = "versions, cores, accelerators, disk"
+from extra_rl.errors import ExtraError
+
+if TYPE_CHECKING:
+    from extra_rl.models.probe import Probe
+
+HELP = "this environment: versions, cores, disk; with MODEL, whether a model's numbers are right"
 
 PACKAGES = (
     "snakemake",
@@ -24,12 +42,23 @@ PACKAGES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: it looks at the machine that it runs on."""
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="directory, GGUF file or hub name of a model to check"
+    )
+    parser.add_argument("--revision", help="commit, tag or branch on the hub")
+    parser.add_argument("--gguf-file", metavar="FILE", help="the GGUF file within MODEL, as model.gguf_file")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers", help="what samples")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch; default: all cores")
+    parser.add_argument("--tokens", type=int, metavar="N", help="longest probe sequence; default: what is quick")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print("\n".join(examine()))
-    return 0
+    if arguments.model is None:
+        print("\n".join(examine()))
+        return 0
+    return check(arguments)
 
 
 def examine() -> list[str]:
@@ -50,6 +79,82 @@ def examine() -> list[str]:
     )
     lines.append(f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free on this disk")
     return lines
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Prints what was measured of a model, and what is used; 2 where the model is refused."""
+    from extra_rl.model_check import probe
+    from extra_rl.models.probe import probe_of
+    from extra_rl.policy import eos_token_ids, load_model, load_tokenizer
+    from extra_rl.sections import ComputeConfig
+
+    threads = arguments.threads or len(os.sched_getaffinity(0))
+    compute = ComputeConfig(threads=threads, device=arguments.device, precision=arguments.precision)
+    where = {"device": compute.apply(), "precision": arguments.precision}
+    model = load_model(arguments.model, arguments.revision, gguf_file=arguments.gguf_file, **where)
+    tokenizer = load_tokenizer(arguments.model, arguments.revision, gguf_file=arguments.gguf_file)
+    print("\n".join(described(model, tokenizer, eos_token_ids(model, tokenizer, arguments.model))))
+    refused: ExtraError | None = None
+    try:
+        probe(model, tokens=arguments.tokens)
+    except ExtraError as error:
+        refused = error
+    found = probe_of(model)
+    print("\n".join(table(found)))
+    if refused is None and arguments.backend == "vllm":
+        refused = _vllm(Path(arguments.model), compute)
+    if refused is not None:
+        print(f"REFUSED: {refused}")
+        return refused.exit_code
+    for decision in found.decisions.values():
+        why = f": {decision.reason}" if decision.reason else ""
+        print(f"{decision.what}: {decision.rank} ({decision.path}){why}")
+    return 0
+
+
+def described(model: Any, tokenizer: Any, ends: tuple[int, ...]) -> Iterator[str]:
+    """What the model is, line by line."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    kind = getattr(model.config, "model_type", "?")
+    yield f"{type(model).__name__} ({kind}), {parameters:,} parameters, {len(tokenizer):,} tokens in the vocabulary"
+    names = ", ".join(f"{name} ({i})" for i, name in zip(ends, tokenizer.convert_ids_to_tokens(ends), strict=True))
+    yield f"a response ends with: {names}; chat template: {'yes' if tokenizer.chat_template else 'none'}"
+
+
+def table(found: Probe) -> Iterator[str]:
+    """What was measured, one path a line."""
+    yield (
+        f"weights {found.dtype}, attention {found.attention}, logits {found.logits}; allowed: "
+        f"{found.tolerance[0]:g} nats at most, {found.tolerance[1]:g} on average"
+    )
+    if found.unreached:
+        longer = ", ".join(map(str, found.unreached))
+        yield f"windows longer than the probe's sequences: {longer} tokens (--tokens reaches them)"
+    yield f"{'path':<28} {'largest':>9} {'mean':>9} {'values':>7} {'seconds':>8}"
+    for one in found.measurements:
+        outcome = "holds" if one.holds(found.tolerance) else one.fault or "differs"
+        yield f"{one.path:<28} {one.largest:>9.1e} {one.mean:>9.1e} {one.values:>7} {one.seconds:>8.2f}  {outcome}"
+    yield f"probed in {found.seconds:.2f} s"
+
+
+def _vllm(source: Path, compute: Any) -> ExtraError | None:
+    """Starts an engine over a local model and compares it with the policy; the error where it is refused."""
+    from extra_rl.errors import ConfigError
+    from extra_rl.models.probe import forget_probes, probes_made
+    from extra_rl.sampling.open import open_sampler
+    from extra_rl.sections import SamplingConfig
+
+    if not source.is_dir():
+        return ConfigError(f"--backend vllm needs a local directory, which {source} is not.")
+    forget_probes()
+    try:
+        with open_sampler(source, SamplingConfig(backend="vllm"), compute, longest=64):
+            pass
+    except ExtraError as error:
+        return error
+    for one in (m for made in probes_made() for m in made.measurements):
+        print(f"{one.path:<28} {one.largest:>9.1e} {one.mean:>9.1e} {one.values:>7} {'':>8}  holds")
+    return None
 
 
 def _distribution(name: str) -> importlib.metadata.Distribution | None:

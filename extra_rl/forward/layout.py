@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from extra_rl.errors import ConfigError
 from extra_rl.forward.sequences import TokenSequence
-from extra_rl.models.probe import Path, Scored, Sequences, probe_of
+from extra_rl.models.measure import Path, Scored, Sequences
+from extra_rl.models.probe import probe_of
 
 if TYPE_CHECKING:
     from torch import Tensor

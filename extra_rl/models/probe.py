@@ -15,24 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any
 
-from extra_rl.errors import ModelError, NumericalError
+from extra_rl.errors import ModelError
 from extra_rl.models import family
-from extra_rl.models.attention import own_attention, restore_attention
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-TOLERANCE = {"float32": (1e-3, 1e-4), "bfloat16": (1.5, 0.15), "float16": (0.2, 0.02)}
-"""Largest and mean difference in nats from the reference that a path may have, by the type of the weights. Noise that
-was measured: docs/models.md. A lost mask or window is off by 1 to 16 nats with wide random weights, 0.6 on average in
-SmolLM2-135M."""
+from extra_rl.models.attention import own_attention
+from extra_rl.models.measure import TOLERANCE, Measurement, Path, Rank, Sequences, measured, own_statistics
 
 PROMPTS = (11, 11, 5, 17)
 RESPONSES = (5, 3, 6, 4)
@@ -45,55 +37,6 @@ VERSION = 1
 REACH = 2.5e10
 """Parameters times tokens of the longest sequence, at most: beyond it a window is not reached by the probe."""
 LONGEST = 512
-
-Rank = Literal["fast", "plain"]
-Sequences = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
-"""(prompt, response) in token ids."""
-
-
-class Scored(NamedTuple):
-    """What a path gives for one sequence: token ids, and of each response token logprob and entropy (None: it has no
-    entropies), in nats at temperature 1."""
-
-    prompt: Sequence[int]
-    response: Sequence[int]
-    logprobs: Sequence[float]
-    entropies: Sequence[float] | None
-
-
-@dataclass(frozen=True)
-class Path:
-    """A way of computing, as a room offers it. compute: runs it on sequences (the sampler samples its own responses of
-    the same lengths)."""
-
-    name: str
-    rank: Rank
-    compute: Callable[[Sequences], list[Scored]]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How far a path is from the reference: largest and mean difference in nats, over so many values; fault: why it
-    could not be computed, or empty."""
-
-    path: str
-    largest: float
-    mean: float
-    values: int
-    seconds: float
-    fault: str = ""
-
-    def holds(self, tolerance: tuple[float, float]) -> bool:
-        """Whether the path may be used. tolerance: on the largest and on the mean difference."""
-        return not self.fault and self.largest <= tolerance[0] and self.mean <= tolerance[1]
-
-    @property
-    def text(self) -> str:
-        if self.fault:
-            return f"{self.path} failed ({self.fault})"
-        if not math.isfinite(self.largest):
-            return f"{self.path} gives numbers that are not finite"
-        return f"{self.path} differs by up to {self.largest:.2g} nats from the model's own forward pass"
 
 
 @dataclass(frozen=True)
@@ -160,58 +103,19 @@ class Probe:
 
     def measure(self, model: Any, path: Path, *, brief: bool = False) -> Measurement:
         """Runs a path and the reference, and notes how far they are apart."""
-        import torch
-
-        started = time.perf_counter()
-        differences: list[float] = []
-        fault = ""
-        was_training = {module: module.training for module in model.modules()} if model.training else {}
-        model.eval()
-        try:
-            with torch.inference_mode():
-                scored = path.compute(self.brief if brief else self.sequences)
-        except Exception as error:  # whatever a family's code raises: this path is not for it, and the reason is kept
-            fault = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
-        else:
-            for one in scored:
-                logprobs, entropies = self.reference(model, one.prompt, one.response)
-                differences += [abs(a - b) for a, b in zip(logprobs, one.logprobs, strict=True)]
-                if one.entropies is not None:
-                    differences += [abs(a - b) for a, b in zip(entropies, one.entropies, strict=True)]
-        finally:
-            for module, training in was_training.items():
-                module.training = training
-        finite = [d if math.isfinite(d) else math.inf for d in differences]
-        largest, mean = (max(finite), sum(finite) / len(finite)) if finite else (math.inf, math.inf)
-        seconds = time.perf_counter() - started
-        found = Measurement(path.name, largest, mean, len(finite), seconds, fault)
+        found = measured(model, path, self.brief if brief else self.sequences, self.reference)
         self.measurements.append(found)
-        self.seconds += seconds
+        self.seconds += found.seconds
         return found
 
     def reference(self, model: Any, prompt: Sequence[int], response: Sequence[int]) -> tuple[list[float], list[float]]:
-        """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1."""
-        import torch
-
+        """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1; computed
+        once. NumericalError where a logit is not finite."""
         tokens = (*prompt, *response)
         if tokens not in self._reference:
-            restore_attention(model)
-            tokens_1L = torch.tensor([tokens], device=next(model.parameters()).device)
-            with torch.inference_mode():
-                logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, :-1].float()
-            log_p_TV = logits_TV.log_softmax(-1)
-            logprob_T = log_p_TV.gather(1, tokens_1L[0, 1:, None]).squeeze(1)
-            entropy_T = -(log_p_TV.exp() * log_p_TV).sum(-1)
-            if not bool(logits_TV.isfinite().all()):
-                raise NumericalError(
-                    f"the policy {self.name} gives logprobs that are not finite: its weights hold NaN or infinity. "
-                    "The update before it diverged: lower update.learning_rate. If it is the initial policy, mend the "
-                    "model."
-                )
-            self._reference[tokens] = logprob_T.tolist(), entropy_T.tolist()
+            self._reference[tokens] = own_statistics(model, tokens, self.name)
         logprobs, entropies = self._reference[tokens]
-        start = len(prompt) - 1
-        return logprobs[start:], entropies[start:]
+        return logprobs[len(prompt) - 1 :], entropies[len(prompt) - 1 :]
 
     def to_remember(self) -> dict[str, Any]:
         """For the manifest of a policy of this architecture: the key, and the paths that were found or known."""
@@ -267,12 +171,15 @@ def remember(model: Any, remembered: Mapping[str, Any] | None) -> None:
     model.__dict__["extra_remembered"] = remembered or {}
 
 
-def probe_of(model: Any) -> Probe:
-    """The model's probe; made at the first call, kept with the model. Nothing but the head is measured yet."""
+def probe_of(model: Any, tokens: int | None = None) -> Probe:
+    """The model's probe; made at the first call, kept with the model. Nothing but the head is measured yet.
+
+    tokens: of the longest prompt, at the first call; None: as many as REACH allows.
+    """
     found: Probe | None = model.__dict__.get("extra_probe")
     if found is None:
         started = time.perf_counter()
-        found = _new_probe(model)
+        found = _new_probe(model, tokens)
         found.seconds = time.perf_counter() - started
         model.__dict__["extra_probe"] = found
         _MADE.append(found)
@@ -287,15 +194,15 @@ def known_head(model: Any) -> family.Head:
     return head
 
 
-def _new_probe(model: Any) -> Probe:
+def _new_probe(model: Any, tokens: int | None) -> Probe:
     from extra_rl.seeding import generator
 
     parameters = sum(p.numel() for p in model.parameters())
-    within = min(LONGEST, int(REACH / parameters), _context(model) - max(RESPONSES))
+    within = min(tokens or min(LONGEST, int(REACH / parameters)), _context(model) - max(RESPONSES))
     named = family.windows(model)
     reached = [window for window in named if window + 4 <= within]
-    prompts = [*PROMPTS[:-1], max(PROMPTS[-1], *(window + 4 for window in reached)) if reached else PROMPTS[-1]]
-    prompts = [max(1, min(length, within)) for length in prompts]
+    longest = max(PROMPTS[-1], tokens or 0, *(window + 4 for window in reached))
+    prompts = [max(1, min(length, within)) for length in (*PROMPTS[:-1], longest)]
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     random = generator(0, "probe", vocabulary)
     drawn = [tuple(random.integers(0, vocabulary, length).tolist()) for length in (*prompts, *RESPONSES)]

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from extra_rl.errors import NumericalError
-from extra_rl.models.probe import Measurement
+from extra_rl.models.measure import Measurement
 
 ROWS, LENGTH = 8, 32
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.2}

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.models.probe import Path, Scored, Sequences, known_head, probe_of
+from extra_rl.models.measure import Path, Scored, Sequences
+from extra_rl.models.probe import known_head, probe_of
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.plain import PlainDecoder
