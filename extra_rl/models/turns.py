@@ -34,7 +34,7 @@ def eos_token_ids(model: Any, tokenizer: Any, source: Path | str) -> tuple[int, 
 
     They are those of the generation config, the tokenizer and the model's config, and the token that ends a turn in
     the chat template. A template whose turn end the first two do not name is noted on standard error, unless `source`
-    is a run's policy: its warm start has said so.
+    is a run's policy: its warm start has printed the note.
 
     Args:
         model: with `generation_config` and `config`.
@@ -93,7 +93,8 @@ def turn_end(tokenizer: Any) -> TurnEnd | None:
         return end
     found = marks.first(between)
     if found is None:
-        return end or _text_end(after_last, between)
+        text = _text_end(after_last, between)
+        return end or (TurnEnd(text, None) if text and not marks.of(text) else None)
     return found if marks.closes(found, middle or "") else None
 
 
@@ -155,13 +156,12 @@ def _between(text: str | None, left: str, right: str) -> str:
     return "" if text is None else text[text.index(left) + len(left) : text.rindex(right)]
 
 
-def _text_end(after_last: str, between: str) -> TurnEnd | None:
+def _text_end(after_last: str, between: str) -> str:
     """The text that ends a turn where no token does: what stands after the last answer and after one in the middle."""
     length = 0
     while length < min(len(after_last), len(between)) and after_last[length] == between[length]:
         length += 1
-    text = (after_last[:length] if between else after_last).strip()
-    return TurnEnd(text, None) if text else None
+    return (after_last[:length] if between else after_last).strip()
 
 
 def _turn_end_ids(end: TurnEnd | None) -> set[int]:

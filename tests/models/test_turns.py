@@ -81,6 +81,14 @@ def test_a_template_that_ends_no_turn_with_a_token(template: Any, special: list[
     assert turn_end(tokenizer_with(template, special)) is None
 
 
+def test_the_beginning_of_a_sequence_is_no_end_unless_it_is_the_end_of_one_too() -> None:
+    template = "{% for m in messages %}{{ bos_token }}{{ m.role }}: {{ m.content }}{% endfor %}{{ bos_token }}"
+    assert turn_end(tokenizer_with(template, bos="<s>")) is None
+    found = turn_end(tokenizer_with(template, eos="<s>", bos="<s>"))
+    assert found is not None
+    assert found.text == "<s>"
+
+
 def test_a_token_that_is_not_special_can_end_a_turn_but_a_word_or_a_space_cannot() -> None:
     template = "{% for m in messages %}{{ m.content }}\n done <stop>\n{% endfor %}"
     tokenizer = tokenizer_with(template, plain=["done", "\n", "<stop>"])
