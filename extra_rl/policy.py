@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import InputError, ModelError
+from extra_rl.models.turns import eos_token_ids as eos_token_ids
 from extra_rl.removed import REMOVED_FILE, refuse_removed, remove_file
 from extra_rl.tables.files import canonical_json, file_digest, write_whole
 
@@ -107,20 +108,6 @@ def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "f
     directory = resolve(manifest_path)
     model, tokenizer = load_model(directory, device=device, precision=precision), load_tokenizer(directory)
     return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
-
-
-def eos_token_ids(model: Any, tokenizer: Any, source: Path | str) -> tuple[int, ...]:
-    """Ids that end a response: the generation config's, and the tokenizer's. ModelError when there is none."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ids = {configured} if isinstance(configured, int) else set(configured or ())
-    if tokenizer.eos_token_id is not None:
-        ids.add(tokenizer.eos_token_id)
-    if not ids:
-        raise ModelError(
-            f"{source}: the model has no end-of-sequence token, so every response would run into the token limit. "
-            "Set eos_token in its tokenizer config or eos_token_id in generation_config.json."
-        )
-    return tuple(sorted(ids))
 
 
 def save_policy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -113,6 +114,22 @@ class TaskConfig(Section):
         None, description="math: `enable_thinking` of the chat template (Qwen3); null: the template's default"
     )
     chat_template: bool = Field(True, description="math: false: the bare text, even where the tokenizer has a template")
+    date: str = Field(
+        "2024-07-26",
+        description="math: the date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not "
+        "depend on the day; templates that write no date ignore it",
+    )
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_a_date(cls, given: object) -> object:
+        """YAML reads an unquoted date as one, and a text must be one."""
+        if isinstance(given, str):
+            try:
+                given = date.fromisoformat(given)
+            except ValueError:
+                raise ValueError(f"{given!r} is no date: write it as YYYY-MM-DD") from None
+        return f"{given:%Y-%m-%d}" if type(given) is date else given
 
     @field_validator("train", "benchmarks", mode="before")
     @classmethod

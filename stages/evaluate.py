@@ -55,7 +55,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     reads={"held_out": contracts.Problems, "policy": PolicyDirectory},
     adds={"evaluate": contracts.EvaluationSamples, "evaluate_figures": contracts.EvaluationFigures},
 )

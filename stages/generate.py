@@ -58,7 +58,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="generate",
-    version=3,
+    version=4,
     reads={
         "select": contracts.Selection,
         "train": contracts.Problems,

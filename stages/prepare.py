@@ -51,7 +51,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="prepare",
-    version=2,
+    version=3,
     reads={"source*": SourceFile},
     adds={
         "train": contracts.Problems,

@@ -30,7 +30,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="regenerate",
-    version=3,
+    version=4,
     reads={"choose_prefixes": contracts.Prefixes, "policy": PolicyDirectory},
     adds={"regenerate": contracts.Rollouts},
     shards={"regenerate": contracts.RolloutsOfShard},

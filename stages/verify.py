@@ -45,7 +45,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="verify",
-    version=3,
+    version=4,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
     adds={"verify": contracts.Verdicts},
 )

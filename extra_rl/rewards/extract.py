@@ -18,8 +18,31 @@ GLUE = re.compile(
     r"(?:[\s,;.&$]|\\[()\[\],;! ]|\\\\|\\q?quad|\\(?:text|mbox)\s*\{\s*(?:,?\s*(?:and|or))?\s*,?\s*\}|\band\b|\bor\b"
     r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|(?<=\s)[a-z]+(?=\s*(?:,|and\b)))*"
 )
-END_OF_TURN = re.compile(r"<\|(?:im_end|eot_id|endoftext|end_of_text|end|im_start)\|>|</s>|<｜end▁of▁sentence｜>")
-ROLE = re.compile(r"^\s*(?:<\|im_start\|>(?:assistant)?|<\|start_header_id\|>assistant<\|end_header_id\|>)\s*")
+# What ends a turn or begins the next, in the chat formats of many families: nothing behind it is the answer.
+END_OF_TURN = re.compile(
+    r"<[|｜](?:im_end|im_start|eot_id|eom_id|eot|eom|end|return|call|endoftext|end[_▁]of[_▁](?:text|turn|sentence|message)"
+    r"|endofturn|END_OF_TURN_TOKEN|END_RESPONSE|START_OF_TURN_TOKEN|message_end|assistant_end|start_header_id"
+    r"|start_of_role|start|user|system|User|observation)[|｜]>"
+    r"|\[\|(?:endofturn|user|system)\|\]|</s>|<eos>|<(?:end|start)_of_turn>|<seed:eos>|\[/?INST\]"
+)
+# The head of the assistant's own turn, where a response repeats it.
+ROLE = re.compile(
+    r"^\s*(?:<\|im_start\|>(?:assistant)?|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model\b"
+    r"|<\|start\|>assistant|<[|｜][Aa]ssistant[|｜]>|\[/INST\]|\[\|assistant\|\])\s*"
+)
+# gpt-oss writes several messages in a turn, each with its channel: only `final` is for the reader.
+CHANNEL = re.compile(
+    r"(?:<\|end\|>\s*)?(?:<\|start\|>assistant\s*)?<\|channel\|>\s*(\w{1,20})[^<]{0,200}(?:<\|constrain\|>\s*\w*\s*)?"
+    r"<\|message\|>"
+)
+THOUGHT = re.compile(
+    r"(\[THINK\]|<\|START_THINKING\|>|<seed:think>|◁think▷)"
+    r"|(?:\[/THINK\]|<\|END_THINKING\|>|</seed:think>|◁/think▷)"
+)
+# Any other special token: it says nothing, and it may touch an answer.
+SPECIAL = re.compile(
+    r"<[|｜][A-Za-z][\w▁]{3,}[|｜]>|<(?:pad|unk|bos|mask|s|unused\d+|extra_id_\d+|reserved_\d+)>|\[PAD\]"
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +82,13 @@ def extract(response: str, fallbacks: frozenset[str], truncated: bool = False) -
 
 
 def visible(response: str) -> str:
-    """The assistant's own turn: role markers dropped, and whatever follows an end-of-turn token."""
-    return END_OF_TURN.split(ROLE.sub("", response), maxsplit=1)[0]
+    """The assistant's own turn as its reader sees it, with thoughts in `<think>` and `</think>` whatever the family.
+
+    Left out: the turn's own head, what follows an end of turn, and special tokens that mean neither.
+    """
+    text = CHANNEL.sub(lambda found: "</think>" if found[1] == "final" else "<think>", ROLE.sub("", response))
+    text = THOUGHT.sub(lambda found: "<think>" if found[1] else "</think>", text)
+    return SPECIAL.sub("", END_OF_TURN.split(text, maxsplit=1)[0])
 
 
 def _last_box(text: str) -> int:

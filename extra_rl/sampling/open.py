@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 def open_sampler(
     policy: Path, config: SamplingConfig, compute: ComputeConfig, longest: int | None = None
 ) -> Iterator[tuple[Sampler, Decode]]:
-    """The sampler, and a function that turns token ids into text without special tokens, until the end of the block.
+    """The sampler, and a function that turns token ids into the text that is judged, until the end of the block.
 
     policy: the manifest of a run's policy, or a directory of a transformers model that has none. Its weights are put on
     the device and into the precision of `compute`. longest: the most tokens that a context and its response may have
@@ -35,25 +35,27 @@ def open_sampler(
         return _read_directory(policy, where) if policy.is_dir() else load_policy(policy, **where)
 
     if config.backend == "vllm":
-        from extra_rl.policy import load_tokenizer, read_manifest, resolve
+        from extra_rl.policy import read_manifest, resolve
         from extra_rl.sampling.vllm.open import open_engine
 
         directory = policy if policy.is_dir() else resolve(policy)
         digest = None if policy.is_dir() else read_manifest(policy)["digest"]
         with open_engine(directory, digest, read, config, compute, device, longest) as engine:
-            yield engine, _decoder(load_tokenizer(directory))
+            yield engine, open_decoder(directory)
         return
     from extra_rl.sampling.transformers import TransformersSampler
 
     loaded = read()
-    yield TransformersSampler(loaded.model, loaded.eos_token_ids), _decoder(loaded.tokenizer)
+    yield TransformersSampler(loaded.model, loaded.eos_token_ids), _decoder(loaded.tokenizer, loaded.eos_token_ids)
 
 
 def open_decoder(directory: Path) -> Decode:
     """The second half of `open_sampler`, for samples that are there already: no weights are read."""
+    from extra_rl.models.turns import known_end_ids
     from extra_rl.policy import load_tokenizer
 
-    return _decoder(load_tokenizer(directory))
+    tokenizer = load_tokenizer(directory)
+    return _decoder(tokenizer, known_end_ids(tokenizer, directory))
 
 
 def _read_directory(directory: Path, where: dict[str, str]) -> Policy:
@@ -63,9 +65,34 @@ def _read_directory(directory: Path, where: dict[str, str]) -> Policy:
     return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
 
 
-def _decoder(tokenizer: Any) -> Decode:
+def _decoder(tokenizer: Any, ends: Collection[int] | None = None) -> Decode:
+    """Return a function that turns the token ids of responses into the texts that are judged.
+
+    A text reaches to the first token that ends a response, exclusive: what a model invents after its turn is no part
+    of its answer. Padding and beginning-of-sequence tokens at its borders are left out. Special tokens within it stay
+    visible, because they can carry meaning (`<think>`) and a judge must not accept what it cannot see.
+
+    ends: ids that end a response; None for those that the tokenizer and its chat template name.
+    """
+    from extra_rl.models.turns import known_end_ids
+
+    stop = frozenset(known_end_ids(tokenizer) if ends is None else ends)
+    margin = frozenset((tokenizer.pad_token_id, tokenizer.bos_token_id))
+
     def decode(tokens: Sequence[Sequence[int]]) -> list[str]:
-        texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        shown = [_without_margin(_until(ids, stop), margin) for ids in tokens]
+        # The library takes an empty batch for one empty sequence.
+        texts: list[str] = tokenizer.batch_decode(shown, skip_special_tokens=False) if shown else []
         return texts
 
     return decode
+
+
+def _until(ids: Sequence[int], stop: Collection[int]) -> list[int]:
+    end = next((place for place, token in enumerate(ids) if token in stop), len(ids))
+    return list(ids[:end])
+
+
+def _without_margin(ids: list[int], margin: Collection[int | None]) -> list[int]:
+    inner = [place for place, token in enumerate(ids) if token not in margin]
+    return ids[inner[0] : inner[-1] + 1] if inner else []

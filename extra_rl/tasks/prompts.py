@@ -2,32 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from extra_rl.errors import ModelError
+from extra_rl.models.chat_template import name_of, note_once, reason_of, render_chat
 from extra_rl.sections import TaskConfig
+
+QUESTION, SYSTEM = "Questionqxz", "Systemqxz"
+"""Messages that are rendered first, to see what the template does with them."""
+
+REPEATS = 8
+OTHER_DATES = ("1999-12-31", "2001-02-03")
+NO_TEMPLATE = "set task.chat_template: false, which sends the bare text"
 
 
 def render(texts: Sequence[str], task: TaskConfig, tokenizer: Any) -> list[tuple[str, list[int]]]:
     """Prompt and token ids of each text. Exactly this is sent; `prompt` and `prompt_tokens` of a problem keep it.
 
     The bare text, with the tokenizer's own special tokens, where it has no chat template or `task.chat_template` is
-    false. `task.thinking` is handed to the template as `enable_thinking`; a template may ignore it.
-    Raises ModelError where the tokenizer has no tokens for a text.
+    false. Otherwise the template writes the special tokens, and none is added to them. `task.thinking` is passed to
+    the template as `enable_thinking`; a template may ignore it. `task.date` stands for today.
+    Raises ModelError where the template cannot be used for these prompts, or the tokenizer has no tokens for a text.
     """
     texts = [text + task.suffix for text in texts]
-    if not (task.chat_template and tokenizer.chat_template):
+    if not (task.chat_template and getattr(tokenizer, "chat_template", None)):
         return _with_tokens(texts, tokenizer, add_special_tokens=True)
-    switches = {} if task.thinking is None else {"enable_thinking": task.thinking}
-    system = [{"role": "system", "content": task.system}] if task.system else []
-    prompts = [
-        tokenizer.apply_chat_template(
-            [*system, {"role": "user", "content": text}], add_generation_prompt=True, tokenize=False, **switches
+    return _with_tokens(_conversations(texts, task, tokenizer), tokenizer, add_special_tokens=False)
+
+
+def _conversations(texts: Sequence[str], task: TaskConfig, tokenizer: Any) -> list[str]:
+    """Each text as a user's message in the template. Raises ModelError where the template cannot be used."""
+    if not texts:
+        return []
+
+    def chat(text: str, **changed: Any) -> str:
+        settings = task.model_copy(update=changed)
+        switches = {} if settings.thinking is None else {"enable_thinking": settings.thinking}
+        system = [{"role": "system", "content": settings.system}] if settings.system else []
+        return render_chat(tokenizer, [*system, {"role": "user", "content": text}], settings.date, **switches)
+
+    try:
+        _check_template(chat, task, name_of(tokenizer))
+        return [chat(text) for text in texts]
+    except ModelError:
+        raise
+    except Exception as error:  # a template is a program of its own: it can raise anything
+        raise ModelError(
+            f"{name_of(tokenizer)}: the chat template fails ({reason_of(error)}): {_remedy(chat, task)}."
+        ) from error
+
+
+def _check_template(chat: Callable[..., str], task: TaskConfig, name: str) -> None:
+    """ModelError for a template that loses a message or is not a function of it; a note where it writes a date."""
+    first = chat(QUESTION)
+    if QUESTION not in first:
+        raise ModelError(
+            f"{name}: the chat template writes {'nothing' if not first.strip() else 'no user message'}, so the problem "
+            f"would not be in the prompt: mend the template, or {NO_TEMPLATE}."
         )
-        for text in texts
+    if task.system and SYSTEM not in chat(QUESTION, system=SYSTEM):
+        raise ModelError(
+            f"{name}: the chat template leaves the system message out: leave task.system empty or put its text into "
+            "task.suffix."
+        )
+    if any(chat(QUESTION) != first for _ in range(REPEATS)):
+        raise ModelError(
+            f"{name}: the chat template writes another text for the same message each time, so prompts could not be "
+            f"repeated: mend the template, or {NO_TEMPLATE}."
+        )
+    if any(chat(QUESTION, date=other) != first for other in OTHER_DATES):
+        note_once(f"{name}: the chat template writes a date; it is fixed to {task.date} (task.date).")
+
+
+def _remedy(chat: Callable[..., str], task: TaskConfig) -> str:
+    """What to do about a template that fails, by what it does not fail without."""
+    remedies: list[tuple[bool, dict[str, Any], str]] = [
+        (bool(task.system), {"system": ""}, "leave task.system empty or put its text into task.suffix"),
+        (task.thinking is not None, {"thinking": None}, "leave task.thinking null"),
     ]
-    return _with_tokens(prompts, tokenizer, add_special_tokens=False)
+    for applies, changed, remedy in remedies:
+        if applies and _works(chat, changed):
+            return f"{remedy}, or {NO_TEMPLATE}"
+    return f"mend the template, or {NO_TEMPLATE}"
+
+
+def _works(chat: Callable[..., str], changed: dict[str, Any]) -> bool:
+    try:
+        return QUESTION in chat(QUESTION, **changed)
+    except Exception:  # the answer to the question
+        return False
 
 
 def _with_tokens(prompts: list[str], tokenizer: Any, *, add_special_tokens: bool) -> list[tuple[str, list[int]]]:

@@ -41,6 +41,15 @@ def test_words_carry_their_space_and_special_tokens_are_shown() -> None:
     assert token_pieces(words, [3, 2, 4]) == ["one", " <eos>", " two"]
 
 
+def test_special_tokens_within_a_stored_response_belong_to_it() -> None:
+    words = word_level(["one", "two"]).backend_tokenizer
+    pieces = token_pieces(words, [0, 3, 1, 4, 2, 3])  # what follows the end was invented
+    assert joins_to(pieces, "one <bos> two", words)
+    assert joins_to(pieces, "one two one", words)  # as earlier versions stored it
+    assert not joins_to(pieces, "one two", words)
+    assert not joins_to(pieces, "two", words)
+
+
 def test_without_a_tokenizer_ids_are_shown(tmp_path: Path) -> None:
     assert tokenizer_of(tmp_path) is None
     pieces = token_pieces(None, [12, 3])

@@ -70,6 +70,60 @@ def test_no_answer(response: str, rule: str) -> None:
     assert (found.text, found.rule) == (None, rule)
 
 
+@pytest.mark.parametrize(
+    "end",
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|endoftext|>", "<|end_of_text|>", "</s>",
+     "<eos>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "[|endofturn|]", "<|user|>", "[INST]",
+     "<|im_start|>", "<|start_header_id|>", "<start_of_turn>"],
+)  # fmt: skip
+def test_the_end_of_a_turn_of_any_family_ends_what_is_read(end: str) -> None:
+    for answer in (r"\boxed{5}", "The answer is 5", "5"):
+        found = extract(f"{answer}{end}", ALL)
+        assert found == extract(answer, ALL)
+        assert extract(rf"{answer}{end}" + "\nuser\nAnother?\nassistant\n\\boxed{7}. The answer is 7", ALL) == found
+
+
+@pytest.mark.parametrize("token", ["<|fim_pad|>", "<pad>", "<unk>", "<|reserved_special_token_3|>", "<unused7>", "<s>"])
+def test_a_special_token_beside_an_answer_does_not_change_it(token: str) -> None:
+    for answer in (r"\boxed{5%s}", r"%s\boxed{5}", r"\boxed{5}%s", "The answer is 5%s", "5%s", "%s5"):
+        assert extract(answer % token, ALL) == extract(answer % "", ALL)
+
+
+def test_bars_of_mathematics_are_no_special_token() -> None:
+    assert extract(r"\boxed{0<|x|>2}", ALL).text == "0<|x|>2"
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["<|im_start|>assistant\n", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<start_of_turn>model\n",
+     "<|assistant|>\n", "<｜Assistant｜>", "[/INST]"],
+)  # fmt: skip
+def test_a_turn_that_repeats_its_own_head_is_read(head: str) -> None:
+    assert extract(head + r"\boxed{5}", ALL).text == "5"
+
+
+HARMONY = "<|channel|>analysis<|message|>maybe \\boxed{4}<|end|><|start|>assistant<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (HARMONY + r"It is \boxed{5}.<|return|>", "5"),
+        (HARMONY + r"The answer is 5<|return|><|start|>user<|message|>Why?<|end|>" + HARMONY + r"\boxed{7}", "5"),
+        (HARMONY + "I cannot solve it.", None),
+        ("<|channel|>final<|message|>The answer is 5<|return|>", "5"),
+        ("<|channel|>analysis<|message|>The answer is 5", None),
+        (r"[THINK]\boxed{4}[/THINK]\boxed{5}</s>", "5"),
+        (r"[THINK]\boxed{4}[/THINK]I cannot solve it.", None),
+        ("[THINK]The answer is 5", None),
+        (r"<|START_THINKING|>\boxed{4}<|END_THINKING|><|START_RESPONSE|>\boxed{5}<|END_RESPONSE|>", "5"),
+        ("<|START_THINKING|>The answer is 5", None),
+    ],
+)
+def test_thoughts_of_other_families_are_not_judged(response: str, answer: str | None) -> None:
+    assert extract(response, ALL).text == answer
+
+
 def test_every_fallback_can_be_switched_off() -> None:
     examples = {
         "minerva": "Final Answer: The final answer is 5. I hope it is correct.",

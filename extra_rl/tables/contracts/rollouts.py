@@ -27,7 +27,7 @@ class Rollouts(dy.Schema):
     finish_reason = column.one_of(
         FINISH_REASONS, "ended by itself, cut off at the token limit, or dropped as it was (docs/sampling.md)"
     )
-    response = column.text("decoded response, special tokens left out")
+    response = column.text("decoded response up to its end, special tokens within it visible")
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:

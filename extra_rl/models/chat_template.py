@@ -1,0 +1,58 @@
+"""Rendering of chat templates: in the library's sandbox, with a fixed clock instead of today's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+DATE_STRING = "%d %b %Y"
+"""The format of `date_string` in the templates that take one (Llama 3.1 and later): 26 Jul 2024."""
+
+_noted: set[str] = set()
+
+
+def render_chat(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    date: str,
+    *,
+    add_generation_prompt: bool = True,
+    **switches: object,
+) -> str:
+    """Return the text of a conversation under the tokenizer's chat template, as of midnight on `date` (ISO 8601).
+
+    The template reads the date from `strftime_now` or from `date_string`; both are given here, so that a prompt does
+    not depend on the day on which it is rendered. The first shadows the function of that name which the library hands
+    to every template.
+    Raises whatever the template raises: jinja2's errors, and any error of an expression in it.
+    """
+    midnight = datetime.fromisoformat(date)
+    text: str = tokenizer.apply_chat_template(
+        [dict(message) for message in messages],
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        strftime_now=midnight.strftime,
+        date_string=midnight.strftime(DATE_STRING),
+        **switches,
+    )
+    return text
+
+
+def name_of(tokenizer: Any) -> str:
+    """The directory or hub name that the tokenizer was read from, for messages."""
+    return str(getattr(tokenizer, "name_or_path", "") or "the tokenizer")
+
+
+def reason_of(error: Exception, longest: int = 300) -> str:
+    """Return an error's type and message in one line of bounded length."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text if len(text) <= longest else text[:longest] + ' ...'}"
+
+
+def note_once(line: str) -> None:
+    """Print a line to standard error, the first time that this process has it."""
+    if line not in _noted:
+        _noted.add(line)
+        print(line, file=sys.stderr, flush=True)
