@@ -18,7 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from extra_rl.errors import ModelError
@@ -78,6 +78,7 @@ class Probe:
     def first_that_holds(self, what: str, model: Any, paths: Sequence[Path]) -> str:
         """Name of the first path that is within the tolerance; the same answer without measuring from the second call
         on. ModelError where none is, NumericalError where the reference is not finite."""
+        self._reference.clear()
         known = next((path for path in paths if path.name == self.known.get(what)), None)
         if what not in self.decisions and known and self.measure(model, known, brief=True).holds(self.tolerance):
             self._decide(Decision(what, known.name, known.rank, "as for an earlier policy", known=True))
@@ -98,6 +99,7 @@ class Probe:
 
     def holds(self, model: Any, path: Path) -> bool:
         """Whether a path that the user asks for by name may be used; measured once."""
+        self._reference.clear()
         found = next((m for m in self.measurements if m.path == path.name), None) or self.measure(model, path)
         return found.holds(self.tolerance)
 
@@ -110,7 +112,7 @@ class Probe:
 
     def reference(self, model: Any, prompt: Sequence[int], response: Sequence[int]) -> tuple[list[float], list[float]]:
         """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1; computed
-        once. NumericalError where a logit is not finite."""
+        once for all paths that are tried. NumericalError where a logit is not finite."""
         tokens = (*prompt, *response)
         if tokens not in self._reference:
             self._reference[tokens] = own_statistics(model, tokens, self.name)
@@ -191,7 +193,7 @@ def known_head(model: Any) -> family.Head:
     head = probe_of(model).head
     if head is None:
         raise ModelError("what the model does to its logits is neither a scale nor a soft cap")
-    return head
+    return replace(head, module=model.get_output_embeddings())  # which may have been exchanged since
 
 
 def _new_probe(model: Any, tokens: int | None) -> Probe:

@@ -34,10 +34,10 @@ def probe_sequences(vocabulary: int, context: int) -> list[tuple[int, ...]]:
 def policy_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
     """The policy's own logprob (nats, temperature 1) of every token but the first of each sequence, by its own forward
     pass. NumericalError where one is not finite."""
-    from extra_rl.models.probe import probe_of
+    from extra_rl.models.measure import own_statistics
 
-    probe = probe_of(model)
-    return [probe.reference(model, sequence[:1], sequence[1:])[0] for sequence in sequences]
+    name = str(getattr(model.config, "_name_or_path", ""))
+    return [own_statistics(model, sequence, name)[0] for sequence in sequences]
 
 
 def refuse_another_policy(

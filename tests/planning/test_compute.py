@@ -21,7 +21,9 @@ def counted(model: object, backward: bool) -> int:
 
     from extra_rl.forward.sequences import TokenSequence
     from extra_rl.forward.statistics import response_statistics
+    from extra_rl.models.probe import probe_of
 
+    probe_of(model)  # reads the head by a pass that does not count
     batch = [TokenSequence([3] * PROMPT, [5] * RESPONSE)] * ROWS
     with FlopCounterMode(display=False) as counter:
         logprob_BT, _, _ = response_statistics(model, batch, 1.0)  # type: ignore[arg-type]

@@ -71,8 +71,9 @@ def test_every_finished_row_is_counted_once() -> None:
 def forward_passes(model: Any, asked: list[Request], **settings: Any) -> tuple[list[tuple[int, ...]], list[Sample]]:
     """Shapes (rows, tokens) of what the model read, and the samples. Nothing ends before its limit."""
     shapes: list[tuple[int, ...]] = []
+    sampler = TransformersSampler(model, [])  # the probe's passes do not count
     hook = model.model.embed_tokens.register_forward_hook(lambda module, args, output: shapes.append(args[0].shape))
-    samples = TransformersSampler(model, []).sample(asked, SamplingConfig(**settings))
+    samples = sampler.sample(asked, SamplingConfig(**settings))
     hook.remove()
     return shapes, samples
 

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from extra_rl.forward.layout import chosen
 from extra_rl.policy import Policy
 from extra_rl.training.distributed import process_group
 from extra_rl.training.launch import read_job
@@ -65,6 +66,8 @@ def two_steps(
     first, second = rollouts(model, advantages), rollouts(model, [-a for a in [*advantages, 0.0]])
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for each in (model, reference):  # as `train` does, before anything is sharded
+        chosen(settings.layout, each)
     parallel.place(model)
     options: dict[str, Any] = {"learning_rate": 1e-3, "betas": (0.9, 0.95), "weight_decay": 0.01}
     optimizer = load_optimizer(Policy(model, None, (2,), Path("none")), **options)
