@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 def reference_model(manifest: Path, device: str = "cpu") -> Any:
     """The frozen initial policy for the KL term."""
-    from extra_rl.policy import load_model, resolve
+    from extra_rl.policy import load_policy_model
 
-    return load_model(resolve(manifest), device=device).requires_grad_(False)
+    return load_policy_model(manifest, device=device).requires_grad_(False)
 
 
 class Trainer:
