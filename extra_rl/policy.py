@@ -160,7 +160,7 @@ def _writing(directory: Path) -> Iterator[None]:
         reason = one_line(error).rstrip(".")
         if isinstance(error, OSError) or re.search(r"\bos error \d+|I/O error", reason):
             raise InputError(
-                f"{getattr(error, 'filename', None) or _newest(directory)}: cannot be written ({reason}), so there is "
+                f"{_file_of(error, directory)}: cannot be written ({reason}), so there is "
                 f"no {directory / 'manifest.json'}. {_free_space(directory)}Make room or correct the folder's "
                 "permissions, and run again: the stages before it are kept."
             ) from error
@@ -170,8 +170,12 @@ def _writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _newest(directory: Path) -> Path:
+def _file_of(error: Exception, directory: Path) -> str | Path:
     """The file that was being written when writing stopped."""
+    if getattr(error, "filename", None):
+        return str(error.filename)  # type: ignore[attr-defined]
+    if type(error).__name__ == "SafetensorError":  # it leaves no half-written file
+        return directory / "model.safetensors"
     files = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
     return max(files, key=lambda path: path.stat().st_mtime_ns, default=directory)
 

@@ -57,9 +57,11 @@ def open_decoder(directory: Path) -> Decode:
 
 
 def _read_directory(directory: Path, where: dict[str, str]) -> Policy:
+    from extra_rl.models.checks import require_vocabulary
     from extra_rl.policy import Policy, eos_token_ids, load_model, load_tokenizer
 
     model, tokenizer = load_model(directory, **where), load_tokenizer(directory)
+    require_vocabulary(str(directory), model, tokenizer)
     return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
 
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path | None = None) -> dict[str, float]:
     """Writes the state of a policy's directory; returns what it cost: `optimizer_write_s`, `optimizer_bytes`.
 
-    folder: where the bytes go; None: into the directory itself. An empty state writes nothing.
+    folder: where the bytes go; None: into the directory itself. An empty state writes nothing. Raises InputError where
+    the disk or memory is full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     started = time.perf_counter()
@@ -33,12 +35,16 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
     remove_file(file)
     if not state:
         return {}
-    if folder is None:
-        save_file(dict(state), file)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder.absolute() / name_elsewhere(file)
+    target = file if folder is None else folder.absolute() / name_elsewhere(file)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         save_file(dict(state), target)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{target}: the optimizer state cannot be written ({error}). Make room there (retention.optimizer_states "
+            "limits how many are kept, retention.optimizer_folder where), and run again."
+        ) from error
+    if folder is not None:
         file.symlink_to(target)
     return {"optimizer_write_s": time.perf_counter() - started, "optimizer_bytes": float(file.stat().st_size)}
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from extra_rl.errors import InputError, ModelError
 from extra_rl.policy import save_policy
+from extra_rl.training.optimizer_file import write_optimizer
 from tests.loading.checkpoints import TOKENIZER
 from tests.models import random_qwen3
 
@@ -47,10 +48,31 @@ def test_a_failed_save_is_one_error(
     assert "\n" not in said
     assert not (tmp_path / "manifest.json").exists()
     if kind is InputError:
-        assert ("model.safetensors" if getattr(fault, "filename", None) else f"{tmp_path}/half.safetensors") in said
+        named = isinstance(fault, SafetensorError) or getattr(fault, "filename", None)
+        assert ("model.safetensors" if named else f"{tmp_path}/half.safetensors") in said
         assert "GB are free there" in said
     else:
         assert str(tmp_path) in said
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The kernel refuses to let a file grow, as a full disk would."""
+    import resource
+
+    import torch
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=f"{tmp_path}/model.safetensors: cannot be written"):
+            save_policy(tmp_path / "manifest.json", random_qwen3(vocabulary=400), TOKENIZER, {})
+        with pytest.raises(
+            InputError, match=f"{tmp_path}/optimizer.safetensors: the optimizer state cannot be written"
+        ):
+            write_optimizer(tmp_path, {"exp_avg/w": torch.zeros(50_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def _shape(directory: Path, device: str) -> Any:
 
     if not (directory / "config.json").is_file():
         raise ModelError(
-            f"{directory}: vLLM reads directories with a config.json, and this has none (an adapter?). Start a run from "
-            "it, whose warm start merges it, or use sampling.backend: transformers."
+            f"{directory}: vLLM reads directories with a config.json, and this has none (an adapter?). Start a run "
+            "from it, whose warm start merges it, or use sampling.backend: transformers."
         )
     shape = AutoConfig.from_pretrained(directory)
     head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
