@@ -9,21 +9,43 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extra_rl.errors import InputError, ModelError
-from extra_rl.models.turns import eos_token_ids as eos_token_ids
-from extra_rl.removed import REMOVED_FILE, refuse_removed, remove_file
-from extra_rl.tables.files import canonical_json, file_digest, write_whole
+from extra_rl.errors import ExtraError, InputError, ModelError
+from extra_rl.models.checks import require_vocabulary
+from extra_rl.models.digests import STATE_FILES, digests_of
+from extra_rl.models.files import one_line
+from extra_rl.models.load import load_model, load_tokenizer
+from extra_rl.models.probe import remember
+from extra_rl.models.turns import eos_token_ids
+from extra_rl.removed import FORGOTTEN_FILE, REMOVED_FILE, remove_file
+from extra_rl.tables.files import canonical_json, write_whole
 
-OPTIMIZER_FILE = "optimizer.safetensors"
-ADAPTER_FILE = "adapter.safetensors"
-STATE_FILES = (OPTIMIZER_FILE, ADAPTER_FILE)
-"""What the next update goes on from. It lies beside the policy and is no part of it: the policy's digest leaves it out,
-and no sampler sees it."""
+__all__ = [
+    "ADAPTER_FILE",
+    "OPTIMIZER_FILE",
+    "STATE_FILES",
+    "Policy",
+    "eos_token_ids",
+    "load_directory",
+    "load_model",
+    "load_policy",
+    "load_policy_model",
+    "load_tokenizer",
+    "read_manifest",
+    "resolve",
+    "save_policy",
+    "write_manifest",
+    "write_same_policy",
+]
+
+OPTIMIZER_FILE, ADAPTER_FILE = STATE_FILES
 
 
 @dataclass(frozen=True)
@@ -64,49 +86,27 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_model(
-    source: Path | str, revision: str | None = None, *, device: str = "cpu", precision: str = "float32"
-) -> Any:
-    """The causal language model in a directory or of that name on the hub, in evaluation mode, on `device`.
-
-    precision: of its weights, `float32` or `bfloat16`. ModelError when it cannot be read, InputError when retention has
-    removed its weights.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    refuse_removed(Path(source))
-    try:
-        dtype = getattr(torch, precision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
-        return model.to(device).eval()
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _unreadable(source, "causal language model", error) from error
-
-
-def load_tokenizer(directory: Path | str, revision: str | None = None) -> Any:
-    """The tokenizer in `directory`, or of that name (and revision) on the hub."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(directory, revision=revision)
-    except (OSError, ValueError) as error:
-        raise _unreadable(directory, "tokenizer", error) from error
-
-
-def _unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
-    if Path(source).is_dir():
-        return ModelError(f"{source}: cannot load a {what} from this directory: {error}")
-    return ModelError(f"{source}: there is no such directory, and no {what} of that name on the hub: {error}")
-
-
 def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:
-    """Model and tokenizer of the policy that a manifest stands for."""
-    directory = resolve(manifest_path)
+    """Model and tokenizer of the policy that a manifest stands for, checked against its digests."""
+    policy = load_directory(resolve(manifest_path), device=device, precision=precision)
+    remember(policy.model, read_manifest(manifest_path).get("probe"))
+    return policy
+
+
+def load_policy_model(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Any:
+    """The model alone of the policy that a manifest stands for, checked against its digests."""
+    model = load_model(resolve(manifest_path), device=device, precision=precision)
+    remember(model, read_manifest(manifest_path).get("probe"))
+    return model
+
+
+def load_directory(directory: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:
+    """Model and tokenizer of a directory with or without a manifest.
+
+    Raises ModelError also where the tokenizer has ids that the model does not embed, or nothing ends a response.
+    """
     model, tokenizer = load_model(directory, device=device, precision=precision), load_tokenizer(directory)
+    require_vocabulary(str(directory), model, tokenizer)
     return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
 
 
@@ -117,46 +117,81 @@ def save_policy(
     provenance: Mapping[str, Any],
     write_state: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes weights, config and tokenizer beside `manifest_path`, then the manifest.
+    """Write weights, config and tokenizer next to `manifest_path`, then the manifest.
 
     write_state: is given the directory, and writes the STATE_FILES that the next update goes on from.
+    Raises InputError where the disk does not take a file, ModelError where transformers cannot save the model; there is
+    no manifest then.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     directory = manifest_path.parent
-    directory.mkdir(parents=True, exist_ok=True)
-    manifest_path.unlink(missing_ok=True)
-    (directory / REMOVED_FILE).unlink(missing_ok=True)
-    for name in STATE_FILES:
-        remove_file(directory / name)
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    if write_state is not None:
-        write_state(directory)
-    write_manifest(manifest_path, provenance)
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        manifest_path.unlink(missing_ok=True)
+        for name in (REMOVED_FILE, FORGOTTEN_FILE):
+            (directory / name).unlink(missing_ok=True)
+        for name in STATE_FILES:
+            remove_file(directory / name)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        if write_state is not None:
+            write_state(directory)
+        write_manifest(manifest_path, provenance)
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Turn what the libraries raise while a policy is written into one error that names the file."""
+    try:
+        yield
+    except (ExtraError, MemoryError):
+        raise
+    except Exception as error:
+        reason = one_line(error).rstrip(".")
+        if isinstance(error, OSError) or re.search(r"\bos error \d+|I/O error", reason):
+            raise InputError(
+                f"{_file_of(error, directory)}: cannot be written ({reason}), so there is "
+                f"no {directory / 'manifest.json'}. {_free_space(directory)}Make room or correct the folder's "
+                "permissions, and run again: the stages before it are kept."
+            ) from error
+        raise ModelError(
+            f"{directory}: transformers cannot save this policy ({reason}), so there is no "
+            "manifest. Look at config.json and generation_config.json of the model that the run started from."
+        ) from error
+
+
+def _file_of(error: Exception, directory: Path) -> str | Path:
+    """The file that was being written when writing stopped."""
+    if getattr(error, "filename", None):
+        return str(error.filename)  # type: ignore[attr-defined]
+    if type(error).__name__ == "SafetensorError":  # it leaves no half-written file
+        return directory / "model.safetensors"
+    files = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
+    return max(files, key=lambda path: path.stat().st_mtime_ns, default=directory)
+
+
+def _free_space(directory: Path) -> str:
+    place = next((path for path in (directory, *directory.parents) if path.is_dir()), None)
+    return f"{shutil.disk_usage(place).free / 1e9:.1f} GB are free there. " if place else ""
 
 
 def write_manifest(manifest_path: Path, provenance: Mapping[str, Any]) -> None:
     """The manifest of the files beside it. `digest` is over what defines the policy: all but STATE_FILES."""
-    files = {
-        path.name: file_digest(path)
-        for path in sorted(manifest_path.parent.iterdir())
-        if path.is_file() and path.name != manifest_path.name and not path.name.startswith(".")
-    }
+    directory = manifest_path.parent
+    names = sorted(path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = digests_of(directory, [name for name in names if name != manifest_path.name])
     digest = _digest({name: value for name, value in files.items() if name not in STATE_FILES})
     _write_json(manifest_path, {"digest": digest, "files": files, **provenance})
 
 
 def write_same_policy(manifest_path: Path, former: Path, provenance: Mapping[str, Any]) -> None:
     """A manifest that stands for the policy of `former`: no optimizer step was taken, no weights are copied."""
-    directory = resolve(former)
-    manifest = {
-        "digest": read_manifest(former)["digest"],
-        "same_as": os.path.relpath(directory, manifest_path.parent),
-        **provenance,
-    }
-    _write_json(manifest_path, manifest)
+    directory, previous = resolve(former), read_manifest(former)
+    kept = {"digest": previous["digest"], "same_as": os.path.relpath(directory, manifest_path.parent)}
+    probe = {"probe": previous["probe"]} if "probe" in previous else {}
+    _write_json(manifest_path, {**kept, **probe, **provenance})
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -12,6 +12,8 @@ from extra_rl.errors import InputError
 from extra_rl.tables.files import write_whole
 
 REMOVED_FILE = "removed.json"
+FORGOTTEN_FILE = ".optimizer_forgotten"
+"""An empty file of that name beside a policy, made by hand, lets `update` go on without its lost optimizer state."""
 
 
 def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
@@ -56,9 +58,17 @@ def how_to_rebuild(directory: Path) -> str:
     Rollouts and verdicts are on disk, so nothing is sampled; the bytes are the same, so nothing after it runs again.
     """
     folder = directory.parent
+    if re.fullmatch(r"warm_start(_\d+)?", folder.name):
+        return (
+            f"To make it again: `rm {directory}/manifest.json`, then `snakemake --cores 2 --allowed-rules warm_start "
+            f"-- {directory}/manifest.json` with the --configfile of the run."
+        )
     place = re.fullmatch(r"iteration_(\d{4})", folder.name)
     if place is None:
-        return "Take it from the run that it was copied from, or make it again there."
+        return (
+            "Take it from the run that it was copied from, or make it again there. Where it was changed on purpose, "
+            f"delete {directory}/manifest.json: without it this is an ordinary model directory."
+        )
     last = int(place[1])
     first = next((i + 1 for i in range(last - 1, -1, -1) if _is_whole(folder.parent / f"iteration_{i:04d}")), 0)
     span = f"{first:04d}" if first == last else f"{{{first:04d}..{last:04d}}}"

@@ -162,13 +162,27 @@ class ShapeConfig(Section):
 class ModelConfig(Section):
     """The model before any training."""
 
-    source: str = Field("new", description="`new`: random weights of `shape`; else a local directory or hub name")
+    source: str = Field(
+        "new",
+        description="`new`: random weights of `shape`; else a local directory, a hub name or a .gguf file; an "
+        "adapter's directory is merged over its base",
+    )
+    gguf_file: str | None = Field(
+        None,
+        description="name of a GGUF file in `source`, which is de-quantised to float32 (pip install gguf); null: none",
+    )
     revision: str | None = Field(None, description="revision on the hub")
     tokenizer: Literal["words", "bytes"] = Field(
         "words", description="for a new model: the task's vocabulary, or one token a byte"
     )
     shape: ShapeConfig = Field(default_factory=ShapeConfig, description="for a new model")
     context_tokens: int = Field(128, ge=8, description="longest prompt and response together")
+
+    @model_validator(mode="after")
+    def _gguf_file_has_a_source(self) -> ModelConfig:
+        if self.gguf_file is not None and self.source == "new":
+            raise ValueError("gguf_file names a file in `source`, and a `new` model is read from none")
+        return self
 
 
 class EngineConfig(Section):

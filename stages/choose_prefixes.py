@@ -224,12 +224,12 @@ def choose(
 def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.ndarray:
     """Unit embeddings of the prefixes (P, D)."""
     from extra_rl.embedding import policy_hidden_states, sentence_embeddings
-    from extra_rl.policy import load_model, load_tokenizer, resolve
+    from extra_rl.policy import load_policy_model, load_tokenizer, resolve
 
     device = config.compute.apply()
     tokens = [list(c.prefix_tokens) for c in candidates]
-    directory = resolve(inputs.policy("initial"))
+    initial = inputs.policy("initial")
     if config.smoothing == "policy":
-        return policy_hidden_states(load_model(directory, device=device), tokens)
-    texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
+        return policy_hidden_states(load_policy_model(initial, device=device), tokens)
+    texts = load_tokenizer(resolve(initial)).batch_decode(tokens, skip_special_tokens=True)
     return sentence_embeddings(texts, device=device, threads=config.compute.threads)

@@ -128,14 +128,14 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
     if not embedder:
         return None
     from extra_rl.embedding import policy_hidden_states, sentence_embeddings
-    from extra_rl.policy import load_model, load_tokenizer, resolve
+    from extra_rl.policy import load_policy_model, load_tokenizer, resolve
 
     device = config.compute.apply()
-    directory = resolve(inputs.policy("initial"))
+    initial = inputs.policy("initial")
     tokens = [tail.tolist() for tail in tails]
     if embedder == "policy":
-        return policy_hidden_states(load_model(directory, device=device), tokens, max_tokens=config.tail_tokens)
-    texts = load_tokenizer(directory).batch_decode(tokens, skip_special_tokens=True)
+        return policy_hidden_states(load_policy_model(initial, device=device), tokens, max_tokens=config.tail_tokens)
+    texts = load_tokenizer(resolve(initial)).batch_decode(tokens, skip_special_tokens=True)
     return sentence_embeddings(
         texts,
         config.sentence_model,

@@ -51,10 +51,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.forward.batches import fill, pieces_of, token_shares
     from extra_rl.forward.layout import budget_of, chosen, token_statistics
     from extra_rl.forward.sequences import TokenSequence
-    from extra_rl.policy import load_model, resolve
+    from extra_rl.policy import load_policy_model
 
     device, precision = config.compute.apply(), config.compute.precision
-    model = load_model(resolve(inputs.policy()), device=device)
+    model = load_policy_model(inputs.policy(), device=device)
     sequences = [
         TokenSequence(prompt, response)
         for prompt, response in zip(rollouts["prompt_tokens"], rollouts["response_tokens"], strict=True)

@@ -43,7 +43,12 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The loss of every step; the policy is written on the way."""
+    from extra_rl.errors import ModelError
+    from extra_rl.forward.layout import chosen
+    from extra_rl.models.checks import require_vocabulary
+    from extra_rl.models.probe import probe_of
     from extra_rl.policy import eos_token_ids, load_model, save_policy
+    from extra_rl.sampling.transformers import sampling_path
     from extra_rl.tasks.problems import tokenizer_of
     from extra_rl.warm_start import ModelShape, new_model
 
@@ -53,10 +58,18 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
         model = new_model(tokenizer, shape, context.run_seed("weights", config.seed))
     else:
-        model = load_model(config.model.source, config.model.revision)
+        model = load_model(config.model.source, config.model.revision, gguf_file=config.model.gguf_file)
+        require_vocabulary(config.model.source, model, tokenizer)
     eos_token_ids(model, tokenizer, config.model.source)
-    losses = teach(model.to(device), tokenizer, inputs["held_out"], config, context) if config.steps else []
-    save_policy(context.outputs["policy"], model, tokenizer, context.manifest("policy"))
+    model = model.to(device)
+    chosen("auto", model)  # a model that no path scores is refused before anything is written
+    try:
+        sampling_path(model)
+    except ModelError as error:  # another backend may sample it; `generate` refuses it otherwise
+        context.console.say(f"WARNING: {error}")
+    losses = teach(model, tokenizer, inputs["held_out"], config, context) if config.steps else []
+    provenance = {**context.manifest("policy"), "probe": probe_of(model).to_remember()}
+    save_policy(context.outputs["policy"], model, tokenizer, provenance)
     return {
         "warm_start": contracts.WarmStartSteps.cast(
             pl.DataFrame(losses, schema=["step", "loss", "learning_rate"], orient="row")

@@ -10,7 +10,15 @@ import torch
 
 from extra_rl.errors import InputError, ModelError
 from extra_rl.forward.sequences import TokenSequence
-from extra_rl.policy import eos_token_ids, load_policy, read_manifest, resolve, save_policy, write_same_policy
+from extra_rl.policy import (
+    eos_token_ids,
+    load_policy,
+    read_manifest,
+    resolve,
+    save_policy,
+    write_manifest,
+    write_same_policy,
+)
 from extra_rl.removed import write_removed
 from extra_rl.tokenizers import word_level
 from tests.models import random_qwen3
@@ -84,6 +92,7 @@ def test_a_model_without_an_end_is_refused(tmp_path: Path) -> None:
         content = json.loads((tmp_path / name).read_text())
         content = {key: value for key, value in content.items() if not key.startswith("eos_token")}
         (tmp_path / name).write_text(json.dumps(content))
+    write_manifest(manifest, {})
     with pytest.raises(ModelError, match="no end-of-sequence token"):
         load_policy(manifest)
 

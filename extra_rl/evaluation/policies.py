@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from extra_rl.errors import InputError, ModelError
+from extra_rl.models.adapter import find as find_adapter
+from extra_rl.models.files import ADAPTER_CONFIG
 from extra_rl.policy import STATE_FILES, read_manifest, resolve
 from extra_rl.tables.files import canonical_json, file_digest
 
@@ -50,10 +52,13 @@ def find_policy(model: str, revision: str | None = None) -> EvaluatedPolicy:
             return policy_of_manifest(manifest)
     if (path / "config.json").is_file():
         return _directory(model, path, lambda name: True)
+    if (path / ADAPTER_CONFIG).is_file():
+        return _adapter(model, path)
     if path.exists() or not HUB_NAME.fullmatch(model) or model.startswith("."):
         raise InputError(
             f"{model}: no policy here. Name a manifest.json of a run, a directory with one, a directory of a "
-            "transformers model (config.json), or a model on the hub (owner/name)."
+            "transformers model (config.json) or of an adapter, or a model on the hub (owner/name). A GGUF file is "
+            "evaluated by `snakemake evaluate` with model.source."
         )
     directory = fetch(model, revision)
     label = f"{model}@{revision}" if revision else model
@@ -68,6 +73,15 @@ def _directory(name: str, directory: Path, belongs: Callable[[str], bool]) -> Ev
     }
     # As in a manifest (extra_rl.policy.write_manifest): a policy and its copy without one share their cache.
     return EvaluatedPolicy(name, directory, directory, hashlib.sha256(canonical_json(files).encode()).hexdigest())
+
+
+def _adapter(name: str, directory: Path) -> EvaluatedPolicy:
+    """An adapter's directory; its digest covers its base too, so that another base is another policy."""
+    found = find_adapter(directory, None)
+    assert found is not None  # a directory without config.json is no whole model
+    base = find_policy(str(found.base), found.base_revision)
+    own = _directory(name, directory, lambda name: True)
+    return replace(own, digest=hashlib.sha256(f"{own.digest} {base.digest}".encode()).hexdigest())
 
 
 def fetch(model: str, revision: str | None) -> Path:

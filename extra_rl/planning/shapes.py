@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import ConfigError, InputError
+from extra_rl.models.files import ADAPTER_CONFIG
 from extra_rl.sections import ModelConfig, TaskConfig
 
 SPECIAL_WORDS = 3
@@ -81,6 +82,8 @@ def shape_of(model: ModelConfig, task: TaskConfig) -> Shape:
     if model.source == "new":
         return replace(_new(model, vocabulary_of_new(model, task)), positions=model.context_tokens)
     directory = Path(model.source)
+    if model.gguf_file or directory.suffix == ".gguf" or (directory / ADAPTER_CONFIG).is_file():
+        return _from_checkpoint(model)
     if directory.is_dir():
         return _from_file(directory / "config.json")
     if model.source.removesuffix("-Base") in KNOWN:
@@ -108,6 +111,16 @@ def _new(model: ModelConfig, vocabulary: int) -> Shape:
     return Shape(
         vocabulary, shape.hidden, shape.layers, shape.heads, shape.kv_heads, shape.head_dim, shape.intermediate
     )
+
+
+def _from_checkpoint(model: ModelConfig) -> Shape:
+    """The shape of a GGUF file, or of the base of an adapter."""
+    from extra_rl.models.load import read_config
+
+    try:
+        return shape_of_config(read_config(model.source, model.gguf_file))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{model.source}: no configuration of a model that a plan knows ({error}).") from error
 
 
 def _from_file(path: Path) -> Shape:

@@ -29,10 +29,10 @@ def open_sampler(
     device = compute.apply(config.engine.tensor_parallel if config.backend == "vllm" else 1)
 
     def read() -> Policy:
-        from extra_rl.policy import load_policy
+        from extra_rl.policy import load_directory, load_policy
 
-        where = {"device": device, "precision": compute.precision}
-        return _read_directory(policy, where) if policy.is_dir() else load_policy(policy, **where)
+        load = load_directory if policy.is_dir() else load_policy
+        return load(policy, device=device, precision=compute.precision)
 
     if config.backend == "vllm":
         from extra_rl.policy import read_manifest, resolve
@@ -56,13 +56,6 @@ def open_decoder(directory: Path) -> Decode:
 
     tokenizer = load_tokenizer(directory)
     return _decoder(tokenizer, known_end_ids(tokenizer, directory))
-
-
-def _read_directory(directory: Path, where: dict[str, str]) -> Policy:
-    from extra_rl.policy import Policy, eos_token_ids, load_model, load_tokenizer
-
-    model, tokenizer = load_model(directory, **where), load_tokenizer(directory)
-    return Policy(model, tokenizer, eos_token_ids(model, tokenizer, directory), directory)
 
 
 def _decoder(tokenizer: Any, ends: Collection[int] | None = None) -> Decode:

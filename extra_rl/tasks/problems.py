@@ -39,7 +39,7 @@ def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
     from extra_rl.policy import load_tokenizer
 
     if model.source != "new":
-        return load_tokenizer(model.source, model.revision)
+        return load_tokenizer(model.source, model.revision, model.gguf_file)
     if model.tokenizer == "bytes":
         return tokenizers.byte_level()
     if task.name == "math":

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from extra_rl.errors import ConfigError, InputError
+from extra_rl.models.digests import require_file
 from extra_rl.policy import ADAPTER_FILE, Policy, load_policy, read_manifest, resolve
 from extra_rl.removed import refuse_removed
 from extra_rl.sections import Section
@@ -113,6 +114,7 @@ def _saved(directory: Path, initial: Path, current: Path, lora: LoraConfig) -> d
     from safetensors import safe_open
 
     refuse_removed(directory)
+    require_file(directory, ADAPTER_FILE)
     file = directory / ADAPTER_FILE
     if not file.is_file():
         if read_manifest(current)["digest"] == read_manifest(initial)["digest"]:

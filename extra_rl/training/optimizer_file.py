@@ -6,14 +6,16 @@ Source: our decision (docs/decisions/0010-optimizer-state.md).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extra_rl.errors import InputError
+from extra_rl.models.digests import require_file
 from extra_rl.policy import OPTIMIZER_FILE
-from extra_rl.removed import how_to_rebuild, name_elsewhere, refuse_removed, remove_file
+from extra_rl.removed import FORGOTTEN_FILE, how_to_rebuild, name_elsewhere, refuse_removed, remove_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path | None = None) -> dict[str, float]:
     """Writes the state of a policy's directory; returns what it cost: `optimizer_write_s`, `optimizer_bytes`.
 
-    folder: where the bytes go; None: into the directory itself. An empty state writes nothing.
+    folder: where the bytes go; None: into the directory itself. An empty state writes nothing. Raises InputError where
+    the disk or memory is full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     started = time.perf_counter()
@@ -31,12 +35,16 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
     remove_file(file)
     if not state:
         return {}
-    if folder is None:
-        save_file(dict(state), file)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder.absolute() / name_elsewhere(file)
+    target = file if folder is None else folder.absolute() / name_elsewhere(file)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         save_file(dict(state), target)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{target}: the optimizer state cannot be written ({error}). Make room there (retention.optimizer_states "
+            "limits how many are kept, retention.optimizer_folder where), and run again."
+        ) from error
+    if folder is not None:
         file.symlink_to(target)
     return {"optimizer_write_s": time.perf_counter() - started, "optimizer_bytes": float(file.stat().st_size)}
 
@@ -44,20 +52,45 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
 def read_optimizer(directory: Path) -> dict[str, Tensor]:
     """The state of a policy's directory on the CPU; {} where there never was one (a warm start).
 
-    Raises InputError where there was one that retention has removed, or that lay in a memory that was lost: momentum
-    would start from nothing unnoticed.
+    Raises InputError where there was one that retention has removed, that is not the file that the manifest lists, or
+    that was lost with the folder or memory that held it: momentum would start from nothing unnoticed.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if (directory / FORGOTTEN_FILE).exists():
+        print(
+            f"WARNING {directory}: {FORGOTTEN_FILE} is there, so the optimizer starts anew.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return {}
     refuse_removed(directory, weights=False, optimizer=True)
     file = directory / OPTIMIZER_FILE
-    if file.is_file():
-        state: dict[str, Tensor] = load_file(file)
-        return state
-    if file.is_symlink():
+    if file.is_symlink() and not file.exists():
         raise InputError(
             f"{file} points to {file.readlink()}, which is gone: a folder in memory is empty after a restart, and "
-            f"another machine has its own (retention.optimizer_folder). {how_to_rebuild(directory)} Or go on with an "
-            f"optimizer that remembers nothing, which is no longer the experiment that was begun: `rm {file}`."
+            f"another machine has its own (retention.optimizer_folder). {_ways_out(directory)}"
         )
-    return {}
+    try:
+        require_file(directory, OPTIMIZER_FILE)
+    except InputError as error:
+        raise InputError(f"{error} {_forget(directory)}") from None
+    if not file.is_file():
+        return {}
+    try:
+        state: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: not a readable optimizer state ({error}). {_ways_out(directory)}") from error
+    return state
+
+
+def _ways_out(directory: Path) -> str:
+    return f"{how_to_rebuild(directory)} {_forget(directory)}"
+
+
+def _forget(directory: Path) -> str:
+    return (
+        "Or go on with an optimizer that remembers nothing, which is no longer the experiment that was begun: "
+        f"`touch {directory / FORGOTTEN_FILE}`."
+    )

@@ -107,7 +107,7 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
 
     Where weights are sharded, they are put into a whole model, one by one, and that is saved; adapters are merged.
     """
-    from extra_rl.policy import load_model, save_policy
+    from extra_rl.policy import load_policy_model, save_policy
     from extra_rl.training.lora import adapter_tensors, write_adapter
     from extra_rl.training.optimizer import optimizer_state
     from extra_rl.training.optimizer_file import write_optimizer
@@ -116,7 +116,7 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
     writes = parallel.rank == 0
     model = policy.model
     if parallel.world > 1:
-        model = load_model(policy.directory) if writes else None
+        model = load_policy_model(job.policy) if writes else None
         targets = dict(model.named_parameters()) if model is not None else {}
         for name, parameter in policy.model.named_parameters():
             value = whole(parameter.data)
@@ -134,5 +134,6 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
             write_adapter(directory, adapter, job.initial, job.lora)
 
     if writes:
-        save_policy(job.next_policy, model, policy.tokenizer, job.provenance, write_state)
+        provenance = {**job.provenance, "probe": probe_of(policy.model).to_remember()}
+        save_policy(job.next_policy, model, policy.tokenizer, provenance, write_state)
     return figures

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 def reference_model(manifest: Path, device: str = "cpu") -> Any:
     """The frozen initial policy for the KL term; its head is read before it may be sharded."""
-    from extra_rl.policy import load_model, resolve
+    from extra_rl.policy import load_policy_model
 
-    model = load_model(resolve(manifest), device=device).requires_grad_(False)
+    model = load_policy_model(manifest, device=device).requires_grad_(False)
     probe_of(model)
     return model
 

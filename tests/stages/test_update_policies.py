@@ -113,7 +113,7 @@ def test_what_trains_in_one_process_only(change: dict[str, Any]) -> None:
 def test_a_diverged_policy_stops_the_run_and_leaves_no_policy_behind(tmp_path: Path) -> None:
     found = tables([RIGHT], {"right": 1.0})
     broken = load_policy(INITIAL)
-    broken.model.model.norm.weight.data.fill_(float("nan"))
+    broken.model.model.norm.weight.data.fill_(3e38)  # finite, as a policy must be; its logits are not
     bad = tmp_path / "broken" / "manifest.json"
     save_policy(bad, broken.model, broken.tokenizer, {})
     with pytest.raises(NumericalError, match="starts with rollout right"):

@@ -66,7 +66,7 @@ def test_missing_model_directory(tmp_path: Path) -> None:
 
 def test_nan_in_the_policy_loses_nothing_made_before(tmp_path: Path) -> None:
     """The problems and the policy stay; the failed stage leaves no file."""
-    broken = with_nan_weights(tmp_path / "broken")
+    broken = with_overflowing_weights(tmp_path / "broken")
     run = new_run(tmp_path / "run", model={"source": str(broken)})
     said = terminal_of_failure(run)
     message = (
@@ -151,7 +151,7 @@ def test_prompts_longer_than_the_context_are_dropped_counted_and_listed(
 
 def test_model_without_an_end_of_sequence_token(fails: Fails, tmp_path: Path) -> None:
     model = tmp_path / "endless"
-    shutil.copytree(POLICY, model)
+    shutil.copytree(POLICY, model, ignore=shutil.ignore_patterns("manifest.json"))
     for name, keys in {
         "config.json": ["eos_token_id"],
         "generation_config.json": ["eos_token_id"],
@@ -164,14 +164,14 @@ def test_model_without_an_end_of_sequence_token(fails: Fails, tmp_path: Path) ->
 
 
 def test_nan_in_the_loss(fails: Fails, tmp_path: Path) -> None:
-    policy = with_nan_weights(tmp_path / "broken") / "manifest.json"
+    policy = with_overflowing_weights(tmp_path / "broken") / "manifest.json"
     said = fails("update", f"{ITERATION}/update", policy=policy)
     assert "NumericalError: the loss is nan on a micro-batch that starts with rollout extra/s0/" in said
     assert "lower update.learning_rate" in said
 
 
 def test_nan_in_a_logprob(fails: Fails, tmp_path: Path) -> None:
-    policy = with_nan_weights(tmp_path / "broken") / "manifest.json"
+    policy = with_overflowing_weights(tmp_path / "broken") / "manifest.json"
     said = fails("score_entropy", f"{ITERATION}/score_entropy_generate", policy=policy)
     assert (
         f"NumericalError: the policy {policy} gives a logprob that is not finite, first for rollout extra/s0/" in said
@@ -182,7 +182,7 @@ def test_nan_in_a_logprob(fails: Fails, tmp_path: Path) -> None:
     ("stage", "file"), [("generate", f"{ITERATION}/generate"), ("evaluate", "results/mini/warm_start/evaluate")]
 )
 def test_nan_in_a_sample(fails: Fails, tmp_path: Path, stage: str, file: str) -> None:
-    policy = with_nan_weights(tmp_path / "broken") / "manifest.json"
+    policy = with_overflowing_weights(tmp_path / "broken") / "manifest.json"
     said = fails(stage, file, policy=policy)
     assert f"NumericalError: the policy {policy} gives logprobs that are not finite, in " in said
 
@@ -198,12 +198,13 @@ def test_nan_in_a_table(fails: Fails, tmp_path: Path) -> None:
     assert "'entropies': [nan, nan, nan, nan, nan, nan, nan, nan, '...']}" in said
 
 
-def with_nan_weights(directory: Path) -> Path:
+def with_overflowing_weights(directory: Path) -> Path:
+    import torch
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(POLICY, directory)
     weights = load_file(directory / "model.safetensors")
-    weights["model.norm.weight"] *= float("nan")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], 3e38)  # finite, but no logit is
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     write_manifest(directory / "manifest.json", {"name": "broken"})
     return directory

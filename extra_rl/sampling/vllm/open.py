@@ -121,6 +121,11 @@ def _shape(directory: Path, device: str) -> Any:
     """The model's configuration; ModelError for heads that the CPU kernels do not take."""
     from transformers import AutoConfig
 
+    if not (directory / "config.json").is_file():
+        raise ModelError(
+            f"{directory}: vLLM reads directories with a config.json, and this has none (an adapter?). Start a run "
+            "from it, whose warm start merges it, or use sampling.backend: transformers."
+        )
     shape = AutoConfig.from_pretrained(directory)
     head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     if device == "cpu" and head_dim < CPU_HEAD_DIM:

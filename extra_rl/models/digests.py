@@ -1,0 +1,159 @@
+"""Compares the files of a policy with the SHA-256 digests in its manifest.json, once per file.
+
+A file counts as checked while device, inode, size, mtime and ctime stay the same: size and mtime can be restored
+after a change, ctime cannot. What was checked is remembered in a dot-file beside the manifest, which is no part of
+any digest; where it cannot be written, every reader checks again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from extra_rl.errors import InputError
+from extra_rl.removed import how_to_rebuild, read_removed
+from extra_rl.tables.files import file_digest
+
+MANIFEST = "manifest.json"
+CHECKED_FILE = ".checked.json"
+STATE_FILES = ("optimizer.safetensors", "adapter.safetensors")
+"""What the next update goes on from. It lies beside the policy and is no part of it: the policy's digest leaves it out,
+and no sampler sees it."""
+
+YOUNG_NS = 50_000_000
+"""A file that was changed less than this before it was read could change again within one tick of its time stamps;
+it is checked once more instead of remembered."""
+
+Identity = list[int]
+
+
+def listed_files(directory: Path) -> dict[str, str]:
+    """File name -> SHA-256 by the manifest of a policy; {} where the directory has none."""
+    try:
+        found = json.loads((directory / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    files = found.get("files") if isinstance(found, dict) and "digest" in found else None
+    return files if isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values()) else {}
+
+
+def with_files(directory: Path) -> Path:
+    """The directory that holds a policy's files: `directory`, or the one that its manifest stands for (`same_as`)."""
+    try:
+        found = json.loads((directory / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return directory
+    if not isinstance(found, dict) or not isinstance(found.get("same_as"), str):
+        return directory
+    return Path(os.path.normpath(directory / found["same_as"]))
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file holds tensors, which a reader of the tokenizer does not need."""
+    return name.endswith((".safetensors", ".bin", ".gguf"))
+
+
+def require_listed(directory: Path, wanted: Callable[[str], bool]) -> None:
+    """Check the files that the manifest in `directory` lists and `wanted` names; nothing where there is no manifest.
+
+    The states of the next update are checked by their reader alone (`require_file`).
+    Raises InputError for a file that differs from its digest, and for one that is missing unless retention removed it.
+    """
+    files = listed_files(directory)
+    if not files:
+        return
+    _check(directory, {name: d for name, d in files.items() if name not in STATE_FILES and wanted(name)})
+    for path in directory.glob("*.safetensors"):
+        if path.name not in files and path.name not in STATE_FILES and wanted(path.name):
+            raise InputError(
+                f"{path} is not listed in {directory / MANIFEST}, but would be read as weights. Move it away."
+            )
+
+
+def require_file(directory: Path, name: str) -> bool:
+    """Check one file as `require_listed` does; returns whether the manifest lists it."""
+    files = listed_files(directory)
+    if name in files:
+        _check(directory, {name: files[name]})
+    return name in files
+
+
+def digests_of(directory: Path, names: list[str]) -> dict[str, str]:
+    """The digest of each file, remembered as checked: for a manifest that is about to be written."""
+    checked: dict[str, Any] = {}
+    digests = {name: _digest(directory / name, checked) for name in names}
+    _remember(directory, checked, {})
+    return digests
+
+
+def _check(directory: Path, files: Mapping[str, str]) -> None:
+    known = _recall(directory)
+    checked: dict[str, Any] = {}
+    for name, expected in files.items():
+        path = directory / name
+        try:
+            identity = _identity(path)
+            entry = known.get(_key(name, identity))
+            if entry == [identity, expected]:
+                continue
+            found = _digest(path, checked)
+        except FileNotFoundError:
+            if name in read_removed(directory):
+                continue
+            raise InputError(
+                f"{path} is missing, although {directory / MANIFEST} lists it. {how_to_rebuild(directory)}"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}). {how_to_rebuild(directory)}") from error
+        if found != expected:
+            raise InputError(
+                f"{path} is not the file that {directory / MANIFEST} lists: its SHA-256 is {found[:16]}..., the listed "
+                f"one {expected[:16]}... It was damaged or changed after it was written. {how_to_rebuild(directory)}"
+            )
+    if checked:
+        _remember(directory, checked, known)
+
+
+def _digest(path: Path, checked: dict[str, Any]) -> str:
+    """The SHA-256 of a file; noted in `checked` unless the file changed meanwhile or is too young to tell."""
+    begun, before = time.time_ns(), _identity(path)
+    digest = file_digest(path)
+    if _identity(path) == before and before[-1] < begun - YOUNG_NS:
+        checked[_key(path.name, before)] = [before, digest]
+    return digest
+
+
+def _identity(path: Path) -> Identity:
+    """Device, inode, size in bytes, mtime and ctime in nanoseconds, of what a link points to."""
+    found = path.stat()
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _key(name: str, identity: Identity) -> str:
+    """One entry a file and device: hosts that share a file system number its device differently."""
+    return f"{name}@{identity[0]}"
+
+
+def _recall(directory: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((directory / CHECKED_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(directory: Path, checked: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    text = json.dumps({**known, **checked}, separators=(",", ":"), sort_keys=True)
+    temporary = directory / f"{CHECKED_FILE}.{secrets.token_hex(4)}.tmp"
+    with suppress(OSError):  # a read-only or full directory: the next reader checks again
+        try:
+            temporary.write_text(text)
+            os.replace(temporary, directory / CHECKED_FILE)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""Checks a local model directory before a library reads it, so that an error names the file at fault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from extra_rl.errors import ModelError
+
+CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG = "config.json", "generation_config.json", "adapter_config.json"
+INDEX_SUFFIX = ".safetensors.index.json"
+FETCH_AGAIN = "Copy or download it again."
+LFS_POINTER = b"version https://git-lfs"
+NO_WEIGHTS = ("adapter", "optimizer", "training_args")
+"""How files begin that hold tensors and are no weights of a whole model."""
+
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+
+
+def require_readable(directory: Path) -> None:
+    """Check the JSON files, the shards that an index lists, and the header and length of every safetensors file.
+
+    Reads no weights: a fraction of a millisecond a file. Raises ModelError naming the file and what to do.
+    """
+    for name in (CONFIG, GENERATION_CONFIG):
+        if (directory / name).exists():
+            read_json(directory / name)
+    for index in sorted(directory.glob(f"*{INDEX_SUFFIX}")):
+        require_shards(index)
+    for path in sorted(directory.glob("*.safetensors")):
+        if not path.name.startswith(NO_WEIGHTS):
+            require_whole(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`; ModelError where the file cannot be read or holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable as JSON ({one_line(error)}). {FETCH_AGAIN}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: holds a JSON {type(found).__name__} instead of an object. {FETCH_AGAIN}")
+    return found
+
+
+def require_shards(index: Path) -> None:
+    """ModelError where a shard that `index` lists is missing."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ModelError(f"{index}: has no weight_map. {FETCH_AGAIN}")
+    missing = [
+        name for name in sorted({str(name) for name in weight_map.values()}) if not (index.parent / name).is_file()
+    ]
+    if missing:
+        raise ModelError(
+            f"{index.parent / missing[0]}: missing, although {index.name} lists it "
+            f"({len(missing)} missing in all). Copy or download the missing shards."
+        )
+
+
+def require_whole(path: Path) -> None:
+    """ModelError where a safetensors file is truncated, empty or of another format; only its header is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt"):
+            return
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {_damage(path)} ({one_line(error)}). {FETCH_AGAIN}") from error
+
+
+def has_weights(directory: Path) -> bool:
+    """Whether the directory holds the weights of a whole model, as safetensors or pickles; adapters do not count."""
+    found = [path.name for pattern in ("*.safetensors", *PICKLES) for path in directory.glob(pattern)]
+    return any(not name.startswith(NO_WEIGHTS) for name in found)
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a safetensors file that cannot be opened."""
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(len(LFS_POINTER))
+    except OSError:
+        return "cannot be read"
+    if start == LFS_POINTER:
+        return "is a Git LFS pointer and not the weights; `git lfs pull` fetches them"
+    return "is not a whole safetensors file: truncated, damaged or of another format"
+
+
+def one_line(error: BaseException) -> str:
+    """The first sentence or so of an error on one line; the libraries' own run over many."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError | AttributeError | TypeError | AssertionError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def listed(names: Iterable[str], shown: int = 3) -> str:
+    """`a, b, c and 4 more`, in order."""
+    ordered = sorted(names)
+    more = len(ordered) - shown
+    return ", ".join(ordered[:shown]) + (f" and {more} more" if more > 0 else "")

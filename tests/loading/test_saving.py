@@ -1,0 +1,81 @@
+"""What cannot be saved is one error that names the file, and leaves no manifest."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import SafetensorError
+
+from extra_rl.errors import InputError, ModelError
+from extra_rl.policy import save_policy
+from extra_rl.training.optimizer_file import write_optimizer
+from tests.loading.checkpoints import TOKENIZER
+from tests.models import random_qwen3
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "model.safetensors"), InputError),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), InputError),
+        (PermissionError(errno.EACCES, "Permission denied"), InputError),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), InputError),
+        (Exception("No space left on device (os error 28)"), InputError),
+        (ValueError("GenerationConfig is invalid:\n- x"), ModelError),
+        (RuntimeError("shared tensors"), ModelError),
+    ],
+)
+@pytest.mark.parametrize("saves", ["model", "tokenizer", "state"])
+def test_a_failed_save_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type[Exception], saves: str
+) -> None:
+    model = random_qwen3()
+    save_policy(tmp_path / "manifest.json", model, TOKENIZER, {})
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        (tmp_path / "half.safetensors").write_bytes(b"half")
+        raise fault
+
+    failing = {"model": model, "tokenizer": TOKENIZER}.get(saves)
+    if failing is not None:
+        monkeypatch.setattr(type(failing), "save_pretrained", fail)
+    with pytest.raises(kind) as caught:
+        save_policy(tmp_path / "manifest.json", model, TOKENIZER, {}, fail if failing is None else None)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert not (tmp_path / "manifest.json").exists()
+    if kind is InputError:
+        named = isinstance(fault, SafetensorError) or getattr(fault, "filename", None)
+        assert ("model.safetensors" if named else f"{tmp_path}/half.safetensors") in said
+        assert "GB are free there" in said
+    else:
+        assert str(tmp_path) in said
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The kernel refuses to let a file grow, as a full disk would."""
+    import resource
+
+    import torch
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=f"{tmp_path}/model.safetensors: cannot be written"):
+            save_policy(tmp_path / "manifest.json", random_qwen3(vocabulary=400), TOKENIZER, {})
+        with pytest.raises(
+            InputError, match=f"{tmp_path}/optimizer.safetensors: the optimizer state cannot be written"
+        ):
+            write_optimizer(tmp_path, {"exp_avg/w": torch.zeros(50_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        save_policy(tmp_path / "file" / "policy" / "manifest.json", random_qwen3(), TOKENIZER, {})
