@@ -234,12 +234,12 @@ def _key(model: Any) -> str:
     """Digest of what decides which code runs for a model, whatever its weights."""
     from importlib.metadata import version
 
-    values = model.config.to_dict()
+    written = ("transformers_version", "architectures", "dtype")  # by a save, with no say in what is computed
     parts = {
         "version": VERSION,
         "packages": {name: version(name) for name in ("torch", "transformers")},
         "class": type(model).__name__,
-        "config": {name: value for name, value in values.items() if name[0] != "_" and name != "transformers_version"},
+        "config": {k: v for k, v in model.config.to_dict().items() if k[0] != "_" and k not in written},
         "dtype": str(next(model.parameters()).dtype),
         "device": next(model.parameters()).device.type,
         "attention": own_attention(model),

@@ -107,6 +107,7 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
 
     Where weights are sharded, they are put into a whole model, one by one, and that is saved; adapters are merged.
     """
+    from extra_rl.models.probe import probe_of
     from extra_rl.policy import load_policy_model, save_policy
     from extra_rl.training.lora import adapter_tensors, write_adapter
     from extra_rl.training.optimizer import optimizer_state
