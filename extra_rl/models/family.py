@@ -136,16 +136,8 @@ def _numbers(values: object) -> Iterator[float]:
 def windows(model: Any) -> list[int]:
     """The attention windows and chunks, in tokens, that the configuration names, in ascending order."""
     named = model.config.get_text_config().to_dict()
-    return sorted(
-        {
-            value
-            for key, value in named.items()
-            if ("window" in key or "chunk" in key)
-            and isinstance(value, int)
-            and not isinstance(value, bool)
-            and value > 0
-        }
-    )
+    sizes = {v for key, v in named.items() if ("window" in key or "chunk" in key) and "layer" not in key}
+    return sorted(size for size in sizes if type(size) is int and size > 0)
 
 
 def without_dropout(model: Any) -> None:

@@ -26,8 +26,8 @@ from extra_rl.models import family
 from extra_rl.models.attention import own_attention
 from extra_rl.models.measure import TOLERANCE, Measurement, Path, Rank, Sequences, measured, own_statistics
 
-PROMPTS = (11, 11, 5, 17)
-RESPONSES = (5, 3, 6, 4)
+PROMPTS = (9, 9, 4, 13)
+RESPONSES = (3, 2, 4, 2)
 """Tokens of the probe's sequences; the first two share their prompt. Where the configuration names a window within
 reach, the last prompt is longer than it."""
 BRIEF = ((5, 5, 3), (2, 1, 2))

@@ -211,3 +211,26 @@ def test_tokens_without_a_gradient_at_all() -> None:
     (0 * logprob_X).sum().backward()
     assert not given.grad.any()  # type: ignore[union-attr]
     assert not linear.weight.grad.any()
+
+
+@pytest.mark.parametrize("way", ["tiles", "pieces", "whole"])
+@pytest.mark.parametrize(("scale", "cap"), [(0.3, None), (1.0, 4.0), (0.5, 3.0)])
+def test_scaled_and_capped_logits_agree_with_float64(
+    monkeypatch: pytest.MonkeyPatch, way: str, scale: float, cap: float | None
+) -> None:
+    """Values and gradients in hidden states, weight and bias, for the three ways of computing a head."""
+    linear, hidden_XD, target_X = made(bias=True)
+    monkeypatch.setattr(head, "WHOLE", 10**9 if way == "whole" else 0)
+    monkeypatch.setitem(chunked_head.TILE, "cpu", (16, 16 * 100))
+    asked = Wrapped(linear) if way == "pieces" else linear
+    given = hidden_XD.clone().requires_grad_()
+    found = head_statistics(asked, given, target_X, 0.7, scale=scale, cap=cap)
+    parts = [given, linear.weight, linear.bias]
+    slopes = gradients(found, BOTH, parts)
+    double, given_64 = copy.deepcopy(linear).double(), hidden_XD.double().requires_grad_()
+    logits_XV = scale * double(given_64)
+    logits_XV = logits_XV if cap is None else cap * torch.tanh(logits_XV / cap)
+    expected = exact(lambda x: x, logits_XV, target_X, 0.7)
+    torch.testing.assert_close(found, tuple(e.float() for e in expected), atol=2e-5, rtol=1e-5)
+    for slope, wanted in zip(slopes, gradients(expected, BOTH, [given_64, double.weight, double.bias]), strict=True):
+        assert (slope - wanted).abs().max() < 1e-5 * wanted.abs().max()

@@ -1,0 +1,175 @@
+"""Which path is used, what is remembered of it, and what is said when it is not the fast one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from extra_rl.errors import ModelError, NumericalError
+from extra_rl.forward.layout import chosen
+from extra_rl.model_check import probe
+from extra_rl.models.measure import Measurement, Path, Scored, own_statistics
+from extra_rl.models.probe import BRIEF, PROMPTS, RESPONSES, forget_probes, probe_of, probes_made, remember
+from extra_rl.sampling import transformers as sampling
+from tests.models import random_model, random_qwen3
+
+
+def test_a_fast_model_is_not_talked_about(capsys: pytest.CaptureFixture[str]) -> None:
+    found = probe(random_model("Llama"))
+    assert {d.what: (d.rank, d.path) for d in found.decisions.values()} == {
+        "sampling": ("fast", sampling.FAST),
+        "scoring": ("fast", "shared_prefix"),
+    }
+    assert [m.values for m in found.measurements] == [sum(RESPONSES), 2 * sum(RESPONSES)]  # logprobs; and entropies
+    assert max(m.largest for m in found.measurements) < 1e-4
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_slower_path_is_said_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    found = probe(random_model("Falcon"))
+    assert found.decisions["sampling"].rank == "plain"
+    assert "attention of its own that cannot be exchanged" in found.decisions["sampling"].reason
+    said = capsys.readouterr().err
+    assert said.startswith("FalconForCausalLM: sampling by the path `generate`, slower: in-place cache failed")
+
+
+def test_no_path_is_a_refusal_that_names_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family whose cache is broken: whatever samples with it gives other numbers than its forward pass."""
+    model = random_model("Llama")
+    forward = model.model.forward
+
+    def broken(*given: Any, **options: Any) -> Any:
+        found = forward(*given, **options)
+        if options.get("use_cache"):
+            found.last_hidden_state = found.last_hidden_state * 1.2
+        return found
+
+    monkeypatch.setattr(model.model, "forward", broken)
+    with pytest.raises(ModelError, match=r"sampling with this model is refused.*in-place cache.*generate.*one length"):
+        sampling.sampling_path(model)
+    assert chosen("auto", model) == "shared_prefix"  # no cache is used there
+
+
+def test_the_paths_of_the_same_architecture_are_held_against_fewer_tokens() -> None:
+    first = probe(random_model("Llama"))
+    other = random_model("Llama", seed=1)
+    remember(other, first.to_remember())
+    found = probe(other)
+    assert [d.known for d in found.decisions.values()] == [True, True]
+    assert [m.values for m in found.measurements] == [sum(BRIEF[1]), 2 * sum(BRIEF[1])]
+    assert found.to_remember() == first.to_remember()
+
+
+@pytest.mark.parametrize("config", [{"rope_theta": 2.0}, {"hidden_act": "relu"}, {"num_hidden_layers": 3}])
+def test_another_architecture_remembers_nothing(config: dict[str, Any]) -> None:
+    first = probe(random_model("Llama"))
+    other = random_model("Llama", **config)
+    remember(other, first.to_remember())
+    assert [d.known for d in probe(other).decisions.values()] == [False, False]
+
+
+def test_a_remembered_path_that_fails_is_not_used() -> None:
+    """The whole probe decides, and what a manifest claims is overruled."""
+    model = random_model("Falcon")
+    key = probe_of(model).key
+    model = random_model("Falcon")
+    remember(model, {"key": key, "paths": {"sampling": sampling.FAST, "scoring": "shared_prefix"}})
+    found = probe(model)
+    assert {d.what: (d.path, d.known) for d in found.decisions.values()} == {
+        "sampling": (sampling.PLAIN, False),
+        "scoring": ("padded", False),
+    }
+
+
+def test_the_key_ignores_weights_and_the_place_of_the_files(tmp_path: Any) -> None:
+    from extra_rl.policy import load_model
+
+    model = random_model("Llama")
+    key = probe_of(model).key
+    model.save_pretrained(tmp_path)
+    assert probe_of(load_model(tmp_path)).key == key
+    assert probe_of(random_model("Llama", seed=3)).key == key
+    assert probe_of(random_model("Llama").bfloat16()).key != key
+
+
+def test_a_window_is_reached_or_named() -> None:
+    near = probe_of(random_model("Mistral", sliding_window=30))
+    assert (max(len(prompt) for prompt, _ in near.sequences), near.unreached) == (34, [])
+    far = random_model("Mistral", sliding_window=5000, max_position_embeddings=9000)
+    assert probe_of(far).unreached == [5000]
+    assert max(len(prompt) for prompt, _ in probe_of(far).sequences) == max(PROMPTS)
+    far = random_model("Mistral", sliding_window=5000, max_position_embeddings=9000)
+    assert probe_of(far, 5010).unreached == []
+
+
+def test_measurements_by_hand() -> None:
+    model = random_qwen3()
+    found = probe_of(model)
+    prompt, response = (1, 5, 9), (4, 7)
+    logprobs, entropies = own_statistics(model, (*prompt, *response), "x")
+    shifted = Scored(prompt, response, [logprobs[2] + 0.25, logprobs[3]], entropies[2:])
+    one = found.measure(model, Path("odd", "fast", lambda _: [shifted]))
+    assert (one.largest, one.mean, one.values) == (pytest.approx(0.25), pytest.approx(0.0625), 4)
+    assert one.holds((0.3, 0.1))
+    assert not one.holds((0.2, 0.1))
+    assert not one.holds((0.3, 0.05))
+    nan = found.measure(model, Path("nan", "fast", lambda _: [shifted._replace(logprobs=[float("nan"), 0.0])]))
+    assert not nan.holds((1e9, 1e9))
+    nothing = found.measure(model, Path("nothing", "fast", lambda _: []))
+    assert not nothing.holds((1e9, 1e9))
+    assert nothing.text == "nothing gives numbers that are not finite"
+
+
+def test_own_statistics_are_those_of_the_models_softmax() -> None:
+    model = random_qwen3()
+    with torch.inference_mode():
+        log_p_TV = model(torch.tensor([[3, 4, 5]])).logits[0].log_softmax(-1)
+    logprobs, entropies = own_statistics(model, (3, 4, 5), "x")
+    assert logprobs == pytest.approx([float(log_p_TV[0, 4]), float(log_p_TV[1, 5])], abs=1e-6)
+    assert entropies == pytest.approx((-(log_p_TV.exp() * log_p_TV).sum(-1))[:2].tolist(), abs=1e-6)
+
+
+def test_weights_that_are_not_finite_are_the_models_fault_and_no_paths() -> None:
+    model = random_qwen3()
+    model.lm_head.weight.data[3, 3] = float("nan")
+    with pytest.raises(NumericalError, match="its weights hold NaN or infinity"):
+        probe(model)
+
+
+def test_training_mode_comes_back() -> None:
+    model = random_model("GPT2").train()
+    probe(model)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_head_that_was_exchanged_is_used() -> None:
+    model = random_qwen3()
+    assert chosen("auto", model) == "shared_prefix"
+    other = copy.deepcopy(model)
+    other.lm_head = torch.nn.Linear(32, 40, bias=False)
+    from extra_rl.forward.layout import token_statistics
+    from extra_rl.forward.sequences import TokenSequence
+
+    with torch.inference_mode():
+        found = token_statistics(other, [TokenSequence((3, 4), (5, 6))], 1.0, "float32", "shared_prefix")[0][0]
+    assert found.tolist() == pytest.approx(own_statistics(other, (3, 4, 5, 6), "x")[0][1:], abs=1e-5)
+
+
+def test_probes_of_a_stage_are_in_its_record() -> None:
+    forget_probes()
+    model = random_model("Llama")
+    probe(model)
+    (summary,) = [one.summary() for one in probes_made()]
+    assert summary["decisions"]["sampling"]["path"] == sampling.FAST
+    assert summary["measurements"][0]["largest"] < 1e-4
+    forget_probes()
+    assert probes_made() == []
+
+
+def test_a_fault_is_no_number() -> None:
+    failed = Measurement("x", float("inf"), float("inf"), 0, 0.1, "KeyError: 'layer'")
+    assert not failed.holds((1e9, 1e9))
+    assert failed.text == "x failed (KeyError: 'layer')"
