@@ -27,6 +27,9 @@ Rebuilding at every end would copy the cache at every step, never rebuilding wou
 
 PREFILL_TOKENS = 32_768
 """Tokens of contexts that are read in one forward pass, padding included; bounds its memory."""
+PREFILL_ENOUGH, PREFILL_PADDING = 2048, 0.1
+"""A pass of so many tokens is ended by a context that would make a larger share of it padding: another pass costs less
+then than computing the padding."""
 
 
 class FastDecoder:
@@ -187,13 +190,15 @@ class _Batch:
 
 def _in_passes(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
     """Cuts requests, equal contexts side by side, into runs whose distinct contexts are read in one forward pass."""
-    start, contexts, width = 0, 0, 0
+    start, contexts, width, tokens = 0, 0, 0, 0
     for i, request in enumerate(requests):
+        length = len(request.context)
         if i > start and request.context == requests[i - 1].context:
             continue
-        wider = max(width, len(request.context))
-        if i > start and (contexts + 1) * wider > PREFILL_TOKENS:
+        padded = (contexts + 1) * max(width, length)
+        wasteful = padded > PREFILL_ENOUGH and padded - tokens - length > PREFILL_PADDING * padded
+        if i > start and (padded > PREFILL_TOKENS or wasteful):
             yield requests[start:i]
-            start, contexts, wider = i, 0, len(request.context)
-        contexts, width = contexts + 1, wider
+            start, contexts, width, tokens = i, 0, 0, 0
+        contexts, width, tokens = contexts + 1, max(width, length), tokens + length
     yield requests[start:]

@@ -126,6 +126,16 @@ def test_a_full_cache_drops_the_few_long_rows_that_have_ended() -> None:
         assert found[n].tokens == TransformersSampler(model, []).sample([asked[n]], SamplingConfig())[0].tokens
 
 
+def test_a_large_pass_is_ended_before_it_is_mostly_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Request((3,) * length, 2, length) for length in (4, 4, 5, 5, 9, 9, 9)]
+    asked = [Request((*r.context[:-1], n), 2, n) for n, r in enumerate(asked)]  # no two are equal
+    whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
+    monkeypatch.setattr(decode, "PREFILL_ENOUGH", 12)
+    shapes, parts = forward_passes(random_qwen3(), asked)
+    assert shapes[:2] == [(4, 5), (3, 9)]  # 2 of 20 tokens are padding, with a context of 9 it would be 18 of 45
+    assert [s.tokens for s in parts] == [s.tokens for s in whole]
+
+
 def test_contexts_are_read_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = requests()
     whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
