@@ -41,7 +41,8 @@ def chosen(layout: Layout, model: Any) -> str:
     probe = probe_of(model)
     if layout in ("auto", "padded"):
         names = [name for name in RANKS if layout == "auto" or name != "shared_prefix"]
-        return probe.first_that_holds("scoring", model, [_path(name, model, RANKS[name]) for name in names])
+        what = "scoring" if layout == "auto" else "scoring in padded rows"  # decided apart: either may be asked for
+        return probe.first_that_holds(what, model, [_path(name, model, RANKS[name]) for name in names])
     path = _path(layout, model, "fast")
     if not probe.holds(model, path):
         why = next(m.text for m in probe.measurements if m.path == path.name)

@@ -56,7 +56,7 @@ def use_attention(model: Any, name: str, attention: Callable[..., Any], mask: Ca
     full = name + "".join(mark for argument, mark in HONOURED.items() if argument in honoured)
     if model.config._attn_implementation == full:
         return
-    AttentionInterface.register(full, partial(_checked, attention, honoured))
+    AttentionInterface.register(full, partial(_checked, attention, honoured, ignored_arguments(model)))
     AttentionMaskInterface.register(full, mask)
     model.set_attn_implementation(full)
     if model.config._attn_implementation != full:
@@ -69,6 +69,12 @@ def own_attention(model: Any) -> str:
     return name
 
 
+def ignored_arguments(model: Any) -> set[str]:
+    """Arguments of HONOURED that the model passes and its own implementation leaves out, as far as they were seen."""
+    seen: set[str] = model.__dict__.setdefault("extra_ignored", set())
+    return seen
+
+
 def restore_attention(model: Any) -> None:
     """Gives the model its own implementation back."""
     name = own_attention(model)
@@ -76,8 +82,13 @@ def restore_attention(model: Any) -> None:
         model.set_attn_implementation(name)
 
 
-def _checked(attention: Callable[..., Any], honoured: frozenset[str], *tensors: Any, **options: Any) -> Any:
-    """Calls `attention` with what it knows; ModelError for an argument that it would leave out."""
+def _checked(
+    attention: Callable[..., Any], honoured: frozenset[str], ignored: set[str], *tensors: Any, **options: Any
+) -> Any:
+    """Calls `attention` with what it knows; ModelError for an argument that it would leave out.
+
+    What the model's own implementation leaves out too is added to `ignored`.
+    """
     unknown = sorted(
         name
         for name, value in options.items()
@@ -90,6 +101,7 @@ def _checked(attention: Callable[..., Any], honoured: frozenset[str], *tensors: 
         raise ModelError(
             f"the model passes {', '.join(unknown)} to its attention, which this path does not compute with."
         )
+    ignored |= {name for name in HONOURED if options.get(name) is not None} - honoured
     known = {name: options.get(name) for name in HONOURED if name in honoured}
     kept = {name: options[name] for name in ("scaling", "attention_mask") if name in options}
     return attention(*tensors, **kept, **known)

@@ -134,10 +134,15 @@ def _numbers(values: object) -> Iterator[float]:
 
 
 def windows(model: Any) -> list[int]:
-    """The attention windows and chunks, in tokens, that the configuration names, in ascending order."""
+    """The attention windows and chunks, in tokens, that the configuration names, in ascending order.
+
+    Keys such as `max_window_layers` and `sliding_window_pattern` count layers and are left out.
+    """
     named = model.config.get_text_config().to_dict()
-    sizes = {v for key, v in named.items() if ("window" in key or "chunk" in key) and "layer" not in key}
-    return sorted(size for size in sizes if type(size) is int and size > 0)
+    names = [
+        key for key in named if ("window" in key or "chunk" in key) and "layer" not in key and "pattern" not in key
+    ]
+    return sorted({named[key] for key in names if type(named[key]) is int and named[key] > 0})
 
 
 def without_dropout(model: Any) -> None:
@@ -145,9 +150,24 @@ def without_dropout(model: Any) -> None:
     dropout nor router noise may change it.
 
     In training mode are only layers that are checkpointed, without their parts (transformers checkpoints no others),
-    and the dropout of adapters, which the configuration asks for by name.
+    and these not while they compute, because some drop out by themselves and not by a part (OPT, Falcon); and the
+    dropout of adapters, which the configuration asks for by name.
     """
     model.eval()
     for name, module in model.named_modules():
-        if getattr(module, "gradient_checkpointing", False) or "lora_dropout" in name.split("."):
+        if getattr(module, "gradient_checkpointing", False):
             module.training = True
+            if "extra_trains" not in vars(module):
+                module.register_forward_pre_hook(_evaluates)
+                module.register_forward_hook(_as_before, always_call=True)
+            module.extra_trains = True
+        elif "lora_dropout" in name.split("."):
+            module.training = True
+
+
+def _evaluates(module: Any, _: Any) -> None:
+    module.extra_trains, module.training = module.training, False
+
+
+def _as_before(module: Any, _: Any, __: Any) -> None:
+    module.training = module.extra_trains

@@ -23,7 +23,7 @@ from typing import Any
 
 from extra_rl.errors import ModelError
 from extra_rl.models import family
-from extra_rl.models.attention import own_attention
+from extra_rl.models.attention import ignored_arguments, own_attention
 from extra_rl.models.measure import TOLERANCE, Measurement, Path, Rank, Sequences, measured, own_statistics
 
 PROMPTS = (9, 9, 4, 13)
@@ -55,7 +55,8 @@ class Decision:
 class Probe:
     """What was measured of one loaded model. head: None where no scale and soft cap explains its logits. key: of its
     architecture. sequences, brief: (prompt, response), of the whole probe and of the brief one. unreached: windows of
-    the configuration that are longer than those. known: what -> path, as remembered of the same architecture."""
+    the configuration that are longer than those. known: what -> path, as remembered of the same architecture.
+    ignored: arguments that the model passes to its attention and that the library's own attention leaves out."""
 
     name: str
     dtype: str
@@ -66,6 +67,7 @@ class Probe:
     brief: Sequences
     unreached: list[int]
     known: Mapping[str, str]
+    ignored: list[str] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     decisions: dict[str, Decision] = field(default_factory=dict)
     seconds: float = 0.0
@@ -88,6 +90,7 @@ class Probe:
                 tried.append(self.measure(model, path))
                 if tried[-1].holds(self.tolerance):
                     self._decide(Decision(what, path.name, path.rank, "; ".join(m.text for m in tried[:-1])))
+                    self._warn_of(ignored_arguments(model))
                     break
             else:
                 raise ModelError(
@@ -130,6 +133,7 @@ class Probe:
             "model": self.name,
             "dtype": self.dtype,
             "attention": self.attention,
+            "attention_ignores": self.ignored,
             "logits": self.logits,
             "windows_not_reached": self.unreached,
             "tolerance": self.tolerance,
@@ -148,11 +152,22 @@ class Probe:
         return ", ".join(filter(None, (scale, cap))) or "as they are"
 
     def _decide(self, decision: Decision) -> None:
+        """Keeps a decision; one for a slower path is printed where it is made, not again for each later policy."""
         self.decisions[decision.what] = decision
-        if decision.rank != "fast":
+        if decision.rank != "fast" and not decision.known:
+            text = f"{self.name}: {decision.what} by the path `{decision.path}`, slower: {decision.reason}."
+            print(text, file=sys.stderr, flush=True)
+
+    def _warn_of(self, ignored: set[str]) -> None:
+        """Says once that the library's own attention leaves out what the model passes to it."""
+        if ignored and not self.ignored:
+            self.ignored = sorted(ignored)
             print(
-                f"{self.name}: {decision.what} by the path `{decision.path}`, slower: {decision.reason}.",
+                f"WARNING: {self.name}: transformers' `{self.attention}` attention, which it loads this model with, "
+                f"leaves out {', '.join(self.ignored)}. Sampling, scoring and update agree with it and with each "
+                "other, but not with engines that compute it (docs/models.md).",
                 file=sys.stderr,
+                flush=True,
             )
 
 

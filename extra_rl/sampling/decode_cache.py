@@ -30,6 +30,10 @@ class ContextCache:
     def __init__(self) -> None:
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
+    def has_previous_state(self, *_: Any) -> bool:
+        """Asked by layers that keep a running state (convolutions, state spaces) and no keys and values."""
+        raise ModelError("layers keep a state that is neither keys nor values, which this cache does not hold")
+
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keeps (C, kv_heads, T, head_dim) of a layer and returns it."""
         if layer in self.layers:

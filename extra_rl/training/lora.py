@@ -59,15 +59,16 @@ def load_adapted(initial: Path, current: Path, lora: LoraConfig, seed: int) -> t
     directory = resolve(current)
     saved = _saved(directory, initial, current, lora)
     torch.manual_seed(seed)
-    adapted = get_peft_model(
-        base.model,
-        PeftConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            target_modules=_targets(base.model, lora),
-            lora_dropout=lora.dropout,
-        ),
+    settings = PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=_targets(base.model, lora),
+        lora_dropout=lora.dropout,
     )
+    try:
+        adapted = get_peft_model(base.model, settings)
+    except ValueError as error:  # a kind of layer that peft does not adapt, such as Mamba's
+        raise ConfigError(f"update.lora.targets: this model's layers cannot have adapters: {error}") from error
     trained = adapter_tensors(base.model)
     for name, value in saved.items():
         trained[name].data.copy_(value)

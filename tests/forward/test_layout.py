@@ -32,3 +32,8 @@ def test_logits_that_nothing_explains_are_computed_by_the_model_itself() -> None
     model = random_model("OPT")
     assert chosen("auto", model) == chosen("padded", model) == "plain"
     assert budget_of("plain", model, 10**9) < budget_of("padded", model, 10**9) == 10**9
+
+
+def test_a_layout_that_is_asked_for_is_no_matter_of_what_was_asked_before() -> None:
+    model = random_qwen3()
+    assert [chosen(layout, model) for layout in ("padded", "auto", "padded")] == ["padded", "shared_prefix", "padded"]

@@ -33,7 +33,18 @@ def test_a_slower_path_is_said_with_its_reason(capsys: pytest.CaptureFixture[str
     assert found.decisions["sampling"].rank == "plain"
     assert "attention of its own that cannot be exchanged" in found.decisions["sampling"].reason
     said = capsys.readouterr().err
-    assert said.startswith("FalconForCausalLM: sampling by the path `generate`, slower: in-place cache failed")
+    assert "FalconForCausalLM: sampling by the path `generate`, slower: in-place cache failed" in said
+
+
+def test_what_the_librarys_attention_leaves_out_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    found = probe(random_model("Gemma2", attn_logit_softcapping=5.0))
+    assert found.ignored == ["softcap"]
+    assert capsys.readouterr().err.count("`sdpa` attention, which it loads this model with, leaves out softcap") == 1
+    assert probe(random_model("Gemma2", attn_logit_softcapping=None)).ignored == []
+    model = random_model("Gemma2", attn_logit_softcapping=5.0, attn_implementation="eager")
+    assert {d.rank for d in probe(model).decisions.values()} == {"fast"}
+    assert probe_of(model).ignored == []
+    assert capsys.readouterr().err == ""
 
 
 def test_no_path_is_a_refusal_that_names_them_all(monkeypatch: pytest.MonkeyPatch) -> None:

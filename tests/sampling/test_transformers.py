@@ -132,7 +132,7 @@ def test_a_large_pass_is_ended_before_it_is_mostly_padding(monkeypatch: pytest.M
     whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
     monkeypatch.setattr(decode, "PREFILL_ENOUGH", 12)
     shapes, parts = forward_passes(random_qwen3(), asked)
-    assert shapes[:2] == [(4, 5), (3, 9)]  # 2 of 20 tokens are padding, with a context of 9 it would be 18 of 45
+    assert shapes[:3] == [(2, 4), (2, 5), (3, 9)]  # with a third context, 2 of 15 tokens and 8 of 27 would be padding
     assert [s.tokens for s in parts] == [s.tokens for s in whole]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from extra_rl.errors import ConfigError, ModelError, NumericalError
+from extra_rl.errors import ConfigError, ExtraError, ModelError, NumericalError
 from extra_rl.policy import OPTIMIZER_FILE, STATE_FILES, load_model
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
@@ -19,7 +19,7 @@ from extra_rl.sampling.vllm import weights
 from extra_rl.sampling.vllm.arguments import flags
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY, environment, new_run
-from tests.models import random_qwen3
+from tests.models import random_model, random_qwen3
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test-vllm"
@@ -151,6 +151,30 @@ def test_a_whole_iteration_on_vllm(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stages", "generate", "--rerun", str(made), "--to", str(again)]
     subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
     assert (again / made.name).read_bytes() == made.read_bytes()
+
+
+@needs_vllm
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma2", "Olmo2"])
+def test_other_families_on_vllm(family: str, tmp_path: Path) -> None:
+    """The engine gives the policy's logprobs, or the sampler is refused by name; Llama and Mistral are not refused.
+
+    vLLM computes the soft cap of Gemma 2's attention, which transformers' default attention leaves out: here there is
+    none, so that both agree.
+    """
+    changes: dict[str, dict[str, Any]] = {
+        "Mistral": {"sliding_window": 8},
+        "Gemma2": {"sliding_window": 8, "attn_logit_softcapping": None, "final_logit_softcapping": 30.0},
+    }
+    shape = {"hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 108}
+    policy = policy_with(tmp_path / "policy", random_model(family, **shape, **changes.get(family, {})))
+    refused = ""
+    try:
+        with open_sampler(policy, VLLM, ComputeConfig(device="cpu"), 40) as (sampler, _):
+            (sample,) = sampler.sample([Request((5,) * 20, 8, 0)], VLLM, lambda n: None)
+            assert sample.tokens
+    except ExtraError as error:
+        refused = str(error)
+    assert not refused or (family in ("Gemma2", "Olmo2") and "the engine does not sample from the policy" in refused)
 
 
 def test_the_modules_name_is_not_the_packages() -> None:

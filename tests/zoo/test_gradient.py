@@ -1,0 +1,151 @@
+"""The gradient of one update is that of a plain implementation: autograd through the model's own logits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from extra_rl.forward import head
+from extra_rl.forward.layout import Layout
+from extra_rl.sampling.transformers import TransformersSampler
+from extra_rl.sections import SamplingConfig
+from extra_rl.training.rollouts import TrainingRollout
+from extra_rl.training.settings import LossSettings
+from extra_rl.training.trainer import Trainer
+from tests.zoo.families import FAMILIES, build, shared, untouched
+from tests.zoo.reference import requests, sequences, statistics
+
+TEMPERATURE, ENTROPY_WEIGHT, LOW, HIGH = 0.7, 0.1, 0.2, 0.28
+SETTINGS = LossSettings(
+    loss="clipped",
+    aggregate="token_mean",
+    clip_low=LOW,
+    clip_high=HIGH,
+    dual_clip=None,
+    importance_cap=None,
+    kl_weight=0.0,
+    entropy_weight=ENTROPY_WEIGHT,
+    signal_only=False,
+    tokens_per_batch=80,
+    learning_rate=0.0,
+    warmup_steps=0,
+    gradient_clip=1e9,
+    temperature=TEMPERATURE,
+    max_response_tokens=16,
+)
+ADVANTAGES = (1.0, -0.5, 2.0, -1.0, 0.7)
+DROPOUT: dict[str, dict[str, float]] = {
+    # Some layers drop out by a part, others by a call of their own.
+    "GPT-2": {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
+    "OPT": {"dropout": 0.1, "attention_dropout": 0.1},
+    "Falcon": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    "BLOOM": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    "Llama": {"attention_dropout": 0.1},
+    "Mixtral": {"router_jitter_noise": 0.1},
+    "Phi": {"resid_pdrop": 0.1, "embd_pdrop": 0.1},
+}
+
+
+def rollouts(name: str) -> list[TrainingRollout]:
+    """Rollouts of an older policy, whose logprobs differ by up to 0.6 nats: some ratios are clipped."""
+    noise = torch.Generator().manual_seed(0)
+    found = []
+    for i, (sequence, advantage) in enumerate(zip(sequences(), ADVANTAGES, strict=True)):
+        with torch.inference_mode():
+            own_T = statistics(untouched(name), sequence, TEMPERATURE)[0]
+        old = (own_T + 0.4 * torch.randn(own_T.shape, generator=noise)).tolist()
+        found.append(TrainingRollout(f"r{i}", "g", sequence, old, old, advantage, loss_start=0, prefix_length=0))
+    return found
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def plain_gradients(name: str) -> dict[str, torch.Tensor]:
+    """-mean over tokens of min(r A, clip(r) A) + weight * entropy, one sequence at a time."""
+    model = copy.deepcopy(untouched(name))
+    tokens = sum(len(sequence.response) for sequence in sequences())
+    for rollout in rollouts(name):
+        logprob_T, entropy_T = statistics(model, rollout.sequence, TEMPERATURE)
+        ratio_T = (logprob_T - torch.tensor(rollout.old_logprobs)).exp()
+        surrogate_T = torch.minimum(ratio_T * rollout.advantage, ratio_T.clamp(1 - LOW, 1 + HIGH) * rollout.advantage)
+        (-(surrogate_T + ENTROPY_WEIGHT * entropy_T).sum() / tokens).backward()
+    return gradients(model)
+
+
+def one_step(
+    model: Any, batch: list[TrainingRollout], settings: LossSettings = SETTINGS, *, checkpointing: bool = False
+) -> dict[str, float]:
+    """An update whose learning rate is 0: the gradients stay with the model."""
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.0), settings, None)
+    metrics = trainer.step(batch)
+    assert metrics is not None
+    return metrics
+
+
+def assert_equal_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """To 1e-4 of the norm, of the whole gradient and of every parameter's that is no rounding error."""
+    assert set(found) == set(expected)
+    norm = torch.stack([value.norm() for value in expected.values()]).norm()
+    errors = {name: (found[name] - value).norm() for name, value in expected.items()}
+    assert torch.stack(list(errors.values())).norm() < 1e-4 * norm
+    for name, value in expected.items():
+        assert errors[name] < 1e-4 * value.norm() + 1e-6 * norm, name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_gradient_of_an_update_with_and_without_checkpointing(name: str) -> None:
+    expected = plain_gradients(name)
+    for checkpointing in (False, True):
+        model = build(name)
+        if checkpointing and not model.supports_gradient_checkpointing:
+            continue
+        metrics = one_step(model, rollouts(name), checkpointing=checkpointing)
+        assert metrics["clipped_low"] > 0
+        assert metrics["clipped_high"] > 0
+        assert_equal_gradients(gradients(model), expected)
+
+
+@pytest.mark.parametrize("name", ["Gemma 2", "Granite", "Cohere", "Phi"])
+@pytest.mark.parametrize("layout", ["padded", "shared_prefix"])
+def test_the_gradient_of_tiles(name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soft cap, scale and bias in the backward pass of a large vocabulary."""
+    monkeypatch.setattr(head, "WHOLE", 1)
+    monkeypatch.setattr("extra_rl.forward.chunked_head.TILE", {"cpu": (8, 200)})
+    model = build(name)
+    one_step(model, rollouts(name), replace(SETTINGS, layout=layout))
+    assert_equal_gradients(gradients(model), plain_gradients(name))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", DROPOUT)
+def test_what_is_trained_is_the_policy_that_was_sampled(name: str, checkpointing: bool) -> None:
+    """The configuration names dropout or router noise, and the model comes in training mode: ratios are 1."""
+    model = build(name, **DROPOUT[name])
+    assert {key: getattr(model.config, key) for key in DROPOUT[name]} == DROPOUT[name]
+    sampled = TransformersSampler(model, ()).sample(requests(), SamplingConfig(temperature=TEMPERATURE), lambda n: None)
+    batch = [
+        TrainingRollout(f"r{i}", "g", type(sequences()[0])(r.context, s.tokens), s.logprobs, s.logprobs, 1.0, 0, 0)
+        for i, (r, s) in enumerate(zip(requests(), sampled, strict=True))
+    ]
+    model.train()
+    metrics = one_step(model, batch, checkpointing=checkpointing)
+    assert metrics["approx_kl"] < 1e-8
+    without = build(name)
+    one_step(without, batch, checkpointing=False)
+    assert_equal_gradients(gradients(model), gradients(without))
+
+
+def test_the_zoo_is_wide_enough_to_show_errors() -> None:
+    """Distributions are neither flat nor certain, and the context matters: an error moves logprobs."""
+    for name in FAMILIES:
+        with torch.inference_mode():
+            entropy_T = torch.cat([statistics(shared(name), s, 1.0)[1] for s in sequences()])
+        assert 1.0 < entropy_T.mean() < 4.57, name  # ln 97 = 4.575
