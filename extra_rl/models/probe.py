@@ -75,7 +75,7 @@ class Probe:
 
     @property
     def tolerance(self) -> tuple[float, float]:
-        return TOLERANCE[self.dtype]
+        return TOLERANCE.get(self.dtype, TOLERANCE["float32"])
 
     def first_that_holds(self, what: str, model: Any, paths: Sequence[Path]) -> str:
         """Name of the first path that is within the tolerance; the same answer without measuring from the second call

@@ -22,8 +22,10 @@ from extra_rl.evaluation.policies import find_policy
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.tables import contracts, read_table
 from extra_rl.tables.files import read_provenance
+from extra_rl.tokenizers import byte_level
 from tests.conftest import environment
 from tests.evaluation.models import small_model
+from tests.models import random_model
 
 ROWS = {"aime24": 30, "amc23": 40}
 SIZES = ("--samples", "2", "--max-response-tokens", "8", "--batch-rows", "16")
@@ -97,6 +99,22 @@ def test_from_the_chat_template_to_the_tables(
     said = capsys.readouterr().out
     assert "aime24                 30" in said
     assert f"wrote {out.relative_to(tmp_path)}/evaluate.parquet" in said
+
+
+def test_a_llama_gives_the_same_samples_at_any_number_of_rows(run: Evaluates, tmp_path: Path) -> None:
+    """Its mask was once lost: each row then saw the padding of the others."""
+    llama = random_model("Llama", vocab_size=len(byte_level()), eos_token_id=257, max_position_embeddings=512)
+    llama.save_pretrained(tmp_path / "llama")
+    byte_level().save_pretrained(tmp_path / "llama")
+    made = {}
+    for rows in (1, 3, 64):
+        options = ("--no-cache", "--limit", "5", "--batch-rows", str(rows), "--max-response-tokens", "24")
+        run(*options, "--temperature", "1", "--out", f"rows{rows}", policy=tmp_path / "llama", names="aime24,amc23")
+        made[rows] = tables(tmp_path / f"rows{rows}")["evaluate"]
+    assert len(made[1]) == 20
+    for rows in (3, 64):
+        for column in ("response_tokens", "response", "verdict"):
+            assert made[rows][column].to_list() == made[1][column].to_list(), (rows, column)
 
 
 def test_prompts_are_rendered_with_the_policys_own_template(run: Evaluates, model: Path, tmp_path: Path) -> None:

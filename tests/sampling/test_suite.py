@@ -1,4 +1,5 @@
-"""What every backend owes to the stages: one suite, run with the plainest sampler there is, transformers, and vLLM."""
+"""What every backend owes to the stages: one suite, run with the plainest sampler there is, both paths of transformers
+(its own `generate` with and without padding), and vLLM."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from extra_rl.forward.statistics import response_statistics
 from extra_rl.policy import load_policy
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
+from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY
 from tests.sampling.engines import run_with_engines
@@ -31,6 +33,8 @@ needs_vllm = pytest.mark.skipif(
 BACKENDS = [
     "plain",
     "transformers",
+    "generate-padded",
+    "generate-unpadded",
     pytest.param("vllm", marks=needs_vllm),
     pytest.param("vllm-server", marks=needs_vllm),
 ]
@@ -41,11 +45,14 @@ def sampler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ComputeConfig().apply()
     backend, _, where = request.param.partition("-")
     with ExitStack() as stack:
-        if where:
+        if where == "server":
             stack.enter_context(run_with_engines(tmp_path_factory.mktemp("logs")))
         if backend == "plain":
             policy = load_policy(MANIFEST)
             yield PlainSampler(policy.model, policy.eos_token_ids)
+        elif backend == "generate":
+            policy = load_policy(MANIFEST)
+            yield PlainDecoder(policy.model, policy.eos_token_ids, padding=where == "padded")
         else:
             yield stack.enter_context(open_sampler(MANIFEST, SamplingConfig(backend=backend), ComputeConfig()))[0]
 
