@@ -83,8 +83,9 @@ def own_statistics(model: Any, tokens: Sequence[int], name: str) -> tuple[list[f
         logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, :-1].float()
     if not bool(logits_TV.isfinite().all()):
         raise NumericalError(
-            f"the policy {name} gives logprobs that are not finite: its weights hold NaN or infinity. The update "
-            "before it diverged: lower update.learning_rate. If it is the initial policy, mend the model."
+            f"the policy {name} gives logprobs that are not finite: its weights are not finite, or so large that its "
+            "logits overflow. The update before it diverged: lower update.learning_rate. If it is the initial policy, "
+            "mend the model."
         )
     log_p_TV = logits_TV.log_softmax(-1)
     logprob_T = log_p_TV.gather(1, tokens_1L[0, 1:, None]).squeeze(1)

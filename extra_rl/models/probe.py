@@ -30,6 +30,8 @@ PROMPTS = (9, 9, 4, 13)
 RESPONSES = (3, 2, 4, 2)
 """Tokens of the probe's sequences; the first two share their prompt. Where the configuration names a window within
 reach, the last prompt is longer than it."""
+ROUNDED = ((11, 11, 5, 17), (5, 3, 6, 4))
+"""The same for weights of less than float32: more tokens, because rounding hides more."""
 BRIEF = ((5, 5, 3), (2, 1, 2))
 """Prompts and responses where the paths of the same architecture are known."""
 VERSION = 1
@@ -215,14 +217,16 @@ def _new_probe(model: Any, tokens: int | None) -> Probe:
     from extra_rl.seeding import generator
 
     parameters = sum(p.numel() for p in model.parameters())
-    within = min(tokens or min(LONGEST, int(REACH / parameters)), _context(model) - max(RESPONSES))
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    prompt_lengths, response_lengths = (PROMPTS, RESPONSES) if dtype == "float32" else ROUNDED
+    within = min(tokens or min(LONGEST, int(REACH / parameters)), _context(model) - max(response_lengths))
     named = family.windows(model)
     reached = [window for window in named if window + 4 <= within]
-    longest = max(PROMPTS[-1], tokens or 0, *(window + 4 for window in reached))
-    prompts = [max(1, min(length, within)) for length in (*PROMPTS[:-1], longest)]
+    longest = max(prompt_lengths[-1], tokens or 0, *(window + 4 for window in reached))
+    prompts = [max(1, min(length, within)) for length in (*prompt_lengths[:-1], longest)]
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     random = generator(0, "probe", vocabulary)
-    drawn = [tuple(random.integers(0, vocabulary, length).tolist()) for length in (*prompts, *RESPONSES)]
+    drawn = [tuple(random.integers(0, vocabulary, length).tolist()) for length in (*prompts, *response_lengths)]
     contexts, responses = [drawn[0], drawn[0], *drawn[2:4]], drawn[4:]
     brief = [(contexts[0][:p], responses[i][:r]) for i, (p, r) in enumerate(zip(*BRIEF, strict=True))]
     key, remembered = _key(model), model.__dict__.get("extra_remembered", {})
@@ -234,7 +238,7 @@ def _new_probe(model: Any, tokens: int | None) -> Probe:
         head = None
     return Probe(
         name=_name(model),
-        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        dtype=dtype,
         attention=attention,
         head=head,
         key=key,

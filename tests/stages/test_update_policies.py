@@ -116,7 +116,7 @@ def test_a_diverged_policy_stops_the_run_and_leaves_no_policy_behind(tmp_path: P
     broken.model.model.norm.weight.data.fill_(3e38)  # finite, as a policy must be; its logits are not
     bad = tmp_path / "broken" / "manifest.json"
     save_policy(bad, broken.model, broken.tokenizer, {})
-    with pytest.raises(NumericalError, match="starts with rollout right"):
+    with pytest.raises(NumericalError, match="broken gives logprobs that are not finite"):
         updated(found, tmp_path, policy=bad)
     assert not (tmp_path / "policy" / "manifest.json").exists()
 

@@ -132,4 +132,4 @@ def test_nothing_is_left_to_do(mini_run: Run) -> None:
 
 def test_nothing_but_results_is_left_behind(mini_run: Run) -> None:
     hidden = {path.name for path in mini_run.results.rglob(".*")}
-    assert hidden == {".lock"}
+    assert hidden == {".lock", ".checked.json"}

