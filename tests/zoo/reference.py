@@ -10,6 +10,7 @@ import torch
 
 from extra_rl.forward.sequences import TokenSequence
 from extra_rl.sampling.base import Request, Sample
+from tests.zoo.families import VOCABULARY
 
 CLOSE = 1e-4
 """Nats; largest difference in float32 that these models may have. Measured: below 2e-5."""
@@ -17,7 +18,7 @@ CLOSE = 1e-4
 
 def token_ids(length: int, seed: int) -> tuple[int, ...]:
     """Random token ids without the special ones."""
-    return tuple(np.random.default_rng(seed).integers(3, 97, length).tolist())
+    return tuple(np.random.default_rng(seed).integers(3, VOCABULARY, length).tolist())
 
 
 def requests() -> list[Request]:
