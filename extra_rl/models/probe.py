@@ -184,8 +184,12 @@ def forget_probes() -> None:
 
 
 def remember(model: Any, remembered: Mapping[str, Any] | None) -> None:
-    """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`."""
-    model.__dict__["extra_remembered"] = remembered or {}
+    """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`.
+
+    What is of another form is not used: the whole probe runs then.
+    """
+    usable = isinstance(remembered, Mapping) and isinstance(remembered.get("paths"), Mapping)
+    model.__dict__["extra_remembered"] = remembered if usable else {}
 
 
 def probe_of(model: Any, tokens: int | None = None) -> Probe:
