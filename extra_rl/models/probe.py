@@ -272,4 +272,4 @@ def _name(model: Any) -> str:
 
 def _context(model: Any) -> int:
     """Tokens that the model reads."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONGEST * 2)
+    return family.context(model.config) or LONGEST * 2
