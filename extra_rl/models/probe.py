@@ -117,10 +117,10 @@ class Probe:
         """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1; computed
         once for all paths that are tried. NumericalError where a logit is not finite."""
         tokens = (*prompt, *response)
-        if tokens not in self._reference:
-            self._reference[tokens] = own_statistics(model, tokens, self.name)
-        logprobs, entropies = self._reference[tokens]
-        return logprobs[len(prompt) - 1 :], entropies[len(prompt) - 1 :]
+        key = (len(prompt), *tokens)
+        if key not in self._reference:
+            self._reference[key] = own_statistics(model, tokens, self.name, len(prompt))
+        return self._reference[key]
 
     def to_remember(self) -> dict[str, Any]:
         """For the manifest of a policy of this architecture: the key, and the paths that were found or known."""
