@@ -70,8 +70,9 @@ class Measurement:
 
 
 def own_statistics(model: Any, tokens: Sequence[int], name: str, first: int = 1) -> tuple[list[float], list[float]]:
-    """The reference: logprob and entropy of every token from `first` on, nats, temperature 1, by the model's own forward
-    pass over one sequence without cache and padding. name: of the model, for the error.
+    """The reference: logprob and entropy of every token from `first` on, nats, temperature 1.
+
+    By the model's own forward pass over one sequence without cache and padding. name: of the model, for the error.
 
     Raises NumericalError where a logit is not finite.
     """
