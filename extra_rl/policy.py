@@ -75,7 +75,7 @@ def resolve(manifest_path: Path) -> Path:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest; InputError names the file when it is missing or unreadable."""
     try:
-        found = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such policy (its manifest is written last). Run the stage that makes it."

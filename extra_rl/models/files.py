@@ -52,10 +52,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def require_shards(index: Path) -> None:
     """ModelError where a shard that `index` lists is missing."""
     found = read_json(index)
-    weight_map = found.get("weight_map")
     for key in ("metadata", "weight_map"):
         if not isinstance(found.get(key), dict):
             raise ModelError(f"{index}: has no {key}. {FETCH_AGAIN}")
+    weight_map: dict[str, Any] = found["weight_map"]
     missing = [
         name for name in sorted({str(name) for name in weight_map.values()}) if not (index.parent / name).is_file()
     ]
