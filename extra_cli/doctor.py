@@ -50,8 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers", help="what samples")
-    parser.add_argument("--threads", type=int, default=0, help="threads of torch; default: all cores")
-    parser.add_argument("--tokens", type=int, metavar="N", help="longest probe sequence; default: what is quick")
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads of torch; default: all cores")
+    parser.add_argument("--tokens", type=_count, metavar="N", help="longest probe sequence; default: what is quick")
+
+
+def _count(text: str) -> int:
+    """A number from 1; argparse names the option for any other."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, it is {number}")
+    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,6 +91,7 @@ def examine() -> list[str]:
 def check(arguments: argparse.Namespace) -> int:
     """Prints what was measured of a model, and what is used; 2 where the model is refused."""
     from extra_rl.model_check import probe
+    from extra_rl.models.checks import require_vocabulary
     from extra_rl.models.probe import probe_of
     from extra_rl.policy import eos_token_ids, load_model, load_tokenizer
     from extra_rl.sections import ComputeConfig
@@ -93,6 +101,7 @@ def check(arguments: argparse.Namespace) -> int:
     where = {"device": compute.apply(), "precision": arguments.precision}
     model = load_model(arguments.model, arguments.revision, gguf_file=arguments.gguf_file, **where)
     tokenizer = load_tokenizer(arguments.model, arguments.revision, gguf_file=arguments.gguf_file)
+    require_vocabulary(arguments.model, model, tokenizer)
     print("\n".join(described(model, tokenizer, eos_token_ids(model, tokenizer, arguments.model))))
     refused: ExtraError | None = None
     try:

@@ -75,15 +75,23 @@ def resolve(manifest_path: Path) -> Path:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest; InputError names the file when it is missing or unreadable."""
     try:
-        found = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such policy (its manifest is written last). Run the stage that makes it."
         ) from None
     except ValueError as error:
         raise InputError(f"{path}: not a policy manifest ({error}). Delete it and run again.") from error
-    assert isinstance(found, dict)
+    if not _is_manifest(found):
+        raise InputError(f"{path}: not a policy manifest (no digest, files or same_as). Delete it and run again.")
     return found
+
+
+def _is_manifest(found: object) -> bool:
+    """Whether it has a digest, and either files or the policy that it stands for."""
+    if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
+        return False
+    return isinstance(found.get("files"), dict) or isinstance(found.get("same_as"), str)
 
 
 def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:

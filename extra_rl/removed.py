@@ -15,6 +15,8 @@ REMOVED_FILE = "removed.json"
 FORGOTTEN_FILE = ".optimizer_forgotten"
 """An empty file of that name beside a policy, made by hand, lets `update` go on without its lost optimizer state."""
 
+NO_RECORD = "Delete it: a file of the policy that is missing is then named by its reader."
+
 
 def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
     """Adds file -> the setting that removed it to the record of a policy's directory."""
@@ -23,9 +25,16 @@ def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
 
 
 def read_removed(directory: Path) -> dict[str, str]:
-    """The record; {} where nothing was removed."""
+    """The record; {} where nothing was removed. InputError where it cannot be read."""
     path = directory / REMOVED_FILE
-    found: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). {NO_RECORD}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is no record of removed files. {NO_RECORD}")
     return found
 
 
@@ -83,6 +92,6 @@ def _is_whole(folder: Path) -> bool:
     """Whether an iteration's policy has all files of its own (one that stands for a former policy has none)."""
     try:
         files = json.loads((folder / "policy" / "manifest.json").read_text()).get("files", {})
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
     return bool(files) and all((folder / "policy" / name).is_file() for name in files)

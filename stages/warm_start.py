@@ -8,10 +8,12 @@ SOURCE  our decision: reinforcement learning needs a policy that is sometimes ri
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 from pydantic import Field
 
+from extra_rl.errors import ModelError
 from extra_rl.sections import ComputeConfig, ModelConfig, TaskConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -43,7 +45,6 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The loss of every step; the policy is written on the way."""
-    from extra_rl.errors import ModelError
     from extra_rl.forward.layout import chosen
     from extra_rl.models.checks import require_vocabulary
     from extra_rl.models.probe import probe_of
@@ -60,6 +61,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     else:
         model = load_model(config.model.source, config.model.revision, gguf_file=config.model.gguf_file)
         require_vocabulary(config.model.source, model, tokenizer)
+        refuse_without_room(model, config.model)
     eos_token_ids(model, tokenizer, config.model.source)
     model = model.to(device)
     chosen("auto", model)  # a model that no path scores is refused before anything is written
@@ -75,6 +77,19 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             pl.DataFrame(losses, schema=["step", "loss", "learning_rate"], orient="row")
         )
     }
+
+
+def refuse_without_room(model: Any, config: ModelConfig) -> None:
+    """ModelError where a run's longest sequence does not fit into what the model reads."""
+    from extra_rl.models.family import context
+
+    room = context(model.config)
+    if room is not None and config.context_tokens > room:
+        raise ModelError(
+            f"{config.source}: the model reads {room:,} tokens (max_position_embeddings, or the original context of a "
+            f"dynamic or longrope scaling), but model.context_tokens is {config.context_tokens:,}. Lower it and "
+            "sampling.max_response_tokens, or take a model that reads more."
+        )
 
 
 def teach(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +105,15 @@ def refuse_without_room(wanted: Sequence[Wanted], directory: Path) -> None:
 
 
 def context_tokens(directory: Path) -> int | None:
-    """Positions of the model, None where its config.json does not say."""
-    path = directory / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
+    """Tokens that the model reads, None where its config.json does not say."""
+    from transformers import AutoConfig
+
+    from extra_rl.models.family import context
+
+    if not (directory / "config.json").is_file():
         return None
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}).") from error
-    found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    return int(found) if found else None
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    except Exception:  # a configuration of any fault: loading the model names it
+        return None
+    return context(config)

@@ -22,7 +22,7 @@ from extra_rl.sampling.base import FinishReason
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json, read_table, write_table, write_whole
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings give other samples (another way to seed, another sampler loop): old parts are left."""
 
 SHORT = 16

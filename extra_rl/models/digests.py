@@ -34,13 +34,23 @@ Identity = list[int]
 
 
 def listed_files(directory: Path) -> dict[str, str]:
-    """File name -> SHA-256 by the manifest of a policy; {} where the directory has none."""
+    """File name -> SHA-256 by the manifest of a policy; {} where the directory has none, or one of another tool.
+
+    Raises InputError for a manifest that cannot be read, or that has lost its list: nothing could be checked by it.
+    """
+    path = directory / MANIFEST
     try:
-        found = json.loads((directory / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
         return {}
-    files = found.get("files") if isinstance(found, dict) and "digest" in found else None
-    return files if isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values()) else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). {how_to_rebuild(directory)}") from error
+    if not isinstance(found, dict) or "digest" not in found:
+        return {}
+    files = found.get("files")
+    if not isinstance(files, dict) or not files or not all(isinstance(digest, str) for digest in files.values()):
+        raise InputError(f"{path}: does not list the policy's files with their digests. {how_to_rebuild(directory)}")
+    return files
 
 
 def with_files(directory: Path) -> Path:

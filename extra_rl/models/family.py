@@ -145,6 +145,28 @@ def windows(model: Any) -> list[int]:
     return sorted({named[key] for key in names if type(named[key]) is int and named[key] > 0})
 
 
+def context(config: Any) -> int | None:
+    """Tokens that a model with this configuration of transformers reads at most, None where it names no limit.
+
+    Rotary scalings of the types `dynamic` and `longrope` take their frequencies from the longest sequence of a batch
+    once it exceeds the original context: beyond that, numbers depend on neighbours and on what a cache already holds,
+    and there is no forward pass to agree with. That length is the limit then.
+    """
+    text = config.get_text_config()
+    try:
+        named = getattr(text, "max_position_embeddings", None)
+    except NotImplementedError:  # XLNet's answer
+        named = None
+    limits = [int(named)] if named and named > 0 else []
+    scaling = getattr(text, "rope_parameters", None) or {}
+    for one in (scaling, *(part for part in scaling.values() if isinstance(part, Mapping))):
+        kind = str(one.get("rope_type", ""))
+        original = one.get("original_max_position_embeddings") or named
+        if original and ("dynamic" in kind or kind == "longrope"):
+            limits.append(int(original))
+    return min(limits, default=None)
+
+
 def without_dropout(model: Any) -> None:
     """Puts the model into evaluation mode for training: what is trained is the policy that was sampled, so neither
     dropout nor router noise may change it.

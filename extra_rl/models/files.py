@@ -16,11 +16,12 @@ LFS_POINTER = b"version https://git-lfs"
 NO_WEIGHTS = ("adapter", "optimizer", "training_args")
 """How files begin that hold tensors and are no weights of a whole model."""
 
+PLAIN = ("F64", "F32", "F16", "BF16")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 
 
 def require_readable(directory: Path) -> None:
-    """Check the JSON files, the shards that an index lists, and the header and length of every safetensors file.
+    """Check the JSON files, the shards that an index lists, and header, length and types of every safetensors file.
 
     Reads no weights: a fraction of a millisecond a file. Raises ModelError naming the file and what to do.
     """
@@ -29,9 +30,12 @@ def require_readable(directory: Path) -> None:
             read_json(directory / name)
     for index in sorted(directory.glob(f"*{INDEX_SUFFIX}")):
         require_shards(index)
+    quantised = (directory / CONFIG).exists() and read_json(directory / CONFIG).get("quantization_config")
     for path in sorted(directory.glob("*.safetensors")):
         if not path.name.startswith(NO_WEIGHTS):
             require_whole(path)
+            if not quantised:
+                _require_plain_numbers(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -47,9 +51,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def require_shards(index: Path) -> None:
     """ModelError where a shard that `index` lists is missing."""
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise ModelError(f"{index}: has no weight_map. {FETCH_AGAIN}")
+    found = read_json(index)
+    for key in ("metadata", "weight_map"):
+        if not isinstance(found.get(key), dict):
+            raise ModelError(f"{index}: has no {key}. {FETCH_AGAIN}")
+    weight_map: dict[str, Any] = found["weight_map"]
     missing = [
         name for name in sorted({str(name) for name in weight_map.values()}) if not (index.parent / name).is_file()
     ]
@@ -69,6 +75,20 @@ def require_whole(path: Path) -> None:
             return
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: {_damage(path)} ({one_line(error)}). {FETCH_AGAIN}") from error
+
+
+def _require_plain_numbers(path: Path) -> None:
+    """ModelError for a weight of whole numbers or eight bits: transformers would take its codes for the weights."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as stored:
+        for name in stored.keys():  # noqa: SIM118
+            kind = stored.get_slice(name).get_dtype() if name.endswith(".weight") else ""
+            if kind and kind not in PLAIN:
+                raise ModelError(
+                    f"{path}: {name} is stored as {kind}, and config.json has no quantization_config that says what "
+                    "its numbers stand for. Name the model's checkpoint in bfloat16, float16 or float32."
+                )
 
 
 def has_weights(directory: Path) -> bool:

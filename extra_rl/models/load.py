@@ -18,9 +18,19 @@ from extra_rl.errors import ExtraError, ModelError
 from extra_rl.models import adapter, generation_config
 from extra_rl.models.checks import require_causal, require_complete, require_finite, require_float
 from extra_rl.models.digests import is_weights, listed_files, require_listed, with_files
-from extra_rl.models.files import ADAPTER_CONFIG, CONFIG, FETCH_AGAIN, has_weights, listed, one_line, require_readable
+from extra_rl.models.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    FETCH_AGAIN,
+    has_weights,
+    listed,
+    one_line,
+    read_json,
+    require_readable,
+)
 from extra_rl.removed import refuse_removed
 
+TOKENIZER_JSON = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 DIVERGED = "The update that wrote them diverged: lower update.learning_rate and run again from an earlier iteration."
 
 
@@ -60,6 +70,10 @@ def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: s
         if found is not None and not found.has_tokenizer():
             return load_tokenizer(found.base, found.base_revision)
         place = found.directory if found is not None else place
+        if isinstance(place, Path):
+            for name in TOKENIZER_JSON:
+                if (place / name).exists():
+                    read_json(place / name)
     from transformers import AutoTokenizer
 
     options = {} if gguf is None else {"gguf_file": _readable_gguf(gguf)}

@@ -69,9 +69,10 @@ class Measurement:
         return f"{self.path} differs by up to {self.largest:.2g} nats from the model's own forward pass"
 
 
-def own_statistics(model: Any, tokens: Sequence[int], name: str) -> tuple[list[float], list[float]]:
-    """The reference: logprob and entropy of every token but the first, nats, temperature 1, by the model's own forward
-    pass over one sequence without cache and padding. name: of the model, for the error.
+def own_statistics(model: Any, tokens: Sequence[int], name: str, first: int = 1) -> tuple[list[float], list[float]]:
+    """The reference: logprob and entropy of every token from `first` on, nats, temperature 1.
+
+    By the model's own forward pass over one sequence without cache and padding. name: of the model, for the error.
 
     Raises NumericalError where a logit is not finite.
     """
@@ -80,7 +81,7 @@ def own_statistics(model: Any, tokens: Sequence[int], name: str) -> tuple[list[f
     restore_attention(model)
     tokens_1L = torch.tensor([tokens], device=next(model.parameters()).device)
     with torch.inference_mode():
-        logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, :-1].float()
+        logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, first - 1 : -1].float()
     if not bool(logits_TV.isfinite().all()):
         raise NumericalError(
             f"the policy {name} gives logprobs that are not finite: its weights are not finite, or so large that its "
@@ -88,7 +89,7 @@ def own_statistics(model: Any, tokens: Sequence[int], name: str) -> tuple[list[f
             "mend the model."
         )
     log_p_TV = logits_TV.log_softmax(-1)
-    logprob_T = log_p_TV.gather(1, tokens_1L[0, 1:, None]).squeeze(1)
+    logprob_T = log_p_TV.gather(1, tokens_1L[0, first:, None]).squeeze(1)
     entropy_T = -(log_p_TV.exp() * log_p_TV).sum(-1)
     return logprob_T.tolist(), entropy_T.tolist()
 

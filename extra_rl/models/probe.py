@@ -119,10 +119,10 @@ class Probe:
         """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1; computed
         once for all paths that are tried. NumericalError where a logit is not finite."""
         tokens = (*prompt, *response)
-        if tokens not in self._reference:
-            self._reference[tokens] = own_statistics(model, tokens, self.name)
-        logprobs, entropies = self._reference[tokens]
-        return logprobs[len(prompt) - 1 :], entropies[len(prompt) - 1 :]
+        key = (len(prompt), *tokens)
+        if key not in self._reference:
+            self._reference[key] = own_statistics(model, tokens, self.name, len(prompt))
+        return self._reference[key]
 
     def to_remember(self) -> dict[str, Any]:
         """For the manifest of a policy of this architecture: the key, and the paths that were found or known."""
@@ -186,8 +186,12 @@ def forget_probes() -> None:
 
 
 def remember(model: Any, remembered: Mapping[str, Any] | None) -> None:
-    """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`."""
-    model.__dict__["extra_remembered"] = remembered or {}
+    """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`.
+
+    What is of another form is not used: the whole probe runs then.
+    """
+    usable = isinstance(remembered, Mapping) and isinstance(remembered.get("paths"), Mapping)
+    model.__dict__["extra_remembered"] = remembered if usable else {}
 
 
 def probe_of(model: Any, tokens: int | None = None) -> Probe:
@@ -272,4 +276,4 @@ def _name(model: Any) -> str:
 
 def _context(model: Any) -> int:
     """Tokens that the model reads."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONGEST * 2)
+    return family.context(model.config) or LONGEST * 2

@@ -30,7 +30,7 @@ class ContextCache:
     def __init__(self) -> None:
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def has_previous_state(self, *_: Any) -> bool:
+    def has_previous_state(self, *_: Any, **__: Any) -> bool:
         """Asked by layers that keep a running state (convolutions, state spaces) and no keys and values."""
         raise ModelError("layers keep a state that is neither keys nor values, which this cache does not hold")
 

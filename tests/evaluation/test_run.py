@@ -201,7 +201,7 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path, script: Script) -> N
 
 
 def test_a_prompt_without_room_is_one_error_before_anything_is_sampled(tmp_path: Path, script: Script) -> None:
-    (tmp_path / "config.json").write_text('{"max_position_embeddings": 20}')
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 20}')
     evaluated(tmp_path, problems(*TWO), max_response_tokens=16)  # 4 + 16
     with pytest.raises(ModelError, match=r"A/100 has 6 and its response may have 16, so 1 problem.*at most 14\."):
         evaluated(tmp_path, problems(*TWO, "A/100"), max_response_tokens=16)

@@ -236,9 +236,43 @@ def test_adapters_of_an_update_are_compared_by_their_reader(tmp_path: Path) -> N
 
 def test_a_manifest_of_something_else_is_left_alone(tmp_path: Path) -> None:
     manifest = saved(tmp_path)
-    for content in ("{", "[]", '{"files": {"config.json": "0"}}', '{"name": "web app"}'):
+    for content in ("[]", '{"files": {"config.json": "0"}}', '{"name": "web app"}'):
         manifest.write_text(content)
         load_model(tmp_path)
     change_json(manifest, digest="0", files={"config.json": "0" * 64}, name=None)
     with pytest.raises(InputError):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", '{"digest": "0"}', '{"digest": "0", "files": {}}', '{"digest": "0", "files": {"config.json": 1}}']
+)
+def test_a_manifest_that_has_lost_its_list_is_no_reason_to_trust_the_files(tmp_path: Path, content: str) -> None:
+    manifest = saved(tmp_path)
+    manifest.write_text(content)
+    for read in (load_model, load_tokenizer):
+        with pytest.raises(InputError, match=r"manifest\.json: .*delete .*manifest\.json"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"files": {}}', '{"digest": "0"}', '{"digest": "0", "same_as": 3}'])
+def test_what_is_no_manifest_of_a_policy_is_one_line(tmp_path: Path, content: str) -> None:
+    manifest = saved(tmp_path)
+    manifest.write_text(content)
+    with pytest.raises(InputError, match="not a policy manifest"):
+        load_policy(manifest)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_record_of_removed_files_that_cannot_be_read_is_one_line(tmp_path: Path, content: str) -> None:
+    manifest = saved(tmp_path)
+    (tmp_path / "removed.json").write_text(content)
+    with pytest.raises(InputError, match=r"removed\.json"):
+        load_policy(manifest)
+
+
+@pytest.mark.parametrize("remembered", [[1], "x", {"key": "x"}, {"key": "x", "paths": [1]}])
+def test_a_memory_of_another_form_is_not_used(tmp_path: Path, remembered: Any) -> None:
+    manifest = saved(tmp_path)
+    change_json(manifest, probe=remembered)
+    assert load_policy(manifest).model.__dict__["extra_remembered"] == {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from extra_rl.errors import ModelError
 from extra_rl.models.checks import require_finite, require_vocabulary
@@ -207,7 +208,7 @@ def test_sources_that_are_no_model(tmp_path: Path) -> None:
     assert "is a file" in refusal(tmp_path / "file.txt")
     folder = checkpoint(tmp_path / "model")
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ModelError, match=r"cannot load a tokenizer from this directory"):
+    with pytest.raises(ModelError, match=r"tokenizer\.json: not readable as JSON"):
         load_tokenizer(folder)
 
 
@@ -229,3 +230,13 @@ def test_tokens_beyond_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     with pytest.raises(ModelError, match=r"'<fill>' \(id 41\)"):
         load_directory(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("kind", "named"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_codes_of_a_quantiser_are_no_weights(tmp_path: Path, kind: torch.dtype, named: str) -> None:
+    folder = checkpoint(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file(tensors | {name: tensors[name].to(kind)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=rf"model\.safetensors: {name} is stored as {named}, and config\.json has no"):
+        load_model(folder)

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from extra_rl.errors import ModelError
-from extra_rl.models.family import Head, backbone, decoder_layers, read_head, windows, without_dropout
+from extra_rl.models.family import Head, backbone, context, decoder_layers, read_head, windows, without_dropout
+from extra_rl.sections import ModelConfig
+from stages.warm_start import refuse_without_room
 from tests.models import random_model, random_qwen3
+from tests.zoo.families import build
 
 TOKENS = torch.tensor([[3, 9, 4, 11, 25]])
 
@@ -118,3 +122,29 @@ def test_a_head_scales_and_caps_by_hand() -> None:
     linear.weight.data[:] = torch.tensor([[1.0], [-4.0]])
     found = Head(linear, scale=0.5, cap=2.0).logits(torch.tensor([[4.0]]))
     assert found.tolist() == [[pytest.approx(2 * 0.76159416), pytest.approx(-2 * 0.99932930)]]  # tanh(1), tanh(4)
+
+
+SCALED = {"rope_theta": 1e4, "factor": 4.0}
+LONG = {**SCALED, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "tokens"),
+    [
+        ("Llama", {}, 256),
+        ("GPT-2", {"max_position_embeddings": 50}, 50),
+        ("Llama", {"max_position_embeddings": 16, "rope_parameters": {**SCALED, "rope_type": "dynamic"}}, 16),
+        ("Llama", {"rope_parameters": {**LONG, "rope_type": "longrope"}}, 16),
+        ("Llama", {"rope_parameters": {**SCALED, "rope_type": "linear"}}, 256),
+    ],
+)
+def test_what_a_model_reads_at_most(name: str, changes: dict[str, Any], tokens: int) -> None:
+    assert context(build(name, **changes).config) == tokens
+    assert context(transformers.BloomConfig()) is None
+
+
+def test_a_run_that_does_not_fit_into_the_model_is_refused() -> None:
+    config = ModelConfig(source="MODEL", context_tokens=257)
+    with pytest.raises(ModelError, match=r"MODEL: the model reads 256 tokens .*context_tokens is 257"):
+        refuse_without_room(build("GPT-2"), config)
+    refuse_without_room(build("GPT-2"), config.model_copy(update={"context_tokens": 256}))

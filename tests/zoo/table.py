@@ -163,8 +163,9 @@ than the tolerance hides in rounding: measure a new family in float32 first, whi
 ## What is not covered
 - The sequences are short: up to 21 tokens, or up to 4 tokens more than the model's window where that is at most 508
   tokens and the model is small enough. A longer window is reported as not reached: a path that loses it passes.
-- A fault below the tolerance is not seen, nor one that needs longer sequences: errors of rotary scaling beyond the
-  trained context, for example.
+- A fault below the tolerance is not seen, nor one that needs longer sequences.
+- Rotary scalings `dynamic` and `longrope` beyond the original context: frequencies then follow the longest sequence of
+  a batch, so a token's numbers depend on its neighbours. A run or an evaluation that could get there is refused.
 - Dropout and router noise are off in updates as in sampling: what is trained is the policy that was sampled.
 - peft has no adapters for Mamba's layers: `update.lora` is refused for them.
 """
