@@ -7,7 +7,7 @@ directory. Every measurement runs in its own process, so that peak memory is its
 Printed: medians of CPU-seconds, peak resident memory, and the ratio plain / ours.
 
   probe     the whole probe and the brief one, wall and CPU-seconds
-  sampling  64 chat prompts of 45 to 150 tokens, one response each of at most 192 tokens that may end earlier: tokens a
+  sampling  64 chat prompts of 45 to 150 tokens, one response each of at most 128 tokens that may end earlier: tokens a
             CPU-second against transformers' `generate` (one left-padded batch)
   scoring   logprob and entropy of 128 rollouts of 16 prompts, against `model(...)` on right-padded rows and a softmax
   update    one optimizer step on the same rows (clipped surrogate, AdamW), against autograd through the same plain pass
@@ -217,7 +217,7 @@ def child(measurement: str, way: str, folder: Path, threads: int, rollouts: Path
     rows = json.loads(rollouts.read_text()) if rollouts.exists() else []
     asked = prompts(policy.tokenizer, 64, 30, 0)
     work: dict[str, Callable[[], list[float]]] = {
-        "sampling": lambda: [float(sum(len(response) for _, response, _ in sampled(way, policy, asked, 1, 192)))],
+        "sampling": lambda: [float(sum(len(response) for _, response, _ in sampled(way, policy, asked, 1, 128)))],
         "scoring": lambda: scored(way, policy, rows),
         "update": lambda: updated(way, policy, rows),
         "rollouts": lambda: _keep(sampled("ours", policy, prompts(policy.tokenizer, 16, 3, 1), 8, 64), rollouts),

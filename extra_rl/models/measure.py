@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from extra_rl.errors import NumericalError
+from extra_rl.errors import ModelError, NumericalError
 from extra_rl.models.attention import restore_attention
 
 if TYPE_CHECKING:
@@ -74,14 +74,21 @@ def own_statistics(model: Any, tokens: Sequence[int], name: str, first: int = 1)
 
     By the model's own forward pass over one sequence without cache and padding. name: of the model, for the error.
 
-    Raises NumericalError where a logit is not finite.
+    Raises NumericalError where a logit is not finite, ModelError where the forward pass itself fails.
     """
     import torch
 
     restore_attention(model)
     tokens_1L = torch.tensor([tokens], device=next(model.parameters()).device)
-    with torch.inference_mode():
-        logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, first - 1 : -1].float()
+    try:
+        with torch.inference_mode():
+            logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, first - 1 : -1].float()
+    except Exception as error:  # of the family's own code
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(
+            f"{name}: the model's own forward pass over {len(tokens)} tokens fails ({reason}). Check its "
+            "configuration, and whether transformers alone can run it."
+        ) from error
     if not bool(logits_TV.isfinite().all()):
         raise NumericalError(
             f"the policy {name} gives logprobs that are not finite: its weights are not finite, or so large that its "
@@ -112,17 +119,19 @@ def measured(
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with torch.inference_mode():
-            scored = path.compute(sequences)
-    except Exception as error:  # whatever a family's code raises: this path is not for it, and the reason is kept
-        scored, fault = [], f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
-    for one in scored:
-        logprobs, entropies = reference(model, one.prompt, one.response)
-        differences += [abs(a - b) for a, b in zip(logprobs, one.logprobs, strict=True)]
-        if one.entropies is not None:
-            differences += [abs(a - b) for a, b in zip(entropies, one.entropies, strict=True)]
-    for module in training:
-        module.training = True
+        try:
+            with torch.inference_mode():
+                scored = path.compute(sequences)
+        except Exception as error:  # whatever a family's code raises: this path is not for it, and the reason is kept
+            scored, fault = [], f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
+        for one in scored:
+            logprobs, entropies = reference(model, one.prompt, one.response)
+            differences += [abs(a - b) for a, b in zip(logprobs, one.logprobs, strict=True)]
+            if one.entropies is not None:
+                differences += [abs(a - b) for a, b in zip(entropies, one.entropies, strict=True)]
+    finally:
+        for module in training:
+            module.training = True
     finite = [d if math.isfinite(d) else math.inf for d in differences]
     largest, mean = (max(finite), sum(finite) / len(finite)) if finite else (math.inf, math.inf)
     return Measurement(path.name, largest, mean, len(finite), time.perf_counter() - started, fault)

@@ -26,13 +26,13 @@ from extra_rl.models import family
 from extra_rl.models.attention import ignored_arguments, own_attention
 from extra_rl.models.measure import TOLERANCE, Measurement, Path, Rank, Sequences, measured, own_statistics
 
-PROMPTS = (9, 9, 4, 13)
-RESPONSES = (3, 2, 4, 2)
+PROMPTS = (6, 6, 3, 9)
+RESPONSES = (2, 3, 4, 2)
 """Tokens of the probe's sequences; the first two share their prompt. Where the configuration names a window within
 reach, the last prompt is longer than it."""
 ROUNDED = ((11, 11, 5, 17), (5, 3, 6, 4))
 """The same for weights of less than float32: more tokens, because rounding hides more."""
-BRIEF = ((5, 5, 3), (2, 1, 2))
+BRIEF = ((4, 4, 2), (2, 1, 2))
 """Prompts and responses where the paths of the same architecture are known."""
 VERSION = 1
 """Part of the key under which paths are remembered; raised when the code of a path changes."""

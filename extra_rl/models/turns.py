@@ -12,7 +12,7 @@ from typing import Any
 from extra_rl.errors import ModelError
 from extra_rl.models.chat_template import note_once, render_chat
 
-USER, ANSWER, NEXT = "Userqxz", "Answerqxz", "Nextqxz"
+USER, ANSWER, NEXT, SYSTEM = "Userqxz", "Answerqxz", "Nextqxz", "Systemqxz"
 """Messages of the conversations that are rendered to see what a template writes around them."""
 
 ANY_DATE = "2024-07-26"
@@ -84,8 +84,8 @@ def turn_end(tokenizer: Any) -> TurnEnd | None:
     if not getattr(tokenizer, "chat_template", None):
         return None
     marks = _Marks(tokenizer)
-    last = _rendered(tokenizer, (USER, ANSWER))
-    middle = _rendered(tokenizer, (USER, ANSWER, NEXT))
+    last = _rendered(tokenizer, (USER, ANSWER)) or _rendered(tokenizer, (SYSTEM, USER, ANSWER))
+    middle = _rendered(tokenizer, (USER, ANSWER, NEXT)) or _rendered(tokenizer, (SYSTEM, USER, ANSWER, NEXT))
     after_last = _after(last, ANSWER)
     between = _between(middle, ANSWER, NEXT)
     end = marks.first(after_last)
@@ -139,7 +139,10 @@ def _marks(token: Any) -> bool:
 
 def _rendered(tokenizer: Any, contents: tuple[str, ...]) -> str | None:
     """The conversation's text, None where the template refuses it or leaves a message out."""
-    messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+    turns = [content for content in contents if content != SYSTEM]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(turns)]
+    if len(turns) < len(contents):
+        messages.insert(0, {"role": "system", "content": SYSTEM})
     try:
         text = render_chat(tokenizer, messages, ANY_DATE, add_generation_prompt=False)
     except Exception:  # a template can raise anything; `extra_rl.tasks.prompts` reports it where prompts need it

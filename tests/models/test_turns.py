@@ -189,3 +189,14 @@ def test_a_real_tokenizer() -> None:
     end = turn_end(tokenizer)
     assert end is not None
     assert end.text == "<|im_end|>"
+
+
+def test_a_template_that_insists_on_a_system_message_has_a_turn_end() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] != 'system' %}{{ raise_exception('a system message comes first') }}{% endif %}"
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    )
+    end = turn_end(tokenizer)
+    assert end is not None
+    assert end.text == "<|im_end|>"
