@@ -258,8 +258,9 @@ def main() -> None:
             found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
             return found
 
-        run("rollouts", "ours")
-        print(f"{options.threads} thread(s), medians of {options.repetitions}")
+        if {"scoring", "update"} & set(options.only.split(",")):
+            run("rollouts", "ours")
+        print(f"{options.threads} thread(s), medians of {options.repetitions}", flush=True)
         for measurement in options.only.split(","):
             if measurement == "probe":
                 for name, found in run("probe", "ours").items():
@@ -284,7 +285,7 @@ def print_ratio(measurement: str, made: dict[str, list[dict[str, Any]]]) -> None
             rate = statistics.median(one["values"][0] / one["cpu_s"] for one in found)
             cost[way] = 1 / rate
             text += f", {rate:6.1f} tokens a CPU-second"
-        print(text)
+        print(text, flush=True)
     print(f"{measurement:9} ratio  {cost['plain'] / cost['ours']:8.2f}", end="")
     pairs = [abs(a - b) for a, b in zip(made["plain"][0]["values"], made["ours"][0]["values"], strict=True)]
     print("" if measurement == "sampling" else f"   (values differ by at most {max(pairs):.1e})", flush=True)
