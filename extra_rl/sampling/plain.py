@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.errors import ModelError
 from extra_rl.models.attention import restore_attention
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
 from extra_rl.sampling.decode_rows import new_rows
@@ -34,6 +35,12 @@ class PlainDecoder:
         limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
+        if not self._padding and any(len(request.context) == 1 for request in requests):
+            raise ModelError(
+                f"{type(self._model).__name__} is sampled by rows of one length, and a context of one token cannot be: "
+                "transformers takes it for a decoding step and goes on from the state of an earlier call. Use longer "
+                "prompts, or another model."
+            )
         samples = [Sample([], [], "dropped") for _ in requests]
         restore_attention(self._model)
         ended = tokens = 0

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from extra_rl.errors import ModelError
 from extra_rl.forward.sequences import TokenSequence
 from extra_rl.forward.statistics import response_statistics
 from extra_rl.sampling import decode
 from extra_rl.sampling.base import Limits, Request, Sample
 from extra_rl.sampling.decode_cache import TRIM, DecodeCache
 from extra_rl.sampling.draw import draw
+from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.sections import SamplingConfig
 from tests.models import EOS, random_qwen3
@@ -229,3 +231,11 @@ def test_draw_divides_by_the_temperature() -> None:
     _, logprob_B = draw(LOGITS_BV, torch.tensor([0.11], dtype=torch.float64), SamplingConfig(temperature=0.5))
     squares = torch.tensor([0.01, 0.16, 0.09, 0.04])
     assert logprob_B.exp().item() == pytest.approx((squares[1] / squares.sum()).item(), rel=1e-5)
+
+
+def test_rows_of_one_length_take_no_context_of_one_token() -> None:
+    """RecurrentGemma keeps state between calls of generate, and a single token would go on from it."""
+    decoder = PlainDecoder(random_qwen3(), [EOS], padding=False)
+    with pytest.raises(ModelError, match="a context of one token cannot be"):
+        decoder.sample([Request((5,), 3, 0)], SamplingConfig())
+    assert len(decoder.sample([Request((5, 6), 3, 0)], SamplingConfig())) == 1

@@ -122,7 +122,6 @@ ZOO = (
         {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8},
         fast=False,
     ),
-    Family("RecurrentGemma", "RecurrentGemma", {"attention_window_size": 8, "lru_width": 32}, fast=False),
 )
 FAMILIES = {family.name: family for family in ZOO}
 CLASSES = {"GPT2": "GPT2LMHeadModel"}
