@@ -16,7 +16,7 @@ def probe(model: Any, *, tokens: int | None = None) -> Probe:
     None: as at each load. Raises ModelError where nothing holds (the measurements are in `probe_of(model)` even then),
     NumericalError where the model's own logits are not finite.
     """
-    found = probe_of(model) if tokens is None else probe_of(model, tokens)
+    found = probe_of(model, tokens)
     sampling_path(model)
     chosen("auto", model)
     return found
