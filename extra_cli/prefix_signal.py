@@ -85,6 +85,6 @@ def replay_of(task: str, train: pl.DataFrame) -> Replay | None:
     if task not in TASKS:
         return None
     can_end_right = load_task(task).can_end_right
-    rows = train.select("problem_id", "prompt", "answer").iter_rows()
-    problems = {problem: (prompt, answer) for problem, prompt, answer in rows}
+    rows = train.select("problem_id", "problem", "answer").iter_rows()
+    problems = {problem_id: (problem, answer) for problem_id, problem, answer in rows}
     return lambda problem, text: can_end_right(*problems[problem], text)

@@ -51,7 +51,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="prepare",
-    version=3,
+    version=4,
     reads={"source*": SourceFile},
     adds={
         "train": contracts.Problems,
@@ -107,7 +107,7 @@ def generated(config: Config, tokenizer: object, room: int) -> tuple[list[Prepar
         tuning_per_level=config.tuning_per_level,
         final_per_level=config.final_per_level,
     )
-    texts = {p.problem_id: RawProblem(p.problem_id, p.benchmark, p.prompt, p.answer) for p in problems}
+    texts = {p.problem_id: RawProblem(p.problem_id, p.benchmark, p.problem, p.answer) for p in problems}
     kept, long = split_by_length(problems, room)
     return kept, [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
 

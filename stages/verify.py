@@ -74,7 +74,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.DataFrame:
-    """Rollouts with `prompt`, `gold` and tolerances of the problem that they are judged by.
+    """Rollouts with `problem`, `metadata`, `gold` and tolerances of the problem that they are judged by.
 
     ContractError when a rollout's problem is unknown.
     """
@@ -83,7 +83,12 @@ def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.Data
         rollouts = rollouts.join(_displaced(rollouts), on="group_id", how="left", maintain_order="left")
         judged_by = pl.coalesce("displaced_problem_id", "problem_id")
     problems = train.select(
-        "prompt", "relative_tolerance", "absolute_tolerance", judged_by=pl.col("problem_id"), gold=pl.col("answer")
+        "problem",
+        "metadata",
+        "relative_tolerance",
+        "absolute_tolerance",
+        judged_by=pl.col("problem_id"),
+        gold=pl.col("answer"),
     )
     rows = rollouts.with_columns(judged_by=judged_by).join(problems, on="judged_by", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("gold").is_null())

@@ -102,12 +102,13 @@ def _judged(
     ]
     answers = [
         Answer(
-            row["prompt"],
+            row["problem"],
             row["answer"],
             text,
             sample.finish_reason == "stop",
             row.get("relative_tolerance", 0.0),
             row.get("absolute_tolerance", 0.0),
+            row.get("metadata"),
         )
         for row, sample, text in zip(rows, drawn, texts, strict=True)
     ]

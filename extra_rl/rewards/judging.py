@@ -13,18 +13,20 @@ from extra_rl.sections import TaskConfig, VerifierConfig
 
 @dataclass(frozen=True)
 class Answer:
-    """A response and what it is judged by. finished: it ended by itself, it was not cut off.
+    """A response and what it is judged by. problem: the problem's own text. finished: it ended by itself, it was not cut
+    off. metadata: JSON of what else the task's verifier needs.
 
     relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none). The larger of
     these and the policy's counts. Generated tasks have none.
     """
 
-    prompt: str
+    problem: str
     gold: str
     response: str
     finished: bool
     relative_tolerance: float = 0.0
     absolute_tolerance: float = 0.0
+    metadata: str | None = None
 
 
 def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
@@ -39,22 +41,23 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
     from extra_rl.tasks.base import load_task
 
     judge = load_task(task.name).judge
-    return [judge(a.prompt, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]
+    return [judge(a.problem, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]
 
 
 def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
     """One judgement a row, in order; a rollout that was dropped is `dropped` unread.
 
-    rows: `contracts.Rollouts` with `prompt`, `gold` and both tolerances of the problem that each is judged by.
+    rows: `contracts.Rollouts` with `problem`, `metadata`, `gold` and both tolerances of the problem that each is judged by.
     """
     answers = [
         Answer(
-            row["prompt"],
+            row["problem"],
             row["gold"],
             row["response"],
             row["finish_reason"] == "stop",
             row["relative_tolerance"],
             row["absolute_tolerance"],
+            row["metadata"],
         )
         for row in rows.filter(pl.col("finish_reason") != "dropped").iter_rows(named=True)
     ]

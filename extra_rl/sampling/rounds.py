@@ -61,7 +61,7 @@ def mixed_groups(rollouts: pl.DataFrame, train: pl.DataFrame, task: TaskConfig, 
     """
     fresh = rollouts.filter(pl.col("origin") == "fresh")
     rows = fresh.join(
-        train.select("problem_id", "prompt", "relative_tolerance", "absolute_tolerance", gold="answer"),
+        train.select("problem_id", "problem", "metadata", "relative_tolerance", "absolute_tolerance", gold="answer"),
         on="problem_id",
         how="left",
         maintain_order="left",

@@ -26,11 +26,14 @@ class PreparedProblem:
     benchmark: str
     split: str
     canonical: str
+    problem: str
     prompt: str
     prompt_tokens: list[int]
     answer: str
     relative_tolerance: float = 0.0
     absolute_tolerance: float = 0.0
+    solution: str | None = None
+    metadata: str | None = None
 
 
 def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
@@ -74,6 +77,7 @@ def generated_problems(
             benchmark=p.level,
             split=split,
             canonical=p.canonical,
+            problem=p.prompt,
             prompt=p.prompt,
             prompt_tokens=tokenizer(p.prompt)["input_ids"],
             answer=p.answer,
@@ -101,6 +105,7 @@ def prepared(problems: Sequence[RawProblem], split: str, task: TaskConfig, token
             benchmark=p.benchmark,
             split=split,
             canonical=normalise(p.text),
+            problem=p.text,
             prompt=prompt,
             prompt_tokens=tokens,
             answer=p.answer,

@@ -165,9 +165,12 @@ def problem(problem_id: str, prompt: str = "3 4 :", answer: str = "7", benchmark
         "benchmark": benchmark,
         "split": "train",
         "canonical": problem_id,
+        "problem": prompt,
         "prompt": prompt,
         "prompt_tokens": [1, 5],
         "answer": answer,
+        "solution": None,
+        "metadata": None,
         "relative_tolerance": 0.0,
         "absolute_tolerance": 0.0,
     }

@@ -16,9 +16,12 @@ class Problems(dy.Schema):
     benchmark = column.text("level or data set that it belongs to; the unit of evaluation")
     split = column.one_of(SPLITS, "train, or held out for tuning, or held out for the final figure")
     canonical = column.text("equal for problems that are the same problem; splits are disjoint by it")
-    prompt = column.text("prompt text, template applied")
+    problem = column.text("its own text, without suffix, examples and chat template; what a task's verifier reads")
+    prompt = column.text("prompt text, examples and template applied")
     prompt_tokens = column.tokens("the prompt as the policy reads it")
     answer = column.text("gold answer")
+    solution = column.text("a worked solution, for a supervised start; null: none, or made when needed", nullable=True)
+    metadata = column.text("JSON of what else its verifier needs; null: nothing", nullable=True)
     relative_tolerance = column.error("error allowed in a number, relative to the gold; 0: none")
     absolute_tolerance = column.error("error allowed in a number; 0: none")
 
