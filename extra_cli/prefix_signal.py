@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from extra_rl.counterfactual.prefix_signal import Replay
     from extra_rl.counterfactual.replay import Finished
+    from extra_rl.sections import TaskConfig
 
 HELP = "which score of a prefix tells that its continuations come out right"
 
@@ -71,18 +72,18 @@ def signals_of(folder: Path, chooser: Finished) -> tuple[pl.DataFrame, pl.DataFr
     tokenizer = chooser.inputs.policy("initial")  # the policy's own may have been removed; the tokenizer is the same
     ends_step = boundary_tokens(tokenizer, config.task.boundary, prefixes["last_token"].unique().to_list())
     steps = with_steps(prefixes.filter(pl.col("last_token").is_in(ends_step)))
-    replay = replay_of(config.task.name, finished(folder, "generate").inputs["train"])
+    replay = replay_of(config.task, finished(folder, "generate").inputs["train"])
     return (
         sound_prefixes(steps, texts_of(steps, failed, tokenizer), replay) if replay else steps.clear(),
         continued_prefixes(prefixes, chooser.made["choose_prefixes"], continued_in(folder)),
     )
 
 
-def replay_of(task: str, train: pl.DataFrame) -> Replay | None:
+def replay_of(task: TaskConfig, train: pl.DataFrame) -> Replay | None:
     """(problem_id, text) -> whether a right response may begin so; None for mathematics from files."""
     from extra_rl.tasks.base import TASKS, load_task
 
-    if task not in TASKS:
+    if task.name not in TASKS:
         return None
     can_end_right = load_task(task).can_end_right
     rows = train.select("problem_id", "problem", "answer").iter_rows()

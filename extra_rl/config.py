@@ -202,6 +202,8 @@ def sections(
         section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
         if name == "select":  # it provides the problems of all rounds
             section["rounds"] = mapping(raw.get("generate"), f"{where}generate").get("rounds", 1)
+        if name == "warm_start":
+            section["stop"] = next(iter(mapping(raw.get("sampling"), f"{where}sampling").get("stop") or []), None)
         if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
             section["token_budget"] = token_budget
         result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")

@@ -68,6 +68,9 @@ class SourceConfig(Section):
         "leads into a struct (`reward_model.ground_truth`)",
     )
     answer: str = Field("answer", description="column with the gold answer; the members of a list are joined")
+    solution: str | None = Field(
+        None, description="column with a worked solution, for `task.examples` and a supervised start; null: none"
+    )
     id: str | None = Field("id", description="column with a unique id; null: row numbers")
     rows: int | None = Field(None, ge=1, description="expected number of rows, before `limit`; another is an error")
     limit: int | None = Field(None, ge=1, description="take the first N rows only")
@@ -89,11 +92,21 @@ _SOURCE_KEYS = frozenset(SourceConfig.model_fields)
 class TaskConfig(Section):
     """Which problems, and who judges the answers."""
 
-    name: Literal["signed_sum", "countdown", "math"] = Field(
+    name: Literal["signed_sum", "countdown", "arithmetic", "math"] = Field(
         "signed_sum", description="a generated task, or `math`: problems from files, judged by math-verify"
     )
     boundary: str = Field(
         ";", description="text that ends a reasoning step: a prefix may be cut after a token that contains it"
+    )
+    answers: Literal["stepwise", "direct"] = Field(
+        "stepwise", description="arithmetic: every step is written and replayed, or the last number alone is judged"
+    )
+    examples: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="solved problems before each: earlier turns of the chat, or lines above the problem in bare text; "
+        "they are kept out of every set (math: of the training problems, by the column `solution`)",
     )
     folder: str | None = Field(
         None,
@@ -108,15 +121,15 @@ class TaskConfig(Section):
         {},
         description=f"math: held-out problems: known names ({', '.join(registry('benchmarks'))}), or sources by name",
     )
-    system: str = Field("", description="math: system message of the chat template; empty: none")
-    suffix: str = Field("", description="math: text appended to the problem, for example how to box the answer")
+    system: str = Field("", description="system message of the chat template; empty: none")
+    suffix: str = Field("", description="text appended to the problem, for example how to box the answer")
     thinking: bool | None = Field(
-        None, description="math: `enable_thinking` of the chat template (Qwen3); null: the template's default"
+        None, description="`enable_thinking` of the chat template (Qwen3); null: the template's default"
     )
-    chat_template: bool = Field(True, description="math: false: the bare text, even where the tokenizer has a template")
+    chat_template: bool = Field(True, description="false: the bare text, even where the tokenizer has a template")
     date: str = Field(
         "2024-07-26",
-        description="math: the date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not "
+        description="the date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not "
         "depend on the day; templates that write no date ignore it",
     )
 

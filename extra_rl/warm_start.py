@@ -1,8 +1,7 @@
-"""The warm start: a small Qwen3 from random weights, taught the form of a task by its own right solutions.
+"""The warm start: a policy, new or pretrained, taught the form of a task by worked solutions.
 
-RL needs a policy that is sometimes right. Offline there is none to download, so supervised learning on
-random valid solutions makes one; it is stopped early, so that RL has something left to learn. Source: our
-decision (O).
+RL needs a policy that is sometimes right. Supervised learning on valid solutions makes one; it is stopped early, so
+that RL has something left to learn. Source: our decision (O).
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from extra_rl.errors import ConfigError, ModelError, NumericalError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+    from extra_rl.tasks.demonstrations import TokenPair
 
 IGNORED = -100  # a label that cross_entropy leaves out
-
-Pair = tuple[str, str]  # prompt text, response text
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,8 @@ def new_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape, seed: int) 
 
 
 def train(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    sample_batch: Callable[[int, int], Sequence[Pair]],
+    model: PreTrainedModel,
+    sample_batch: Callable[[int, int], Sequence[TokenPair]],
     *,
     steps: int,
     stop_at: int,
@@ -100,7 +98,7 @@ def train(
     weight_decay: float,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> WarmStartMetrics:
-    """Train in place on `sample_batch(step, batch)`; loss on the response tokens and eos only.
+    """Train in place on `sample_batch(step, batch)`, pairs of prompt and response tokens; loss on the responses only.
 
     AdamW; the learning rate rises over `warmup` steps, then follows a cosine to 0 at `steps`, and training
     ends after `stop_at` <= steps. Nothing here draws random numbers: same bits for the same thread count.
@@ -118,14 +116,13 @@ def train(
     losses: list[float] = []
     trained_tokens = 0
     for step in range(stop_at):
-        pairs = sample_batch(step, batch)
-        encoded = sorted((encode(tokenizer, pair) for pair in pairs), key=lambda pair: len(pair[0]))
-        token_count = sum(len(ids) - prompt_length for ids, prompt_length in encoded)
+        pairs = sorted(sample_batch(step, batch), key=lambda pair: len(pair[0]) + len(pair[1]))
+        token_count = sum(len(response) for _, response in pairs)
         optimizer.zero_grad()
         loss = 0.0
         # Short and long texts apart: half of a mixed batch would be padding.
-        middle = math.ceil(len(encoded) / 2)
-        for part in filter(None, (encoded[:middle], encoded[middle:])):
+        middle = math.ceil(len(pairs) / 2)
+        for part in filter(None, (pairs[:middle], pairs[middle:])):
             part_loss = summed_loss(model, part) / token_count
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss += part_loss.item()
@@ -151,30 +148,27 @@ def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, pair: Pair) -> tuple[list[int], int]:
-    """Token ids of prompt + response + eos, and the prompt's length in tokens."""
-    prompt, response = pair
-    prompt_ids: list[int] = tokenizer(prompt)["input_ids"]
-    response_ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
-    return [*prompt_ids, *response_ids, tokenizer.eos_token_id], len(prompt_ids)
+def summed_loss(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the response tokens of all pairs.
 
-
-def summed_loss(model: Qwen3ForCausalLM, encoded: Sequence[tuple[list[int], int]]) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the response tokens and eos of all texts.
-
-    Padding stands on the right and carries no loss; attention is causal, so no text sees it and no mask is
-    needed.
+    Padding stands on the right and carries no loss; attention is causal, so no text sees it, and the mask is there for
+    models that read it otherwise.
     """
     import torch
 
-    longest = max(len(ids) for ids, _ in encoded)
-    tokens_BT = torch.zeros((len(encoded), longest), dtype=torch.long)
-    labels_BT = torch.full((len(encoded), longest), IGNORED)
-    for row, (ids, prompt_length) in enumerate(encoded):
-        tokens_BT[row, : len(ids)] = torch.tensor(ids)
-        labels_BT[row, prompt_length : len(ids)] = torch.tensor(ids[prompt_length:])
-    logits_BTV = model(input_ids=tokens_BT.to(model.device), use_cache=False).logits
+    longest = max(len(prompt) + len(response) for prompt, response in pairs)
+    tokens_BT = torch.zeros((len(pairs), longest), dtype=torch.long)
+    valid_BT = torch.zeros_like(tokens_BT)
+    labels_BT = torch.full_like(tokens_BT, IGNORED)
+    for row, (prompt, response) in enumerate(pairs):
+        length = len(prompt) + len(response)
+        tokens_BT[row, :length] = torch.tensor([*prompt, *response])
+        valid_BT[row, :length] = 1
+        labels_BT[row, len(prompt) : length] = torch.tensor(response)
+    logits_BTV = model(
+        input_ids=tokens_BT.to(model.device), attention_mask=valid_BT.to(model.device), use_cache=False
+    ).logits
     labels_BT = labels_BT.to(model.device)
     return torch.nn.functional.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+        logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
     )

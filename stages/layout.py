@@ -9,6 +9,7 @@ from typing import Protocol
 
 from extra_rl.config import Experiment
 from extra_rl.sampling.shards import shard_names
+from extra_rl.tasks.base import TASKS
 
 
 class Wildcards(Protocol):
@@ -57,6 +58,12 @@ class Layout:
     def starts(self) -> dict[str, int]:
         """Folder of every initial policy -> its seed."""
         return {start_folder(start): start for start in self._experiment.run.warm_starts}
+
+    def worked_solutions(self) -> list[str]:
+        """The training problems, where the warm start imitates their solutions; generated tasks make their own."""
+        section = self._experiment.common["warm_start"]
+        files = section["steps"] > 0 and section["task"]["name"] not in TASKS
+        return [f"{self.results}/prepare/train.parquet"] if files else []
 
     def shard_tables(self) -> dict[str, str]:
         """Name of an input (`shard_0of4`) -> table of a shard of the stage `of`, with Snakemake's wildcards."""

@@ -135,14 +135,30 @@ def from_sources(
     """Cleaned training problems, some of them set aside for tuning, and whole benchmarks; and what was removed."""
     given = [problem for split, source in sources if split == "train" for problem in source.problems]
     benchmarks = [problem for split, source in sources if split == "final" for problem in source.problems]
-    final = prepared(benchmarks, "final", config.task, tokenizer)
-    refuse_long(split_by_length(final, room)[1], room)
     training, removed = cleaned(given, benchmarks, config, context)
+    training, examples = without_examples(training, config.task.examples)
+    removed += [Removed(problem, "example", "an example of every prompt (task.examples)") for problem in examples]
+    shown = [(problem.text, str(problem.solution)) for problem in examples]
+    final = prepared(benchmarks, "final", config.task, tokenizer, shown)
+    refuse_long(split_by_length(final, room)[1], room)
     texts = {problem.problem_id: problem for problem in training}
-    kept, long = split_by_length(prepared(training, "train", config.task, tokenizer), room)
+    kept, long = split_by_length(prepared(training, "train", config.task, tokenizer, shown), room)
     dropped = [removed_row(found) for found in removed]
     dropped += [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
     return set_aside(kept, config.tuning_problems, config.seed) + final, dropped
+
+
+def without_examples(training: list[RawProblem], count: int) -> tuple[list[RawProblem], list[RawProblem]]:
+    """The training problems without the first `count` that have a worked solution, and these. ConfigError where there
+    are too few."""
+    examples = [problem for problem in training if problem.solution][:count]
+    if len(examples) < count:
+        raise ConfigError(
+            f"task.examples: {count} training problems with a worked solution are wanted, there are {len(examples)}. "
+            "Name the column that holds them (`solution` of a source in task.train), or ask for fewer."
+        )
+    taken = {problem.problem_id for problem in examples}
+    return [problem for problem in training if problem.problem_id not in taken], examples
 
 
 def cleaned(

@@ -1,6 +1,6 @@
-"""Makes or fetches the initial policy: a new small Qwen3 taught by demonstrations, or a given model as it is.
+"""Makes or fetches the initial policy: a new small Qwen3 or a given model, taught by demonstrations or as it is.
 
-READS   held_out (no demonstration may show a held-out problem)
+READS   held_out (no demonstration may show a held-out problem), train (worked solutions, where the task makes none)
 ADDS    warm_start (the supervised loss as it fell), policy (where every arm of every seed starts)
 SOURCE  our decision: reinforcement learning needs a policy that is sometimes right (docs/tiny.md)
 """
@@ -20,7 +20,7 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """A new model's supervised training; `steps: 0` leaves the model as it is made or given."""
+    """Supervised training on worked solutions; `steps: 0` leaves the model as it is made or given."""
 
     task: TaskConfig = Field(description="shared section `task`")
     model: ModelConfig = Field(description="shared section `model`")
@@ -32,13 +32,14 @@ class Config(StageConfig):
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW")
     warmup: int = Field(100, ge=0, description="steps over which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
-    level_weights: dict[str, float] = Field({}, description="how often each level is demonstrated")
+    level_weights: dict[str, float] = Field({}, description="how often each level is demonstrated; empty: all alike")
+    stop: str | None = Field(None, description="filled in from sampling.stop, the first one; set it there")
 
 
 STAGE = Stage(
     name="warm_start",
-    version=2,
-    reads={"held_out": contracts.Problems},
+    version=3,
+    reads={"held_out": contracts.Problems, "train?": contracts.Problems},
     adds={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
 )
 
@@ -69,7 +70,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         sampling_path(model)
     except ModelError as error:  # another backend may sample it; `generate` refuses it otherwise
         context.console.say(f"WARNING: {error}")
-    losses = teach(model, tokenizer, inputs["held_out"], config, context) if config.steps else []
+    losses = teach(model, tokenizer, inputs, config, context) if config.steps else []
     provenance = {**context.manifest("policy"), "probe": probe_of(model).to_remember()}
     save_policy(context.outputs["policy"], model, tokenizer, provenance)
     return {
@@ -93,18 +94,20 @@ def refuse_without_room(model: Any, config: ModelConfig) -> None:
 
 
 def teach(
-    model: object, tokenizer: object, held_out: pl.DataFrame, config: Config, context: Context
+    model: Any, tokenizer: Any, inputs: Inputs, config: Config, context: Context
 ) -> list[tuple[int, float, float]]:
-    """Supervised training on random valid solutions of problems that are not held out."""
-    from extra_rl.tasks.base import load_task
-    from extra_rl.tasks.sets import demonstration_stream
+    """Supervised training on worked solutions of problems that are not held out."""
+    from extra_rl.tasks.demonstrations import demonstrations
     from extra_rl.warm_start import learning_rate_factor, train
 
-    stream = demonstration_stream(
-        load_task(config.task.name),
-        context.run_seed("demonstrations", config.seed),
+    stream = demonstrations(
+        config.task,
+        config.stop,
+        tokenizer,
+        seed=context.run_seed("demonstrations", config.seed),
         level_weights=config.level_weights,
-        exclude=frozenset(held_out["canonical"]),
+        held_out=inputs["held_out"],
+        train=inputs["train"],
     )
     progress = context.progress(config.stop_at, "warm start: step")
     rows: list[tuple[int, float, float]] = []
@@ -116,7 +119,6 @@ def teach(
 
     train(
         model,
-        tokenizer,
         stream,
         steps=config.steps,
         stop_at=config.stop_at,

@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from extra_rl.errors import ConfigError, ModelError, NumericalError
+from extra_rl.sections import TaskConfig
+from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task
+from extra_rl.tasks.demonstrations import demonstrations, response_tokens
 from extra_rl.tasks.sets import demonstration_stream
 from extra_rl.tokenizers import word_level
-from extra_rl.warm_start import ModelShape, encode, learning_rate_factor, new_model, summed_loss, train
+from extra_rl.warm_start import ModelShape, learning_rate_factor, new_model, summed_loss, train
+from tests.stages.rows import frame
 
 SHAPE = ModelShape(hidden=16, layers=1, heads=2, kv_heads=1, head_dim=32, intermediate=32, max_positions=64)
-TASK = load_task("signed_sum")
+TASK = load_task(TaskConfig(name="signed_sum"))
 SETTINGS = {"steps": 60, "batch": 8, "lr": 1e-2, "warmup": 5, "weight_decay": 0.01}
 
 
@@ -26,8 +30,20 @@ def tokenizer():
     return word_level(TASK.vocabulary)
 
 
-def stream(seed: int = 0):
+def texts(seed: int = 0):
     return demonstration_stream(TASK, seed, level_weights={"L1": 1, "L2": 1}, exclude=frozenset())
+
+
+def stream(seed: int = 0):
+    return demonstrations(
+        TaskConfig(name="signed_sum"),
+        None,
+        word_level(TASK.vocabulary),
+        seed=seed,
+        level_weights={"L1": 1, "L2": 1},
+        held_out=frame(contracts.Problems, []),
+        train=frame(contracts.Problems, []),
+    )
 
 
 def test_a_new_model_has_the_tokenizers_ids_and_the_seeds_weights(tokenizer) -> None:
@@ -57,7 +73,10 @@ def test_a_tokenizer_without_eos_is_refused(tokenizer) -> None:
 def test_loss_covers_response_and_eos_only(tokenizer) -> None:
     model = new_model(tokenizer, SHAPE, seed=0)
     pairs = [("2 3 :", "2 + 3 = 5"), ("4 5 6 :", "4 + 5 = 9 ; 9 + 6 = 15")]
-    encoded = [encode(tokenizer, pair) for pair in pairs]
+    tokens = [
+        (tokenizer(problem)["input_ids"], response_tokens(solution, TaskConfig(), None, tokenizer))
+        for problem, solution in pairs
+    ]
     expected = 0.0
     for prompt, response in pairs:  # each text alone, without padding, token by token
         prompt_ids = tokenizer(prompt)["input_ids"]
@@ -65,7 +84,7 @@ def test_loss_covers_response_and_eos_only(tokenizer) -> None:
         for position, target in enumerate(target_ids):
             context = torch.tensor([prompt_ids + target_ids[:position]])
             expected -= model(input_ids=context).logits[0, -1].log_softmax(-1)[target].item()
-    assert summed_loss(model, encoded).item() == pytest.approx(expected, rel=1e-5)
+    assert summed_loss(model, tokens).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_training_learns_and_repeats_bit_for_bit(tokenizer) -> None:
@@ -75,7 +94,6 @@ def test_training_learns_and_repeats_bit_for_bit(tokenizer) -> None:
         metrics.append(
             train(
                 model,
-                tokenizer,
                 stream(),
                 stop_at=60,
                 on_step=lambda *step_loss: seen.append(step_loss),
@@ -93,14 +111,14 @@ def test_training_learns_and_repeats_bit_for_bit(tokenizer) -> None:
 
 def test_training_stops_where_it_is_told(tokenizer) -> None:
     model = new_model(tokenizer, SHAPE, seed=0)
-    metrics = train(model, tokenizer, stream(), stop_at=3, **SETTINGS)
-    responses = [response for step in range(3) for _, response in stream()(step, 8)]
+    metrics = train(model, stream(), stop_at=3, **SETTINGS)
+    responses = [response for step in range(3) for _, response in texts()(step, 8)]
     assert metrics.steps == 3
     assert metrics.trained_tokens == sum(len(response.split()) + 1 for response in responses)
     assert not model.training
     for stop_at in (0, 61):
         with pytest.raises(ConfigError, match="stop_at"):
-            train(model, tokenizer, stream(), stop_at=stop_at, **SETTINGS)
+            train(model, stream(), stop_at=stop_at, **SETTINGS)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -115,4 +133,4 @@ def test_a_loss_that_is_not_finite_stops_the_run(tokenizer) -> None:
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
     with pytest.raises(NumericalError, match="step 0"):
-        train(model, tokenizer, stream(), stop_at=1, **SETTINGS)
+        train(model, stream(), stop_at=1, **SETTINGS)

@@ -165,9 +165,10 @@ def held_out(sections: Sections) -> dict[str, int | None]:
         if evaluate["split"] == "tuning":
             return {"tuning": prepare.get("tuning_problems", 0)}
         return {name: problems_of(source) for name, source in task["benchmarks"].items()}
+    from extra_rl.sections import TaskConfig
     from extra_rl.tasks.base import load_task
 
-    return dict.fromkeys(load_task(task["name"]).levels, prepare[f"{evaluate['split']}_per_level"])
+    return dict.fromkeys(load_task(TaskConfig(**task)).levels, prepare[f"{evaluate['split']}_per_level"])
 
 
 def training_problems(sections: Sections) -> int | None:

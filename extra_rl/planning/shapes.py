@@ -103,7 +103,7 @@ def vocabulary_of_new(model: ModelConfig, task: TaskConfig) -> int:
         raise ConfigError("model.tokenizer: `words` is for generated tasks; a new model for `math` needs `bytes`.")
     from extra_rl.tasks.base import load_task
 
-    return len(load_task(task.name).vocabulary) + SPECIAL_WORDS
+    return len(load_task(task).vocabulary) + SPECIAL_WORDS
 
 
 def _new(model: ModelConfig, vocabulary: int) -> Shape:

@@ -13,8 +13,10 @@ from extra_rl.sections import TaskConfig, VerifierConfig
 
 @dataclass(frozen=True)
 class Answer:
-    """A response and what it is judged by. problem: the problem's own text. finished: it ended by itself, it was not cut
-    off. metadata: JSON of what else the task's verifier needs.
+    """A response and what it is judged by.
+
+    problem: the problem's own text. finished: it ended by itself, it was not cut off. metadata: JSON of what else the
+    task's verifier needs.
 
     relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none). The larger of
     these and the policy's counts. Generated tasks have none.
@@ -40,14 +42,14 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
         return _judge_math(answers, verifier)
     from extra_rl.tasks.base import load_task
 
-    judge = load_task(task.name).judge
+    judge = load_task(task).judge
     return [judge(a.problem, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]
 
 
 def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
     """One judgement a row, in order; a rollout that was dropped is `dropped` unread.
 
-    rows: `contracts.Rollouts` with `problem`, `metadata`, `gold` and both tolerances of the problem that each is judged by.
+    rows: `contracts.Rollouts` with `problem`, `metadata`, `gold` and tolerances of the problem that each is judged by.
     """
     answers = [
         Answer(

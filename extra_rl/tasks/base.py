@@ -1,6 +1,6 @@
 """What a generated task is: problems with their prompt text, demonstrations, and a verifier.
 
-A new task is one file in this folder with an object `TASK` that satisfies `Task`, and its name in `TASKS`.
+A new task is one file in this folder with a function `make(config)` that gives a `Task`, and its name in `TASKS`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from extra_rl.rewards.verdict import Judgement
+    from extra_rl.sections import TaskConfig
 
-TASKS = ("signed_sum", "countdown")
+TASKS = ("signed_sum", "countdown", "arithmetic")
 
 MAX_MISSES_IN_A_ROW = 20_000  # a level of n problems with one left is missed so often with probability e^(-20000/n)
 
@@ -27,6 +28,7 @@ class Problem:
 
     problem_id: stable, unique and readable, for example "signed_sum/L3/4+12+6-10".
     canonical: equal for problems that differ in the order of their numbers only; sets are disjoint by it.
+    prompt: the problem's text, before examples and template.
     """
 
     problem_id: str
@@ -37,7 +39,10 @@ class Problem:
 
 
 class Task(Protocol):
-    """A generated task. All texts are words of `vocabulary` joined by single spaces."""
+    """A generated task. All texts are words of `vocabulary` joined by single spaces.
+
+    `prompt` below is the text of `Problem.prompt`.
+    """
 
     name: str
     levels: tuple[str, ...]
@@ -57,11 +62,11 @@ class Task(Protocol):
         """Whether a right response may begin like this, as far as its last whole step."""
 
 
-def load_task(name: str) -> Task:
-    """The generated task of this name. Raises ConfigError for an unknown name."""
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
-    task: Task = import_module(f"extra_rl.tasks.{name}").TASK
+def load_task(config: TaskConfig) -> Task:
+    """The generated task of a section `task`. Raises ConfigError for a name that is none of TASKS."""
+    if config.name not in TASKS:
+        raise ConfigError(f"task.name: {config.name} is no generated task; these are {', '.join(TASKS)}")
+    task: Task = import_module(f"extra_rl.tasks.{config.name}").make(config)
     return task
 
 

@@ -17,6 +17,8 @@ from extra_rl.tasks.fold import LARGEST_NUMBER, NUMBER_WORDS, FoldTask, Step, ca
 if TYPE_CHECKING:
     import numpy as np
 
+    from extra_rl.sections import TaskConfig
+
 State = tuple[int, ...]  # the numbers left, sorted
 
 OPERATORS = "+-*/"
@@ -67,3 +69,8 @@ class Countdown(FoldTask[State]):
 
 
 TASK = Countdown()
+
+
+def make(config: TaskConfig) -> Countdown:
+    """The task; it has no settings."""
+    return TASK

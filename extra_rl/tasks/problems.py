@@ -12,8 +12,9 @@ from extra_rl.errors import ConfigError
 from extra_rl.sections import ModelConfig, TaskConfig
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task
+from extra_rl.tasks.demonstrations import examples_of, shown
 from extra_rl.tasks.overlap import normalise
-from extra_rl.tasks.prompts import render
+from extra_rl.tasks.prompts import Example, render
 from extra_rl.tasks.sets import make_sets
 from extra_rl.tasks.sources import RawProblem, read_source
 
@@ -47,7 +48,7 @@ def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
         return tokenizers.byte_level()
     if task.name == "math":
         raise ConfigError("model.tokenizer: `words` is for generated tasks; a new model for `math` needs `bytes`.")
-    return tokenizers.word_level(load_task(task.name).vocabulary)
+    return tokenizers.word_level(load_task(task).vocabulary)
 
 
 def generated_problems(
@@ -63,14 +64,19 @@ def generated_problems(
 
     Raises ConfigError for a level that has too few problems.
     """
+    generated = load_task(task)
+    examples = examples_of(generated, task.examples)
     sets = make_sets(
-        load_task(task.name),
+        generated,
         seed,
         train=train_per_level,
         tuning_per_level=tuning_per_level,
         final_per_level=final_per_level,
+        exclude=frozenset(problem.canonical for problem, _ in examples),
     )
     named = {"train": sets.train, "tuning": sets.tuning, "final": sets.final}
+    drawn = [(split, problem) for split, problems in named.items() for problem in problems]
+    rendered = render([problem.prompt for _, problem in drawn], task, tokenizer, shown(examples))
     return [
         PreparedProblem(
             problem_id=p.problem_id,
@@ -78,17 +84,22 @@ def generated_problems(
             split=split,
             canonical=p.canonical,
             problem=p.prompt,
-            prompt=p.prompt,
-            prompt_tokens=tokenizer(p.prompt)["input_ids"],
+            prompt=prompt,
+            prompt_tokens=tokens,
             answer=p.answer,
         )
-        for split, problems in named.items()
-        for p in problems
+        for (split, p), (prompt, tokens) in zip(drawn, rendered, strict=True)
     ]
 
 
 def benchmark_problems(task: TaskConfig, tokenizer: Any) -> list[PreparedProblem]:
-    """All problems of `task.benchmarks`, in the order of the configuration. Raises InputError (`read_source`)."""
+    """All problems of `task.benchmarks`, in the order of the configuration. Raises InputError (`read_source`), and
+    ConfigError where prompts show examples, which come from training problems."""
+    if task.examples:
+        raise ConfigError(
+            "task.examples: the examples of a prompt are training problems, which are not read here: use "
+            "`snakemake evaluate`, or set task.examples: 0."
+        )
     return [
         problem
         for name, config in task.benchmarks.items()
@@ -96,9 +107,11 @@ def benchmark_problems(task: TaskConfig, tokenizer: Any) -> list[PreparedProblem
     ]
 
 
-def prepared(problems: Sequence[RawProblem], split: str, task: TaskConfig, tokenizer: Any) -> list[PreparedProblem]:
+def prepared(
+    problems: Sequence[RawProblem], split: str, task: TaskConfig, tokenizer: Any, examples: Sequence[Example] = ()
+) -> list[PreparedProblem]:
     """Problems with their prompts, in order."""
-    rendered = render([problem.text for problem in problems], task, tokenizer)
+    rendered = render([problem.text for problem in problems], task, tokenizer, examples)
     return [
         PreparedProblem(
             problem_id=p.problem_id,
@@ -111,6 +124,7 @@ def prepared(problems: Sequence[RawProblem], split: str, task: TaskConfig, token
             answer=p.answer,
             relative_tolerance=p.relative_tolerance,
             absolute_tolerance=p.absolute_tolerance,
+            solution=p.solution,
         )
         for p, (prompt, tokens) in zip(problems, rendered, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""From a problem's text to what the model reads: suffix, system message, chat template, token ids."""
+"""From a problem's text to what the model reads: examples, suffix, system message, chat template, token ids."""
 
 from __future__ import annotations
 
@@ -12,38 +12,57 @@ from extra_rl.sections import TaskConfig
 QUESTION, SYSTEM = "Questionqxz", "Systemqxz"
 """Messages that are rendered first, to see what the template does with them."""
 
+Example = tuple[str, str]
+"""A problem's text and a worked solution."""
+
 REPEATS = 8
 OTHER_DATES = ("1999-12-31", "2001-02-03")
 NO_TEMPLATE = "set task.chat_template: false, which sends the bare text"
 
 
-def render(texts: Sequence[str], task: TaskConfig, tokenizer: Any) -> list[tuple[str, list[int]]]:
+def uses_chat(task: TaskConfig, tokenizer: Any) -> bool:
+    """Whether prompts are rendered by the tokenizer's chat template."""
+    return task.chat_template and bool(getattr(tokenizer, "chat_template", None))
+
+
+def render(
+    texts: Sequence[str], task: TaskConfig, tokenizer: Any, examples: Sequence[Example] = ()
+) -> list[tuple[str, list[int]]]:
     """Prompt and token ids of each text. Exactly this is sent; `prompt` and `prompt_tokens` of a problem keep it.
 
     The bare text, with the tokenizer's own special tokens, where it has no chat template or `task.chat_template` is
-    false. Otherwise the template writes the special tokens, and none is added to them. `task.thinking` is passed to
-    the template as `enable_thinking`; a template may ignore it. `task.date` stands for today.
+    false; each example is a line above it. Otherwise the template writes the special tokens, and none is added to them;
+    each example is a turn before the problem. `task.thinking` is passed to the template as `enable_thinking`; a
+    template may ignore it. `task.date` stands for today.
     Raises ModelError where the template cannot be used for these prompts, or the tokenizer has no tokens for a text.
     """
     texts = [text + task.suffix for text in texts]
-    if not (task.chat_template and getattr(tokenizer, "chat_template", None)):
-        return _with_tokens(texts, tokenizer, add_special_tokens=True)
-    return _with_tokens(_conversations(texts, task, tokenizer), tokenizer, add_special_tokens=False)
+    shown = [(problem + task.suffix, solution) for problem, solution in examples]
+    if not uses_chat(task, tokenizer):
+        above = "".join(f"{problem} {solution}\n" for problem, solution in shown)
+        return _with_tokens([above + text for text in texts], tokenizer, add_special_tokens=True)
+    return _with_tokens(_conversations(texts, task, tokenizer, shown), tokenizer, add_special_tokens=False)
 
 
-def _conversations(texts: Sequence[str], task: TaskConfig, tokenizer: Any) -> list[str]:
+def _conversations(texts: Sequence[str], task: TaskConfig, tokenizer: Any, examples: Sequence[Example]) -> list[str]:
     """Each text as a user's message in the template. Raises ModelError where the template cannot be used."""
     if not texts:
         return []
+    turns = [
+        {"role": role, "content": text}
+        for example in examples
+        for role, text in zip(("user", "assistant"), example, strict=True)
+    ]
 
     def chat(text: str, **changed: Any) -> str:
         settings = task.model_copy(update=changed)
         switches = {} if settings.thinking is None else {"enable_thinking": settings.thinking}
         system = [{"role": "system", "content": settings.system}] if settings.system else []
-        return render_chat(tokenizer, [*system, {"role": "user", "content": text}], settings.date, **switches)
+        return render_chat(tokenizer, [*system, *turns, {"role": "user", "content": text}], settings.date, **switches)
 
     try:
         _check_template(chat, task, name_of(tokenizer))
+        _refuse_lost_examples(chat(QUESTION), examples, name_of(tokenizer))
         return [chat(text) for text in texts]
     except ModelError:
         raise
@@ -73,6 +92,16 @@ def _check_template(chat: Callable[..., str], task: TaskConfig, name: str) -> No
         )
     if any(chat(QUESTION, date=other) != first for other in OTHER_DATES):
         note_once(f"{name}: the chat template writes a date; it is fixed to {task.date} (task.date).")
+
+
+def _refuse_lost_examples(rendered: str, examples: Sequence[Example], name: str) -> None:
+    """ModelError where a template leaves an example out or shortens it."""
+    for number, text in enumerate(text for example in examples for text in example):
+        if text.strip() not in rendered:
+            raise ModelError(
+                f"{name}: the chat template does not write the {('problem', 'solution')[number % 2]} of example "
+                f"{number // 2 + 1} as it is given: set task.examples: 0, or {NO_TEMPLATE}."
+            )
 
 
 def _remedy(chat: Callable[..., str], task: TaskConfig) -> str:

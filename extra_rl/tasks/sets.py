@@ -33,13 +33,21 @@ class ProblemSets:
 
 
 def make_sets(
-    task: Task, seed: int, *, train: Mapping[str, int], tuning_per_level: int, final_per_level: int
+    task: Task,
+    seed: int,
+    *,
+    train: Mapping[str, int],
+    tuning_per_level: int,
+    final_per_level: int,
+    exclude: frozenset[str] = frozenset(),
 ) -> ProblemSets:
     """Draw the three sets; `train` maps a level to its number of training problems (absent: none).
 
+    exclude: canonical keys that no set may hold (those of the prompts' examples).
+
     Raises ConfigError for an unknown level or one with too few problems.
     """
-    taken: frozenset[str] = frozenset()
+    taken = exclude
     drawn: dict[str, list[Problem]] = {}
     counts_per_set = {
         "final": dict.fromkeys(task.levels, final_per_level),

@@ -17,6 +17,8 @@ from extra_rl.tasks.fold import NUMBER_WORDS, FoldTask, Step, without
 if TYPE_CHECKING:
     import numpy as np
 
+    from extra_rl.sections import TaskConfig
+
 State = tuple[tuple[int, ...], tuple[int, ...]]  # P and M, each sorted
 
 LARGEST_GIVEN = 12
@@ -100,3 +102,8 @@ def expression(plus: list[int], minus: list[int]) -> str:
 
 
 TASK = SignedSum()
+
+
+def make(config: TaskConfig) -> SignedSum:
+    """The task; it has no settings."""
+    return TASK

@@ -19,7 +19,7 @@ from extra_rl.tasks.benchmarks import SUFFIXES
 
 @dataclass(frozen=True)
 class RawProblem:
-    """A problem as its source states it. Tolerances: the error that a number may have, 0 for none."""
+    """A problem as its source states it. Tolerances: the error that a number may have, 0 for none. solution: worked."""
 
     problem_id: str
     benchmark: str
@@ -27,6 +27,7 @@ class RawProblem:
     answer: str
     relative_tolerance: float = 0.0
     absolute_tolerance: float = 0.0
+    solution: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,12 @@ def read_source(name: str, config: SourceConfig, path: Path | None = None) -> So
     _refuse_empty(where, texts, answers, ids)
     _refuse_repeated(where, ids)
     tolerances = _numbers(_column(frame, config.tolerance, where), where) if config.tolerance else [0.0] * len(frame)
+    solutions = _texts(frame, config.solution, where) if config.solution else [""] * len(frame)
     problems = [
-        RawProblem(f"{name}/{row_id}", name, text, answer, config.relative_tolerance, tolerance)
-        for row_id, text, answer, tolerance in zip(ids, texts, answers, tolerances, strict=True)
+        RawProblem(
+            f"{name}/{row_id}", name, text, answer, config.relative_tolerance, tolerance, solution.strip() or None
+        )
+        for row_id, text, answer, tolerance, solution in zip(ids, texts, answers, tolerances, solutions, strict=True)
     ]
     return Source(name, config, problems, rows, commit)
 

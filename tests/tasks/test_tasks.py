@@ -5,6 +5,7 @@ import pytest
 
 from extra_rl.errors import ConfigError
 from extra_rl.rewards.verdict import Verdict
+from extra_rl.sections import TaskConfig
 from extra_rl.tasks.base import TASKS, Problem, Task, generate, load_task
 from extra_rl.tasks.sets import demonstration_stream, make_sets
 from extra_rl.tokenizers import word_level
@@ -12,7 +13,7 @@ from extra_rl.tokenizers import word_level
 
 @pytest.fixture(params=TASKS)
 def task(request: pytest.FixtureRequest) -> Task:
-    return load_task(request.param)
+    return load_task(TaskConfig(name=request.param))
 
 
 def canonicals(problems: list[Problem]) -> set[str]:
@@ -28,7 +29,7 @@ def test_demonstrations_are_right_and_vary(task: Task) -> None:
             assert judgement.verdict is Verdict.RIGHT, (problem, response)
             assert judgement.extracted == problem.answer
     many = {task.demonstration(problem, rng) for _ in range(20)}
-    assert len(many) > 5
+    assert len(many) > 5 or task.name == "arithmetic"  # which shows one form
 
 
 def test_every_beginning_of_a_demonstration_can_end_right_until_a_slip(task: Task) -> None:
@@ -56,9 +57,10 @@ def test_texts_are_words_of_the_vocabulary(task: Task) -> None:
 
 
 def test_sets_are_disjoint_and_distinct_in_every_level(task: Task) -> None:
-    train = dict.fromkeys(task.levels, 150)
-    sets = make_sets(task, 0, train=train, tuning_per_level=96, final_per_level=96)
-    assert (len(sets.train), len(sets.tuning), len(sets.final)) == (900, 576, 576)
+    count = 30 if task.name == "arithmetic" else 96  # its products are 116
+    train, levels = dict.fromkeys(task.levels, count + count // 2), len(task.levels)
+    sets = make_sets(task, 0, train=train, tuning_per_level=count, final_per_level=count)
+    assert (len(sets.train), len(sets.tuning), len(sets.final)) == (sum(train.values()), levels * count, levels * count)
     everything = [*sets.train, *sets.tuning, *sets.final]
     assert len(canonicals(everything)) == len(everything)
     assert len({problem.problem_id for problem in everything}) == len(everything)
@@ -83,16 +85,16 @@ def test_the_training_set_is_shuffled_over_levels(task: Task) -> None:
 
 
 def test_a_level_that_is_too_small_says_so() -> None:
-    task = load_task("signed_sum")
+    task = load_task(TaskConfig(name="signed_sum"))
     with pytest.raises(ConfigError, match=r"signed_sum, level L1: 1000 distinct problems wanted"):
         generate(task, "L1", 1000, np.random.default_rng(0))
     assert len(generate(task, "L1", 366, np.random.default_rng(0))) == 366  # 12 * 36 - 12 * 11 / 2: all
 
 
 def test_unknown_names_are_refused() -> None:
-    task = load_task("signed_sum")
-    with pytest.raises(ConfigError, match="unknown task 'chess'"):
-        load_task("chess")
+    task = load_task(TaskConfig(name="signed_sum"))
+    with pytest.raises(ConfigError, match=r"task\.name: math is no generated task"):
+        load_task(TaskConfig(name="math"))
     with pytest.raises(ConfigError, match="no level 'L7'"):
         generate(task, "L7", 1, np.random.default_rng(0))
     for weights in ({"L7": 1.0}, {"L1": 0.0}, {"L1": 2.0, "L2": -1.0}):

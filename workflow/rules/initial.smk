@@ -33,6 +33,7 @@ rule prepare:
 rule warm_start:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",
+        train=LAYOUT.worked_solutions(),
     output:
         warm_start=f"{RESULTS}/{{start}}/warm_start.parquet",
         policy=f"{RESULTS}/{{start}}/policy/manifest.json",
@@ -45,7 +46,7 @@ rule warm_start:
         job=job("warm_start"),
     shell:
         "python -m stages warm_start --job {params.job:q} --log {log}"
-        " --input held_out={input.held_out}"
+        " --input held_out={input.held_out} train={input.train}"
         " --output warm_start={output.warm_start} policy={output.policy}"
 
 

@@ -1,0 +1,128 @@
+"""Worked solutions as the policy would write them: the examples of a prompt, and what supervised steps imitate.
+
+Generated tasks make their own; problems from files bring them in a column (`solution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from extra_rl.errors import ConfigError
+from extra_rl.models.turns import turn_end
+from extra_rl.sections import TaskConfig
+from extra_rl.seeding import generator
+from extra_rl.tasks.base import TASKS, Problem, Task, load_task
+from extra_rl.tasks.prompts import Example, render, uses_chat
+from extra_rl.tasks.sets import demonstration_stream
+
+TokenPair = tuple[list[int], list[int]]
+"""Tokens of a prompt and of the response to it."""
+
+
+def examples_of(task: Task, count: int) -> list[tuple[Problem, str]]:
+    """`count` problems of a generated task with their solutions, spread over its levels from the first to the last.
+
+    They depend on the task and the count alone, so that every stage that renders a prompt shows the same ones.
+    """
+    rng = generator(0, task.name, "examples")
+    problems: dict[str, Problem] = {}
+    while len(problems) < count:
+        problem = task.sample(task.levels[len(problems) * len(task.levels) // count], rng)
+        problems.setdefault(problem.canonical, problem)
+    return [(problem, task.demonstration(problem, rng)) for problem in problems.values()]
+
+
+def shown(examples: Sequence[tuple[Problem, str]]) -> list[Example]:
+    """Examples as `prompts.render` takes them."""
+    return [(problem.prompt, solution) for problem, solution in examples]
+
+
+def response_tokens(solution: str, task: TaskConfig, stop: str | None, tokenizer: Any) -> list[int]:
+    """The tokens of a worked solution, with what ends a response.
+
+    In a chat that is the end of the turn; in bare text `stop`, or the tokenizer's end of sequence where that is None.
+    A blank parts the problem and its solution in bare text, as in the lines of the examples.
+    Raises ConfigError where the tokenizer has no token that ends a response.
+    """
+    chat = uses_chat(task, tokenizer)
+    text = solution if chat else f" {solution}" + (stop or "")
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if stop is not None and not chat:
+        return ids
+    turn = turn_end(tokenizer) if chat else None
+    end = tokenizer.eos_token_id if turn is None or turn.token_id is None else turn.token_id
+    if end is None:
+        raise ConfigError(
+            "the tokenizer has no end of sequence, so a supervised response would have no end: name a stop string "
+            "(sampling.stop)."
+        )
+    return [*ids, int(end)]
+
+
+def demonstrations(
+    task: TaskConfig,
+    stop: str | None,
+    tokenizer: Any,
+    *,
+    seed: int,
+    level_weights: Mapping[str, float],
+    held_out: pl.DataFrame,
+    train: pl.DataFrame,
+) -> Callable[[int, int], list[TokenPair]]:
+    """A function (step, batch) -> `batch` pairs of prompt and response tokens, which depend on seed and step.
+
+    A generated task makes fresh problems, of levels in proportion to their weights (none: alike), and never one whose
+    canonical key is in `held_out`. Other tasks draw from the rows of `train` that have a worked solution.
+    Raises ConfigError for weights that name no level, and where no row has a solution.
+    """
+    if task.name in TASKS:
+        generated = load_task(task)
+        weights = level_weights or dict.fromkeys(generated.levels, 1.0)
+        stream = demonstration_stream(generated, seed, level_weights=weights, exclude=frozenset(held_out["canonical"]))
+        examples = shown(examples_of(generated, task.examples))
+
+        def fresh(step: int, batch: int) -> list[TokenPair]:
+            problems, solutions = zip(*stream(step, batch), strict=True)
+            prompts = render(problems, task, tokenizer, examples)
+            return [
+                (tokens, response_tokens(solution, task, stop, tokenizer))
+                for (_, tokens), solution in zip(prompts, solutions, strict=True)
+            ]
+
+        return fresh
+    return _of_rows(task, stop, tokenizer, seed, level_weights, train)
+
+
+def _of_rows(
+    task: TaskConfig,
+    stop: str | None,
+    tokenizer: Any,
+    seed: int,
+    level_weights: Mapping[str, float],
+    train: pl.DataFrame,
+) -> Callable[[int, int], list[TokenPair]]:
+    rows = [row for row in train.iter_rows(named=True) if row["solution"]]
+    if not rows:
+        raise ConfigError(
+            "warm_start.steps needs worked solutions, and no training problem has one: name their column (`solution` "
+            "of a source in task.train), or set warm_start.steps: 0."
+        )
+    known = sorted({row["benchmark"] for row in rows})
+    if unknown := sorted(set(level_weights) - set(known)):
+        raise ConfigError(
+            f"warm_start.level_weights names {', '.join(unknown)}; solved training problems are of {', '.join(known)}."
+        )
+    weights = [level_weights.get(row["benchmark"], 0.0) if level_weights else 1.0 for row in rows]
+    total = sum(weights)
+    if total <= 0 or min(weights) < 0:
+        raise ConfigError("warm_start.level_weights: give weights of 0 or more that are not all 0.")
+
+    def drawn(step: int, batch: int) -> list[TokenPair]:
+        rng = generator(seed, "demonstration", step)
+        chosen = rng.choice(len(rows), size=batch, p=[weight / total for weight in weights])
+        return [(rows[i]["prompt_tokens"], response_tokens(rows[i]["solution"], task, stop, tokenizer)) for i in chosen]
+
+    return drawn
