@@ -178,7 +178,7 @@ class ModelConfig(Section):
     source: str = Field(
         "new",
         description="`new`: random weights of `shape`; else a local directory, a hub name or a .gguf file; an "
-        "adapter's directory is merged over its base",
+        "adapter's directory is merged over its base; `package:NAME`: the GGUF file in an installed Python package",
     )
     gguf_file: str | None = Field(
         None,

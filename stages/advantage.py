@@ -117,7 +117,7 @@ def drop_unrescued(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
 
 
 def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Adds normalised, bonus, advantage and what follows from them."""
+    """Adds normalised, bonus, advantage and what follows from them. A right demonstration has the advantage 1."""
     counted = rows["reward"].is_not_null() & ~rows["unrescued"]
     rewards = np.where(counted, rows["reward"].fill_null(float("nan")), np.nan)
     groups = rows["advantage_group"].rank("dense").to_numpy().astype(np.int64)
@@ -136,14 +136,16 @@ def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         divide_by_std=config.divide_by_std,
     )
     guided = (rows["origin"] == "regenerated").to_numpy()
-    total = parts.advantage_N
+    given = (rows["origin"] == "demonstration").to_numpy()
+    normalised, total = (np.where(given, correct, part) for part in (parts.normalised_N, parts.advantage_N))
+    bonus = np.where(given, 0.0, parts.bonus_N)
     if config.guided_advantage == "positive_only":
         total = algorithm.positive_only(total, guided)
-    masked = pl.lit(config.prefix_loss == "masked")
+    masked = pl.lit(config.prefix_loss == "masked") & (pl.col("origin") != "demonstration")
     return rows.with_columns(
         group_type=pl.Series(algorithm.group_types(rewards, groups)),
-        normalised=pl.Series(parts.normalised_N),
-        bonus=pl.Series(parts.bonus_N),
+        normalised=pl.Series(normalised),
+        bonus=pl.Series(bonus),
         advantage=pl.Series(total),
         loss_start=pl.when(masked).then(pl.col("prefix_length")).otherwise(0),
     ).with_columns(

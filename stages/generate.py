@@ -1,4 +1,5 @@
 """Samples the rollouts of an iteration: G for every selected problem, and the continuations that were queued.
+With `source: demonstrations` they are worked solutions instead: the supervised control.
 
 READS   select, train (prompts; answers, between rounds), policy, previous_choose_prefixes (prefixes due in this
         iteration's batch), previous_summarize_lengths (what the longest are, where they are to come first)
@@ -12,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.base import Limits
@@ -41,6 +43,11 @@ class Config(StageConfig):
     task: TaskConfig = Field(description="shared section `task`: who judges between `rounds`")
     verifier: VerifierConfig = Field(description="shared section `verifier`: how, between `rounds`")
     group_size: int = Field(8, ge=2, description="G: fresh rollouts per prompt")
+    source: Literal["policy", "demonstrations"] = Field(
+        "policy",
+        description="demonstrations: worked solutions in the place of rollouts, all right and of advantage 1; nothing "
+        "is sampled (use `update.loss: supervised`)",
+    )
     oversample: float = Field(
         1.0,
         ge=1,
@@ -54,6 +61,12 @@ class Config(StageConfig):
         description="dynamic sampling (DAPO): up to so many rounds, each of as many new problems as still lack for "
         "select.prompts groups that are neither all right nor all wrong (docs/sampling.md); 1: off",
     )
+
+    @model_validator(mode="after")
+    def demonstrations_come_in_one_round(self) -> Config:
+        if self.source == "demonstrations" and (self.rounds > 1 or self.oversample > 1):
+            raise ValueError("source: demonstrations samples nothing: set rounds: 1 and oversample: 1")
+        return self
 
 
 STAGE = Stage(
@@ -87,6 +100,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     if not here:  # a shard without a group loads no model
         return {"generate": contracts.RolloutsOfShard.create_empty()}
     mine, spare = [plans[i] for i in here], fresh[now:]
+    if config.source == "demonstrations":
+        given = worked_solutions(mine, inputs, config, context)
+        return {"generate": given.with_columns(position=pl.Series(here, dtype=pl.Int64))}
     bars = [context.progress(len(mine), f"{context.job.title}: rollout")]
     clock = TailClock(lambda count: bars[-1].update(count))
 
@@ -112,6 +128,17 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             here = list(range(len(table)))
     report_tail(clock, context, "rollouts")
     return {"generate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}
+
+
+def worked_solutions(plans: Sequence[Plan], inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
+    """A demonstration for every plan, as a rollouts table."""
+    from extra_rl.policy import load_tokenizer, resolve
+    from extra_rl.sampling.demonstrated import demonstrated
+    from extra_rl.sampling.open import open_decoder
+
+    directory = resolve(inputs.policy())
+    tokenizer, decode = load_tokenizer(directory), open_decoder(directory)
+    return demonstrated(plans, inputs["train"], config.task, config.sampling, tokenizer, decode, context.seed())
 
 
 def limits_of(plans: Sequence[Plan], config: Config) -> Limits:

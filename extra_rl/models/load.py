@@ -25,6 +25,7 @@ from extra_rl.models.files import (
     has_weights,
     listed,
     one_line,
+    packaged,
     read_json,
     require_readable,
 )
@@ -45,8 +46,9 @@ def load_model(
     """The causal language model in a directory or of that name on the hub, in evaluation mode, on `device`.
 
     Args:
-        source: directory, name on the hub, or path of a .gguf file; a directory with a run's manifest.json is checked
-            against its digests, and one with an adapter_config.json is merged over its base.
+        source: directory, name on the hub, path of a .gguf file, or `package:NAME` (`files.packaged`); a
+            directory with a run's manifest.json is checked against its digests, and one with an adapter_config.json is
+            merged over its base.
         revision: on the hub.
         precision: of the weights, `float32` or `bfloat16`.
         gguf_file: name of a GGUF file in `source`, which is de-quantised.
@@ -194,7 +196,7 @@ def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str |
 
     A directory that stands for a previous policy (`same_as` in its manifest) is followed.
     """
-    text = str(source)
+    text = str(packaged(source) or source)
     if text.endswith(".gguf"):
         if gguf_file not in (None, Path(text).name):
             raise ModelError(f"{text} and gguf_file {gguf_file}: name one GGUF file.")

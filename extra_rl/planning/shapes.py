@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.models.files import ADAPTER_CONFIG
+from extra_rl.models.files import ADAPTER_CONFIG, packaged
 from extra_rl.sections import ModelConfig, TaskConfig
 
 SPECIAL_WORDS = 3
@@ -81,7 +81,7 @@ def shape_of(model: ModelConfig, task: TaskConfig) -> Shape:
     """
     if model.source == "new":
         return replace(_new(model, vocabulary_of_new(model, task)), positions=model.context_tokens)
-    directory = Path(model.source)
+    directory = packaged(model.source) or Path(model.source)
     if model.gguf_file or directory.suffix == ".gguf" or (directory / ADAPTER_CONFIG).is_file():
         return _from_checkpoint(model)
     if directory.is_dir():

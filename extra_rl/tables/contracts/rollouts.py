@@ -16,13 +16,15 @@ class Rollouts(dy.Schema):
     rollout_id = column.key("{arm}/s{seed}/i{iteration}/{group}/{n}")
     group_id = column.text("group whose prompt this answers; a regenerated rollout names its parent's group")
     problem_id = column.text("problem")
-    origin = column.one_of(ORIGINS, "sampled from the bare prompt, or on from a chosen prefix")
+    origin = column.one_of(ORIGINS, "sampled from the bare prompt, on from a chosen prefix, or a worked solution")
     prefix_id = column.text("row of choose_prefixes that it continues", nullable=True)
     parent_rollout_id = column.text("rollout that the prefix was cut from; null without one", nullable=True)
-    prefix_length = column.count("response tokens taken over from the parent", "tokens")
+    prefix_length = column.count("response tokens that were given: the parent's; all of a demonstration's", "tokens")
     prompt_tokens = column.tokens("what was sent to the sampler before the prefix")
     response_tokens = column.tokens("prefix and sampled tokens, end-of-sequence included")
-    sampler_logprobs = column.per_token("logprob under the distribution that each token was sampled from", "nats")
+    sampler_logprobs = column.per_token(
+        "logprob under the distribution that each token was sampled from; 0 in a demonstration", "nats"
+    )
     sampled_tokens = column.count("tokens that this row cost: response without prefix", "tokens")
     finish_reason = column.one_of(
         FINISH_REASONS, "ended by itself, cut off at the token limit, or dropped as it was (docs/sampling.md)"
@@ -50,6 +52,10 @@ class Rollouts(dy.Schema):
         return (cls.origin.col != "fresh") | (
             (cls.prefix_length.col == 0) & cls.prefix_id.col.is_null() & cls.parent_rollout_id.col.is_null()
         )
+
+    @dy.rule()
+    def nothing_of_a_demonstration_is_sampled(cls) -> pl.Expr:
+        return (cls.origin.col != "demonstration") | ((cls.sampled_tokens.col == 0) & cls.prefix_id.col.is_null())
 
     @dy.rule()
     def a_regenerated_rollout_names_its_prefix(cls) -> pl.Expr:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from extra_rl.rewards.verdict import Verdict
 
-ORIGINS = ["fresh", "regenerated"]
+ORIGINS = ["fresh", "regenerated", "demonstration"]
 ENDS = ["stop", "length"]
 FINISH_REASONS = [*ENDS, "dropped"]
 JUDGED = [v.value for v in Verdict if v is not Verdict.DROPPED]
