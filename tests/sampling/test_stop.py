@@ -234,7 +234,8 @@ def samplers(stops: Any) -> list[Any]:
     ]
 
 
-ASKED = [Request((1, 5 + n % 3, *range(3, 3 + n % 4)), 3 + n % 30, seed=n) for n in range(32)]
+ASKED = [Request((1, 5 + n % 3, *range(3, 3 + n % 4)), 3 + n % 30, n, prefix_length=n % 3) for n in range(32)]
+"""Some with the 8 or the end of a word in a prefix."""
 
 
 @pytest.mark.parametrize("stop", [["\n"], ["8", "€"], ["the"], ["n"]])
@@ -248,8 +249,8 @@ def test_samples_are_those_without_stop_strings_up_to_the_first(stop: list[str])
         whole = sampler.sample(ASKED, config)
         counting.decoded = 0
         samples = sampler.sample(ASKED, config.model_copy(update={"stop": stop}))
-        for sample, would_be in zip(samples, whole, strict=True):
-            count = ended_by_hand(decode, (), would_be.tokens, stop)
+        for request, sample, would_be in zip(ASKED, samples, whole, strict=True):
+            count = ended_by_hand(decode, request.prefix, would_be.tokens, stop)
             assert sample.tokens == would_be.tokens[:count]
             assert sample.finish_reason == (would_be.finish_reason if count is None else "stop")
             assert sample.logprobs == pytest.approx(would_be.logprobs[:count], abs=1e-5)
