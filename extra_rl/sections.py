@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -213,6 +213,9 @@ class EngineConfig(Section):
 
 Order = Literal["context", "longest_first"]
 
+Stop = list[Annotated[str, Field(min_length=1)]]
+"""Texts that end a response."""
+
 
 class SamplingConfig(Section):
     """How tokens are sampled; shared by `generate`, `regenerate`, `score_entropy` and `update`."""
@@ -224,6 +227,11 @@ class SamplingConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus; training refuses values below 1")
     top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all; training refuses others")
     max_response_tokens: int = Field(64, ge=1, description="response length at which a rollout is cut off")
+    stop: Stop = Field(
+        [],
+        description="texts that end a response as end-of-sequence does; what is judged reaches to the first of them "
+        "(docs/sampling.md); evaluate has its own",
+    )
     batch_rows: int = Field(256, ge=1, description="sequences decoded together, at most")
     order: Order = Field(
         "context",

@@ -20,11 +20,11 @@ from extra_rl.evaluation import Evaluation
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.progress import Console
 from extra_rl.sampling.tail import report_tail
-from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
+from extra_rl.sections import ComputeConfig, SamplingConfig, Stop, TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 
-OWN = ("temperature", "top_p", "top_k", "max_response_tokens")
+OWN = ("temperature", "top_p", "top_k", "max_response_tokens", "stop")
 """What evaluation does not take over from `sampling`, as it has keys of its own."""
 
 OF_TRAINING = ("order", "call_tokens")
@@ -46,6 +46,9 @@ class Config(StageConfig):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of evaluation")
     top_k: int = Field(0, ge=0, description="top-k of evaluation; 0: all")
     max_response_tokens: int = Field(64, ge=1, description="response length at which a sample is cut off")
+    stop: Stop = Field(
+        [], description="texts that end a response in evaluation; like the keys above, not taken from `sampling`"
+    )
     seed: int = Field(0, description="seed of the samples; the same for every policy, so that pairs share their noise")
     cache: str | None = Field("results/evaluations", description="folder in which samples are kept; null: nowhere")
     part_samples: int = Field(

@@ -24,7 +24,7 @@ from extra_rl.tables import contracts
 SETTINGS = ("backend", "temperature", "top_p", "top_k", "max_response_tokens")
 """What of the sampling section decides which distribution a sample is drawn from; the precision of the weights and the
 seed are the rest of a cache key. Batch size, threads and device change rounding only: a cached sample is taken whatever
-they are."""
+they are. Stop strings count where there are any (`settings_of`)."""
 
 
 DECODED_TOGETHER = 1024
@@ -74,8 +74,7 @@ def evaluate(
         )
         for row, sample in rows
     ]
-    settings = {**sampling.model_dump(include=set(SETTINGS)), "precision": compute.precision, "seed": seed}
-    store = SampleStore.open(cache, policy.digest, settings) if cache else None
+    store = SampleStore.open(cache, policy.digest, settings_of(sampling, compute, seed)) if cache else None
     drawn, decode, clock = samples_of(
         wanted, policy, sampling, compute, store=store, part_samples=part_samples, console=console, label=label
     )
@@ -84,6 +83,12 @@ def evaluate(
     for line in [f"{label}: {policy.name}", *table_lines(found)]:
         console.say(line)
     return Evaluation(table, found, clock)
+
+
+def settings_of(sampling: SamplingConfig, compute: ComputeConfig, seed: int) -> dict[str, Any]:
+    """What names a cache of samples beside the policy. Without stop strings, as it was before there were any."""
+    stop = {"stop": sorted(set(sampling.stop))} if sampling.stop else {}
+    return {**sampling.model_dump(include=set(SETTINGS)), **stop, "precision": compute.precision, "seed": seed}
 
 
 def _judged(

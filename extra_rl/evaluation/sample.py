@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from extra_rl.evaluation.store import Cached, Key, SampleStore
 from extra_rl.progress import Console, Progress
 from extra_rl.sampling.base import Request, decoding_order, longest_of, refuse_not_finite
 from extra_rl.sampling.tail import TailClock
+from extra_rl.sampling.text import Decode
 from extra_rl.sections import ComputeConfig, SamplingConfig
-
-Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def samples_of(
     if len(missing) < len(wanted):
         console.say(f"{label}: {len(wanted) - len(missing):,} of {len(wanted):,} samples are cached")
     if not missing:
-        return [found[one.key] for one in wanted], open_decoder(policy.directory), TailClock()
+        return [found[one.key] for one in wanted], open_decoder(policy.directory, sampling.stop), TailClock()
     clock = TailClock(Progress(console, len(missing), f"{label}: sample").update)
     ordered = [missing[i] for i in decoding_order([one.request for one in missing])]
     size = whole_batches(part_samples, sampling.batch_rows) if store else len(ordered)

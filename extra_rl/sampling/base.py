@@ -19,12 +19,19 @@ class Request:
     context: token ids the model reads (prompt, and prefix where one is continued).
     max_tokens: how many may be sampled. seed: of this rollout alone, so that its tokens do not depend on its place.
     expected: how many are expected, None: as many as may be; it decides nothing but the order of `longest_first`.
+    prefix_length: how many of the context's last tokens belong to the response: a stop string may begin in them.
     """
 
     context: tuple[int, ...]
     max_tokens: int
     seed: int
     expected: int | None = None
+    prefix_length: int = 0
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens of the context that belong to the response."""
+        return self.context[len(self.context) - self.prefix_length :]
 
 
 FinishReason = Literal["stop", "length", "dropped"]
@@ -69,7 +76,11 @@ NO_LIMITS = Limits()
 
 
 class Sampler(Protocol):
-    """Token ids in, token ids and logprobs out."""
+    """Token ids in, token ids and logprobs out.
+
+    A response ends (`stop`) with an end-of-sequence token, or with the first token after which its text contains one of
+    `config.stop`, which may begin in the request's prefix (`sampling.stop`). Either token is part of the sample.
+    """
 
     def sample(
         self,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.models.family import Head, backbone
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
 from extra_rl.sampling.decode_cache import TRIM, ContextCache, DecodeCache, use_grouped_attention
-from extra_rl.sampling.decode_rows import Rows, new_rows
+from extra_rl.sampling.decode_rows import Rows, RowStops, new_rows
 from extra_rl.sampling.draw import draw
+from extra_rl.sampling.stop import StopRule, StopStrings, stop_rule
 from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ class FastDecoder:
     """Samples from a causal language model of transformers, on the device where it lies.
 
     head: of the model (`models.family.read_head`). Whether a model can be computed so is measured before its use
-    (`sampling.transformers`). eos_token_ids: what ends a response.
+    (`sampling.transformers`). eos_token_ids: what ends a response. stops: of the tokenizer; `config.stop` needs it.
     """
 
-    def __init__(self, model: torch.nn.Module, head: Head, eos_token_ids: Sequence[int]) -> None:
+    def __init__(
+        self, model: torch.nn.Module, head: Head, eos_token_ids: Sequence[int], stops: StopStrings | None = None
+    ) -> None:
         self._model, self._head = model.eval(), head
-        self._eos = sorted(eos_token_ids)
+        self._eos, self._stops = sorted(eos_token_ids), stops
 
     def sample(
         self,
@@ -55,9 +58,10 @@ class FastDecoder:
 
         if not requests:
             return []
+        rule = stop_rule(self._stops, config)
         use_grouped_attention(self._model)
         order = decoding_order(requests, config.order)
-        batch = _Batch(self._model, self._head, [requests[i] for i in order], config, self._eos)
+        batch = _Batch(self._model, self._head, [requests[i] for i in order], config, self._eos, rule)
         with torch.inference_mode():
             batch.run(advance, limits)
         place = {i: n for n, i in enumerate(order)}
@@ -68,7 +72,13 @@ class _Batch:
     """Rows that are decoded together, and the queue of requests that are to join them."""
 
     def __init__(
-        self, model: Any, head: Head, queue: Sequence[Request], config: SamplingConfig, eos: Sequence[int]
+        self,
+        model: Any,
+        head: Head,
+        queue: Sequence[Request],
+        config: SamplingConfig,
+        eos: Sequence[int],
+        rule: StopRule | None,
     ) -> None:
         import torch
 
@@ -76,6 +86,7 @@ class _Batch:
         self._body, self._head, self._config, self._queue = backbone(model), head, config, queue
         self._device = next(model.parameters()).device
         self._eos_ids, self._eos = set(eos), torch.tensor(eos, dtype=torch.long, device=self._device)
+        self._stops = None if rule is None else RowStops(rule, queue)
         self._next = 0  # of the queue
         self._longest_limit = max(request.max_tokens for request in queue)
         # A batch is as wide as its longest row that goes on, and less than TRIM of padding.
@@ -94,7 +105,7 @@ class _Batch:
         while True:
             tokens += alive
             token_B, logprob_B = draw(logits_BV, self._rows.uniform(), self._config)
-            newly_ended = self._rows.append(token_B, logprob_B, self._eos)
+            newly_ended = self._rows.append(token_B, logprob_B, self._eos, self._stops)
             advance(newly_ended)
             ended += newly_ended
             alive = int(self._rows.alive_B.sum())

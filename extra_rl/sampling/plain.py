@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.errors import ModelError
 from extra_rl.models.attention import restore_attention
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
-from extra_rl.sampling.decode_rows import new_rows
+from extra_rl.sampling.decode_rows import RowStops, new_rows
 from extra_rl.sampling.draw import draw
+from extra_rl.sampling.stop import StopStrings, stop_rule
 from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 
 class PlainDecoder:
     """Samples by `model.generate`. padding: contexts of different lengths share a batch, left-padded; where a family
-    does not bear that, rows of one length only are decoded together."""
+    does not bear that, rows of one length only are decoded together. stops: of the tokenizer; `config.stop` needs
+    it."""
 
-    def __init__(self, model: Any, eos_token_ids: Sequence[int], *, padding: bool = True) -> None:
-        self._model, self._eos, self._padding = model.eval(), sorted(eos_token_ids), padding
+    def __init__(
+        self, model: Any, eos_token_ids: Sequence[int], *, padding: bool = True, stops: StopStrings | None = None
+    ) -> None:
+        self._model, self._eos, self._padding, self._stops = model.eval(), sorted(eos_token_ids), padding, stops
 
     def sample(
         self,
@@ -81,6 +85,8 @@ class PlainDecoder:
         eos = torch.tensor(self._eos, dtype=torch.long, device=device)
         longest = max(request.max_tokens for request in requests)
         rows = new_rows(requests, 0, longest, device)
+        rule = stop_rule(self._stops, config)
+        stops = None if rule is None else RowStops(rule, requests)
         width = max(len(request.context) for request in requests)
         tokens_BL = torch.zeros(len(requests), width, dtype=torch.long)
         valid_BL = torch.zeros(len(requests), width, dtype=torch.long)
@@ -94,7 +100,7 @@ class PlainDecoder:
                 """Draws a token a row; all others get minus infinity, so that generate takes ours."""
                 token_B, logprob_B = draw(scores_BV.float(), rows.uniform(), config)
                 counts["tokens"] += int(rows.alive_B.sum())
-                newly_ended = rows.append(token_B, logprob_B, eos)
+                newly_ended = rows.append(token_B, logprob_B, eos, stops)
                 counts["ended"] += newly_ended
                 advance(newly_ended)
                 return torch.full_like(scores_BV, -torch.inf).scatter_(1, token_B[:, None], 0.0)

@@ -142,6 +142,7 @@ def _request(plan: Plan, sampling: SamplingConfig, seed: int) -> Request:
         max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
         seed=derive_seed(seed, plan.rollout_id.partition("/")[2]),  # without the arm
         expected=None if plan.expected is None else max(1, plan.expected - len(plan.prefix_tokens)),
+        prefix_length=len(plan.prefix_tokens),
     )
 
 

@@ -11,6 +11,7 @@ from extra_rl.models.probe import known_head, probe_of
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.plain import PlainDecoder
+from extra_rl.sampling.stop import StopStrings
 from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ class TransformersSampler:
     """Samples from a causal language model of transformers, on the device where it lies.
 
     The fast path is held against the model's own forward pass first, then `generate` of the library
-    (`models.probe`). Raises ModelError where neither gives the model's own numbers.
+    (`models.probe`). Raises ModelError where neither gives the model's own numbers. stops: of the model's tokenizer;
+    `config.stop` needs it.
     """
 
-    def __init__(self, model: torch.nn.Module, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, model: torch.nn.Module, eos_token_ids: Sequence[int], stops: StopStrings | None = None) -> None:
         name = sampling_path(model)
-        self._decoder = _decoder(name, model.eval(), eos_token_ids)
+        self._decoder = _decoder(name, model.eval(), eos_token_ids, stops)
 
     def sample(
         self,
@@ -53,10 +55,10 @@ def sampling_path(model: Any) -> str:
     return probe_of(model).first_that_holds("sampling", model, paths)
 
 
-def _decoder(name: str, model: Any, eos_token_ids: Sequence[int]) -> Sampler:
+def _decoder(name: str, model: Any, eos_token_ids: Sequence[int], stops: StopStrings | None = None) -> Sampler:
     if name != FAST:
-        return PlainDecoder(model, eos_token_ids, padding=name == PLAIN)
-    return FastDecoder(model, known_head(model), eos_token_ids)
+        return PlainDecoder(model, eos_token_ids, padding=name == PLAIN, stops=stops)
+    return FastDecoder(model, known_head(model), eos_token_ids, stops)
 
 
 def _sampled(name: str, model: Any, sequences: Sequences) -> list[Scored]:

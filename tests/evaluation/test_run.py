@@ -61,7 +61,7 @@ def decode(tokens: Sequence[Sequence[int]]) -> list[str]:
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     made = Script()
     monkeypatch.setattr("extra_rl.sampling.open.open_sampler", made.open)
-    monkeypatch.setattr("extra_rl.sampling.open.open_decoder", lambda directory: decode)
+    monkeypatch.setattr("extra_rl.sampling.open.open_decoder", lambda directory, stop=(): decode)
     return made
 
 

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.text import Decode
 from extra_rl.sections import SamplingConfig
 
 
 class PlainSampler:
-    """Draws with numpy from the model's full softmax; top-p and top-k are not for it."""
+    """Draws with numpy from the model's full softmax; top-p and top-k are not for it. decode: for stop strings."""
 
-    def __init__(self, model: Any, eos_token_ids: Sequence[int]) -> None:
-        self._model, self._eos = model, set(eos_token_ids)
+    def __init__(self, model: Any, eos_token_ids: Sequence[int], decode: Decode = lambda ids: [""]) -> None:
+        self._model, self._eos, self._decode = model, set(eos_token_ids), decode
 
     def sample(
         self,
@@ -51,6 +52,7 @@ class PlainSampler:
             probability_V = np.exp(logprob_V)
             tokens.append(int(random.choice(len(probability_V), p=probability_V / probability_V.sum())))
             logprobs.append(float(logprob_V[tokens[-1]]))
-            if tokens[-1] in self._eos:
+            (text,) = self._decode([[*request.prefix, *tokens]])
+            if tokens[-1] in self._eos or any(string in text for string in config.stop):
                 return Sample(tokens, logprobs, "stop")
         return Sample(tokens, logprobs, "length")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from extra_rl.rewards.math import judge
-from extra_rl.sampling.open import _decoder, open_decoder, open_sampler
+from extra_rl.sampling.open import open_decoder, open_sampler
+from extra_rl.sampling.text import response_decoder
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.tokenizers import byte_level, word_level
 from tests import chat_families as families
@@ -66,7 +67,7 @@ def test_the_text_of_an_ordinary_response_is_the_librarys(make: Any, ids: list[i
     tokenizer = make()
     ended = [*ids, tokenizer.eos_token_id]
     plain: list[str] = tokenizer.batch_decode([ids, ended, []], skip_special_tokens=True)
-    assert _decoder(tokenizer)([ids, ended, []]) == plain
+    assert response_decoder(tokenizer)([ids, ended, []]) == plain
     assert plain[0]
 
 
@@ -75,35 +76,35 @@ def test_what_is_invented_behind_the_turn_is_left_out() -> None:
     turn = (
         "The answer is \\boxed{5}.<|im_end|>\n<|im_start|>user\nAnd 3+4?<|im_end|>\n<|im_start|>assistant\n\\boxed{7}"
     )
-    (text,) = _decoder(tokenizer)([ids_of(tokenizer, turn)])
+    (text,) = response_decoder(tokenizer)([ids_of(tokenizer, turn)])
     assert text == "The answer is \\boxed{5}."
 
 
 def test_ends_that_are_given_are_the_only_ones() -> None:
     tokenizer = word_level(["a", "b"])
-    assert _decoder(tokenizer, (4,))([[3, 4, 3]]) == ["a"]
-    assert _decoder(tokenizer, ())([[3, 4, 3]]) == ["a b a"]
+    assert response_decoder(tokenizer, (4,))([[3, 4, 3]]) == ["a"]
+    assert response_decoder(tokenizer, ())([[3, 4, 3]]) == ["a b a"]
 
 
 def test_special_tokens_within_a_response_stay_visible_to_the_judge() -> None:
     tokenizer = tokenizer_with(families.CHATML, ["<think>", "</think>"])
     response = "<think>maybe \\boxed{4}</think>The answer is \\boxed{5}"
-    (text,) = _decoder(tokenizer)([ids_of(tokenizer, response + "<|im_end|>")])
+    (text,) = response_decoder(tokenizer)([ids_of(tokenizer, response + "<|im_end|>")])
     assert text == response
-    (open_thought,) = _decoder(tokenizer)([ids_of(tokenizer, "<think>The answer is 5<|im_end|>")])
+    (open_thought,) = response_decoder(tokenizer)([ids_of(tokenizer, "<think>The answer is 5<|im_end|>")])
     assert judge("5", open_thought).extracted is None
 
 
 def test_padding_and_beginnings_are_left_out_at_the_borders_only() -> None:
     tokenizer = word_level(["a", "b"])
-    decode = _decoder(tokenizer)
+    decode = response_decoder(tokenizer)
     assert decode([[1, 0, 3, 4, 1, 0, 2, 0, 0]]) == ["a b"]
     assert decode([[3, 1, 4], [3, 0, 4]]) == ["a <bos> b", "a <pad> b"]
     assert decode([[], [2], [0, 1], [0, 2, 3]]) == ["", "", "", ""]
 
 
 def test_no_response_no_text() -> None:
-    assert _decoder(byte_level())([]) == []
+    assert response_decoder(byte_level())([]) == []
 
 
 def test_a_directory_names_further_ends(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from extra_rl.policy import load_policy
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
+from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import Decode, response_decoder
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY
 from tests.sampling.engines import run_with_engines
@@ -49,10 +51,13 @@ def sampler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             stack.enter_context(run_with_engines(tmp_path_factory.mktemp("logs")))
         if backend == "plain":
             policy = load_policy(MANIFEST)
-            yield PlainSampler(policy.model, policy.eos_token_ids)
+            yield PlainSampler(
+                policy.model, policy.eos_token_ids, response_decoder(policy.tokenizer, policy.eos_token_ids)
+            )
         elif backend == "generate":
             policy = load_policy(MANIFEST)
-            yield PlainDecoder(policy.model, policy.eos_token_ids, padding=where == "padded")
+            stops = StopStrings(policy.tokenizer, policy.eos_token_ids)
+            yield PlainDecoder(policy.model, policy.eos_token_ids, padding=where == "padded", stops=stops)
         else:
             yield stack.enter_context(open_sampler(MANIFEST, SamplingConfig(backend=backend), ComputeConfig()))[0]
 
@@ -65,6 +70,12 @@ def model() -> Any:
 @pytest.fixture(scope="module")
 def eos() -> tuple[int, ...]:
     return load_policy(MANIFEST).eos_token_ids
+
+
+@pytest.fixture(scope="module")
+def decode() -> Decode:
+    policy = load_policy(MANIFEST)
+    return response_decoder(policy.tokenizer, policy.eos_token_ids)
 
 
 def requests(samples: int = 4, limit: int = LIMIT) -> list[Request]:
@@ -181,6 +192,62 @@ def test_what_has_not_ended_at_a_limit_is_dropped(sampler: Sampler, limits: Limi
 @pytest.mark.parametrize("limits", [Limits(ended=16), Limits(tokens=10_000), Limits(16, 10_000)])
 def test_limits_that_are_not_reached_change_nothing(sampler: Sampler, limits: Limits) -> None:
     assert tokens(draw(sampler, requests(), limits=limits)) == tokens(draw(sampler, requests()))
+
+
+def cut(decode: Decode, request: Request, sample: Sample, stop: Sequence[str]) -> Sample:
+    """What a sample without stop strings is with them: every beginning decoded."""
+    for count in range(1, len(sample.tokens) + 1):
+        (text,) = decode([[*request.prefix, *sample.tokens[:count]]])
+        if any(string in text for string in stop):
+            return Sample(sample.tokens[:count], sample.logprobs[:count], "stop")
+    return sample
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [["8"], ["+ 3"], ["6 +", "8 +"], ["= "]],
+    ids=["within a token", "ends within one", "one of two begins within one", "a space that the next token brings"],
+)
+def test_a_response_ends_with_the_token_that_completes_a_stop_string(
+    sampler: Sampler, decode: Decode, stop: list[str]
+) -> None:
+    asked, finished = requests(), [0]
+    expected = [cut(decode, r, s, stop) for r, s in zip(asked, draw(sampler, asked), strict=True)]
+    samples = draw(sampler, asked, finished.append, batch_rows=3, stop=stop)
+    assert tokens(samples) == tokens(expected)
+    assert [s.finish_reason for s in samples] == [s.finish_reason for s in expected]
+    for sample, would_be in zip(samples, expected, strict=True):
+        assert sample.logprobs == pytest.approx(would_be.logprobs, abs=1e-4)
+    holds = [any(string in text for string in stop) for text in decode(tokens(samples))]
+    assert set(holds) == {True, False}
+    assert sum(finished) == len(asked)
+
+
+def test_a_stop_string_may_begin_in_the_prefix_and_not_in_the_prompt(sampler: Sampler, decode: Decode) -> None:
+    whole = draw(sampler, requests(1))
+    asked = [Request((*r.context, *s.tokens[:3]), 8, r.seed + 9) for r, s in zip(requests(1), whole, strict=True)]
+    goes_on = draw(sampler, asked)
+    seams = [decode([[r.context[-1], s.tokens[0]]])[0] for r, s in zip(asked, goes_on, strict=True)]
+    assert all(" " in seam for seam in seams)  # none ends at once, and no token holds one
+    for request, seam, would_be in zip(asked, seams, goes_on, strict=True):
+        of_the_response, of_the_prompt = draw(sampler, [replace(request, prefix_length=3), request], stop=[seam])
+        assert (of_the_response.tokens, of_the_response.finish_reason) == (would_be.tokens[:1], "stop")
+        assert of_the_prompt.tokens == cut(decode, request, would_be, [seam]).tokens
+        assert len(of_the_prompt.tokens) > 1
+
+
+@pytest.mark.parametrize("limits", [Limits(ended=5), Limits(tokens=60)])
+def test_limits_count_what_stop_strings_have_ended(sampler: Sampler, decode: Decode, limits: Limits) -> None:
+    asked, stop, finished = requests(), ["="], [0]
+    whole = draw(sampler, asked, stop=stop)
+    samples = draw(sampler, asked, finished.append, limits, stop=stop)
+    ended = [sample.finish_reason != "dropped" for sample in samples]
+    assert sum(finished) == sum(ended) < len(asked)
+    assert sum(ended) >= (limits.ended or 0)
+    assert sum(map(len, tokens(samples))) >= (limits.tokens or 0)
+    for done, sample, would_be in zip(ended, samples, whole, strict=True):
+        assert len(sample.tokens) == len(sample.logprobs)
+        assert sample.tokens == (would_be.tokens if done else would_be.tokens[: len(sample.tokens)])
 
 
 def test_the_order_of_sampling_changes_no_rollout(sampler: Sampler) -> None:

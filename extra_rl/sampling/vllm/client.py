@@ -12,6 +12,7 @@ from typing import Any
 
 from extra_rl.errors import ModelError
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.stop import StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
 from extra_rl.sections import SamplingConfig
 
@@ -23,11 +24,13 @@ LINE_BYTES = 1 << 20
 
 
 class ServerClient:
-    """The sampler of a server. eos: ids that end a response."""
+    """The sampler of a server. eos: ids that end a response. stops: of the tokenizer; `config.stop` needs it."""
 
-    def __init__(self, socket: Path, log: Path, version: str = "", eos: Sequence[int] = ()) -> None:
+    def __init__(
+        self, socket: Path, log: Path, version: str = "", eos: Sequence[int] = (), stops: StopStrings | None = None
+    ) -> None:
         """version: of the weights that must have sampled every token. log: named where the server fails."""
-        self._socket, self._log, self._version, self._eos = socket, log, version, sorted(eos)
+        self._socket, self._log, self._version, self._eos, self._stops = socket, log, version, sorted(eos), stops
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer of an endpoint to a body, both JSON; ModelError where it is an error."""
@@ -50,37 +53,49 @@ class ServerClient:
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`).
 
-        A request of its own for every rollout, as many at a time as the engine decodes and some that wait there.
+        A request of its own for every rollout, as many at a time as the engine decodes and some that wait there. With
+        stop strings each answer is read token by token, and hung up on where one of them ends it: the engine has no
+        tokenizer, and the server drops a request whose client is gone.
         """
+        rule = stop_rule(self._stops, config)
+        streamed = limits != NO_LIMITS or rule is not None
         samples = [Sample([], [], "dropped") for _ in requests]
         ended = tokens = 0
 
-        def take(i: int, choice: Mapping[str, Any]) -> None:
+        def take(i: int, choice: Mapping[str, Any]) -> bool:
+            """Takes an answer, or a part of one; whether a stop string has ended the response, which the server does
+            not know."""
             nonlocal ended, tokens
             former, new = samples[i], self._sample(choice)
-            samples[i] = Sample(former.tokens + new.tokens, former.logprobs + new.logprobs, new.finish_reason)
-            tokens += len(new.tokens)
-            if new.finish_reason != "dropped":
+            sample = Sample(former.tokens + new.tokens, former.logprobs + new.logprobs, new.finish_reason)
+            if rule is not None:
+                sample = rule.ended(requests[i].prefix, sample, len(former.tokens))
+            samples[i] = sample
+            tokens += len(sample.tokens) - len(former.tokens)
+            over = sample.finish_reason != "dropped"
+            if over:
                 ended += 1
                 advance(1)
             if limits.reached(ended, tokens):
                 raise _LimitsReachedError
+            return over and choice["finish_reason"] is None
 
         async def draw(session: Any, i: int) -> None:
             body = {
                 "token_ids": list(requests[i].context),
                 "sampling_params": sampling_parameters(requests[i], config, self._eos),
-                "stream": limits != NO_LIMITS,
+                "stream": streamed,
             }
-            if limits == NO_LIMITS:
+            if not streamed:
                 take(i, (await self._posted(session, GENERATE, body))["choices"][0])
                 return
             async with session.post(GENERATE, json=body) as answer:
                 await self._refuse_error(answer)
                 async for line in answer.content:
-                    if line.startswith(b"data: {"):
-                        for choice in json.loads(line[6:]).get("choices", ()):
-                            take(i, choice)
+                    choices = json.loads(line[6:]).get("choices", ()) if line.startswith(b"data: {") else ()
+                    if any(take(i, choice) for choice in choices):
+                        answer.close()
+                        return
 
         order = decoding_order(requests, config.order)
         self._run_all([partial(draw, i=i) for i in order], config.batch_rows * 5 // 4 + 1)

@@ -14,6 +14,7 @@ from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models.probe import Probe, probe_of
 from extra_rl.sampling.base import Sampler
 from extra_rl.sampling.probe import TOLERANCE, policy_logprobs, probe_sequences, refuse_another_policy
+from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.arguments import engine_arguments, environment
 from extra_rl.sampling.vllm.own import OwnEngine
@@ -35,11 +36,13 @@ def open_engine(
     compute: ComputeConfig,
     device: str,
     longest: int | None,
+    stops: StopStrings | None = None,
 ) -> Iterator[Sampler]:
     """The sampler over a policy in `directory`, until the end of the block.
 
     digest: of the policy; without one the run's engine is not asked. read: loads the policy, which scores the probe
     and is let go before an engine takes its memory. longest: context and response together, as asked for (tokens).
+    stops: of the policy's tokenizer, for `config.stop`.
     ConfigError without vLLM and for what is longer than the model reads, ModelError where an engine cannot run it,
     NumericalError when engine and policy do not agree.
     """
@@ -73,7 +76,7 @@ def open_engine(
         with tempfile.TemporaryDirectory(prefix="extra-vllm-") as temporary:
             view = Path(temporary) / "policy"
             expected, eos = lay_out(view)
-            own = OwnEngine(view, arguments, variables, device, eos)
+            own = OwnEngine(view, arguments, variables, device, eos, stops)
             hold(own.score(probe), expected)
         yield own
         return
@@ -96,7 +99,7 @@ def open_engine(
                 engine.start(view, arguments, variables, folder / run_engine.ALIVE)
             hold(engine.client().score(probe), expected)
             engine.note_loaded(digest, eos)
-        yield engine.client(digest, eos)
+        yield engine.client(digest, eos, stops)
         if device == "cuda":
             engine.client().post("/sleep?level=1")  # its memory is the update's now
     finally:

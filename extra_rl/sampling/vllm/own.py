@@ -11,6 +11,7 @@ from typing import Any
 
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.stop import StopRule, StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
 from extra_rl.sections import SamplingConfig
 
@@ -19,13 +20,19 @@ class OwnEngine:
     """vLLM's `LLM` over the model in a folder."""
 
     def __init__(
-        self, view: Path, arguments: Mapping[str, Any], variables: Mapping[str, str], device: str, eos: Sequence[int]
+        self,
+        view: Path,
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, str],
+        device: str,
+        eos: Sequence[int],
+        stops: StopStrings | None = None,
     ) -> None:
-        """Starts the engine. view: the policy as vLLM is to see it. device: cpu or cuda.
+        """Starts the engine. view: the policy as vLLM is to see it. device: cpu or cuda. stops: for `config.stop`.
 
         ModelError when vLLM cannot run the model, ConfigError when it was built for another device.
         """
-        self._eos = sorted(eos)
+        self._eos, self._stops = sorted(eos), stops
         # The engine in this process: seconds to start, not half a minute.
         os.environ |= {**variables, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
         quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)  # of its imports
@@ -54,19 +61,28 @@ class OwnEngine:
         advance: Callable[[int], object] = lambda n: None,
         limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
-        """One sample a request, in the order given (see `Sampler`)."""
+        """One sample a request, in the order given (see `Sampler`).
+
+        With stop strings the tokens of every step are looked at here, as the engine has no tokenizer.
+        """
+        rule = stop_rule(self._stops, config)
         asked = {
             str(i): (requests[i].context, sampling_parameters(requests[i], config, self._eos))
             for i in decoding_order(requests, config.order)  # equal contexts together: read once, then cached
         }
-        parts: dict[str, _Parts] = {name: _Parts() for name in asked}
+        parts: dict[str, _Parts] = {name: _Parts(rule, requests[int(name)].prefix) for name in asked}
+        stopped: set[str] = set()
         ended = tokens = 0
-        for outputs in self._run(asked, by_step=limits != NO_LIMITS):
+        for outputs in self._run(asked, by_step=limits != NO_LIMITS or rule is not None, stopped=stopped):
             before = ended
             for output in outputs:
                 part = parts[output.request_id]
+                if part.over():
+                    continue  # of a step that was under way when a stop string ended the response
                 tokens += part.add(output.outputs[0])
-                ended += part.finish_reason is not None
+                ended += part.over()
+                if part.over() and not output.finished:
+                    stopped.add(output.request_id)
             advance(ended - before)
             if limits.reached(ended, tokens):
                 break
@@ -79,45 +95,61 @@ class OwnEngine:
         return [found[str(i)] for i in range(len(sequences))]
 
     def _run(
-        self, asked: Mapping[str, tuple[Sequence[int], Mapping[str, Any]]], by_step: bool = False
+        self,
+        asked: Mapping[str, tuple[Sequence[int], Mapping[str, Any]]],
+        by_step: bool = False,
+        stopped: set[str] | None = None,
     ) -> Iterator[list[Any]]:
         """Outputs after every step: of the requests that ended, or, `by_step`, what each has sampled in it.
 
-        Leaving the loop early ends what still runs.
+        Leaving the loop early ends what still runs; so does, for a request, putting its name into `stopped`.
         """
         from vllm import SamplingParams
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         kind = RequestOutputKind.DELTA if by_step else RequestOutputKind.FINAL_ONLY
-        running = [
-            self._engine.add_request(
+        running = {
+            name: self._engine.add_request(
                 name, tokens_input(list(context)), SamplingParams(**values, flat_logprobs=True, output_kind=kind)
             )
             for name, (context, values) in asked.items()
-        ]
+        }
         try:
             while self._engine.has_unfinished_requests():
                 yield self._engine.step()
+                if stopped:
+                    self._engine.abort_request([running[name] for name in sorted(stopped)], internal=True)
+                    stopped.clear()
         finally:
-            self._engine.abort_request(running, internal=True)
+            self._engine.abort_request(list(running.values()), internal=True)
 
 
 class _Parts:
     """What one request has sampled so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: StopRule | None, prefix: Sequence[int]) -> None:
+        """prefix: tokens of the response that the request has given."""
         self.finish_reason: Any = None
+        self._rule, self._prefix = rule, prefix
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
 
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.finish_reason is not None
+
     def add(self, made: Any) -> int:
-        """Takes the new tokens of an output; how many they are."""
-        new = list(made.token_ids)
-        self._tokens += new
+        """Takes the new tokens of an output, up to one by which a stop string ends the response; how many they are."""
+        before = len(self._tokens)
+        self._tokens += made.token_ids
         self._logprobs += _flat(made.logprobs)
         self.finish_reason = made.finish_reason
-        return len(new)
+        if self._rule is not None:
+            found = self._rule.ended(self._prefix, Sample(self._tokens, self._logprobs, "dropped"), before)
+            if found.finish_reason == "stop":
+                self._tokens, self._logprobs, self.finish_reason = found.tokens, found.logprobs, "stop"
+        return len(self._tokens) - before
 
     def sample(self) -> Sample:
         if self.finish_reason not in ("stop", "length", None):

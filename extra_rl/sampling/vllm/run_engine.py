@@ -24,6 +24,7 @@ from typing import Any
 
 from extra_rl import devices
 from extra_rl.errors import ModelError
+from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm.arguments import flags
 from extra_rl.sampling.vllm.client import ServerClient
 from extra_rl.sampling.vllm.keeper import KEEPER_LOCK
@@ -74,8 +75,8 @@ class Engine:
     def socket(self) -> Path:
         return self.folder / "http"
 
-    def client(self, version: str = "", eos: tuple[int, ...] = ()) -> ServerClient:
-        return ServerClient(self.socket, self.log, version, eos)
+    def client(self, version: str = "", eos: tuple[int, ...] = (), stops: StopStrings | None = None) -> ServerClient:
+        return ServerClient(self.socket, self.log, version, eos, stops)
 
     def loaded(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What was noted by `note_loaded` of an engine that runs and will do for these arguments; else empty.

@@ -1,0 +1,147 @@
+"""Stop strings over vLLM's engines, which know none: how its answers are read and ended. The engines are played here;
+the sampler suite runs the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from extra_rl.policy import load_tokenizer
+from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
+from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.vllm.arguments import sampling_parameters
+from extra_rl.sampling.vllm.client import ServerClient
+from extra_rl.sampling.vllm.own import OwnEngine
+from extra_rl.sections import SamplingConfig
+from tests.conftest import POLICY
+
+SCRIPT = {7: [9, 103, 9, 105, 15, 2], 8: [9, 105, 15, 2], 9: [15, 103, 9, 2]}
+"""Context's last token -> what the engine samples: `6 + 6 = 12`, `6 = 12` and `12 + 6`, then end-of-sequence."""
+ASKED = [Request((1, last), 8, seed=last) for last in SCRIPT]
+TOLD: list[set[int]] = []
+"""Contexts (their last tokens) whose requests were ended from outside; one set a test."""
+
+
+def steps(last: int, by: int) -> Iterator[tuple[list[int], str | None]]:
+    """The tokens of each step, `by` at a time, and the reason of the last one."""
+    tokens = SCRIPT[last]
+    for start in range(0, len(tokens), by):
+        yield tokens[start : start + by], "stop" if start + by >= len(tokens) else None
+
+
+class PlayedServer(ServerClient):
+    """Its answers are streamed, `by` tokens at a time."""
+
+    def __init__(self, by: int) -> None:
+        super().__init__(Path("socket"), Path("log"), eos=(2,), stops=StopStrings(load_tokenizer(POLICY), (2,)))
+        self._by = by
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Any]:
+        yield SimpleNamespace(post=self._answer)
+
+    def _with_server(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run(work)
+
+    @asynccontextmanager
+    async def _answer(self, _: str, json: Mapping[str, Any]) -> AsyncIterator[Any]:
+        last = json["token_ids"][-1]
+        if json["stream"]:
+            yield SimpleNamespace(status=200, content=self._lines(last), close=lambda: TOLD[-1].add(last))
+        else:
+            choice = choice_of(SCRIPT[last], "stop")
+
+            async def whole() -> dict[str, Any]:
+                return {"choices": [choice]}
+
+            yield SimpleNamespace(status=200, json=whole)
+
+    async def _lines(self, last: int) -> AsyncIterator[bytes]:
+        for tokens, reason in steps(last, self._by):
+            yield b"data: " + json.dumps({"choices": [choice_of(tokens, reason)]}).encode() + b"\n"
+            await asyncio.sleep(0)
+        yield b"data: [DONE]\n"
+
+
+def choice_of(tokens: Sequence[int], reason: str | None) -> dict[str, Any]:
+    content = [{"logprob": -token / 100} for token in tokens]
+    return {"token_ids": list(tokens), "logprobs": {"content": content}, "finish_reason": reason}
+
+
+class PlayedEngine(OwnEngine):
+    """Its steps bring `by` tokens of every request; what is ended gets one more, of a step that was under way."""
+
+    def __init__(self, by: int) -> None:
+        self._eos, self._stops, self._by = [2], StopStrings(load_tokenizer(POLICY), (2,)), by
+
+    def _run(self, asked: Mapping[str, Any], by_step: bool = False, stopped: Any = None) -> Iterator[list[Any]]:
+        late: set[str] = set()
+        of = {name: steps(context[-1], self._by if by_step else 99) for name, (context, _) in asked.items()}
+        while of:
+            made = {name: next(parts) for name, parts in of.items()}
+            yield [output_of(name, *part) for name, part in made.items()]
+            of = {n: parts for n, parts in of.items() if made[n][1] is None and n not in late}
+            late = set(stopped)
+            TOLD[-1].update(asked[name][0][-1] for name in stopped)
+            stopped.clear()
+
+
+def output_of(name: str, tokens: Sequence[int], reason: str | None) -> Any:
+    count = len(tokens)
+    logprobs = SimpleNamespace(
+        start_indices=list(range(count)), end_indices=list(range(1, count + 1)), logprobs=[-t / 100 for t in tokens]
+    )
+    made = SimpleNamespace(token_ids=tuple(tokens), logprobs=logprobs, finish_reason=reason)
+    return SimpleNamespace(request_id=name, outputs=[made], finished=reason is not None)
+
+
+@pytest.fixture(params=[(PlayedServer, 1), (PlayedServer, 3), (PlayedEngine, 1), (PlayedEngine, 3)], ids=str)
+def sampler(request: pytest.FixtureRequest) -> Sampler:
+    TOLD.append(set())
+    made: Sampler = request.param[0](request.param[1])
+    return made
+
+
+def drawn(sampler: Sampler, asked: Sequence[Request], limits: Limits = NO_LIMITS, **settings: Any) -> list[Sample]:
+    ended: list[int] = []
+    samples = sampler.sample(asked, SamplingConfig(**settings), ended.append, limits)
+    assert sum(ended) == sum(sample.finish_reason != "dropped" for sample in samples)
+    return samples
+
+
+def test_an_engine_is_told_where_a_stop_string_has_ended_a_response(sampler: Sampler) -> None:
+    samples = drawn(sampler, ASKED, stop=["+ 6"])
+    assert [s.tokens for s in samples] == [[9, 103, 9], [9, 105, 15, 2], [15, 103, 9]]
+    assert all(s.logprobs == [-token / 100 for token in s.tokens] for s in samples)
+    assert [s.finish_reason for s in samples] == ["stop"] * 3
+    assert TOLD[-1] >= {7}
+    assert 8 not in TOLD[-1]
+
+
+def test_without_stop_strings_answers_come_whole(sampler: Sampler) -> None:
+    assert [s.tokens for s in drawn(sampler, ASKED)] == list(SCRIPT.values())
+    assert not TOLD[-1]
+
+
+def test_the_prefix_counts_and_the_prompt_does_not(sampler: Sampler) -> None:
+    asked = [Request((1, 103, 7), 8, 0, prefix_length=2), Request((1, 103, 7), 8, 0)]
+    samples = drawn(sampler, asked, stop=["+ 4 6 +"])
+    assert [s.tokens for s in samples] == [[9, 103], SCRIPT[7]]
+
+
+def test_limits_do_not_count_what_comes_behind_a_stop_string(sampler: Sampler) -> None:
+    samples = drawn(sampler, ASKED, Limits(ended=99), stop=["6"])
+    assert [s.tokens for s in samples] == [[9], [9], [15, 103, 9]]
+    assert [s.finish_reason for s in samples] == ["stop"] * 3
+
+
+def test_an_engine_gets_no_stop_strings() -> None:
+    """It has no tokenizer (`skip_tokenizer_init`), and vLLM refuses `stop` without one."""
+    assert "stop" not in sampling_parameters(ASKED[0], SamplingConfig(stop=["6"]), (2,))
