@@ -137,7 +137,7 @@ def worked_solutions(plans: Sequence[Plan], inputs: Inputs, config: Config, cont
     from extra_rl.sampling.open import open_decoder
 
     directory = resolve(inputs.policy())
-    tokenizer, decode = load_tokenizer(directory), open_decoder(directory)
+    tokenizer, decode = load_tokenizer(directory), open_decoder(directory, config.sampling.stop)
     return demonstrated(plans, inputs["train"], config.task, config.sampling, tokenizer, decode, context.seed())
 
 

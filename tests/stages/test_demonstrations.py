@@ -50,9 +50,12 @@ def test_they_are_judged_as_any_rollout_and_a_long_one_is_cut_off() -> None:
 
 
 def test_a_right_one_has_the_advantage_one_and_no_bonus_whatever_the_config() -> None:
-    rows = group("rrw", origin="demonstration", prefix_length=3, novelty=5.0)
+    tables = tables_of(group("rrw", novelty=5.0)) | tables_of([], prefix="previous_")
+    given = {"origin": "demonstration", "prefix_length": 3, "sampled_tokens": 0}
+    given_too = [pl.lit(value).alias(name) for name, value in given.items()]
+    tables["generate"] = contracts.Rollouts.cast(tables["generate"].with_columns(given_too))
     for config in ({}, {"weight": 0.5, "prefix_loss": "trained"}, {"group": "joined", "keep_unrescued": False}):
-        found = run_stage(advantage, tables_of(rows) | tables_of([], prefix="previous_"), config)["advantage"]
+        found = run_stage(advantage, tables, config)["advantage"]
         assert found["advantage"].to_list() == [1.0, 1.0, 0.0]
         assert found["bonus"].to_list() == [0.0] * 3
         assert found["trained"].to_list() == ["trained", "trained", "no_signal"]
@@ -89,3 +92,13 @@ def test_problems_from_files_need_a_worked_solution() -> None:
 def test_nothing_is_sampled_so_there_are_no_further_rounds(key: str) -> None:
     with pytest.raises(ConfigError, match="samples nothing"):
         made(**{key: 2})
+
+
+def test_a_stop_string_ends_them_and_is_no_part_of_the_text() -> None:
+    """With the words of the test policy only a word can end one: the boundary, after a single step."""
+    rows = made(
+        [PROBLEMS[0], {**PROBLEMS[1], "problem": "5 6 :", "prompt": "5 6 :", "answer": "11"}], sampling={"stop": [" ;"]}
+    )
+    assert set(rows["response"]) <= {"3 + 4 = 7", "4 + 3 = 7", "5 + 6 = 11", "6 + 5 = 11"}
+    assert set(rows["finish_reason"]) == {"stop"}
+    assert all(len(tokens) == 6 for tokens in rows["response_tokens"])
