@@ -11,6 +11,8 @@ Interrupt it at any moment; the same command goes on where it was (docs/evaluati
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ DEFAULTS: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "samples": 16, "ma
 """The paper's evaluation (docs/method.md 5)."""
 BATCH_ROWS = 32
 OF_TASK = ("folder", "thinking")
-OF_EVALUATE = ("samples", "temperature", "top_p", "top_k", "max_response_tokens", "seed", "cache")
+OF_EVALUATE = ("samples", "temperature", "top_p", "top_k", "max_response_tokens", "stop", "seed", "cache")
 SHARED = ("task", "sampling", "verifier", "compute")
 
 
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, help="(default 0.9)")
     parser.add_argument("--top-k", type=int, help="0: all (default 0)")
     parser.add_argument("--max-response-tokens", type=int, help="(default 4096)")
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="ends a response; several: repeat it")
     parser.add_argument("--thinking", action=argparse.BooleanOptionalAction, help="of the chat template")
     parser.add_argument("--seed", type=int, help="of the samples (default 0)")
     parser.add_argument("--cache", metavar="DIR", help="where samples are kept (default results/evaluations)")
@@ -140,8 +143,14 @@ def default_out(policy: EvaluatedPolicy, config: Config, limit: int | None) -> P
     words = ["_".join(config.task.benchmarks), f"n{config.samples}", f"t{config.temperature:g}", f"p{config.top_p:g}"]
     words += [f"k{config.top_k}"] if config.top_k else []
     words += [f"{config.max_response_tokens}tokens", f"seed{config.seed}"]
+    words += [f"stop{stops_digest(config.stop)}"] if config.stop else []
     words += [f"limit{limit}"] if limit else []
     return Path(config.cache or "results/evaluations") / policy.digest[:SHORT] / "-".join(words)
+
+
+def stops_digest(stop: list[str]) -> str:
+    """A name for stop strings, which may hold what no folder's name can."""
+    return hashlib.sha256(json.dumps(sorted(set(stop))).encode()).hexdigest()[:8]
 
 
 def write(made: Evaluation, policy: EvaluatedPolicy, config: Config, out: Path) -> None:

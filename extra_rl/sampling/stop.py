@@ -135,8 +135,9 @@ def _completes(text: str, stop: Sequence[str]) -> bool:
     """Whether a text that goes on with `text` can contain a stop string that ends in it. Not sure of broken bytes."""
     if INCOMPLETE in text:
         return True
-    beginnings = [text[:count] for count in range(1, len(text) + 1)]
-    return any(b.endswith(string) or string.endswith(b) for string in stop for b in beginnings)
+    likely = [string for string in stop if string[-1] in text]  # few, of a whole vocabulary
+    beginnings = [text[:count] for count in range(1, len(text) + 1)] if likely else []
+    return any(b.endswith(string) or string.endswith(b) for string in likely for b in beginnings)
 
 
 def _only_appends(tokenizer: Any) -> bool:

@@ -183,6 +183,19 @@ def test_a_configuration_gives_its_sections_and_flags_go_over_it(run: Evaluates,
     assert section["task"]["suffix"] == " Answer!"
 
 
+def test_other_stop_strings_are_other_samples_in_another_folder(run: Evaluates, tmp_path: Path) -> None:
+    assert run() == 60
+    assert run("--stop", "a\n/", "--stop", "e") == 60
+    assert run("--stop", "e", "--stop", "a\n/") == 0
+    assert run("--stop", "e") == 60
+    paths = list(tmp_path.glob("results/evaluations/*/*/evaluate.parquet"))
+    stops = [read_provenance(path)["job"]["config"]["stop"] for path in paths]
+    assert sorted(stops) == [[], ["e"], ["e", "a\n/"]]
+    for path, stop in zip(paths, stops, strict=True):
+        texts = pl.read_parquet(path)["response"]
+        assert any("e" in text for text in texts) == (not stop)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -15,6 +15,7 @@ import pytest
 from extra_rl.errors import ModelError, NumericalError
 from extra_rl.evaluation import Evaluation, evaluate
 from extra_rl.evaluation.policies import EvaluatedPolicy
+from extra_rl.evaluation.run import SETTINGS, settings_of
 from extra_rl.evaluation.sample import whole_batches
 from extra_rl.progress import Console
 from extra_rl.sampling.base import Request, Sample
@@ -133,6 +134,14 @@ def test_another_policy_or_setting_samples_anew(tmp_path: Path, script: Script, 
     evaluated(tmp_path, problems(*TWO))
     evaluated(tmp_path, problems(*TWO), **changes)
     assert script.requests == 12
+
+
+def test_the_cache_of_before_stop_strings_is_still_found() -> None:
+    def settings(**sampling: Any) -> dict[str, Any]:
+        return settings_of(SamplingConfig(**sampling), ComputeConfig(), 3)
+
+    assert set(settings()) == {*SETTINGS, "precision", "seed"}
+    assert settings(stop=["b", "a", "b"]) == settings(stop=["a", "b"]) == settings() | {"stop": ["a", "b"]}
 
 
 def test_batch_and_part_sizes_do_not(tmp_path: Path, script: Script) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.policy import write_same_policy
+from extra_rl.policy import load_tokenizer, write_same_policy
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.tables import contracts
 from stages import evaluate
@@ -60,6 +60,21 @@ def test_sampling_of_an_evaluation_is_its_own() -> None:
     greedy = evaluated(top_k=1, sampling={"temperature": 1.7, "max_response_tokens": 3})
     assert greedy.filter(problem_id="seven")["response_tokens"].n_unique() == 1
     assert min(greedy["response_tokens"].list.len()) > 3
+
+
+def test_stop_strings_of_an_evaluation_are_its_own(tmp_path: Path) -> None:
+    plain = evaluated(sampling={"stop": ["+"]})
+    assert plain.equals(evaluated())
+    cache = str(tmp_path / "cache")
+    table = evaluated(stop=[" ="], cache=cache)
+    assert evaluated(stop=[" ="], cache=cache).equals(table)  # the second one has read no weights
+    assert not evaluated(cache=cache).equals(table)
+    assert [row["response"].partition(" =")[0] for row in plain.to_dicts()] == table["response"].to_list()
+    equals = load_tokenizer(POLICY).get_vocab()["="]
+    for tokens, reason in table.select("response_tokens", "finish_reason").iter_rows():
+        assert equals not in tokens[:-1]
+        assert reason == "stop" or tokens[-1] != equals
+    assert table["response_tokens"].list.last().eq(equals).any()
 
 
 def test_options_of_training_drop_nothing_and_change_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
