@@ -5,7 +5,7 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run experiment starvation test test-vllm lint tests clean
+.PHONY: run experiment starvation smollm2 test test-vllm lint tests clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
@@ -21,6 +21,11 @@ experiment: .venv/ready
 starvation: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli
 	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml
+
+# A pretrained language model on two cores: one seed of five arms in three regimes, hours; type it again to go on.
+smollm2: .venv/ready
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/snakemake --cores $(CORES) --configfile config/smollm2.yaml
 
 test: lint tests
 
