@@ -56,6 +56,7 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | `published.yaml` | the published variants of ExTra beside GRPO, exploratory |
 | `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |
 | `math_smoke.yaml` | real mathematics with a random model, a smoke test |
+| `gym_smoke.yaml` | two data sets of Reasoning Gym with a random model, a smoke test (docs/tasks.md) |
 | `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |
 | `qwen3-1.7b-1gpu.yaml` | the same in a size for one 80 GB accelerator |
 

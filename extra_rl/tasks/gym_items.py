@@ -244,15 +244,16 @@ def _refuse_too_few(
     mine = [problem.split for problem in split if problem.benchmark == name]
     gone = [found.removed.rule for found in dropped if found.problem.benchmark == name]
     counted = ", ".join(f"{gone.count(rule)} {rule}" for rule in dict.fromkeys(gone)) or "none"
+    longer = " Prompts were too long: raise model.context_tokens." if "too_long" in gone else ""
     for kind, count in (("final", wanted.final), ("tuning", wanted.tuning)):
         if mine.count(kind) < count:
             raise ConfigError(
                 f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(mine)} can be used (dropped: "
                 f"{counted}), too few for prepare.{kind}_per_level = {count}, with {wanted.final + wanted.tuning} held "
-                "out in all. Raise the size, hold out fewer, or choose a configuration with more different items."
+                f"out in all. Raise the size, hold out fewer, or configure more different items.{longer}"
             )
     if wanted.train != 0 and not mine.count("train"):
         raise ConfigError(
             f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(mine)} can be used (dropped: "
-            f"{counted}), all of them held out. Raise the size, or set prepare.train_per_level.{name}: 0."
+            f"{counted}), all of them held out. Raise the size, or set prepare.train_per_level.{name}: 0.{longer}"
         )
