@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import sha256
-from importlib.metadata import version
 
 import dataframely as dy
 import polars as pl
 from pydantic import Field
 
 from extra_rl.errors import ConfigError
-from extra_rl.rewards.gym_library import NOTES
+from extra_rl.rewards.gym_library import NOTES, release
 from extra_rl.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, SourceFile, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -261,7 +260,7 @@ def gym_rows(config: Config) -> list[Row]:
     """Where the items of Reasoning Gym came from: a row a set, with the library's version as the commit."""
     if config.task.name != "reasoning_gym":
         return []
-    commit = f"reasoning-gym {version('reasoning-gym')}"
+    commit = release()
     return [
         {
             "name": name,

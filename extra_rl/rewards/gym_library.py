@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import importlib.metadata
 import importlib.util
 import inspect
 import sys
@@ -73,6 +74,11 @@ def require() -> None:
     """ConfigError, with the command that installs it, where the package is missing."""
     if not installed():
         raise ConfigError(MISSING)
+
+
+def release() -> str:
+    """Name and version of the installed package, for provenance: items change with it."""
+    return f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
 
 
 def names() -> list[str]:
