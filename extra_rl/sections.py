@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -89,11 +90,33 @@ class SourceConfig(Section):
 _SOURCE_KEYS = frozenset(SourceConfig.model_fields)
 
 
+class GymSetConfig(Section):
+    """Items of one data set of Reasoning Gym: a level of the task `reasoning_gym`."""
+
+    dataset: str = Field(description="name of the data set in the library, for example chain_sum")
+    config: dict[str, Any] = Field({}, description="its own configuration, as the library names the keys")
+    size: int = Field(500, ge=1, description="items that are made: those held out, then those trained on")
+    seed: int = Field(0, ge=0, description="seed of the items; item i of seed s is often item i - 1 of seed s + 1")
+
+    @field_validator("config")
+    @classmethod
+    def _has_keys_of_the_library_only(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if both := sorted({"size", "seed"} & set(config)):
+            raise ValueError(f"{', '.join(both)}: stands beside `config`, not in it")
+        try:
+            json.dumps(config)
+        except TypeError as error:
+            raise ValueError(f"not numbers, texts, lists and mappings only ({error})") from None
+        return config
+
+
 class TaskConfig(Section):
     """Which problems, and who judges the answers."""
 
-    name: Literal["signed_sum", "countdown", "arithmetic", "math"] = Field(
-        "signed_sum", description="a generated task, or `math`: problems from files, judged by math-verify"
+    name: Literal["signed_sum", "countdown", "arithmetic", "math", "reasoning_gym"] = Field(
+        "signed_sum",
+        description="a generated task; `math`: problems from files, judged by math-verify; or `reasoning_gym`: made "
+        "and judged by that library (docs/tasks.md)",
     )
     boundary: str = Field(
         ";", description="text that ends a reasoning step: a prefix may be cut after a token that contains it"
@@ -120,6 +143,12 @@ class TaskConfig(Section):
     benchmarks: dict[str, SourceConfig] = Field(
         {},
         description=f"math: held-out problems: known names ({', '.join(registry('benchmarks'))}), or sources by name",
+    )
+    sets: dict[str, GymSetConfig] = Field(
+        {}, description="reasoning_gym: its data sets under names of your own, which are the levels"
+    )
+    right_from: float = Field(
+        0.99, gt=0, le=1, description="reasoning_gym: least score, of at most 1, with which an answer is right"
     )
     system: str = Field("", description="system message of the chat template; empty: none")
     suffix: str = Field("", description="text appended to the problem, for example how to box the answer")
@@ -154,8 +183,10 @@ class TaskConfig(Section):
     @model_validator(mode="after")
     def _names_are_good(self) -> TaskConfig:
         """They begin problem ids and name inputs of `prepare`."""
-        if odd := [name for name in (*self.train, *self.benchmarks) if not re.fullmatch(r"[\w.-]+", name)]:
-            raise ValueError(f"{odd[0]!r}: a source's name has letters, digits, `_`, `-` and `.` only")
+        if self.name == "reasoning_gym" and not self.sets:
+            raise ValueError("reasoning_gym needs `sets`, for example {sums: {dataset: chain_sum}}")
+        if odd := [name for name in (*self.train, *self.benchmarks, *self.sets) if not re.fullmatch(r"[\w.-]+", name)]:
+            raise ValueError(f"{odd[0]!r}: the name of a source or set has letters, digits, `_`, `-` and `.` only")
         if both := sorted(set(self.train) & set(self.benchmarks)):
             raise ValueError(f"{', '.join(both)}: the name of a training set and of a benchmark")
         return self

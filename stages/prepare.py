@@ -4,24 +4,29 @@ READS   source (math: the local files that the configuration names; a data set o
 ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
 SOURCE  disjoint by canonical problem: our decision; mathematics: nothing is trained on that overlaps a benchmark,
         repeats another problem, has contradictory golds or one that judges nothing (`extra_rl.tasks.clean`); a training
-        prompt that leaves no room for a response is dropped and listed. Benchmarks are never thinned.
+        prompt that leaves no room for a response is dropped and listed. Benchmarks are never thinned. Reasoning Gym:
+        `extra_rl.tasks.gym_items`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from hashlib import sha256
 
 import dataframely as dy
 import polars as pl
 from pydantic import Field
 
 from extra_rl.errors import ConfigError
+from extra_rl.rewards.gym_library import NOTES, release
 from extra_rl.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.stage import Context, Inputs, SourceFile, Stage, StageConfig
 from extra_rl.tables import contracts
+from extra_rl.tables.files import canonical_json
 from extra_rl.tasks import clean
 from extra_rl.tasks.clean import Removed
+from extra_rl.tasks.gym_items import counts_of, gym_problems
 from extra_rl.tasks.problems import PreparedProblem, generated_problems, prepared, problems_frame, tokenizer_of
 from extra_rl.tasks.sources import RawProblem, Source, read_source
 from extra_rl.tasks.splits import refuse_long, set_aside, split_by_length
@@ -34,9 +39,13 @@ class Config(StageConfig):
     model: ModelConfig = Field(description="shared section `model`")
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
-    train_per_level: dict[str, int] = Field({}, description="generated task: training problems of each level")
-    tuning_per_level: int = Field(64, ge=0, description="generated task: held out per level, for tuning")
-    final_per_level: int = Field(64, ge=0, description="generated task: held out per level, for the final figure")
+    train_per_level: dict[str, int] = Field(
+        {}, description="generated task: training problems of each level; reasoning_gym: at most so many of each set"
+    )
+    tuning_per_level: int = Field(64, ge=0, description="generated task, reasoning_gym: held out per level, for tuning")
+    final_per_level: int = Field(
+        64, ge=0, description="generated task, reasoning_gym: held out per level, for the final figure"
+    )
     tuning_problems: int = Field(
         0, ge=0, description="math: training problems set aside as split `tuning`, so that no benchmark is tuned on"
     )
@@ -70,6 +79,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     if config.task.name == "math":
         sources = read_sources(inputs, config.task)
         problems, dropped = from_sources(sources, config, context, tokenizer, room)
+    elif config.task.name == "reasoning_gym":
+        problems, dropped = from_gym(config, context, tokenizer, room)
     else:
         problems, dropped = generated(config, tokenizer, room)
     sets = {
@@ -77,7 +88,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         "held_out": [problem for problem in problems if problem.split != "train"],
     }
     for name, members in sets.items():
-        if not members and not (name == "train" and without_training(config.task)):
+        if not members and not (name == "train" and without_training(config)):
             raise ConfigError(
                 f"the {name} set is empty ({len(dropped)} problems dropped). Check task and prepare: files, limits, "
                 "numbers per level, model.context_tokens."
@@ -90,7 +101,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     return {
         **{name: problems_frame(members) for name, members in sets.items()},
         "dropped": table(contracts.DroppedProblems, dropped),
-        "sources": table(contracts.Sources, [source_row(split, source) for split, source in sources]),
+        "sources": table(
+            contracts.Sources, [source_row(split, source) for split, source in sources] + gym_rows(config)
+        ),
     }
 
 
@@ -112,8 +125,37 @@ def generated(config: Config, tokenizer: object, room: int) -> tuple[list[Prepar
     return kept, [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
 
 
-def without_training(task: TaskConfig) -> bool:
-    """Whether the configuration is there to evaluate only: benchmarks, and nothing to train on."""
+def from_gym(config: Config, context: Context, tokenizer: object, room: int) -> tuple[list[PreparedProblem], list[Row]]:
+    """The problems of the sets of Reasoning Gym, and those that were dropped; says what to know of their scorers."""
+    task = config.task
+    counts = counts_of(task.sets, config.train_per_level, config.tuning_per_level, config.final_per_level)
+    for name, chosen in task.sets.items():
+        if note := NOTES.get(chosen.dataset):
+            context.console.say(f"WARNING: task.sets.{name} ({chosen.dataset}): {note}.")
+    problems, left_out = gym_problems(
+        task, config.verifier, counts, tokenizer, room=room, seed=config.seed, context=context
+    )
+    dropped = [
+        removed_row(found.removed)
+        | {
+            "split": found.problem.split,
+            "prompt_length": len(found.problem.prompt_tokens) if found.removed.rule == "too_long" else None,
+        }
+        for found in left_out
+    ]
+    rules = Counter(found.removed.rule for found in left_out)
+    context.console.say(
+        f"prepare: of {sum(chosen.size for chosen in task.sets.values())} items {rules['duplicate']} are duplicates, "
+        f"{rules['unverifiable']} cannot be verified"
+    )
+    return problems, dropped
+
+
+def without_training(config: Config) -> bool:
+    """Whether the configuration is there to evaluate only: problems held out, and nothing to train on."""
+    task = config.task
+    if task.name == "reasoning_gym":
+        return all(config.train_per_level.get(name) == 0 for name in task.sets)
     return task.name == "math" and not task.train
 
 
@@ -212,6 +254,29 @@ def source_row(split: str, source: Source) -> Row:
         "taken": len(source.problems),
         "digest": source.digest,
     }
+
+
+def gym_rows(config: Config) -> list[Row]:
+    """Where the items of Reasoning Gym came from: a row a set, with the library's version as the commit."""
+    if config.task.name != "reasoning_gym":
+        return []
+    commit = release()
+    return [
+        {
+            "name": name,
+            "split": "train",
+            "path": None,
+            "dataset": f"reasoning_gym/{chosen.dataset}",
+            "subset": canonical_json(chosen.config),
+            "revision": f"seed {chosen.seed}",
+            "commit": commit,
+            "rows": chosen.size,
+            "expected_rows": None,
+            "taken": chosen.size,
+            "digest": sha256(canonical_json([commit, chosen.model_dump()]).encode()).hexdigest(),
+        }
+        for name, chosen in config.task.sets.items()
+    ]
 
 
 def table(contract: type[dy.Schema], rows: list[Row]) -> pl.DataFrame:

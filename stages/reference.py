@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from extra_rl.arms import PRESETS
 from extra_rl.config import RunConfig
-from extra_rl.sections import SHARED, SourceConfig
+from extra_rl.sections import SHARED, GymSetConfig, SourceConfig
 from extra_rl.training.lora import LoraConfig
 from stages import STAGES
 from stages.command import load
@@ -56,6 +56,7 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | `published.yaml` | the published variants of ExTra beside GRPO, exploratory |
 | `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |
 | `math_smoke.yaml` | real mathematics with a random model, a smoke test |
+| `gym_smoke.yaml` | two data sets of Reasoning Gym with a random model, a smoke test (docs/tasks.md) |
 | `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |
 | `qwen3-1.7b-1gpu.yaml` | the same in a size for one 80 GB accelerator |
 
@@ -75,6 +76,7 @@ def page() -> str:
     parts = [INTRODUCTION, table("Top level", RunConfig)]
     parts += ["# Shared sections\n", *(table(f"`{name}`", model) for name, model in SHARED.items())]
     parts.append(table("A source of problems, under its name in `task.train` or `task.benchmarks`", SourceConfig))
+    parts.append(table("A set of Reasoning Gym, under its name in `task.sets`", GymSetConfig))
     parts += ["# Stages\n", *(table(f"`{name}`", load(name).Config) for name in STAGES)]
     parts.append(table("`update.lora`, where it is set", LoraConfig))
     return "\n".join(parts)

@@ -165,6 +165,8 @@ def held_out(sections: Sections) -> dict[str, int | None]:
         if evaluate["split"] == "tuning":
             return {"tuning": prepare.get("tuning_problems", 0)}
         return {name: problems_of(source) for name, source in task["benchmarks"].items()}
+    if task["name"] == "reasoning_gym":
+        return dict.fromkeys(task["sets"], prepare[f"{evaluate['split']}_per_level"])
     from extra_rl.sections import TaskConfig
     from extra_rl.tasks.base import load_task
 
@@ -175,6 +177,10 @@ def training_problems(sections: Sections) -> int | None:
     """Problems to train on, before any is dropped; None where only the data can tell."""
     prepare = sections["prepare"]
     task = prepare["task"]
+    if task["name"] == "reasoning_gym":
+        held = prepare["tuning_per_level"] + prepare["final_per_level"]
+        left = {name: max(0, chosen["size"] - held) for name, chosen in task["sets"].items()}
+        return int(sum(min(count, prepare["train_per_level"].get(name, count)) for name, count in left.items()))
     if task["name"] != "math":
         return int(sum(prepare["train_per_level"].values()))
     counts = [problems_of(source) for source in task["train"].values()]

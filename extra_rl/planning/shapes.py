@@ -99,8 +99,10 @@ def vocabulary_of_new(model: ModelConfig, task: TaskConfig) -> int:
     """Tokens of the tokenizer that a new model gets."""
     if model.tokenizer == "bytes":
         return 256 + SPECIAL_WORDS
-    if task.name == "math":
-        raise ConfigError("model.tokenizer: `words` is for generated tasks; a new model for `math` needs `bytes`.")
+    if task.name in ("math", "reasoning_gym"):
+        raise ConfigError(
+            f"model.tokenizer: `words` is for generated tasks; a new model for `{task.name}` needs `bytes`."
+        )
     from extra_rl.tasks.base import load_task
 
     return len(load_task(task).vocabulary) + SPECIAL_WORDS

@@ -94,14 +94,17 @@ def judge_all(
     memory_mb: int = 1024,
     max_chars: int = 1_000_000,
     progress: Callable[[int], object] | None = None,
+    preload: str | None = None,
 ) -> list[Judgement]:
     """The judgement of each item, in the items' order; equal on every run, apart from rows at the time limit.
 
     judge: any picklable callable (a function of a module, or an instance of one of its classes).
-    judge must be defined in a module (workers do not import the caller's script).
+    judge must be defined in a module (workers do not import the caller's script). Its method `warm_up`, where it has
+    one, is called once in each new worker before any row, and not timed.
     workers: worker processes; throughput scales with them. timeout_s: CPU seconds per row.
     memory_mb: address space of a worker in MiB, the interpreter and its libraries included.
-    progress: called with 1 for each finished row.
+    progress: called with 1 for each finished row. preload: module that the fork server imports if it starts now, so
+    that workers have it; None: the parser of mathematics.
 
     A row that exceeds its time or memory, or that kills its worker, is `timeout` (rules "time", "memory", "died"); an
     exception of `judge` is `error` (rule: its class). Of a response longer than `max_chars` only the last `max_chars`
@@ -113,7 +116,7 @@ def judge_all(
         raise InputError("judge_all: workers, timeout_s, memory_mb and max_chars must be positive.")
     long = {n for n, item in enumerate(items) if len(item.response) > max_chars}
     bounded = [item.tail(max_chars) if n in long else item for n, item in enumerate(items)]
-    batch = _Batch(judge, bounded, timeout_s, memory_mb, progress or (lambda _: None))
+    batch = _Batch(judge, bounded, timeout_s, memory_mb, progress or (lambda _: None), preload)
     batch.enqueue([n for n, item in enumerate(items) if not batch.refuse(n, len(item.gold) > max_chars)], workers)
     batch.run(workers)
     judged = [judgement for judgement in batch.judgements if judgement is not None]
@@ -159,6 +162,7 @@ class _Batch:
         timeout_s: float,
         memory_mb: int,
         progress: Callable[[int], object],
+        preload: str | None,
     ) -> None:
         self.judge, self.items, self.progress = judge, items, progress
         self.timeout_s, self.memory_mb = timeout_s, memory_mb
@@ -167,7 +171,7 @@ class _Batch:
         self.crew: list[_Worker] = []
         self.context = multiprocessing.get_context("forkserver")
         warm = "extra_rl.rewards.warm" if len(items) >= WARM_ROWS else "extra_rl.rewards.warm_imports"
-        self.context.set_forkserver_preload([warm])
+        self.context.set_forkserver_preload([preload or warm])
 
     def refuse(self, row: int, too_long: bool) -> bool:
         if too_long:

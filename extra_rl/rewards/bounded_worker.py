@@ -34,12 +34,15 @@ class Lost:
 
 
 def work(judge: Callable[[Any], Judgement], pipe: Connection, timeout_s: float, memory_mb: int) -> None:
-    """Report ready, then answer each chunk (a list of items) with one message an item, until the pipe closes."""
+    """Warm up, report ready, then answer each chunk (a list of items) with a message an item, until the pipe closes."""
     os.setpgid(0, 0)  # one group for the worker and its spares: the caller can kill them all
     limit = memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    warm_up = getattr(judge, "warm_up", None)
+    if warm_up is not None:
+        warm_up()
     try:
         pipe.send(None)
         _serve(judge, pipe, timeout_s)

@@ -1,4 +1,4 @@
-"""Judges responses by the task's own verifier: generated tasks in place, mathematics in killable processes."""
+"""Judges responses by the task's own verifier: generated tasks in place, the others in killable processes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,15 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
     """One judgement an answer, in order.
 
     Of a response longer than `verifier.max_chars` only the last `max_chars` characters are read; in mathematics only a
-    box counts there (without one: verdict no_answer, rule too_long). Generated tasks replay steps of whole numbers, in
-    time linear in the text, so they need no process of their own.
+    box counts there, in reasoning_gym a closed tag (without one: verdict no_answer, rule too_long). Generated tasks
+    replay steps of whole numbers, in time linear in the text, so they need no process of their own.
     """
     if task.name == "math":
         return _judge_math(answers, verifier)
+    if task.name == "reasoning_gym":
+        from extra_rl.rewards.gym_judge import judge_gym
+
+        return judge_gym(answers, task, verifier)
     from extra_rl.tasks.base import load_task
 
     judge = load_task(task).judge

@@ -46,8 +46,10 @@ def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
         return load_tokenizer(model.source, model.revision, model.gguf_file)
     if model.tokenizer == "bytes":
         return tokenizers.byte_level()
-    if task.name == "math":
-        raise ConfigError("model.tokenizer: `words` is for generated tasks; a new model for `math` needs `bytes`.")
+    if task.name in ("math", "reasoning_gym"):
+        raise ConfigError(
+            f"model.tokenizer: `words` is for generated tasks; a new model for `{task.name}` needs `bytes`."
+        )
     return tokenizers.word_level(load_task(task).vocabulary)
 
 

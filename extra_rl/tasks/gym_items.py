@@ -1,0 +1,259 @@
+"""From the sets of the task `reasoning_gym` to problems in disjoint splits, and what was left out.
+
+An item stays if the library's scorer gives its oracle answer full marks after the item went through JSON, as every
+rollout will be judged, and gives nonsense less; if its prompt leaves room for a response; and if no item before it
+asks the same. Held-out items are chosen first, over all sets, in the order of their index: a training item that equals
+one of them goes. Source: our decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+from extra_rl.errors import ConfigError
+from extra_rl.rewards.gym_judge import judge_gym
+from extra_rl.rewards.judging import Answer
+from extra_rl.rewards.verdict import Judgement, Verdict
+from extra_rl.sections import GymSetConfig, TaskConfig, VerifierConfig
+from extra_rl.seeding import generator
+from extra_rl.stage import Context
+from extra_rl.tasks.clean import Removed
+from extra_rl.tasks.gym_make import GymItemMade, made_items
+from extra_rl.tasks.overlap import normalise
+from extra_rl.tasks.problems import PreparedProblem
+from extra_rl.tasks.prompts import render
+from extra_rl.tasks.sources import RawProblem
+
+NONSENSE = "<answer>qxz</answer>"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many items of a set are held out, and how many are trained on at most (None: all the others)."""
+
+    final: int
+    tuning: int
+    train: int | None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An item that was left out of a split, by which rule and why."""
+
+    problem: PreparedProblem
+    removed: Removed
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    problem: PreparedProblem
+    fault: str | None
+    example: bool
+
+
+def counts_of(
+    sets: Mapping[str, GymSetConfig], train_per_level: Mapping[str, int], tuning: int, final: int
+) -> dict[str, Counts]:
+    """Counts by set. Raises ConfigError for a level that is no set, or a size that holds too few items."""
+    if unknown := sorted(set(train_per_level) - set(sets)):
+        raise ConfigError(f"prepare.train_per_level names {', '.join(unknown)}; task.sets has {', '.join(sets)}.")
+    counts = {name: Counts(final, tuning, train_per_level.get(name)) for name in sets}
+    for name, wanted in counts.items():
+        least = final + tuning + (1 if wanted.train is None else 0)
+        if sets[name].size < least:
+            raise ConfigError(
+                f"task.sets.{name}.size: {sets[name].size} items are too few: {final} are held out as final and "
+                f"{tuning} for tuning (prepare.final_per_level, tuning_per_level), and the rest is trained on: "
+                f"{least} at least."
+            )
+    return counts
+
+
+def gym_problems(
+    task: TaskConfig,
+    verifier: VerifierConfig,
+    counts: Mapping[str, Counts],
+    tokenizer: Any,
+    *,
+    room: int,
+    seed: int,
+    context: Context,
+) -> tuple[list[PreparedProblem], list[Dropped]]:
+    """The problems, train first in a shuffled order, then tuning, then final; and what was dropped.
+
+    room: longest prompt, in tokens. seed: of the order of the training problems alone. Raises ConfigError where the
+    library does not accept a set, no item of a set can be verified, or too few are left.
+    """
+    progress = context.progress(sum(chosen.size for chosen in task.sets.values()), "prepare: item")
+    made = made_items(task.sets, progress.update)
+    faults = _faults(made, task, verifier, context)
+    examples = _examples(made, faults, task.examples)
+    candidates = _candidates(made, faults, examples, task, tokenizer)
+    split, dropped = _split(candidates, counts, room)
+    for name in task.sets:
+        _refuse_too_few(name, task.sets[name], counts[name], split, dropped)
+    train = [problem for problem in split if problem.split == "train"]
+    order = generator(seed, "reasoning_gym", "train_order").permutation(len(train))
+    held_out = [problem for wanted in ("tuning", "final") for problem in split if problem.split == wanted]
+    return [train[n] for n in order] + held_out, dropped
+
+
+def _examples(made: Mapping[str, list[GymItemMade]], faults: Mapping[str, str], count: int) -> list[GymItemMade]:
+    """The items that every prompt shows: the last good ones of each set, one of a set in turn. ConfigError where there
+    are too few."""
+    good = [[item for item in reversed(members) if _id(item) not in faults] for members in made.values()]
+    in_turn = [item for row in zip_longest(*good) for item in row if item is not None]
+    distinct = {normalise(item.question): item for item in reversed(in_turn)}
+    if len(distinct) < count:
+        raise ConfigError(f"task.examples: {count} wanted, task.sets has {len(distinct)} items that could be shown.")
+    return list(distinct.values())[::-1][:count]
+
+
+def _id(item: GymItemMade) -> str:
+    return f"{item.name}/{item.index}"
+
+
+def _candidates(
+    made: Mapping[str, list[GymItemMade]],
+    faults: Mapping[str, str],
+    examples: list[GymItemMade],
+    task: TaskConfig,
+    tokenizer: Any,
+) -> dict[str, list[_Candidate]]:
+    """Every item with its prompt, and what is wrong with it, by set."""
+    items = [item for members in made.values() for item in members]
+    shown = [(item.question, _solution(item)) for item in examples]
+    prompts = render([item.question for item in items], task, tokenizer, shown)
+    candidates: dict[str, list[_Candidate]] = {name: [] for name in made}
+    for item, (prompt, tokens) in zip(items, prompts, strict=True):
+        fault = faults.get(_id(item))
+        problem = PreparedProblem(
+            problem_id=_id(item),
+            benchmark=item.name,
+            split="train",
+            canonical=normalise(item.question),
+            problem=item.question,
+            prompt=prompt,
+            prompt_tokens=tokens,
+            answer=item.oracle or "",
+            solution=None if fault else _solution(item),
+            metadata=item.record,
+        )
+        candidates[item.name].append(_Candidate(problem, fault, item in examples))
+    return candidates
+
+
+def _solution(item: GymItemMade) -> str:
+    """The oracle answer the way that the extraction reads it."""
+    return f"<answer>{item.oracle}</answer>"
+
+
+def _faults(
+    made: Mapping[str, list[GymItemMade]], task: TaskConfig, verifier: VerifierConfig, context: Context
+) -> dict[str, str]:
+    """problem_id -> why the item cannot be verified: its oracle and a nonsense answer are judged. ConfigError for a set
+    of which no item can."""
+    items = [item for members in made.values() for item in members]
+    judged = [n for n, item in enumerate(items) if item.record is not None and item.oracle is not None]
+    answers = [
+        Answer(items[n].question, items[n].oracle or "", response, True, metadata=items[n].record)
+        for n in judged
+        for response in (_solution(items[n]), NONSENSE)
+    ]
+    progress = context.progress(len(answers), "prepare: judgement")
+    verdicts = iter(judge_gym(answers, task, verifier, progress.update))
+    pairs = {n: (next(verdicts), next(verdicts)) for n in judged}
+    reasons = {
+        _id(item): _fault(*pairs[n]) if n in pairs else item.fault or "the library knows no right answer to check with"
+        for n, item in enumerate(items)
+    }
+    faults = {problem_id: reason for problem_id, reason in reasons.items() if reason is not None}
+    for name, members in made.items():
+        if all(_id(item) in faults for item in members):
+            raise ConfigError(
+                f"task.sets.{name}: none of the {len(members)} items of {task.sets[name].dataset} can be verified; "
+                f"of the first: {faults[_id(members[0])]}. Take another data set."
+            )
+    return faults
+
+
+def _fault(oracle: Judgement, nonsense: Judgement) -> str | None:
+    if oracle.verdict is not Verdict.RIGHT:
+        return f"its own oracle answer is judged {oracle.verdict.value} ({oracle.rule})"
+    return "its scorer takes any answer" if nonsense.verdict is Verdict.RIGHT else None
+
+
+def _split(
+    candidates: Mapping[str, list[_Candidate]], counts: Mapping[str, Counts], room: int
+) -> tuple[list[PreparedProblem], list[Dropped]]:
+    """Held-out items of every set, then training items of every set."""
+    split: list[PreparedProblem] = []
+    dropped: list[Dropped] = []
+    first: dict[str, str] = {}  # canonical text -> problem_id of the item that has it
+    for problem in [member.problem for members in candidates.values() for member in members if member.example]:
+        first[problem.canonical] = problem.problem_id
+        dropped.append(
+            Dropped(problem, Removed(_raw(problem), "example", "an example of every prompt (task.examples)"))
+        )
+    queues: dict[str, Iterator[_Candidate]] = {
+        name: iter([member for member in members if not member.example]) for name, members in candidates.items()
+    }
+
+    def take(name: str, wanted: str, count: int | None) -> None:
+        taken = 0
+        while (count is None or taken < count) and (candidate := next(queues[name], None)):
+            problem = replace(candidate.problem, split=wanted)
+            removed = _removed(candidate.fault, problem, room, first.get(problem.canonical))
+            if removed is not None:
+                dropped.append(Dropped(problem, removed))
+                continue
+            first[problem.canonical] = problem.problem_id
+            split.append(problem)
+            taken += 1
+
+    for name, wanted in counts.items():
+        take(name, "final", wanted.final)
+        take(name, "tuning", wanted.tuning)
+    for name, wanted in counts.items():
+        take(name, "train", wanted.train)
+    return split, dropped
+
+
+def _removed(fault: str | None, problem: PreparedProblem, room: int, equal: str | None) -> Removed | None:
+    raw = _raw(problem)
+    if fault is not None:
+        return Removed(raw, "unverifiable", fault)
+    if equal is not None:
+        return Removed(raw, "duplicate", f"asks the same as {equal}", equal)
+    if len(problem.prompt_tokens) > room:
+        return Removed(raw, "too_long", f"prompt longer than {room} tokens, the context less the response")
+    return None
+
+
+def _raw(problem: PreparedProblem) -> RawProblem:
+    return RawProblem(problem.problem_id, problem.benchmark, problem.problem, problem.answer)
+
+
+def _refuse_too_few(
+    name: str, chosen: GymSetConfig, wanted: Counts, split: list[PreparedProblem], dropped: list[Dropped]
+) -> None:
+    """ConfigError where the held-out items of a set, or any training item, could not be found."""
+    mine = [problem.split for problem in split if problem.benchmark == name]
+    gone = [found.removed.rule for found in dropped if found.problem.benchmark == name]
+    counted = ", ".join(f"{gone.count(rule)} {rule}" for rule in dict.fromkeys(gone)) or "none"
+    longer = " Prompts were too long: raise model.context_tokens." if "too_long" in gone else ""
+    for kind, count in (("final", wanted.final), ("tuning", wanted.tuning)):
+        if mine.count(kind) < count:
+            raise ConfigError(
+                f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(mine)} can be used (dropped: "
+                f"{counted}), too few for prepare.{kind}_per_level = {count}, with {wanted.final + wanted.tuning} held "
+                f"out in all. Raise the size, hold out fewer, or configure more different items.{longer}"
+            )
+    if wanted.train != 0 and not mine.count("train"):
+        raise ConfigError(
+            f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(mine)} can be used (dropped: "
+            f"{counted}), all of them held out. Raise the size, or set prepare.train_per_level.{name}: 0.{longer}"
+        )

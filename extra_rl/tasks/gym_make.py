@@ -1,0 +1,142 @@
+"""Makes the items of Reasoning Gym in a process of its own: the same items on every run.
+
+Some generators walk through sets of texts, whose order changes with Python's hash seed, or draw from the global
+`random`. So the process has a fixed hash seed, and `random` is seeded for each item. What the library prints is
+dropped.
+
+`made_items` is the caller's side. `python -m extra_rl.tasks.gym_make` reads the sets as JSON and writes one JSON object
+a line: an item, or {"error": message} for what the user can mend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
+
+from extra_rl.errors import ConfigError, InputError
+from extra_rl.rewards.gym_library import EXAMPLES, make, require
+from extra_rl.rewards.gym_record import to_json
+from extra_rl.sections import GymSetConfig
+
+HASH_SEED = "0"
+
+
+@dataclass(frozen=True)
+class GymItemMade:
+    """An item of a set. oracle: a right answer as text, None where the library knows none.
+
+    record: JSON of dataset, config, seed, index and the library's entry (`gym_record`), None where `fault` says why.
+    """
+
+    name: str
+    index: int
+    question: str
+    oracle: str | None
+    record: str | None
+    fault: str | None = None
+
+
+def made_items(sets: Mapping[str, GymSetConfig], progress: Callable[[int], object]) -> dict[str, list[GymItemMade]]:
+    """All items of each set, in the order of their index. progress: called with 1 for each.
+
+    Raises ConfigError for a missing package and for sets that the library does not accept (`gym_library.make`),
+    InputError where the process ends too early.
+    """
+    require()
+    environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED}
+    wanted = json.dumps({name: json.loads(to_json(chosen.model_dump())) for name, chosen in sets.items()})
+    found: dict[str, list[GymItemMade]] = {name: [] for name in sets}
+    with subprocess.Popen(
+        [sys.executable, "-m", "extra_rl.tasks.gym_make", wanted],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            row = json.loads(line)
+            if "error" in row:
+                raise ConfigError(row["error"])
+            item = GymItemMade(**row)
+            found[item.name].append(item)
+            progress(1)
+    if process.returncode:
+        raise InputError(f"the process that makes the items ended with {process.returncode}; its message is on stderr.")
+    return found
+
+
+def write_items(sets: Mapping[str, GymSetConfig], out: TextIO) -> None:
+    """Each item as a line of JSON. Raises ConfigError; all sets are checked before any item is made."""
+    made = {
+        name: make(name, chosen.dataset, chosen.config, size=chosen.size, seed=chosen.seed)
+        for name, chosen in sets.items()
+    }
+    for name, chosen in sets.items():
+        for index in range(chosen.size):
+            out.write(json.dumps(asdict(item_of(name, chosen, made[name], index))) + "\n")
+            out.flush()
+
+
+def item_of(name: str, chosen: GymSetConfig, made: Any, index: int) -> GymItemMade:
+    """One item. Raises ConfigError where the library cannot make it with this configuration."""
+    import numpy as np
+
+    random.seed(f"{chosen.dataset}/{chosen.seed}/{index}")
+    np.random.seed(chosen.seed % 2**32)
+    try:
+        entry = made[index]
+    except Exception as error:
+        raise ConfigError(
+            f"task.sets.{name}: {chosen.dataset} cannot make its item {index} with this configuration "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    oracle = oracle_of(chosen.dataset, entry)
+    about = {"dataset": chosen.dataset, "config": chosen.config, "seed": chosen.seed, "index": index}
+    try:
+        record = to_json({**about, "entry": dict(entry)})
+    except TypeError as error:
+        fault = f"its metadata holds a {error}, which cannot be kept as JSON"
+        return GymItemMade(name, index, str(entry["question"]), oracle, None, fault)
+    return GymItemMade(name, index, str(entry["question"]), oracle, record)
+
+
+def oracle_of(dataset: str, entry: Mapping[str, Any]) -> str | None:
+    """A right answer of an entry as text: its oracle answer, else the example that the data set keeps, else None."""
+    answer = entry["answer"]
+    if answer is None:
+        answer = entry["metadata"].get(EXAMPLES.get(dataset, ""))
+    if answer is None or isinstance(answer, str):
+        return answer
+    return json.dumps(answer) if isinstance(answer, dict | list) else str(answer)
+
+
+def main() -> int:
+    """Reads the sets from the one argument."""
+    out = sys.stdout
+    wanted = {name: _set_of(given) for name, given in json.loads(sys.argv[1]).items()}
+    with contextlib.redirect_stdout(io.StringIO()):  # the library prints
+        try:
+            write_items(wanted, out)
+        except ConfigError as error:
+            out.write(json.dumps({"error": str(error)}) + "\n")
+    return 0
+
+
+def _set_of(given: object) -> GymSetConfig:
+    from extra_rl.rewards.gym_record import from_json
+
+    return GymSetConfig.model_validate(from_json(json.dumps(given)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
