@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from extra_rl.sampling.base import Sampler
 from extra_rl.sampling.stop import StopStrings
-from extra_rl.sampling.text import Decode, response_decoder
+from extra_rl.sampling.text import Decode
+from extra_rl.sampling.text import response_decoder as _decoder
 from extra_rl.sections import ComputeConfig, SamplingConfig
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ def open_sampler(
     ends = loaded.eos_token_ids
     stops = StopStrings(loaded.tokenizer, ends)
     stops.rule(config.stop)
-    yield TransformersSampler(loaded.model, ends, stops), response_decoder(loaded.tokenizer, ends, config.stop)
+    yield TransformersSampler(loaded.model, ends, stops), _decoder(loaded.tokenizer, ends, config.stop)
 
 
 def open_decoder(directory: Path, stop: Sequence[str] = ()) -> Decode:
     """The second half of `open_sampler`, for samples that are there already: no weights are read."""
-    return response_decoder(*_tokenizer(directory), stop)
+    return _decoder(*_tokenizer(directory), stop)
 
 
 def _stops(directory: Path, config: SamplingConfig) -> StopStrings:
