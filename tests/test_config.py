@@ -205,7 +205,7 @@ def test_what_re_runs_a_stage_does_not_hold_the_length_of_the_run() -> None:
             ["measure 'lexical': params.m: unknown key"],
         ),
         ({"novelty": {"measure": "lexical", "params": {"n": 0}}}, ["params.n: ", "equal to 1 (given: 0)"]),
-        ({"update": {"loss": "ppo"}}, ["update.loss: ", "'clipped', 'gspo' or 'cispo' (given: 'ppo')"]),
+        ({"update": {"loss": "ppo"}}, ["update.loss: ", "'clipped', 'gspo', 'cispo' or 'supervised' (given: 'ppo')"]),
         ({"name": "a/b"}, ["name: ", "(given: 'a/b')"]),
         ({"iterations": 0}, ["iterations: ", "(given: 0)"]),
         ({"seeds": []}, ["seeds: "]),

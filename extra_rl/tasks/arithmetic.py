@@ -39,7 +39,7 @@ SHAPES = {
     "L4": Shape((9, 9, 9), "+-"),
     "L5": Shape((9, 9, 20), "*"),  # a product, then a sum or a difference
     "L6": Shape((50, 50, 50), "+-"),
-    "L7": Shape((20, 20, 20, 20, 20), "+-"),
+    "L7": Shape((50, 50, 50, 50, 50), "+-"),
 }
 LARGEST_WORD = 999
 NUMBER = re.compile(r"(?<![0-9.])-?[0-9]{1,6}(?:\.[0-9]{1,6})?(?![0-9])")
