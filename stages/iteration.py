@@ -37,6 +37,6 @@ def main(argv: list[str]) -> None:
 def run_step(step: Step, job: Job, given: dict[str, str], here: str, previous: str) -> None:
     """One stage, from files to files."""
     module = load(step.stage)
-    inputs = {role: Path(path) for role, path in inputs_of(step, given, here, previous).items() if path}
+    inputs = {role: Path(path) for role, path in inputs_of(step, given, here, previous, job.config).items() if path}
     outputs = {role: Path(path) for role, path in outputs_of(step, here).items()}
     execute(module.STAGE, module.Config, module.run, job, inputs, outputs, Path(here) / "logs" / f"{step.name}.log")

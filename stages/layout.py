@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from extra_rl.config import Experiment
 from extra_rl.sampling.shards import shard_names
+from stages.wiring import unread
 
 
 class Wildcards(Protocol):
@@ -43,6 +44,18 @@ class Layout:
             return paths if len(paths) > 1 else paths[0]
 
         return find
+
+    def wanted(self, stage: str, role: str, found: Callable[[Wildcards], str | list[str]]) -> Callable[[Any], Any]:
+        """Input function: what `found` gives, nothing where the arm's section of the stage leaves the role unread."""
+
+        def find(wildcards: Wildcards) -> str | list[str]:
+            return [] if role in unread(stage, self._experiment.arms[wildcards.arm][stage]) else found(wildcards)
+
+        return find
+
+    def here_table(self, name: str) -> Callable[[Wildcards], str]:
+        """Input function: a table of the same iteration."""
+        return lambda wildcards: f"{self.iteration(wildcards.arm, wildcards.seed, int(wildcards.iteration))}/{name}"
 
     def policy(self, wildcards: Wildcards) -> str:
         """Input function: the policy that an iteration samples from."""

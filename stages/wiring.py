@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,25 @@ STEPS = (
 )
 
 
-def inputs_of(step: Step, given: Mapping[str, str], here: str, previous: str) -> dict[str, str]:
-    """Role -> path. previous: folder of the iteration before; empty: there is none, and its roles have empty paths."""
-    return {
+def unread(stage: str, section: Mapping[str, Any]) -> frozenset[str]:
+    """Roles of a stage that it does not read under its section: its job then does not wait for them."""
+    if stage == "choose_prefixes" and section["scores_from"] == "sampler":
+        return frozenset({"score_entropy_generate"})
+    return frozenset()
+
+
+def inputs_of(
+    step: Step, given: Mapping[str, str], here: str, previous: str, section: Mapping[str, Any]
+) -> dict[str, str]:
+    """Role -> path. previous: folder of the iteration before; empty: there is none, and its roles have empty paths.
+    section: of the stage; roles that are unread under it have empty paths too."""
+    paths = {
         **{name: table(here, name) for name in step.files},
         **{role: table(here, name) for role, name in step.renamed.items()},
         **{name: given[name] for name in step.given},
         **{f"previous_{name}": table(previous, name) if previous else "" for name in step.former},
     }
+    return paths | dict.fromkeys(unread(step.stage, section) & set(paths), "")
 
 
 def outputs_of(step: Step, here: str) -> dict[str, str]:

@@ -119,7 +119,11 @@ rule choose_prefixes:
     input:
         generate=f"{HERE}/generate.parquet",
         verify_generate=f"{HERE}/verify_generate.parquet",
-        score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        score_entropy_generate=LAYOUT.wanted(
+            "choose_prefixes",
+            "score_entropy_generate",
+            LAYOUT.here_table("score_entropy_generate.parquet"),
+        ),
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
