@@ -23,7 +23,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--jobs", required=True, help="canonical JSON: the job of every stage, by its name")
     parser.add_argument("--here", required=True, metavar="FOLDER", help="of the iteration")
     parser.add_argument("--former", nargs="*", default=[], metavar="FILE", help="tables of the iteration before")
-    parser.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help="train, policy, initial")
+    roles = "train, policy, initial; perhaps former_policy"
+    parser.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=roles)
     arguments = parser.parse_args(argv)
     given = dict(word.split("=", 1) for word in arguments.input)
     jobs = json.loads(arguments.jobs)

@@ -53,9 +53,27 @@ class Layout:
 
         return find
 
-    def here_table(self, name: str) -> Callable[[Wildcards], str]:
-        """Input function: a table of the same iteration."""
-        return lambda wildcards: f"{self.iteration(wildcards.arm, wildcards.seed, int(wildcards.iteration))}/{name}"
+    def table(self, name: str) -> Callable[[Wildcards], str]:
+        """Input function: a table of the same iteration; its name may hold wildcards."""
+        return lambda wildcards: f"{self.here}/{name}.parquet".format(**dict(wildcards))  # type: ignore[call-overload]
+
+    def parents(self, name: str) -> Callable[[Wildcards], str | list[str]]:
+        """Input function: a table of the rollouts among which the parents of continuations are: of the iteration before
+        for those in `generate`, of the same one for those in `regenerate`."""
+        here, before = self.table(name), self.previous(f"{name}.parquet")
+        return lambda wildcards: before(wildcards) if dict(wildcards)["of"] == "generate" else here(wildcards)  # type: ignore[call-overload]
+
+    def parents_policy(self, wildcards: Wildcards) -> str | list[str]:
+        """Input function: the policy that sampled them."""
+        here = dict(wildcards)["of"] == "regenerate"  # type: ignore[call-overload]
+        return self.policy(wildcards) if here else self.former_policy(wildcards)
+
+    def former_policy(self, wildcards: Wildcards) -> str | list[str]:
+        """Input function: the policy that the iteration before sampled from, nothing for the first."""
+        number = int(wildcards.iteration)
+        if number < 2:
+            return self.initial(wildcards) if number else []
+        return f"{self.iteration(wildcards.arm, wildcards.seed, number - 2)}/policy/manifest.json"
 
     def policy(self, wildcards: Wildcards) -> str:
         """Input function: the policy that an iteration samples from."""

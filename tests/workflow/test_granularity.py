@@ -17,8 +17,12 @@ from tests.conftest import Run, new_run
 
 pytestmark = pytest.mark.slow
 
-CHEAP = {"choose_prefixes": {"scores_from": "sampler", "cut": "before_peak_surprisal", "rank": "low_mean_surprisal"}}
-"""What is read by choice is left out."""
+CHEAP = {
+    "choose_prefixes": {"scores_from": "sampler", "cut": "before_peak_surprisal", "rank": "low_mean_surprisal"},
+    "score_entropy": {"rows": "signal"},
+    "advantage": {"group": "joined"},
+}
+"""Scores are not read for the choice; verdicts and parents are, for the scores."""
 MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
 
 
@@ -84,6 +88,7 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]
         here = f"{arm}/iteration_{iteration:04d}"
         initial = "results/mini/warm_start/policy/manifest.json"
         given = {
+            "former_policy": initial if previous else "",
             "train": "results/mini/prepare/train.parquet",
             "policy": f"{previous}/policy/manifest.json" if previous else initial,
             "initial": initial,
