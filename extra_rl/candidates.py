@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from extra_rl.algorithms import prefixes
+from extra_rl.errors import InputError
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 
@@ -56,6 +57,7 @@ def candidates_of(
     boundary: str,
     cut: prefixes.CutRule,
     rank: prefixes.RankRule,
+    scores_from: str = "policy",
     first: float,
     last: float,
     min_tokens: int,
@@ -67,9 +69,11 @@ def candidates_of(
 
     A continuation is cut behind its own prefix only, and looked at for the peak there; its age is that of its group.
     cut: `every_boundary` gives all cuts of a rollout, `before_peak_...` and `random` one of them, `none` the empty
-    prefix of the group (a fresh resample). rank: says whether a score is of entropy or of surprisal. A rollout without
-    any cut gives no candidate. max_cuts: at most so many a response, and again so many a group, spread evenly over its
-    rollouts (docs/method.md 3).
+    prefix of the group (a fresh resample). rank: says whether a score is of entropy or of surprisal. scores_from:
+    `policy`: surprisal is -policy_logprobs; `sampler`: it is -sampler_logprobs, every score is of it, and no column of
+    token scores is read. A rollout without any cut gives no candidate. max_cuts: at most so many a response, and again
+    so many a group, spread evenly over its rollouts (docs/method.md 3). Raises InputError for a rollout that was not
+    scored (`score_entropy.rows: signal`).
     """
     groups: dict[str, list[Candidate]] = {}
     if failed.is_empty():
@@ -82,8 +86,8 @@ def candidates_of(
             groups.setdefault(group, [_empty_prefix(row, born)])
             continue
         tokens = row["response_tokens"]
-        nats_T = {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
-        score_T = nats_T["surprisal" if rank == "low_mean_surprisal" else "entropy"]
+        nats_T = _nats_of(row, scores_from)
+        score_T = nats_T["surprisal" if rank == "low_mean_surprisal" or scores_from == "sampler" else "entropy"]
         boundary_T = np.array([token in ends_step for token in tokens])
         allowed, fallback = prefixes.candidate_cuts(
             boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts, behind=behind
@@ -111,6 +115,18 @@ def candidates_of(
             )
             groups.setdefault(group, []).append(candidate)
     return {group: prefixes.spread(candidates, max_cuts) for group, candidates in groups.items()}
+
+
+def _nats_of(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:
+    """`entropy` and `surprisal` of a rollout's tokens, each (T,) in nats; of a sampler only the latter."""
+    if scores_from == "sampler":
+        return {"surprisal": -np.array(row["sampler_logprobs"])}
+    if row["policy_logprobs"] is None:
+        raise InputError(
+            f"rollout {row['rollout_id']} was not scored (score_entropy.rows: signal), so it has no entropy or policy "
+            "logprob to cut it by. Use choose_prefixes.scores_from: sampler, or score_entropy.rows: all."
+        )
+    return {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
 
 
 def first_iteration(group_id: str) -> int:

@@ -22,6 +22,9 @@ from extra_rl.retention import RetentionConfig
 from extra_rl.sections import SHARED, Section
 from extra_rl.stage import StageConfig, parse_config
 
+BUDGETS = ("token_budget", "compute_budget")
+"""Keys of `select` that end an arm's sampling; the comparison must know them."""
+
 
 class GenerationConfig(Section):
     """How `generate` and `regenerate` are spread over devices. Read by the workflow, no part of any stage's section."""
@@ -146,11 +149,16 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         regimes={name: regime.value for name, regime in regimes.items()},
     )
     refuse_sharded_rounds(experiment)
+    for name, arm in experiment.arms.items():
+        refuse_unscored(arm, f"arms.{name}")
     known_to_compare = {
         "warm_starts": run.warm_starts,
         "seeds": run.seeds,
         "regimes": experiment.regimes,
-        "token_budgets": {name: arm.get("select", {}).get("token_budget") for name, arm in experiment.arms.items()},
+        **{
+            f"{key}s": {name: arm.get("select", {}).get(key) for name, arm in experiment.arms.items()}
+            for key in BUDGETS
+        },
     }
     if "compare" in stages:
         experiment.common["compare"] |= known_to_compare
@@ -163,6 +171,26 @@ def refuse_sharded_rounds(experiment: Experiment) -> None:
     for name, arm in experiment.arms.items():
         if experiment.run.generation.shards > 1 and arm.get("generate", {}).get("rounds", 1) > 1:
             raise ConfigError(f"arms.{name}: generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md).")
+
+
+def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """ConfigError where some rollouts are not scored and a section of the arm needs the scores of all."""
+    if arm.get("score_entropy", {}).get("rows", "all") == "all":
+        return
+    prefixes, update = arm["choose_prefixes"], arm["update"]
+    needed = {
+        "choose_prefixes.scores_from: sampler (prefixes are chosen by the scores of all failed rollouts otherwise)": (
+            prefixes["groups"] != 0 and prefixes["scores_from"] == "policy"
+        ),
+        "update.kl_weight: 0 (every row has a gradient otherwise)": update["kl_weight"] > 0,
+        "update.entropy_weight: 0 (every row has a gradient otherwise)": update["entropy_weight"] > 0,
+        "another novelty.measure than surprise, which compares the logprobs of all rollouts": (
+            arm["novelty"]["measure"] == "surprise"
+        ),
+    }
+    missing = [what for what, lacks in needed.items() if lacks]
+    if missing:
+        raise ConfigError(f"{where}: score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all.")
 
 
 def _run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -188,7 +216,7 @@ def sections(
     where = f"arms.{arm}: " if arm else ""
     if unknown:
         raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    token_budget = mapping(raw.get("select"), f"{where}select").get("token_budget")
+    select = mapping(raw.get("select"), f"{where}select")
     result = {}
     for name, config_class in stages.items():
         given = raw.get(name)
@@ -204,7 +232,10 @@ def sections(
             section["rounds"] = mapping(raw.get("generate"), f"{where}generate").get("rounds", 1)
         if name == "warm_start":
             section["stop"] = next(iter(mapping(raw.get("sampling"), f"{where}sampling").get("stop") or []), None)
+        if name == "score_entropy" and section.get("rows") == "signal":  # which rollouts may carry one
+            advantage = mapping(raw.get("advantage"), f"{where}advantage")
+            section |= {"joined": advantage.get("group") == "joined", "bonus": bool(advantage.get("weight", 0))}
         if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
-            section["token_budget"] = token_budget
+            section |= {key: select.get(key) for key in BUDGETS}
         result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
     return result

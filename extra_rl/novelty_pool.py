@@ -13,17 +13,22 @@ def pool_of(
 ) -> tuple[Pool, list[str]]:
     """The pool, and the ids that a nearest index stands for: of the rollouts, then of the remembered ones.
 
-    rollouts: with verdicts and token scores; compared by problem, over the last `tail_tokens` of a response. memory:
-    NoveltyMemory; of other problems nothing is used. embeddings_ND: of the rollouts, in their order, or None.
+    rollouts: with verdicts and token scores; compared by problem, over the last `tail_tokens` of a response. One that
+    was not scored has NaN for logprobs. memory: NoveltyMemory; of other problems nothing is used. embeddings_ND: of the
+    rollouts, in their order, or None.
     """
     problems = {name: i for i, name in enumerate(rollouts["problem_id"].unique(maintain_order=True))}
     known = memory.filter(pl.col("problem_id").is_in(list(problems)))
+    tails_N = [np.array(tokens[-tail_tokens:]) for tokens in rollouts["response_tokens"]]
     pool = Pool(
         rollout_ids_N=rollouts["rollout_id"].to_list(),
         groups_N=np.array([problems[name] for name in rollouts["problem_id"]]),
         correct_N=(rollouts["verdict"] == "right").to_numpy(),
-        tokens_N=[np.array(tokens[-tail_tokens:]) for tokens in rollouts["response_tokens"]],
-        logprobs_N=[np.array(values[-tail_tokens:]) for values in rollouts["policy_logprobs"]],
+        tokens_N=tails_N,
+        logprobs_N=[
+            np.full(len(tail_T), np.nan) if values is None else np.array(values[-tail_tokens:])
+            for tail_T, values in zip(tails_N, rollouts["policy_logprobs"].to_list(), strict=True)
+        ],
         embeddings_ND=embeddings_ND,
         memory_groups_M=np.array([problems[name] for name in known["problem_id"]], np.int64),
         memory_tokens_M=[np.array(tokens) for tokens in known["tokens"]],

@@ -8,6 +8,7 @@ unfinished. A manifest may point to a former policy instead (an iteration that t
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ __all__ = [
     "read_manifest",
     "resolve",
     "save_policy",
+    "weights_of",
     "write_manifest",
     "write_same_policy",
 ]
@@ -92,6 +94,26 @@ def _is_manifest(found: object) -> bool:
     if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
         return False
     return isinstance(found.get("files"), dict) or isinstance(found.get("same_as"), str)
+
+
+def weights_of(manifest_path: Path) -> int | None:
+    """How many weights the policy of a manifest has: elements of all parameters, each tensor once.
+
+    From the manifest; where an older version wrote it, from the headers of the weights beside it, and None where
+    retention has removed those.
+    """
+    manifest = read_manifest(manifest_path)
+    if "weights" in manifest:
+        return int(manifest["weights"])
+    files = [path for path in resolve(manifest_path).glob("*.safetensors") if path.name not in STATE_FILES]
+    return sum(map(_elements_of, files)) if files else None
+
+
+def _elements_of(file: Path) -> int:
+    """Elements of all tensors of a safetensors file, from its header alone."""
+    with open(file, "rb") as handle:
+        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:
@@ -146,7 +168,8 @@ def save_policy(
         tokenizer.save_pretrained(directory)
         if write_state is not None:
             write_state(directory)
-        write_manifest(manifest_path, provenance)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        write_manifest(manifest_path, {**provenance, "weights": weights})
 
 
 @contextmanager
@@ -198,8 +221,8 @@ def write_same_policy(manifest_path: Path, former: Path, provenance: Mapping[str
     """A manifest that stands for the policy of `former`: no optimizer step was taken, no weights are copied."""
     directory, previous = resolve(former), read_manifest(former)
     kept = {"digest": previous["digest"], "same_as": os.path.relpath(directory, manifest_path.parent)}
-    probe = {"probe": previous["probe"]} if "probe" in previous else {}
-    _write_json(manifest_path, {**kept, **probe, **provenance})
+    known = {key: previous[key] for key in ("probe", "weights") if key in previous}
+    _write_json(manifest_path, kept | known | dict(provenance))
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from extra_rl.errors import InputError
+from extra_rl.models.digests import require_unchanged
 from extra_rl.policy import OPTIMIZER_FILE, read_manifest
 from extra_rl.removed import remove_file, write_removed
 from extra_rl.sections import Section
@@ -99,12 +100,12 @@ def kept_optimizer_states(iterations: int, n: int) -> list[int]:
 def thin(manifest: Path, iteration: int, retention: Retention) -> list[Path]:
     """Removes what need not stay now that `iteration` has left its policy at `manifest`; returns the files.
 
-    Before the first file goes, the new policy is read back and must be what its manifest says (InputError). An
+    Before the first file goes, the new policy must be on the disk, and what its manifest says (InputError). An
     interrupted removal is completed by the next call: everything older is looked at every time.
     """
     doomed = removable(manifest, iteration, retention)
     if doomed:
-        require_safe(_directory(manifest))
+        require_safe(_directory(manifest), written_now=_directory(manifest) == manifest.parent)
     for directory, reasons in doomed.items():
         write_removed(directory, reasons)  # first: a file that is missing always has its reason beside it
         for name in reasons:
@@ -145,11 +146,20 @@ def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path
     return doomed
 
 
-def require_safe(directory: Path) -> None:
-    """Brings a policy's files to the disk and reads them back; InputError where one is not what the manifest says."""
-    for name, digest in read_manifest(directory / "manifest.json")["files"].items():
+def require_safe(directory: Path, *, written_now: bool = False) -> None:
+    """Brings a policy's files to the disk and reads them back; InputError where one is not what the manifest says.
+
+    written_now: its manifest was made from them a moment ago, when all were read; those that nobody has touched since
+    (`models.digests`) are not read once more. An older policy, which this one stands for, always is.
+    """
+    files = read_manifest(directory / "manifest.json")["files"]
+    for name in files:
         with open(directory / name, "rb") as handle:
             os.fsync(handle.fileno())
+    if written_now:
+        require_unchanged(directory)
+        return
+    for name, digest in files.items():
         if file_digest(directory / name) != digest:
             raise InputError(
                 f"{directory / name} is not the file that the manifest beside it names, so no older policy is removed. "

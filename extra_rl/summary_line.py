@@ -11,8 +11,8 @@ from extra_rl.progress import duration
 from extra_rl.sampling.probe import TOLERANCE
 
 HORIZON = "EXTRA_HORIZON"
-"""Environment variable `iterations,token_budget` of the run. Only the line reads it: as a key of a section it would be
-part of a rule's param, and a run that is given more iterations would start again from the first."""
+"""Environment variable `iterations,token_budget,compute_budget` of a run. Only the line reads it: as a key of a section
+it would be part of a rule's param, and a run that is given more iterations would start again from the first."""
 
 
 class Horizon(NamedTuple):
@@ -20,12 +20,13 @@ class Horizon(NamedTuple):
 
     iterations: int
     token_budget: int
+    compute_budget: float = 0.0
 
 
 def horizon() -> Horizon:
     """The horizon that the workflow announced, or zeros in a run by hand."""
-    iterations, _, budget = os.environ.get(HORIZON, "0,0").partition(",")
-    return Horizon(int(iterations), int(budget))
+    iterations, tokens, compute = os.environ.get(HORIZON, "0,0,0").split(",")
+    return Horizon(int(iterations), int(tokens), float(compute))
 
 
 MISMATCH_RATIO, LONG_TAIL = 2.0, 1 / 3
@@ -45,19 +46,21 @@ def summary_line(
     tails: stage -> share of its sampling that the last 10 % of its rollouts took. tolerance: nats, on the mean
     difference of sampler and policy; None: that of float32, for runs whose records have none.
 
-    The time left is extrapolated from this iteration alone: by tokens where there is a budget, else by iterations.
+    The time left is extrapolated from this iteration alone: by the budget that is spent first, else by iterations.
     """
     spent, cost = row["total_sampled_tokens"], row["sampled_tokens"]
     iterations = max(run.iterations, row["iteration"] + 1)
-    token_budget = run.token_budget
     name = f"{row['arm']}/s{row['seed']} {row['iteration'] + 1}/{iterations}"
     if not row["rollouts"]:
         return f"{name} | budget spent ({spent:,} sampled tokens), nothing left to do"
     wall = sum(seconds.values())
     left = max(0.0, iterations - row["iteration"] - 1)
     share = (row["iteration"] + 1) / iterations
-    if token_budget:
-        left, share = max(0.0, (token_budget - spent) / max(cost, 1)), min(1.0, spent / token_budget)
+    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row["total_compute"], row["compute"])]
+    known = [(whole, done, step) for whole, done, step in budgets if whole and done is not None]
+    if known:
+        left = min(max(0.0, (whole - done) / max(step, 1)) for whole, done, step in known)
+        share = min(1.0, max(done / whole for whole, done, _ in known))
     slowest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
     parts = [
         f"{name} {share:.0%}, {duration(wall * left)} left",

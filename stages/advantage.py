@@ -17,6 +17,7 @@ from pydantic import Field
 
 from extra_rl.algorithms import advantage as algorithm
 from extra_rl.errors import ContractError
+from extra_rl.signal import completed_by, with_advantage_group
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
@@ -73,7 +74,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     )
     rows = pl.concat([rows, parents(rows, inputs, config)], how="diagonal")
     refuse_mixed_groups(rows)
-    rows = drop_unrescued(with_advantage_group(rows, config), config)
+    rows = drop_unrescued(with_advantage_group(rows, joined=config.group == "joined"), config)
     return {"advantage": contracts.Advantages.cast(with_advantages(rows, config))}
 
 
@@ -91,20 +92,8 @@ def refuse_mixed_groups(rows: pl.DataFrame) -> None:
 
 def parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:
     """Fresh rollouts of the former iteration whose group is continued now; none unless groups are joined."""
-    continued = rows.filter(pl.col("origin") == "regenerated")["group_id"].unique()
     former = rollouts_of(inputs, "generate", "previous_", scores=("verify",))
-    keep = (pl.col("origin") == "fresh") & pl.col("group_id").is_in(continued.implode())
-    return former.filter(keep & (config.group == "joined")).with_columns(carried=pl.lit(True))
-
-
-def with_advantage_group(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Adds `advantage_group`. A continuation whose parents' group is not at hand forms a group of its own."""
-    at_hand = rows.filter(pl.col("origin") == "fresh")["group_id"].unique()
-    joins = (pl.lit(config.group == "joined")) & pl.col("group_id").is_in(at_hand.implode())
-    own = (pl.col("origin") == "regenerated") & ~joins
-    return rows.with_columns(
-        advantage_group=pl.when(own).then(pl.col("group_id") + "/own").otherwise(pl.col("group_id"))
-    )
+    return completed_by(rows, former).filter(pl.lit(config.group == "joined")).with_columns(carried=pl.lit(True))
 
 
 def drop_unrescued(rows: pl.DataFrame, config: Config) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """Cuts prefixes out of the failed rollouts of hard groups, scores them by their tokens, and chooses where to sample on.
 
-READS   generate, verify_generate, score_entropy_generate, policy (its tokenizer), initial (embedder for smoothing),
+READS   generate, verify_generate, score_entropy_generate (not with `scores_from: sampler`), policy (its tokenizer),
+        initial (embedder for smoothing),
         previous_choose_prefixes_pool (waiting groups and remembered prefixes), previous_summarize_state (recent yields,
         for `budget: rescue_rate`)
 ADDS    choose_prefixes (every candidate, its score, its rank, whether it was chosen), choose_prefixes_pool (memory)
@@ -27,6 +28,7 @@ from extra_rl.candidates import (
     remembered,
     with_rank,
 )
+from extra_rl.errors import ConfigError
 from extra_rl.sections import ComputeConfig, TaskConfig
 from extra_rl.seeding import generator
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
@@ -49,6 +51,11 @@ class Config(StageConfig):
     )
     rank: prefixes.RankRule = Field(
         "low_mean_entropy", description="which prefixes come first, and whether they are scored by entropy or surprisal"
+    )
+    scores_from: Literal["policy", "sampler"] = Field(
+        "policy",
+        description="whose logprobs give the surprisal: `policy`: those of score_entropy; `sampler`: those that "
+        "generate wrote with the tokens, so that no scoring pass is needed for the choice (and no entropy is there)",
     )
     smoothing: Literal["none", "policy", "sentence"] = Field(
         "none",
@@ -95,6 +102,21 @@ class Config(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def the_sampler_gives_no_entropies(self) -> Self:
+        if self.scores_from == "policy" or self.groups == 0:
+            return self
+        by_entropy = self.cut != "none" and self.rank in prefixes.BY_ENTROPY
+        wrong = [f"cut: {self.cut}"] if self.cut == "before_peak_entropy" else []
+        wrong += [f"rank: {self.rank}"] if by_entropy else []
+        if wrong:
+            raise ValueError(
+                f"scores_from: sampler gives no entropies, which {' and '.join(wrong)} needs. Use rank: "
+                "low_mean_surprisal or random, and a cut that looks at no entropy (before_peak_surprisal, "
+                "every_boundary, random, none), or scores_from: policy"
+            )
+        return self
+
+    @model_validator(mode="after")
     def a_chain_has_its_links_at_hand(self) -> Self:
         if self.chain and self.when == "same_iteration":
             raise ValueError("chain: true needs when: next_iteration, which puts continuations beside fresh rollouts")
@@ -107,7 +129,7 @@ STAGE = Stage(
     reads={
         "generate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
-        "score_entropy_generate": contracts.TokenScores,
+        "score_entropy_generate?": contracts.TokenScores,
         "policy": PolicyDirectory,
         "initial": PolicyDirectory,
         "previous_choose_prefixes_pool?": contracts.PrefixPool,
@@ -123,7 +145,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     off = config.groups == 0 or context.job.iteration < config.warmup_iterations
     if off or inputs["generate"].is_empty():
         return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
-    rollouts = cuttable(rollouts_of(inputs, "generate"), config, context.job.iteration)
+    rollouts = cuttable(with_token_scores(inputs, config), config, context.job.iteration)
     new = within_budget(find_candidates(rollouts, config, inputs, context), config, inputs["previous_summarize_state"])
     waiting = remembered(pool.filter("waiting"))
     groups = waiting | new  # those that waited longest come first
@@ -140,6 +162,16 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         "choose_prefixes": prefix_frame(rows, config.continuations_per_prefix, config.when),
         "choose_prefixes_pool": pool_frame([c for group in left for c in groups[group]], memory, kept, config.remember),
     }
+
+
+def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
+    """The rollouts of `generate` with their verdicts, and with the policy's scores of their tokens unless the
+    sampler's own logprobs are asked for. ConfigError where the table of scores is not given."""
+    if config.scores_from == "sampler":
+        return rollouts_of(inputs, "generate", scores=("verify",))
+    if "score_entropy_generate" not in inputs.tables:
+        raise ConfigError("choose_prefixes reads score_entropy_generate unless scores_from: sampler; name its path.")
+    return rollouts_of(inputs, "generate")
 
 
 def cuttable(rollouts: pl.DataFrame, config: Config, iteration: int) -> pl.DataFrame:
@@ -185,6 +217,7 @@ def find_candidates(
         boundary=config.task.boundary,
         cut=config.cut,
         rank=config.rank,
+        scores_from=config.scores_from,
         first=config.first_cut,
         last=config.last_cut,
         min_tokens=config.min_tokens,

@@ -17,6 +17,7 @@ import dataframely as dy
 import polars as pl
 from pydantic import Field, field_validator
 
+from extra_rl.comparison.budgets import Spent
 from extra_rl.comparison.differences import difference_rows, with_p
 from extra_rl.comparison.evaluated import MEAN, by_regime, seed_rows
 from extra_rl.comparison.figures import rows, scores_of
@@ -41,6 +42,10 @@ class Config(StageConfig):
     )
     token_budget: int | None = Field(None, description="sampled tokens every arm has to reach (select.token_budget)")
     token_budgets: dict[str, int | None] = Field(
+        {}, description="the same of folders of arms with a budget of their own"
+    )
+    compute_budget: float | None = Field(None, description="FLOP every arm has to reach (select.compute_budget)")
+    compute_budgets: dict[str, float | None] = Field(
         {}, description="the same of folders of arms with a budget of their own"
     )
     warm_starts: list[int] = Field([0], min_length=1, description="initial policies (warm_starts)")
@@ -69,7 +74,10 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The comparison; summary.json is written on the way, and the table is printed."""
-    spent = {label: table["total_sampled_tokens"].item() for label, table in inputs.labelled("summarize").items()}
+    spent = {
+        label: Spent(*table.select("total_sampled_tokens", "total_compute").row(0))
+        for label, table in inputs.labelled("summarize").items()
+    }
     refuse_unspent(spent, inputs, config)
     evaluated = {
         policy_of(label, config.regimes): scores_of(samples, config.ks)
@@ -111,13 +119,19 @@ def _table(contract: type[dy.Schema], made: Sequence[Mapping[str, Any]]) -> pl.D
     return pl.DataFrame(made, schema=contract.create_empty().schema, strict=False)
 
 
-def refuse_unspent(spent: Mapping[str, int], inputs: Inputs, config: Config) -> None:
-    """ConfigError when an arm ran out of iterations before it had sampled its tokens."""
-    for label, tokens in spent.items():
-        budget = config.token_budgets.get(label.partition("/s")[0], config.token_budget)
-        if budget is not None and tokens < budget:
-            done = inputs.tables[f"summarize:{label}"]["iteration"].item() + 1
-            raise ConfigError(
-                f"{label} sampled {tokens:,} of {budget:,} tokens in {done} iterations, so arms cannot be compared. "
-                "Raise `iterations` and run again: what is there is kept."
-            )
+def refuse_unspent(spent: Mapping[str, Spent], inputs: Inputs, config: Config) -> None:
+    """ConfigError when an arm ran out of iterations before it had spent either of its budgets."""
+    for label, (tokens, compute) in spent.items():
+        folder = label.partition("/s")[0]
+        budget = config.token_budgets.get(folder, config.token_budget)
+        flop = config.compute_budgets.get(folder, config.compute_budget)
+        reached = [budget is not None and tokens >= budget, flop is not None and (compute or 0.0) >= flop]
+        if (budget is None and flop is None) or any(reached):
+            continue
+        missing = [] if budget is None else [f"sampled {tokens:,} of {budget:,} tokens"]
+        missing += [] if flop is None else [f"computed {compute or 0.0:.4g} of {flop:.4g} FLOP"]
+        done = inputs.tables[f"summarize:{label}"]["iteration"].item() + 1
+        raise ConfigError(
+            f"{label} {' and '.join(missing)} in {done} iterations, so arms cannot be compared. "
+            "Raise `iterations` and run again: what is there is kept."
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from extra_rl import guards
-from extra_rl.config import Experiment, resolve
+from extra_rl.config import BUDGETS, Experiment, resolve
 from extra_rl.errors import ExtraError
 from extra_rl.retention import ANNOUNCED, Retention
 from extra_rl.sampling.vllm import run_engine
@@ -67,8 +67,8 @@ def announce(experiment: Experiment) -> None:
     time left on their lines (`summary_line.HORIZON`), which policies may go (`retention.ANNOUNCED`), and what ends the
     run (`guards.ANNOUNCED`)."""
     run = experiment.run
-    budgets = [sections["select"]["token_budget"] or 0 for sections in experiment.arms.values()]
-    os.environ[HORIZON] = f"{run.iterations},{max(budgets)}"
+    budgets = (max(sections["select"][key] or 0 for sections in experiment.arms.values()) for key in BUDGETS)
+    os.environ[HORIZON] = ",".join(map(str, (run.iterations, *budgets)))
     retention = Retention(**run.retention.model_dump(), **run.model_dump(include={"evaluate_every", "first_iteration"}))
     os.environ[ANNOUNCED] = retention.to_json()
     os.environ[guards.ANNOUNCED] = run.guards.to_json()

@@ -23,7 +23,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--jobs", required=True, help="canonical JSON: the job of every stage, by its name")
     parser.add_argument("--here", required=True, metavar="FOLDER", help="of the iteration")
     parser.add_argument("--former", nargs="*", default=[], metavar="FILE", help="tables of the iteration before")
-    parser.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help="train, policy, initial")
+    roles = "train, policy, initial; perhaps former_policy"
+    parser.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=roles)
     arguments = parser.parse_args(argv)
     given = dict(word.split("=", 1) for word in arguments.input)
     jobs = json.loads(arguments.jobs)
@@ -37,6 +38,6 @@ def main(argv: list[str]) -> None:
 def run_step(step: Step, job: Job, given: dict[str, str], here: str, previous: str) -> None:
     """One stage, from files to files."""
     module = load(step.stage)
-    inputs = {role: Path(path) for role, path in inputs_of(step, given, here, previous).items() if path}
+    inputs = {role: Path(path) for role, path in inputs_of(step, given, here, previous, job.config).items() if path}
     outputs = {role: Path(path) for role, path in outputs_of(step, here).items()}
     execute(module.STAGE, module.Config, module.run, job, inputs, outputs, Path(here) / "logs" / f"{step.name}.log")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from extra_rl.config import Experiment
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tasks.base import TASKS
+from stages.wiring import unread
 
 
 class Wildcards(Protocol):
@@ -44,6 +45,36 @@ class Layout:
             return paths if len(paths) > 1 else paths[0]
 
         return find
+
+    def wanted(self, stage: str, role: str, found: Callable[[Wildcards], str | list[str]]) -> Callable[[Any], Any]:
+        """Input function: what `found` gives, nothing where the arm's section of the stage leaves the role unread."""
+
+        def find(wildcards: Wildcards) -> str | list[str]:
+            return [] if role in unread(stage, self._experiment.arms[wildcards.arm][stage]) else found(wildcards)
+
+        return find
+
+    def table(self, name: str) -> Callable[[Wildcards], str]:
+        """Input function: a table of the same iteration; its name may hold wildcards."""
+        return lambda wildcards: f"{self.here}/{name}.parquet".format(**dict(wildcards))  # type: ignore[call-overload]
+
+    def parents(self, name: str) -> Callable[[Wildcards], str | list[str]]:
+        """Input function: a table of the rollouts among which the parents of continuations are: of the iteration before
+        for those in `generate`, of the same one for those in `regenerate`."""
+        here, before = self.table(name), self.previous(f"{name}.parquet")
+        return lambda wildcards: before(wildcards) if dict(wildcards)["of"] == "generate" else here(wildcards)  # type: ignore[call-overload]
+
+    def parents_policy(self, wildcards: Wildcards) -> str | list[str]:
+        """Input function: the policy that sampled them."""
+        here = dict(wildcards)["of"] == "regenerate"  # type: ignore[call-overload]
+        return self.policy(wildcards) if here else self.former_policy(wildcards)
+
+    def former_policy(self, wildcards: Wildcards) -> str | list[str]:
+        """Input function: the policy that the iteration before sampled from, nothing for the first."""
+        number = int(wildcards.iteration)
+        if number < 2:
+            return self.initial(wildcards) if number else []
+        return f"{self.iteration(wildcards.arm, wildcards.seed, number - 2)}/policy/manifest.json"
 
     def policy(self, wildcards: Wildcards) -> str:
         """Input function: the policy that an iteration samples from."""

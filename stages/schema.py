@@ -16,7 +16,18 @@ from stages import STAGES
 from stages.command import load
 
 REFERENCE = "#/$defs/{model}"
-FILLED_IN = {"compare": ("token_budget", "token_budgets", "warm_starts", "seeds", "regimes")}
+FILLED_IN = {
+    "compare": (
+        "token_budget",
+        "token_budgets",
+        "compute_budget",
+        "compute_budgets",
+        "warm_starts",
+        "seeds",
+        "regimes",
+    ),
+    "score_entropy": ("joined", "bonus"),
+}
 """Keys that `extra_rl.config` fills in and that no file holds."""
 
 

@@ -1,60 +1,132 @@
 """Scores every response token with the policy's own forward pass: logprob and full-vocabulary entropy.
 
-READS   rollouts (generate or regenerate), policy
+READS   rollouts (generate or regenerate), policy; with `rows: signal` their verdicts and, where groups are joined, the
+        rollouts among which their parents are, with verdicts, scores and the policy that sampled them
 ADDS    score_entropy: policy_logprobs (the old logprobs of the update) and entropies, at the sampling temperature
-SOURCE  docs/method.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of prefixes)
+SOURCE  docs/method.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of
+        prefixes); which rows: docs/decisions/0016
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 from pydantic import Field
 
-from extra_rl.errors import NumericalError
+from extra_rl.errors import ConfigError, NumericalError
 from extra_rl.forward.layout import DESCRIPTION, Layout
 from extra_rl.guards import check_mismatch
+from extra_rl.policy import read_manifest
 from extra_rl.sections import ComputeConfig, SamplingConfig
+from extra_rl.signal import rows_with_signal
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 
+if TYPE_CHECKING:
+    from extra_rl.forward.batches import Piece
+
 
 class Config(StageConfig):
-    """How many tokens are scored at once."""
+    """Which rollouts are scored, and how many tokens at once."""
 
     sampling: SamplingConfig = Field(description="shared section `sampling`: its temperature is applied here too")
     compute: ComputeConfig = Field(description="shared section `compute`")
+    rows: Literal["all", "signal"] = Field(
+        "all",
+        description="`signal`: only rollouts that may carry a signal are scored; the others have null in the place of "
+        "logprobs and entropies (docs/sampling.md)",
+    )
     layout: Layout = Field(
         "auto", description=f"that of `update`, or every ratio starts with a rounding; {DESCRIPTION}"
     )
     tokens_per_batch: int = Field(
         8192, ge=1, description="tokens of one forward pass, padding counted, shared ones once"
     )
+    joined: bool = Field(False, description="with rows: signal filled in from advantage.group; set it there")
+    bonus: bool = Field(False, description="with rows: signal filled in from advantage.weight; set it there")
 
 
 STAGE = Stage(
     name="score_entropy",
-    version=2,
-    reads={"rollouts": contracts.Rollouts, "policy": PolicyDirectory},
+    version=3,
+    reads={
+        "rollouts": contracts.Rollouts,
+        "policy": PolicyDirectory,
+        "verify?": contracts.Verdicts,
+        "parents?": contracts.Rollouts,
+        "parents_verify?": contracts.Verdicts,
+        "parents_scores?": contracts.TokenScores,
+        "parents_policy?": PolicyDirectory,
+    },
     adds={"score_entropy": contracts.TokenScores},
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """One row a rollout, in the order of the rollouts."""
+    """One row a rollout, in the order of the rollouts; behind them the parents that are scored only now."""
+    rollouts, parents = wanted(inputs, config)
+    calls = [(rollouts, inputs.policy())]
+    if len(parents):
+        calls.append((parents, inputs.policy("parents_policy")))
+        if len({read_manifest(policy)["digest"] for _, policy in calls}) == 1:
+            calls = [(pl.concat([rollouts, parents]), inputs.policy())]
+    progress = context.progress(len(rollouts) + len(parents), f"{context.job.place} score_entropy: rollout")
+    batches: list[Piece] = []
+    scored: list[pl.DataFrame] = [contracts.TokenScores.create_empty()]
+    for rows, policy in calls:
+        if len(rows):
+            table, made = score(rows, policy, config, progress.update)
+            scored.append(table)
+            batches += made
+    scores = pl.concat(scored)
+    if len(scores):
+        from extra_rl.forward.batches import token_shares
+
+        context.figures |= token_shares(batches)
+        source = str(inputs.paths.get("rollouts", "the rollouts"))
+        check_mismatch(pl.concat([rollouts, parents]), scores, config.compute.precision, source, context)
+    ids = pl.concat([inputs["rollouts"].select("rollout_id"), parents.select("rollout_id")])
+    table = ids.join(scores, on="rollout_id", how="left", maintain_order="left")
+    return {"score_entropy": contracts.TokenScores.cast(table.with_columns(pl.col("computed_tokens").fill_null(0)))}
+
+
+def wanted(inputs: Inputs, config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rollouts that are scored, and those of their parents that no call before has scored.
+
+    ConfigError where `rows: signal` is asked for and the verdicts are not given.
+    """
     rollouts = inputs["rollouts"]
-    if rollouts.is_empty():
-        return {"score_entropy": contracts.TokenScores.create_empty()}
+    if config.rows == "all":
+        return rollouts, rollouts.clear()
+    if "verify" not in inputs.tables:
+        raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts; name their path as verify.")
+    judged = rollouts.join(inputs["verify"], on="rollout_id", how="left", maintain_order="left")
+    former = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
+    rows, parents = rows_with_signal(judged, former, joined=config.joined, bonus=config.bonus)
+    known = inputs["parents_scores"].filter(pl.col("policy_logprobs").is_not_null())
+    new = parents.join(known, on="rollout_id", how="anti", maintain_order="left")
+    return rows.select(rollouts.columns), new.select(rollouts.columns)
+
+
+def score(
+    rollouts: pl.DataFrame, policy: Path, config: Config, done: Callable[[int], object]
+) -> tuple[pl.DataFrame, list[Piece]]:
+    """TokenScores of the rollouts under a policy, in their order, and the micro-batches that they were computed in.
+
+    done: is told how many rollouts are finished. Raises NumericalError for a logprob that is not finite.
+    """
     import torch
 
-    from extra_rl.forward.batches import fill, pieces_of, token_shares
+    from extra_rl.forward.batches import computed_of_rows, fill, pieces_of
     from extra_rl.forward.layout import budget_of, chosen, token_statistics
     from extra_rl.forward.sequences import TokenSequence
     from extra_rl.policy import load_policy_model
 
     device, precision = config.compute.apply(), config.compute.precision
-    model = load_policy_model(inputs.policy(), device=device)
+    model = load_policy_model(policy, device=device)
     sequences = [
         TokenSequence(prompt, response)
         for prompt, response in zip(rollouts["prompt_tokens"], rollouts["response_tokens"], strict=True)
@@ -62,26 +134,26 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     layout = chosen(config.layout, model)
     budget = budget_of(layout, model, config.tokens_per_batch)
     batches = fill(pieces_of(sequences, layout, budget), layout, budget)
-    context.figures |= token_shares(batches)
     logprobs: list[list[float]] = [[] for _ in sequences]
     entropies: list[list[float]] = [[] for _ in sequences]
-    progress = context.progress(len(sequences), f"{context.job.place} score_entropy: rollout")
+    computed = [0 for _ in sequences]
     with torch.inference_mode():
-        for rows, _, _ in batches:
+        for piece in batches:
+            rows = piece.rows
             batch = [sequences[row] for row in rows]
             logprob_BT, entropy_BT, _ = token_statistics(model, batch, config.sampling.temperature, precision, layout)
-            for row, logprob_T, entropy_T in zip(rows, logprob_BT.tolist(), entropy_BT.tolist(), strict=True):
+            tokens_B = computed_of_rows(piece, sequences, layout)
+            values = zip(rows, logprob_BT.tolist(), entropy_BT.tolist(), tokens_B, strict=True)
+            for row, logprob_T, entropy_T, tokens in values:
                 count = len(sequences[row].response)
-                logprobs[row], entropies[row] = logprob_T[:count], entropy_T[:count]
-            progress.update(len(rows))
-    bad = [i for i, values in enumerate(logprobs) if not all(-float("inf") < v < float("inf") for v in values)]
+                logprobs[row], entropies[row], computed[row] = logprob_T[:count], entropy_T[:count], tokens
+            done(len(rows))
+    bad = [i for i, row in enumerate(logprobs) if not all(-float("inf") < v < float("inf") for v in row)]
     if bad:
         raise NumericalError(
-            f"the policy {inputs.policy()} gives a logprob that is not finite, first for rollout "
+            f"the policy {policy} gives a logprob that is not finite, first for rollout "
             f"{rollouts['rollout_id'][bad[0]]}. The update before it diverged: lower update.learning_rate."
         )
-    scores = contracts.TokenScores.cast(
-        pl.DataFrame({"rollout_id": rollouts["rollout_id"], "policy_logprobs": logprobs, "entropies": entropies})
-    )
-    check_mismatch(rollouts, scores, precision, str(inputs.paths.get("rollouts", "the rollouts")), context)
-    return {"score_entropy": scores}
+    columns = {"policy_logprobs": logprobs, "entropies": entropies, "computed_tokens": computed}
+    frame = pl.DataFrame({"rollout_id": rollouts["rollout_id"], **columns})
+    return contracts.TokenScores.cast(frame), batches

@@ -1,10 +1,10 @@
 """Chooses the problems of an iteration from the seed's stream of problems.
 
-READS   train, previous_summarize (how many tokens are spent), previous_summarize_state (how far the stream is read)
+READS   train, previous_summarize (what is spent), previous_summarize_state (how far the stream is read)
 ADDS    select: one group a problem, with its place in the stream; with `generate.rounds`, spare ones behind
 SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
-        tokens reach the budget an iteration is empty; `stop_without_signal` ends a run here, before anything of the
-        iteration is made
+        tokens or the compute reach their budget an iteration is empty; `stop_without_signal` ends a run here, before
+        anything of the iteration is made
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
-from extra_rl.errors import ConfigError
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.guards import refuse_without_signal
 from extra_rl.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -29,6 +29,12 @@ class Config(StageConfig):
         {}, description="how often each level (benchmark column of train) is drawn; empty: all problems alike"
     )
     token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")
+    compute_budget: float | None = Field(
+        None,
+        gt=0,
+        description="analytic compute of a run in FLOP (docs/method.md 4), 2.0e+15 for example; null: no limit. Once "
+        "either budget is spent an iteration is empty",
+    )
     rounds: int = Field(1, ge=1, le=100, description="filled in from generate.rounds; set it there")
 
 
@@ -46,8 +52,7 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The next problems of the stream, `prompts` for each round; none once the budget is spent."""
-    spent = sum(inputs["previous_summarize"]["total_sampled_tokens"])
-    if config.token_budget is not None and spent >= config.token_budget:
+    if budget_spent(inputs["previous_summarize"], config):
         return {"select": contracts.Selection.create_empty()}
     refuse_without_signal(inputs.paths.get("previous_summarize"), context)
     train = inputs["train"]
@@ -75,6 +80,25 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             )
         )
     }
+
+
+def budget_spent(former: pl.DataFrame, config: Config) -> bool:
+    """Whether the run has reached either of its budgets. former: IterationSummary of the iteration before, or no row.
+
+    InputError where there is a budget of compute and the compute is not known.
+    """
+    for tokens, compute in former.select("total_sampled_tokens", "total_compute").iter_rows():
+        if config.token_budget is not None and tokens >= config.token_budget:
+            return True
+        if config.compute_budget is not None and compute is None:
+            raise InputError(
+                "select.compute_budget: the compute spent so far is not known, because the number of weights of an "
+                "older policy is not: its manifest does not say, and retention has removed its weights. Use "
+                "select.token_budget, or start the run again."
+            )
+        if config.compute_budget is not None and compute >= config.compute_budget:
+            return True
+    return False
 
 
 def first_position(inputs: Inputs, config: Config, iteration: int) -> int:

@@ -1,10 +1,11 @@
 """Puts an iteration into one row, and says it in one line.
 
-READS   the iteration's tables, previous_summarize (the running total), previous_summarize_lengths and _state
+READS   the iteration's tables, policy (its number of weights), previous_summarize (the running totals),
+        previous_summarize_lengths and _state
 ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
-        of sampler and policy, tokens; summarize_lengths: response lengths by problem, where sampling.order wants them;
-        summarize_state: how far the stream is read, and recent yields, for select and choose_prefixes
-SOURCE  our decision; sampled tokens are the currency of equal budgets (docs/method.md)
+        of sampler and policy, tokens, compute; summarize_lengths: response lengths by problem, where sampling.order
+        wants them; summarize_state: how far the stream is read, and recent yields, for select and choose_prefixes
+SOURCE  our decision; sampled tokens and compute are the currencies of equal budgets (docs/method.md 4)
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pydantic import Field
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.algorithms.budget import recent
 from extra_rl.algorithms.mismatch import mismatch
+from extra_rl.compute import compute_figures, total_compute
 from extra_rl.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
 from extra_rl.rewards.verdict import Verdict
 from extra_rl.sections import SamplingConfig
-from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.summary_line import horizon, summary_line
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
@@ -36,7 +38,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="summarize",
-    version=4,
+    version=5,
     reads={
         "select": contracts.Selection,
         "generate": contracts.Rollouts,
@@ -48,6 +50,7 @@ STAGE = Stage(
         "choose_prefixes": contracts.Prefixes,
         "advantage": contracts.Advantages,
         "update": contracts.UpdateSteps,
+        "policy": PolicyDirectory,
         "previous_summarize?": contracts.IterationSummary,
         "previous_summarize_lengths?": contracts.ResponseLengths,
         "previous_summarize_state?": contracts.IterationState,
@@ -72,6 +75,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
     total = sum(inputs["previous_summarize"]["total_sampled_tokens"])
     summary["total_sampled_tokens"] = total + summary["sampled_tokens"]
+    summary |= compute_figures(inputs, inputs.policy(), summary["sampled_tokens"])
+    summary["total_compute"] = total_compute(inputs["previous_summarize"]["total_compute"], summary["compute"])
     folder = context.outputs["summarize"].parent
     context.console.say(
         summary_line(
@@ -105,7 +110,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
     )
     lengths = own.join(batch.select("rollout_id", "response_tokens"), on="rollout_id", maintain_order="left")
     scores = fresh.select("rollout_id").join(inputs["score_entropy_generate"], on="rollout_id", maintain_order="left")
-    entropies = scores["entropies"].explode(empty_as_null=False).to_numpy()
+    entropies = scores["entropies"].drop_nulls().explode(empty_as_null=False).to_numpy()
     return {
         "rollouts": len(batch),
         "groups": fresh["group_id"].n_unique(),
@@ -144,8 +149,9 @@ def update_figures(inputs: Inputs) -> dict[str, float | int | None]:
 
 
 def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
-    """How far sampler and policy lie apart, over every token that this iteration sampled, dropped rollouts' too."""
-    tokens = all_rollouts(inputs, scores=("score_entropy",)).select(
+    """How far sampler and policy lie apart, over every token that was sampled and scored, dropped rollouts' too."""
+    scored = all_rollouts(inputs, scores=("score_entropy",)).filter(pl.col("policy_logprobs").is_not_null())
+    tokens = scored.select(
         pl.col(name).list.slice(pl.col("prefix_length")) for name in ("policy_logprobs", "sampler_logprobs")
     )
     columns = (tokens[name].explode(empty_as_null=False).to_numpy() for name in tokens.columns)

@@ -17,6 +17,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.errors import InputError
 from extra_rl.forward.layout import DESCRIPTION, Layout
 from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
@@ -100,7 +101,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="update",
-    version=3,
+    version=4,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
@@ -129,6 +130,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         write_same_policy(context.outputs["next_policy"], inputs.policy(), context.manifest("policy"))
         steps = contracts.UpdateSteps.create_empty()
     else:
+        if config.kl_weight or config.entropy_weight:  # every row has a gradient then
+            refuse_unscored(rows)
         steps = contracts.UpdateSteps.cast(train(rows, inputs, config, context))
     keep = retention.announced()
     if keep is not None:
@@ -137,15 +140,16 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def training_rows(inputs: Inputs) -> pl.DataFrame:
-    """Rows that the loss may count, with tokens and old logprobs, in the order of the advantage table."""
-    tokens = pl.concat(
-        inputs[rollouts].join(inputs[scores], on="rollout_id", maintain_order="left")
-        for rollouts, scores in (
-            ("generate", "score_entropy_generate"),
-            ("regenerate", "score_entropy_regenerate"),
-            ("previous_generate", "previous_score_entropy_generate"),
-        )
-    )
+    """Rows that the loss may count, with tokens and old logprobs, in the order of the advantage table.
+
+    Rows without a signal may have null for old logprobs; InputError where one that is trained on has.
+    """
+    tokens = pl.concat(inputs[rollouts] for rollouts in ("generate", "regenerate", "previous_generate"))
+    scores = pl.concat(
+        inputs[role].filter(pl.col("policy_logprobs").is_not_null())
+        for role in ("score_entropy_generate", "score_entropy_regenerate", "previous_score_entropy_generate")
+    )  # a parent that was left out in its own iteration is scored in that of its continuations
+    tokens = tokens.join(scores, on="rollout_id", how="left", maintain_order="left")
     counted = inputs["advantage"].filter(pl.col("trained").is_in(["trained", "no_signal"]))
     columns = [
         "rollout_id",
@@ -155,7 +159,20 @@ def training_rows(inputs: Inputs) -> pl.DataFrame:
         "sampler_logprobs",
         "policy_logprobs",
     ]
-    return counted.join(tokens.select(columns), on="rollout_id", how="left", maintain_order="left")
+    rows = counted.join(tokens.select(columns), on="rollout_id", how="left", maintain_order="left")
+    refuse_unscored(rows.filter(pl.col("trained") == "trained"))
+    return rows
+
+
+def refuse_unscored(rows: pl.DataFrame) -> None:
+    """InputError where a row that is to be trained on has no old logprobs."""
+    unscored = rows.filter(pl.col("policy_logprobs").is_null())["rollout_id"]
+    if len(unscored):
+        raise InputError(
+            f"{len(unscored)} of {len(rows)} rollouts to train on have no logprobs of the policy, first {unscored[0]}: "
+            "score_entropy left them out. Set score_entropy.rows: all, or delete the iteration's score_entropy tables "
+            "and run again; snakemake rebuilds them."
+        )
 
 
 def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Step:
 
     of: what it is run for where it runs twice. files: names of tables of this iteration that it reads, which are their
     roles too; renamed: those that it reads in another role. former: tables of the iteration before, in roles that begin
-    with `previous_`. given: inputs that come from outside of both. adds: what it writes, by role.
+    with `previous_`; former_as: those that it reads in another role. given: inputs that come from outside of both;
+    given_as: those in another role. adds: what it writes, by role.
     """
 
     stage: str
@@ -24,6 +26,8 @@ class Step:
     former: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    former_as: Mapping[str, str] = field(default_factory=dict)
+    given_as: Mapping[str, str] = field(default_factory=dict)
     adds: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -41,8 +45,28 @@ def of_both(stage: str, given: str) -> tuple[Step, Step]:
     return fresh, guided
 
 
+PARENTS = {"parents": "generate", "parents_verify": "verify_generate", "parents_scores": "score_entropy_generate"}
+"""Rollouts among which the parents of continuations are, and what is known of them: role -> table, of the iteration
+before for continuations in `generate`, of the same for those in `regenerate`."""
+
 VERIFY, VERIFY_GUIDED = of_both("verify", "train")
-SCORE, SCORE_GUIDED = of_both("score_entropy", "policy")
+SCORE = Step(
+    "score_entropy",
+    "generate",
+    given=("policy",),
+    renamed={"rollouts": "generate", "verify": "verify_generate"},
+    former_as=PARENTS,
+    given_as={"parents_policy": "former_policy"},
+    adds={"score_entropy": "score_entropy_generate"},
+)
+SCORE_GUIDED = Step(
+    "score_entropy",
+    "regenerate",
+    given=("policy",),
+    renamed={"rollouts": "regenerate", "verify": "verify_regenerate", **PARENTS},
+    given_as={"parents_policy": "policy"},
+    adds={"score_entropy": "score_entropy_regenerate"},
+)
 BOTH = ("generate", "regenerate")
 VERDICTS = ("verify_generate", "verify_regenerate")
 SCORES = ("score_entropy_generate", "score_entropy_regenerate")
@@ -91,20 +115,39 @@ STEPS = (
     Step(
         "summarize",
         files=("select", *BOTH, *VERDICTS, *SCORES, "choose_prefixes", "advantage", "update"),
+        given=("policy",),
         former=("summarize", "summarize_lengths", "summarize_state"),
         adds={name: name for name in ("summarize", "summarize_lengths", "summarize_state")},
     ),
 )
 
 
-def inputs_of(step: Step, given: Mapping[str, str], here: str, previous: str) -> dict[str, str]:
-    """Role -> path. previous: folder of the iteration before; empty: there is none, and its roles have empty paths."""
-    return {
+def unread(stage: str, section: Mapping[str, Any]) -> frozenset[str]:
+    """Roles of a stage that it does not read under its section: its job then does not wait for them."""
+    if stage == "choose_prefixes" and section["scores_from"] == "sampler":
+        return frozenset({"score_entropy_generate"})
+    if stage == "score_entropy":
+        parents = frozenset({*PARENTS, "parents_policy"})
+        if section["rows"] == "all":
+            return parents | {"verify"}
+        return frozenset() if section["joined"] else parents
+    return frozenset()
+
+
+def inputs_of(
+    step: Step, given: Mapping[str, str], here: str, previous: str, section: Mapping[str, Any]
+) -> dict[str, str]:
+    """Role -> path. previous: folder of the iteration before; empty: there is none, and its roles have empty paths.
+    section: of the stage; roles that are unread under it have empty paths too."""
+    paths = {
         **{name: table(here, name) for name in step.files},
         **{role: table(here, name) for role, name in step.renamed.items()},
         **{name: given[name] for name in step.given},
+        **{role: given.get(name, "") for role, name in step.given_as.items()},
+        **{role: table(previous, name) if previous else "" for role, name in step.former_as.items()},
         **{f"previous_{name}": table(previous, name) if previous else "" for name in step.former},
     }
+    return paths | dict.fromkeys(unread(step.stage, section) & set(paths), "")
 
 
 def outputs_of(step: Step, here: str) -> dict[str, str]:
@@ -118,4 +161,4 @@ def table(folder: str, name: str) -> str:
 
 def former_tables() -> list[str]:
     """What an iteration reads of the one before it, beside its policy."""
-    return sorted({name for step in STEPS for name in step.former})
+    return sorted({name for step in STEPS for name in (*step.former, *step.former_as.values())})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -152,6 +153,43 @@ def test_every_preset_resolves_and_changes_something() -> None:
 def test_the_comparison_knows_the_token_budget() -> None:
     assert resolved(select={"token_budget": 1000})["compare"]["token_budget"] == 1000
     assert resolved()["compare"]["token_budget"] is None
+
+
+def test_the_comparison_knows_the_budget_of_compute() -> None:
+    assert resolved(select={"compute_budget": 2e15})["compare"]["compute_budget"] == 2e15
+    assert resolved()["compare"]["compute_budget"] is None
+    arms = {"grpo": {"select": {"compute_budget": 1e15}}}
+    assert experiment_of(MINIMAL | {"arms": arms}).common["compare"]["compute_budgets"] == {"grpo": 1e15}
+
+
+SIGNAL = {"score_entropy": {"rows": "signal"}}
+
+
+def test_scoring_by_signal_knows_what_carries_one() -> None:
+    assert not {"joined", "bonus"} & {key for key, value in resolved()["score_entropy"].items() if value}
+    joined = resolved(**SIGNAL, advantage={"group": "joined", "weight": 0.1})["score_entropy"]
+    assert (joined["rows"], joined["joined"], joined["bonus"]) == ("signal", True, True)
+    own = resolved(**SIGNAL)["score_entropy"]
+    assert (own["joined"], own["bonus"]) == (False, False)
+    assert (
+        resolved(advantage={"group": "joined", "weight": 0.1})["score_entropy"]["joined"] is False
+    )  # no part of `all`
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"choose_prefixes": {"groups": 4}}, r"needs choose_prefixes\.scores_from: sampler"),
+        ({"update": {"kl_weight": 0.1}}, r"needs update\.kl_weight: 0"),
+        ({"update": {"entropy_weight": 0.1}}, r"needs update\.entropy_weight: 0"),
+        ({"novelty": {"measure": "surprise"}}, r"needs another novelty\.measure than surprise"),
+    ],
+)
+def test_what_needs_the_scores_of_all_rollouts_is_refused_before_anything_runs(
+    changes: dict[str, Any], named: str
+) -> None:
+    assert re.search(rf"arms\.grpo: score_entropy\.rows: signal {named}", refusal(**SIGNAL, **changes))
+    resolved(**changes)
 
 
 def test_null_on_snakemakes_command_line_is_null() -> None:

@@ -16,6 +16,7 @@ from extra_rl.policy import (
     read_manifest,
     resolve,
     save_policy,
+    weights_of,
     write_manifest,
     write_same_policy,
 )
@@ -52,6 +53,25 @@ def test_removed_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
     saved(tmp_path)
     load_policy(manifest)
     assert not (tmp_path / "removed.json").exists()
+
+
+def test_the_number_of_weights_is_known_without_them_and_ties_count_once(tmp_path: Path) -> None:
+    manifest = saved(tmp_path / "a")
+    model = random_qwen3(0)
+    elements = sum(parameter.numel() for parameter in model.parameters())
+    assert weights_of(manifest) == elements
+    write_same_policy(tmp_path / "b" / "manifest.json", manifest, {})
+    (tmp_path / "a" / "model.safetensors").unlink()
+    assert weights_of(manifest) == weights_of(tmp_path / "b" / "manifest.json") == elements
+
+
+def test_the_weights_of_an_older_policy_are_counted_from_the_headers(tmp_path: Path) -> None:
+    manifest = saved(tmp_path)
+    known = weights_of(manifest)
+    manifest.write_text(json.dumps({k: v for k, v in read_manifest(manifest).items() if k != "weights"}))
+    assert weights_of(manifest) == known
+    (tmp_path / "model.safetensors").unlink()
+    assert weights_of(manifest) is None
 
 
 def test_round_trip_and_digest(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from extra_rl import retention
 from extra_rl.errors import InputError
+from extra_rl.models import digests
 from extra_rl.policy import (
     ADAPTER_FILE,
     OPTIMIZER_FILE,
@@ -21,6 +23,7 @@ from extra_rl.policy import (
 )
 from extra_rl.removed import REMOVED_FILE, how_to_rebuild, read_removed, refuse_removed
 from extra_rl.retention import Retention, RetentionConfig, kept_optimizer_states, kept_weights, thin
+from extra_rl.tables.files import file_digest
 from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
 
 WEIGHTS = "model.safetensors"
@@ -175,6 +178,36 @@ def test_nothing_goes_unless_the_new_policy_is_safe(tmp_path: Path) -> None:
         thin(manifest_of(tmp_path, 3), 3, settings(weights_every=9))
     assert with_file(tmp_path, WEIGHTS) == [0, 1, 2, 3]
     assert with_file(tmp_path, REMOVED_FILE) == []
+
+
+def test_what_was_just_written_is_read_back_once_and_what_an_idle_iteration_keeps_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "YOUNG_NS", 0)
+    for module in (digests, retention):
+        monkeypatch.setattr(module, "file_digest", lambda path: read.append(path.name) or file_digest(path))
+    read: list[str] = []
+    keep = settings(weights_every=9)
+    for iteration in range(2):
+        step(tmp_path, iteration, keep)
+    read.clear()
+    assert step(tmp_path, 2, keep)
+    assert sorted(read) == sorted([WEIGHTS, OPTIMIZER_FILE, "config.json"])
+    read.clear()
+    assert idle(tmp_path, 3, keep)
+    assert sorted(read) == sorted([WEIGHTS, OPTIMIZER_FILE, "config.json"])
+
+
+def test_damage_of_the_same_size_and_time_is_seen_before_anything_goes(tmp_path: Path) -> None:
+    for iteration in range(4):
+        step(tmp_path, iteration)
+    weights = manifest_of(tmp_path, 3).parent / WEIGHTS
+    before, text = weights.stat(), weights.read_text()
+    weights.write_text(text[::-1])
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=r"iteration_0003/policy/model\.safetensors is not the file"):
+        thin(manifest_of(tmp_path, 3), 3, settings(weights_every=9))
+    assert with_file(tmp_path, WEIGHTS) == [0, 1, 2, 3]
 
 
 def test_a_policy_outside_of_a_run_removes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extra_rl.records import tails_of_iteration, tolerance_of_iteration
-from extra_rl.summary_line import Horizon, summary_line
+from extra_rl.summary_line import HORIZON, Horizon, horizon, summary_line
 from extra_rl.tables import contracts
 
 ROW: dict[str, Any] = {
@@ -22,6 +22,20 @@ ROW: dict[str, Any] = {
 
 def line(tails: dict[str, float] | None = None, **changes: Any) -> str:
     return summary_line(ROW | changes, Horizon(3, 0), {"generate": 1.0}, tails or {})
+
+
+def test_the_budget_that_is_spent_first_ends_the_run() -> None:
+    """Half of the tokens are sampled, three quarters of the compute are spent: a third of the latter is left."""
+    figures = {"total_sampled_tokens": 500, "sampled_tokens": 100, "total_compute": 75.0, "compute": 25.0}
+    shown = [summary_line(ROW | figures, Horizon(99, *budget), {"generate": 60.0}) for budget in ((1000, 100), (1000,))]
+    assert ["75%, 1" in shown[0], "50%, 5" in shown[1]] == [True, True]
+
+
+def test_the_horizon_is_what_the_workflow_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HORIZON, "4,250000,1e+15")
+    assert horizon() == Horizon(4, 250_000, 1e15)
+    monkeypatch.delenv(HORIZON)
+    assert horizon() == Horizon(0, 0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 A cut c keeps the tokens [0, c) of a response of T tokens; sampling goes on from token c. What is looked at is one
 number a response token, in nats, at the sampling temperature: the policy's Shannon entropy, or its surprisal at the
-token that was sampled, -ln p(token). P counts the candidate prefixes of one problem.
+token that was sampled, -ln p(token), for which the sampler's own logprobs will do (docs/decisions/0016). P counts the
+candidate prefixes of one problem.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 Item = TypeVar("Item")
 CutRule = Literal["every_boundary", "before_peak_entropy", "before_peak_surprisal", "random", "none"]
 RankRule = Literal["low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random"]
+BY_ENTROPY: tuple[RankRule, ...] = ("low_mean_entropy", "high_mean_entropy")
+"""Rules that need the policy's entropies, which a sampler does not give."""
 
 
 def candidate_cuts(

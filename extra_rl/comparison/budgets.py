@@ -1,10 +1,10 @@
-"""What each arm spent: sampled tokens, loss tokens, seconds of its stages. From run records, outside of every rule."""
+"""What each arm spent: sampled tokens, compute, loss tokens, and from run records the seconds of its stages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -14,10 +14,18 @@ LOOKING = ("evaluate", "audit")
 """Stages that look at a run and are no part of it."""
 
 
-def costs(folders: Iterable[Path], sampled_tokens: int | None = None) -> dict[str, Any]:
+class Spent(NamedTuple):
+    """What one seed of an arm spent, by the last row of `summarize`. compute: FLOP; None where it is not known."""
+
+    tokens: int
+    compute: float | None
+
+
+def costs(folders: Iterable[Path], sampled_tokens: int | None = None, compute: float | None = None) -> dict[str, Any]:
     """Seconds of everything below the folders, and `budget`: of the stages without evaluations and second judges.
 
-    sampled_tokens: of all seeds. loss_tokens: tokens in the denominators of all optimizer steps (`update.loss_tokens`),
+    sampled_tokens, compute: of all seeds; the latter is the analytic one, in FLOP (docs/method.md 4), None where it is
+    not known. loss_tokens: tokens in the denominators of all optimizer steps (`update.loss_tokens`),
     None where no update is there. Seconds are sums over all seeds and stages, in the processes themselves: starting
     them is not in it. tokens_per_cpu_second: sampled tokens per CPU-second of the stages; None where either is unknown.
     """
@@ -31,6 +39,7 @@ def costs(folders: Iterable[Path], sampled_tokens: int | None = None) -> dict[st
     cpu = training["compute_seconds"]
     budget = {
         "sampled_tokens": sampled_tokens,
+        "compute": compute,
         "loss_tokens": loss_tokens(folders),
         **training,
         "tokens_per_cpu_second": round(sampled_tokens / cpu, 3) if cpu else None,

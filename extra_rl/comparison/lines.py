@@ -130,16 +130,15 @@ def _short(row: Mapping[str, Any]) -> str:
 
 def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What each arm spent on all its seeds; `arms` of summary.json."""
-    cells = [["", "sampled tokens", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]]
+    cells = [["", "sampled tokens", "TFLOP", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]]
     for name, figures in arms.items():
         budget = figures.get("budget") or {}
         cells.append(
             [
                 name,
-                *(
-                    _whole(budget.get(key))
-                    for key in ("sampled_tokens", "loss_tokens", "compute_seconds", "wall_seconds")
-                ),
+                _whole(budget.get("sampled_tokens")),
+                number(None if (flop := budget.get("compute")) is None else flop / 1e12),
+                *(_whole(budget.get(key)) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
                 _whole(budget.get("tokens_per_cpu_second")),
                 _whole(budget.get("looking_compute_seconds")),
             ]

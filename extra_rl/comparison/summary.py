@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from extra_rl.comparison.budgets import costs
+from extra_rl.comparison.budgets import Spent, costs
 from extra_rl.comparison.differences import stands
 from extra_rl.comparison.names import WARM_START, Policy
 from extra_rl.statistics.holm import least_adjusted_p
@@ -23,7 +23,7 @@ def summarise(
     table: pl.DataFrame,
     policies: Sequence[Policy],
     comparisons: Sequence[Mapping[str, Any]],
-    spent: Mapping[str, int],
+    spent: Mapping[str, Spent],
     root: Path,
 ) -> dict[str, object]:
     """`warm_start`, `arms` by folder, `comparisons` (the named ones, all benchmarks together), `family` of the tests.
@@ -55,22 +55,25 @@ def family(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _arm(
-    table: pl.DataFrame, folder: str, regime: str, arm: str, spent: Mapping[str, int], root: Path
+    table: pl.DataFrame, folder: str, regime: str, arm: str, spent: Mapping[str, Spent], root: Path
 ) -> dict[str, object]:
     mine = table.filter(pl.col("policy") == folder, pl.col("seed") >= 0)
-    tokens = {label.partition("/s")[2]: count for label, count in spent.items() if label.partition("/s")[0] == folder}
-    per_seed = {
-        str(seed): _means(mine.filter(seed=seed)) | {"generated_tokens": tokens[str(seed)]}
+    own = {label.partition("/s")[2]: of for label, of in spent.items() if label.partition("/s")[0] == folder}
+    per_seed: dict[str, dict[str, Any]] = {
+        str(seed): _means(mine.filter(seed=seed))
+        | {"generated_tokens": own[str(seed)].tokens, "compute": own[str(seed)].compute}
         for seed in mine["seed"].unique(maintain_order=True).to_list()
     }
-    total = sum(tokens.values())
+    total = sum(of.tokens for of in own.values())
+    flop = [of.compute for of in own.values() if of.compute is not None]
+    compute = sum(flop) if len(flop) == len(own) else None
     sd = {name: mean_and_sd(np.array([row[name] for row in per_seed.values()]))[1] for name in _means(mine)}
     return {
         **_figures(mine),
         "sd": {name: None if value is None else round(value, 4) for name, value in sd.items()},
         **({"regime": regime, "arm": arm} if regime else {}),
         "generated_tokens": total,
-        **costs([root / folder], total),
+        **costs([root / folder], total, compute),
         "seeds": [int(seed) for seed in per_seed],
         "per_seed": per_seed,
     }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 from scipy.stats import mannwhitneyu
 
+from extra_rl.errors import InputError
 from extra_rl.tables import contracts
 
 SCORES = ("mean_entropy", "peak_entropy", "mean_surprisal", "peak_surprisal", "mean_excess")
@@ -23,8 +24,15 @@ Replay = Callable[[str, str], bool]
 def scored_prefixes(rollouts: pl.DataFrame) -> pl.DataFrame:
     """(rollout_id, problem_id, prefix_length, last_token, SCORES): every beginning of every rollout but the whole.
 
-    rollouts: `generate` with its token scores.
+    rollouts: `generate` with its token scores. Raises InputError for a rollout that was not scored.
     """
+    unscored = rollouts.filter(pl.col("entropies").is_null())["rollout_id"]
+    if len(unscored):
+        raise InputError(
+            f"{len(unscored)} of {len(rollouts)} failed rollouts have no entropies, first {unscored[0]}: the run was "
+            "made with score_entropy.rows: signal or choose_prefixes.scores_from: sampler. Name iterations that score "
+            "all rollouts before prefixes are chosen."
+        )
     columns = ["response_tokens", "entropies", "policy_logprobs"]
     tokens = (
         rollouts.filter(pl.col("response_tokens").list.len() > 0)

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from extra_rl.algorithms.prefixes import BY_ENTROPY, CutRule, RankRule
 from extra_rl.counterfactual.replay import Finished, refuse_other_code
 from extra_rl.counterfactual.variants import AS_IT_WAS, word
 from extra_rl.tables import contracts
 
-CUTS = ("every_boundary", "before_peak_entropy", "before_peak_surprisal", "random")
-RANKS = ("low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random")
+CUTS: tuple[CutRule, ...] = ("every_boundary", "before_peak_entropy", "before_peak_surprisal", "random")
+RANKS: tuple[RankRule, ...] = ("low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random")
 COUNTS = (1, 2, 4)
 Changes = dict[str, Any]
 
@@ -31,12 +32,16 @@ def rules_of(section: Mapping[str, Any], smoothings: Iterable[str] = ()) -> list
 
     section: the run's, of `choose_prefixes`. smoothings: beside `none`; each loads the initial policy (or a sentence
     model) for every group. A run that chose no prefixes is asked what rules would have chosen for all its hard groups.
+    Under `scores_from: sampler` rules by entropy are left out.
     """
+    by_sampler = section.get("scores_from") == "sampler"
+    cuts = [cut for cut in CUTS if not by_sampler or cut != "before_peak_entropy"]
+    ranks = [rank for rank in RANKS if not by_sampler or rank not in BY_ENTROPY]
     on = {} if section["groups"] else {"groups": "all_hard", "warmup_iterations": 0}
     counts = sorted({*COUNTS, section["prefixes_per_problem"]})
     found: list[Changes] = [
         {"cut": cut, "rank": rank, "smoothing": smoothing, "prefixes_per_problem": count}
-        for cut, rank, smoothing, count in product(CUTS, RANKS, dict.fromkeys(["none", *smoothings]), counts)
+        for cut, rank, smoothing, count in product(cuts, ranks, dict.fromkeys(["none", *smoothings]), counts)
     ]
     found.append({"cut": "none"})
     return [{}, *({**change, **on} for change in found if on or any(section[k] != v for k, v in change.items()))]

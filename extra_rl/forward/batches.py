@@ -74,6 +74,24 @@ def _joined(pieces: Sequence[Piece], *, padded: bool) -> Piece:
     return Piece([row for p in pieces for row in p.rows], sum(p.tokens for p in pieces), computed)
 
 
+def computed_of_rows(batch: Piece, sequences: Sequence[TokenSequence], layout: str) -> list[int]:
+    """The batch's computed tokens, row by row in its order: what a row shares with the one before it counts there.
+
+    batch: as `fill` gives it. Rows of one prompt are neighbours in it, and of one piece. They add up to `computed`.
+    """
+    rows = [sequences[row] for row in batch.rows]
+    if layout == "padded":
+        return [max(map(len, rows))] * len(rows)
+    if layout != "shared_prefix":
+        return [len(row) for row in rows]
+    computed = [len(row) for row in rows]
+    for place in range(1, len(rows)):
+        former, row = rows[place - 1], rows[place]
+        if tuple(former.prompt) == tuple(row.prompt):
+            computed[place] -= common_prefix(former.tokens, row.tokens)
+    return computed
+
+
 def token_shares(batches: Sequence[Piece]) -> dict[str, float]:
     """padding: share of the computed tokens that belong to no sequence; shared: share of the sequences' tokens that
     were not computed because another sequence of the micro-batch had them computed. 0 for no batch."""

@@ -94,6 +94,12 @@ def require_file(directory: Path, name: str) -> bool:
     return name in files
 
 
+def require_unchanged(directory: Path) -> None:
+    """Check every file that the manifest lists, states included. Those that are as they were when they were last read
+    are not read again. Raises InputError as `require_listed` does."""
+    _check(directory, listed_files(directory))
+
+
 def digests_of(directory: Path, names: list[str]) -> dict[str, str]:
     """The digest of each file, remembered as checked: for a manifest that is about to be written."""
     checked: dict[str, Any] = {}

@@ -29,7 +29,9 @@ def measure(pool: Pool, params: Params, seed: int) -> Result:
     surprise_N = np.array([_surprise(logprobs_T) for logprobs_T in pool.logprobs_N])
     if not np.isfinite(surprise_N).all():
         first = pool.rollout_ids_N[int(np.isfinite(surprise_N).argmin())]
-        raise NumericalError(f"Rollout {first} has a NaN or infinite log-probability: check who scored it.")
+        raise NumericalError(
+            f"Rollout {first} has a NaN or infinite log-probability, or none: check who scored it (score_entropy)."
+        )
     novelty_N = np.zeros(len(surprise_N))
     for group in neighbourhoods(pool, params.pool):
         surprise_K = surprise_N[group.rollouts_K]

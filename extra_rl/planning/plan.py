@@ -177,6 +177,8 @@ def _notes(experiment: Experiment, shape: Shape, memory: dict[str, dict[str, flo
             "generate.rounds: at most, every round samples as many problems as the first; expected, as many as of the "
             "round before are hard (all-right groups are not counted). Rounds are counted as one call of the sampler."
         )
+    if any(sections["select"].get("compute_budget") for sections in experiment.arms.values()):
+        notes.append("select.compute_budget is not looked at: iterations that it leaves empty are counted as sampled.")
     if unknown:
         notes.append(f"How many problems {', '.join(unknown)} has is not known here: counted as none.")
     if counts.training_problems(common) is None:

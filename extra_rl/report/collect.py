@@ -21,9 +21,10 @@ def iterations(sources: Sources) -> pl.DataFrame:
     """
     paths = [folder / "summarize.parquet" for folders in sources.iterations.values() for folder in folders]
     wanted = ["seed", "iteration", "rollouts", *COUNTS, *FIGURES, "sampled_tokens", "total_sampled_tokens"]
+    scan = pl.scan_parquet(paths, glob=False, missing_columns="insert", extra_columns="ignore")
+    known = "compute" in scan.collect_schema()  # no column of a run that an older version made
     rows = (
-        pl.scan_parquet(paths, glob=False, missing_columns="insert", extra_columns="ignore")
-        .select("arm", *wanted)
+        scan.select("arm", *wanted, pl.col("compute") if known else pl.lit(None, pl.Float64).alias("compute"))
         .filter(pl.col("rollouts") > 0)
         .rename({"arm": "folder"})
         .collect()

@@ -77,7 +77,7 @@ def _indented(text: str) -> list[str]:
 
 def _title_of_text(row: dict[str, Any], colour: bool) -> str:
     if row["entropies"] is None:
-        return "response (its entropies are not known yet)"
+        return "response (its entropies are not known)"
     if not colour:
         return "response"
     keys = [f"< {LEVELS[0]}", *(f"{nats}+" for nats in LEVELS)]
@@ -100,7 +100,7 @@ def _text(pieces: Sequence[str], row: dict[str, Any], colour: bool) -> str:
 
 def _peaks(pieces: Sequence[str], row: dict[str, Any]) -> list[str]:
     if row["entropies"] is None:
-        return ["  score_entropy has not run yet"]
+        return ["  not scored: score_entropy has not run yet, or left this rollout out (score_entropy.rows: signal)"]
     order = sorted(range(len(pieces)), key=lambda i: -row["entropies"][i])[:SHOWN_PEAKS]
     return [f"  token {i + 1:>4}  {row['entropies'][i]:.2f} nats  {_quoted(pieces[i])!r}" for i in order]
 

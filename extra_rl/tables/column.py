@@ -35,6 +35,11 @@ def per_token(what: str, unit: str, **options: object) -> dy.List:
     return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
 
 
+def large(what: str, unit: str, **options: object) -> dy.Float64:
+    """A float64 of 0 or more, for counts beyond what is exact in a float32."""
+    return dy.Float64(min=0.0, metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
+
+
 def error(what: str) -> dy.Float64:
     """An error that is allowed: a float64 of 0 or more."""
     return dy.Float64(min=0.0, metadata={"about": what})

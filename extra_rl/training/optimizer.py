@@ -67,19 +67,25 @@ def make_optimizer(kind: str, parameters: Iterable[Tensor], **options: Any) -> O
     return optimizer
 
 
-def optimizer_state(optimizer: Optimizer, model: Any, *, keep: bool = True) -> dict[str, Tensor]:
-    """A copy of the state as named tensors on the CPU, `{step|exp_avg|exp_avg_sq}/{parameter}` for AdamW.
+def optimizer_state(optimizer: Optimizer, model: Any, *, keep: bool = True, copy: bool = True) -> dict[str, Tensor]:
+    """The state as named tensors on the CPU, `{step|exp_avg|exp_avg_sq}/{parameter}` for AdamW.
 
-    keep: false gives nothing; a process that does not save helps to put shards together nevertheless.
+    keep: false gives nothing; a process that does not save helps to put shards together nevertheless. copy: false gives
+    the optimizer's own tensors where they can be written as they are, for a state that is written before the next step.
     """
     import torch
 
     state: dict[str, Tensor] = {}
+    taken: set[int] = set()
     for name, parameter in model.named_parameters():
         for key, found in optimizer.state[parameter].items() if parameter in optimizer.state else ():
             value = whole(torch.as_tensor(found))
             if keep:
-                state[f"{key}/{name}"] = value.to("cpu", copy=True)
+                shared = (
+                    value.data_ptr() in taken
+                )  # a table that parameters have in common (8 bits) is written for each
+                taken.add(value.data_ptr())
+                state[f"{key}/{name}"] = value.to("cpu", copy=copy or shared)
     return state
 
 

@@ -38,7 +38,7 @@ def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
             row["rollout_id"],
             row["advantage_group"],
             TokenSequence(row["prompt_tokens"], row["response_tokens"]),
-            row["policy_logprobs"],
+            row["policy_logprobs"] or [],  # none where a row without a signal was not scored
             row["sampler_logprobs"],
             row["advantage"],
             row["loss_start"],

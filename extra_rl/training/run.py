@@ -123,7 +123,7 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
             value = whole(parameter.data)
             if writes:
                 targets[name].data.copy_(value)
-    state = optimizer_state(optimizer, policy.model, keep=writes)
+    state = optimizer_state(optimizer, policy.model, keep=writes, copy=False)
     adapter = adapter_tensors(model) if adapted is not None else {}
     if adapted is not None:
         model = adapted.merge_and_unload()

@@ -93,6 +93,7 @@ class Trainer:
             "rows": len(counted),
             "signal_rows": len(active),
             "loss_tokens": sum(r.loss_tokens for r in counted),
+            "computed_tokens": sum(batch.computed for batches in plans for batch in batches),
             "gradient_norm": norm,
             "learning_rate": rate,
             **token_shares([batch for batches in plans for batch in batches]),

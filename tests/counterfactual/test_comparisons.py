@@ -156,6 +156,9 @@ def test_the_rules_that_are_tried() -> None:
     assert names.count("cut=every_boundary rank=low_mean_entropy prefixes_per_problem=1") == 1
     assert "cut=every_boundary" in names
     assert len(prefixes.rules_of(section, ["policy"])) == 2 * 4 * 4 * 4 + 1
+    unscored = prefixes.rules_of({**section, "scores_from": "sampler"})  # no rule by entropy can be tried
+    assert len(unscored) == 3 * 2 * 4 + 1
+    assert not any("entropy" in str(rule) for rule in unscored)
 
 
 def test_a_run_without_regeneration_is_asked_for_all_its_hard_groups() -> None:

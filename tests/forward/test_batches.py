@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from extra_rl.forward.batches import Piece, fill, pieces_of, token_shares
+from extra_rl.forward.batches import Piece, computed_of_rows, fill, pieces_of, token_shares
 from extra_rl.forward.sequences import TokenSequence, micro_batches
 
 BUDGET = 8192
@@ -71,6 +71,21 @@ def test_what_a_piece_counts_is_what_the_layers_see() -> None:
         for piece in pieces_of(rows, "shared_prefix", limit):
             assert piece.computed == len(lay_out([rows[row].tokens for row in piece.rows], share=True))
             assert piece.computed <= limit or len(piece.rows) == 1
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed", "shared_prefix"])
+def test_the_tokens_of_a_batch_are_shared_out_among_its_rows(layout: str) -> None:
+    rng = random.Random(2)
+    rows = [
+        TokenSequence((1, rng.randrange(3)), tuple(rng.randrange(2) for _ in range(rng.randrange(7))))
+        for _ in range(60)
+    ]
+    for limit in (1, 12, 40, 1000):
+        for batch in fill(pieces_of(rows, layout, limit), layout, limit):
+            assert sum(computed_of_rows(batch, rows, layout)) == batch.computed
+    pair = [TokenSequence((1, 2, 3), (4, 5)), TokenSequence((1, 2, 3), (4, 6, 7))]
+    (both,) = fill(pieces_of(pair, layout, 100), layout, 100) if layout != "padded" else [Piece([1, 0], 11, 12)]
+    assert computed_of_rows(both, pair, layout) == {"padded": [6, 6], "packed": [6, 5], "shared_prefix": [5, 2]}[layout]
 
 
 def test_no_rows_are_no_batches() -> None:

@@ -126,6 +126,7 @@ def _scores(row: Row) -> dict[str, Any]:
         if isinstance(row.policy_logprob, float)
         else row.policy_logprob,
         "entropies": row.entropies or [0.5] * length,
+        "computed_tokens": len(row.prompt_tokens) + length,
     }
 
 

@@ -46,9 +46,9 @@ def samples(problems: dict[str, str]) -> pl.DataFrame:
     return frame(contracts.EvaluationSamples, rows)
 
 
-def spent(tokens: int) -> pl.DataFrame:
-    row = dict.fromkeys(contracts.IterationSummary.columns(), 0)
-    return frame(contracts.IterationSummary, [row | {"arm": "extra", "iteration": 2, "total_sampled_tokens": tokens}])
+def spent(tokens: int, compute: float | None = 0.0) -> pl.DataFrame:
+    row = dict.fromkeys(contracts.IterationSummary.columns(), 0) | {"arm": "extra", "iteration": 2}
+    return frame(contracts.IterationSummary, [row | {"total_sampled_tokens": tokens, "total_compute": compute}])
 
 
 def compared(folder: Path, tables: dict[str, pl.DataFrame], **config: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
@@ -110,6 +110,18 @@ def test_arms_that_have_not_spent_their_budget_cannot_be_compared(tmp_path: Path
         compared(tmp_path, tables, token_budget=90, token_budgets={"grpo": 120})
 
 
+def test_a_budget_of_compute_has_to_be_spent_and_either_budget_will_do(tmp_path: Path) -> None:
+    tables = one_arm({"A/1": "rw"}) | {"summarize:grpo/s0": spent(100, 5e9)}
+    compared(tmp_path, tables, compute_budget=5e9)
+    compared(tmp_path, tables, compute_budget=5e9, token_budget=101)
+    compared(tmp_path, tables, compute_budget=6e9, compute_budgets={"grpo": 4e9})
+    with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 101 tokens and computed 5e\+09 of 6e\+09 FLOP in 3"):
+        compared(tmp_path, tables, compute_budget=6e9, token_budget=101)
+    unknown = tables | {"summarize:grpo/s0": spent(100, None)}
+    with pytest.raises(ConfigError, match=r"computed 0 of 6e\+09 FLOP"):
+        compared(tmp_path, unknown, compute_budget=6e9)
+
+
 def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(tmp_path: Path) -> None:
     for folder, wall in (("warm_start", 1.0), ("grpo/s0", 2.0), ("grpo/s1", 4.0), ("extra/s0", 8.0)):
         path = tmp_path / folder / "update.run.json"
@@ -126,9 +138,9 @@ def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(t
         "evaluate:grpo/s0": samples({"A/1": "rwww", "B/1": "rrrr"}),
         "evaluate:grpo/s1": samples({"A/1": "rrww", "B/1": "rrrr"}),
         "evaluate:extra/s0": samples({"A/1": "rrrr", "B/1": "rrrr"}),
-        "summarize:grpo/s0": spent(100),
-        "summarize:grpo/s1": spent(110),
-        "summarize:extra/s0": spent(120),
+        "summarize:grpo/s0": spent(100, 2e12),
+        "summarize:grpo/s1": spent(110, 3e12),
+        "summarize:extra/s0": spent(120, None),
     }
     table, summary = compared(tmp_path, tables)
     assert list(summary) == ["warm_start", "arms", "comparisons", "family"]
@@ -146,6 +158,7 @@ def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(t
     assert (grpo["wall_seconds"], grpo["compute_seconds"]) == (106.0, 212.0)
     assert grpo["budget"] == {
         "sampled_tokens": 210,
+        "compute": 5e12,
         "loss_tokens": 160,
         "wall_seconds": 6.0,
         "compute_seconds": 12.0,
@@ -157,6 +170,8 @@ def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(t
     assert summary["arms"]["extra"]["generated_tokens"] == 120
     assert summary["arms"]["extra"]["sd"] == {"pass@1": None, "pass@2": None}
     assert summary["arms"]["extra"]["budget"]["loss_tokens"] is None
+    assert summary["arms"]["extra"]["budget"]["compute"] is None
+    assert grpo["per_seed"]["1"]["compute"] == 3e12
     assert (summary["comparisons"], summary["family"]) == ([], None)
     assert table.filter(policy="warm_start")["seed"].to_list() == [-1] * 4
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from extra_rl.errors import ConfigError
+from extra_rl.errors import ConfigError, NumericalError
 from stages import novelty
 from tests.conftest import POLICY
 from tests.stages.rows import Row, run_stage, tables_of
@@ -134,3 +134,16 @@ def test_the_random_control_hands_the_same_values_to_the_correct_ones() -> None:
 def test_an_unknown_measure_or_setting_is_refused(config: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         measured(rows(SAME), **config)
+
+
+def test_rollouts_that_were_not_scored_are_compared_unless_by_their_logprobs() -> None:
+    found = tables_of(rows(SAME, OTHER))
+    unscored = found["score_entropy_generate"].with_columns(
+        *(pl.lit(None, pl.List(pl.Float32)).alias(name) for name in ("policy_logprobs", "entropies")),
+        computed_tokens=pl.lit(0, pl.Int64),
+    )
+    tables, paths = found | {"score_entropy_generate": unscored}, {"initial": POLICY / "manifest.json"}
+    table = run_stage(novelty, tables, BIGRAMS, paths=paths)["novelty"]
+    assert table.equals(measured(rows(SAME, OTHER), **BIGRAMS)[0])
+    with pytest.raises(NumericalError, match=r"p0/0 has a NaN or infinite log-probability, or none"):
+        run_stage(novelty, tables, {"measure": "surprise"}, paths=paths)

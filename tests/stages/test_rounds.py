@@ -201,10 +201,10 @@ def test_summarize_hands_on_how_far_the_stream_is_read(tmp_path: Any) -> None:
     rows = [row for n in range(3) for row in group("rw", group_id=f"extra/s0/i1/{n}", problem_id=f"p{n}")]
     outputs = {"summarize": tmp_path / "summarize.parquet"}
     found = {**iteration_tables(rows), "select": selection(6, first=10)}
-    made = run_stage(summarize, found, outputs=outputs, iteration=1)["summarize_state"]
+    made = run_stage(summarize, found, paths=PATHS, outputs=outputs, iteration=1)["summarize_state"]
     assert made["next_position"].to_list() == [13]
     empty = {**iteration_tables([]), "select": selection(0), "previous_summarize_state": made}
-    later = run_stage(summarize, empty, outputs=outputs, iteration=2)["summarize_state"]
+    later = run_stage(summarize, empty, paths=PATHS, outputs=outputs, iteration=2)["summarize_state"]
     assert later["next_position"].to_list() == [13]
 
 

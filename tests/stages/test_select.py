@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from extra_rl import guards
-from extra_rl.errors import ConfigError, NoSignalError
+from extra_rl.errors import ConfigError, InputError, NoSignalError
 from extra_rl.tables import contracts
 from stages import select
 from tests.stages.rows import frame, problem, run_stage
@@ -24,10 +24,10 @@ def selected(
     return run_stage(select, {"train": TRAIN}, section, arm=arm, seed=seed, iteration=iteration)["select"]
 
 
-def spent(tokens: int) -> pl.DataFrame:
-    """`previous_summarize` of a run that has sampled so many tokens; nothing else of it matters here."""
+def spent(tokens: int, compute: float | None = 0.0) -> pl.DataFrame:
+    """`previous_summarize` of a run that has spent so much; nothing else of it matters here."""
     row = dict.fromkeys(contracts.IterationSummary.columns(), 0) | {"arm": "extra", "total_sampled_tokens": tokens}
-    return frame(contracts.IterationSummary, [row])
+    return frame(contracts.IterationSummary, [row | {"total_compute": compute}])
 
 
 def test_arms_of_a_seed_read_the_same_stream_and_seeds_differ() -> None:
@@ -78,6 +78,22 @@ def test_an_iteration_is_empty_once_the_budget_is_spent(tokens: int, rows: int) 
     tables = {"train": TRAIN, "previous_summarize": spent(tokens)}
     made = run_stage(select, tables, {"prompts": 4, "token_budget": 100}, iteration=1)["select"]
     assert len(made) == rows
+
+
+@pytest.mark.parametrize(
+    ("compute", "tokens", "rows"), [(0.99e12, 50, 4), (1e12, 50, 0), (1.5e12, 50, 0), (0.5e12, 100, 0), (None, 100, 0)]
+)
+def test_an_iteration_is_empty_once_either_budget_is_spent(compute: float | None, tokens: int, rows: int) -> None:
+    tables = {"train": TRAIN, "previous_summarize": spent(tokens, compute)}
+    config = {"prompts": 4, "token_budget": 100, "compute_budget": 1e12}
+    assert len(run_stage(select, tables, config, iteration=1)["select"]) == rows
+
+
+def test_a_budget_of_compute_that_nobody_can_count_is_refused() -> None:
+    tables = {"train": TRAIN, "previous_summarize": spent(50, None)}
+    with pytest.raises(InputError, match=r"select\.compute_budget: the compute spent so far is not known"):
+        run_stage(select, tables, {"compute_budget": 1e12}, iteration=1)
+    assert len(run_stage(select, tables, {"prompts": 4, "token_budget": 100}, iteration=1)["select"]) == 4
 
 
 def test_a_run_without_a_useful_group_ends_here_unless_its_budget_is_spent(

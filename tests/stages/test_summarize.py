@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from extra_rl.policy import load_model
 from extra_rl.tables import contracts
 from stages import advantage, summarize
+from tests.conftest import POLICY
 from tests.stages.rows import Row, dropped, frame, group, run_stage, tables_of
 
+PATHS = {"policy": POLICY / "manifest.json"}
 WAITED = "extra/s0/i1/7"
 LN2 = math.log(2)
 
 
 def summary(tables: dict[str, pl.DataFrame], folder: Path) -> dict[str, Any]:
-    made = run_stage(summarize, tables, outputs={"summarize": folder / "summarize.parquet"}, iteration=2)
+    made = run_stage(summarize, tables, paths=PATHS, outputs={"summarize": folder / "summarize.parquet"}, iteration=2)
     (row,) = made["summarize"].to_dicts()
     return row
 
 
 def step(number: int, loss: float, norm: float, mean: float, maximum: float) -> dict[str, Any]:
-    counts = dict.fromkeys(("rows", "signal_rows", "loss_tokens"), 1)
+    counts = dict.fromkeys(("rows", "signal_rows", "loss_tokens", "computed_tokens"), 1)
     zeros = dict.fromkeys(("learning_rate", "clipped_low", "clipped_high", "approx_kl", "entropy"), 0.0)
     importance = {"importance_mean": mean, "importance_max": maximum}
     return {
@@ -134,9 +138,9 @@ def test_lengths_are_handed_on_where_the_order_of_sampling_wants_them(tmp_path: 
         [("p1", 0, 5.0), ("p0", 1, 60.0)], contracts.ResponseLengths.create_empty().schema, orient="row"
     )
     outputs = {"summarize": tmp_path / "summarize.parquet"}
-    assert run_stage(summarize, found, outputs=outputs, iteration=2)["summarize_lengths"].is_empty()
+    assert run_stage(summarize, found, paths=PATHS, outputs=outputs, iteration=2)["summarize_lengths"].is_empty()
     config = {"sampling": {"order": "longest_first", "max_response_tokens": 30}}
-    lengths = run_stage(summarize, found, config, outputs=outputs, iteration=2)["summarize_lengths"]
+    lengths = run_stage(summarize, found, config, paths=PATHS, outputs=outputs, iteration=2)["summarize_lengths"]
     assert lengths.rows() == [("p1", 0, 5.0), ("p0", 2, 12.0)]
 
 
@@ -147,7 +151,7 @@ def test_recent_yields_weigh_older_iterations_less(tmp_path: Path) -> None:
     )
     found = tables(iteration()) | {"previous_summarize_state": before}
     outputs = {"summarize": tmp_path / "summarize.parquet"}
-    (row,) = run_stage(summarize, found, outputs=outputs, iteration=2)["summarize_state"].to_dicts()
+    (row,) = run_stage(summarize, found, paths=PATHS, outputs=outputs, iteration=2)["summarize_state"].to_dicts()
     assert (row["iteration"], row["next_position"]) == (2, 24)
     assert (row["recent_useful"], row["recent_fresh_tokens"]) == (1 + 3, 29 + 75)
     assert (row["recent_rescued"], row["recent_guided_tokens"]) == (1 + 1.5, 6 + 30)
@@ -169,6 +173,47 @@ def test_sampled_tokens_add_up_over_iterations(tmp_path: Path) -> None:
     first = summary(found, tmp_path)
     previous = frame(contracts.IterationSummary, [first | {"iteration": 1, "total_sampled_tokens": 1000}])
     assert summary(found | {"previous_summarize": previous}, tmp_path)["total_sampled_tokens"] == 1035
+
+
+def test_compute_is_counted_from_the_tables(tmp_path: Path) -> None:
+    """By hand: the first group's prompt of 2 tokens is read once for its two rollouts, that of the same problem in
+    another group not again, a context nothing was sampled from not at all; two continuations share prompt and prefix
+    (2 + 1 tokens), a third has a longer prefix (2 + 2)."""
+    place, other = "extra/s0/i2/0", "extra/s0/i2/1"
+    twins = group("rw", group_id=place)
+    again = group("w", group_id=other)
+    unbegun = dropped(f"{place}/9", 0, group_id=place, prompt_tokens=(1, 5, 5, 5))
+    parent = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7", prompt_tokens=(1, 6))
+    short = [parent.continued(f"extra/s0/i2/i1.7/{n}", 1) for n in (0, 1)]
+    longer = parent.continued("extra/s0/i2/i1.7/2", 2)
+    found = tables([*twins, *again, replace(unbegun, group_id="extra/s0/i2/2"), *short, longer])
+    row = summary(found, tmp_path)
+    assert row["sampled_tokens"] == 3 * 3 + 2 + 2 + 1
+    assert row["prefilled_tokens"] == 2 + 3 + 4
+    assert row["scored_tokens"] == 6 * (2 + 3) + 4  # each prompt and response in full, as the table of scores says
+    assert row["trained_tokens"] == 2
+    weights = sum(parameter.numel() for parameter in load_model(POLICY).parameters())
+    assert row["compute"] == row["total_compute"] == 2 * weights * (14 + 9 + 34) + 6 * weights * 2
+    previous = frame(contracts.IterationSummary, [row | {"iteration": 1, "total_compute": 1e9}])
+    assert summary(found | {"previous_summarize": previous}, tmp_path)["total_compute"] == row["compute"] + 1e9
+    unknown = frame(contracts.IterationSummary, [row | {"iteration": 1, "total_compute": None}])
+    assert summary(found | {"previous_summarize": unknown}, tmp_path)["total_compute"] is None
+
+
+def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:
+    rows = group("rw", group_id="extra/s0/i2/0", entropies=(1.0, 2.0, 3.0), policy_logprob=-1 + LN2)
+    found = tables([*rows, *group("ww", group_id="extra/s0/i2/1", entropies=(9.0,) * 3, policy_logprob=-9.0)])
+    left_out = pl.col("rollout_id").str.contains("/i2/1/")
+    scores = found["score_entropy_generate"].with_columns(
+        *(pl.when(~left_out).then(pl.col(name)).alias(name) for name in ("policy_logprobs", "entropies")),
+        computed_tokens=pl.when(left_out).then(0).otherwise("computed_tokens"),
+    )
+    row = summary(found | {"score_entropy_generate": scores}, tmp_path)
+    assert (row["mean_entropy"], row["scored_tokens"]) == (2.0, 10)
+    assert row["mismatch_mean"] == pytest.approx(LN2, rel=1e-6)
+    nothing = scores.with_columns(policy_logprobs=None, entropies=None, computed_tokens=pl.lit(0)).cast(scores.schema)
+    row = summary(found | {"score_entropy_generate": nothing}, tmp_path)
+    assert (row["mean_entropy"], row["mismatch_mean"], row["scored_tokens"]) == (None, None, 0)
 
 
 def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(

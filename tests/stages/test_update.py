@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 
+from extra_rl.errors import InputError
 from extra_rl.policy import load_model
 from stages import score_entropy
 from tests.stages.rows import Row, run_stage, tables_of
@@ -99,6 +100,36 @@ def test_carried_parents_are_found_in_the_former_iteration(tmp_path: Path) -> No
     row = one_step(found, tmp_path)
     assert row["loss_tokens"] == 14
     assert row["loss"] == pytest.approx(-(6 - 8) / 14, abs=1e-6)
+
+
+def unscored(scores: pl.DataFrame, name: str) -> pl.DataFrame:
+    """A rollout's scores taken away, as `score_entropy.rows: signal` leaves it."""
+    gone = pl.col("rollout_id") == name
+    lists = (pl.when(~gone).then(pl.col(column)).alias(column) for column in ("policy_logprobs", "entropies"))
+    return scores.with_columns(*lists, computed_tokens=pl.when(gone).then(0).otherwise("computed_tokens"))
+
+
+def test_a_row_without_a_signal_needs_no_scores_and_one_with_a_signal_does(tmp_path: Path) -> None:
+    found = tables([RIGHT, WRONG, EQUAL], {"right": 1.5, "wrong": -0.5, "equal": 0.0})
+    scores = found["score_entropy_generate"]
+    part = found | {"score_entropy_generate": unscored(scores, "equal")}
+    whole, less = one_step(found, tmp_path / "0"), one_step(part, tmp_path / "1")
+    assert whole == less
+    assert whole["computed_tokens"] == 4 + 6 + 8  # the prompt once, both responses
+    with pytest.raises(InputError, match="1 of 3 rollouts to train on have no logprobs of the policy, first equal"):
+        one_step(part, tmp_path / "2", kl_weight=0.1)
+    part |= {"score_entropy_generate": unscored(scores, "wrong")}
+    with pytest.raises(InputError, match="1 of 2 rollouts to train on have no logprobs of the policy, first wrong"):
+        one_step(part, tmp_path / "3")
+
+
+def test_a_parent_may_be_scored_with_its_continuations(tmp_path: Path) -> None:
+    former = tables([WRONG], {"wrong": -1.0})
+    found = tables([RIGHT], {"right": 1.0}) | {"advantage": advantages({"right": 1.0, "wrong": -1.0})}
+    now = pl.concat([found["score_entropy_generate"], former["score_entropy_generate"]])
+    found |= {"previous_generate": former["generate"], "score_entropy_generate": now}
+    found |= {"previous_score_entropy_generate": unscored(former["score_entropy_generate"], "wrong")}
+    assert one_step(found, tmp_path)["loss"] == pytest.approx(-(6 - 8) / 14, abs=1e-6)
 
 
 def test_a_minibatch_without_signal_takes_no_step(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of
@@ -15,6 +17,12 @@ from tests.conftest import Run, new_run
 
 pytestmark = pytest.mark.slow
 
+CHEAP = {
+    "choose_prefixes": {"scores_from": "sampler", "cut": "before_peak_surprisal", "rank": "low_mean_surprisal"},
+    "score_entropy": {"rows": "signal"},
+    "advantage": {"group": "joined"},
+}
+"""Scores are not read for the choice; verdicts and parents are, for the scores."""
 MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
 
 
@@ -60,9 +68,11 @@ def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
     assert made(whole) == before
 
 
-def test_the_wiring_is_that_of_the_rules(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, CHEAP], ids=["default", "cheap"])
+def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
     """What a dry run would start, stage by stage, beside what the one process does."""
-    run = new_run(tmp_path, arms={"extra": {"preset": "prototype"}})
+    run = new_run(tmp_path, arms={"extra": {"preset": "prototype", **changes}})
+    sections = experiment_of(yaml.safe_load(run.config.read_text())).arms["extra"]
     arm = "results/mini/extra/s0"
     profile = ("--workflow-profile", "none")
     done = run.snakemake("--dry-run", "--printshellcmds", *profile, f"{arm}/iteration_0001/summarize.parquet")
@@ -78,13 +88,15 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path) -> None:
         here = f"{arm}/iteration_{iteration:04d}"
         initial = "results/mini/warm_start/policy/manifest.json"
         given = {
+            "former_policy": initial if previous else "",
             "train": "results/mini/prepare/train.parquet",
             "policy": f"{previous}/policy/manifest.json" if previous else initial,
             "initial": initial,
         }
         for step in STEPS:
+            section = sections[step.stage]
             words, outputs = started.pop(f"{here}/logs/{step.name}.log")
-            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous).items()}
+            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous, section).items()}
             assert outputs == {f"{r}={p}" for r, p in outputs_of(step, here).items()}
     assert {Path(log).stem for log in started} == {"prepare", "warm_start"}
 

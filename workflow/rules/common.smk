@@ -26,6 +26,7 @@ LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
 previous = LAYOUT.previous
+wanted = LAYOUT.wanted
 
 
 def job(stage):

@@ -24,6 +24,7 @@ rule iteration:
         train=f"{RESULTS}/prepare/train.parquet",
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
+        former_policy=wanted("score_entropy", "parents_policy", LAYOUT.former_policy),
         former=previous(*(f"{name}.parquet" for name in former_tables())),
     output:
         [table(HERE, name) for step in STEPS for name in step.adds.values()],
@@ -39,3 +40,4 @@ rule iteration:
         f" --here {RESULTS}/{{wildcards.arm}}/s{{wildcards.seed}}/iteration_{{wildcards.iteration}}"
         " --former {input.former}"
         " --input train={input.train} policy={input.policy} initial={input.initial}"
+        " former_policy={input.former_policy}"

@@ -94,11 +94,20 @@ rule audit:
         " --output audit={output.audit}"
 
 
-# The policy's own logprob and entropy of every token.
+# The policy's own logprob and entropy of every token; with `rows: signal` of those rollouts that may carry a signal.
 rule score_entropy:
     input:
         rollouts=f"{HERE}/{{of}}.parquet",
         policy=LAYOUT.policy,
+        verify=wanted("score_entropy", "verify", LAYOUT.table("verify_{of}")),
+        parents=wanted("score_entropy", "parents", LAYOUT.parents("generate")),
+        parents_verify=wanted(
+            "score_entropy", "parents_verify", LAYOUT.parents("verify_generate")
+        ),
+        parents_scores=wanted(
+            "score_entropy", "parents_scores", LAYOUT.parents("score_entropy_generate")
+        ),
+        parents_policy=wanted("score_entropy", "parents_policy", LAYOUT.parents_policy),
     output:
         score_entropy=f"{HERE}/score_entropy_{{of}}.parquet",
     log:
@@ -110,7 +119,9 @@ rule score_entropy:
         job=job("score_entropy"),
     shell:
         "python -m stages score_entropy --job {params.job:q} --log {log}"
-        " --input rollouts={input.rollouts} policy={input.policy}"
+        " --input rollouts={input.rollouts} policy={input.policy} verify={input.verify}"
+        " parents={input.parents} parents_verify={input.parents_verify}"
+        " parents_scores={input.parents_scores} parents_policy={input.parents_policy}"
         " --output score_entropy={output.score_entropy}"
 
 
@@ -119,7 +130,11 @@ rule choose_prefixes:
     input:
         generate=f"{HERE}/generate.parquet",
         verify_generate=f"{HERE}/verify_generate.parquet",
-        score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
+        score_entropy_generate=wanted(
+            "choose_prefixes",
+            "score_entropy_generate",
+            LAYOUT.table("score_entropy_generate"),
+        ),
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
@@ -268,6 +283,7 @@ rule summarize:
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         advantage=f"{HERE}/advantage.parquet",
         steps=f"{HERE}/update.parquet",
+        policy=LAYOUT.policy,
         previous_summarize=previous("summarize.parquet"),
         previous_summarize_lengths=previous("summarize_lengths.parquet"),
         previous_summarize_state=previous("summarize_state.parquet"),
@@ -289,7 +305,7 @@ rule summarize:
         " score_entropy_generate={input.score_entropy_generate}"
         " score_entropy_regenerate={input.score_entropy_regenerate}"
         " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
-        " previous_summarize={input.previous_summarize}"
+        " policy={input.policy} previous_summarize={input.previous_summarize}"
         " previous_summarize_lengths={input.previous_summarize_lengths}"
         " previous_summarize_state={input.previous_summarize_state}"
         " --output summarize={output.summarize} summarize_lengths={output.summarize_lengths}"

@@ -57,6 +57,9 @@ class UpdateSteps(dy.Schema):
     rows = column.count("rollouts of the mini-batch, those without a signal included")
     signal_rows = column.count("rollouts that a forward and backward pass was spent on")
     loss_tokens = column.count("tokens in the loss's denominator", "tokens")
+    computed_tokens = column.count(
+        "tokens that the layers ran on: prompt and padding counted, those shared within a micro-batch once", "tokens"
+    )
     loss = column.number("loss that was minimised")
     gradient_norm = column.number("norm of the gradient before clipping")
     learning_rate = column.number("learning rate of this step")
@@ -117,6 +120,13 @@ class IterationSummary(dy.Schema):
     mismatch_kl = column.number("k3 estimate of KL(sampler || policy)", "nats", nullable=True)
     sampled_tokens = column.count("tokens sampled in this iteration", "tokens")
     total_sampled_tokens = column.count("tokens sampled by this arm and seed so far", "tokens")
+    prefilled_tokens = column.count("tokens of distinct prompts, with their prefixes, that the sampler read", "tokens")
+    scored_tokens = column.count("tokens that the layers ran on in score_entropy", "tokens")
+    trained_tokens = column.count("tokens that the layers ran on in update's forward and backward passes", "tokens")
+    compute = column.large(
+        "2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4); null: N is not known", "FLOP", nullable=True
+    )
+    total_compute = column.large("compute of this arm and seed so far", "FLOP", nullable=True)
 
 
 class IterationState(dy.Schema):

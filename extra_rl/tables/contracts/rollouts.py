@@ -99,15 +99,29 @@ class Disagreements(dy.Schema):
 
 
 class TokenScores(dy.Schema):
-    """`score_entropy`: the policy's own view of every response token, at the sampling temperature."""
+    """`score_entropy`: the policy's own view of every response token, at the sampling temperature.
+
+    With `score_entropy.rows: signal` both lists are null for rollouts that carry no signal. There may then be rows
+    behind those of the rollouts: of rollouts that an earlier call left out, and that continuations complete now.
+    """
 
     rollout_id = column.key("rollout")
-    policy_logprobs = column.per_token("logprob under the policy of this iteration (old_logprob)", "nats")
-    entropies = column.per_token("full-vocabulary Shannon entropy before each token", "nats")
+    policy_logprobs = column.per_token(
+        "logprob under the policy that sampled it (old_logprob); null: not scored", "nats", nullable=True
+    )
+    entropies = column.per_token(
+        "full-vocabulary Shannon entropy before each token; null: not scored", "nats", nullable=True
+    )
+    computed_tokens = column.count(
+        "tokens that the layers ran on for it: prompt and padding counted, those shared within a micro-batch once",
+        "tokens",
+    )
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
-        return cls.policy_logprobs.col.list.len() == cls.entropies.col.list.len()
+        unscored = cls.policy_logprobs.col.is_null() & cls.entropies.col.is_null() & (cls.computed_tokens.col == 0)
+        same_length = cls.policy_logprobs.col.list.len() == cls.entropies.col.list.len()
+        return unscored | same_length.fill_null(False)
 
 
 class Prefixes(dy.Schema):
