@@ -122,7 +122,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl import retention
     from extra_rl.policy import write_same_policy
 
-    rows = training_rows(inputs)
+    rows = training_rows(inputs, config)
     if config.signal_only and not (config.kl_weight or config.entropy_weight):
         rows = rows.filter(pl.col("trained") == "trained")
     has_signal = (pl.col("trained") == "trained").any()
@@ -139,10 +139,11 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     return {"update": steps}
 
 
-def training_rows(inputs: Inputs) -> pl.DataFrame:
+def training_rows(inputs: Inputs, config: Config) -> pl.DataFrame:
     """Rows that the loss may count, with tokens and old logprobs, in the order of the advantage table.
 
-    Rows without a signal may have null for old logprobs; InputError where one that is trained on has.
+    Rows without a signal may have null for old logprobs; InputError where one that is trained on has. A supervised loss
+    looks at none: rows that were not scored have those of the sampler there.
     """
     tokens = pl.concat(inputs[rollouts] for rollouts in ("generate", "regenerate", "previous_generate"))
     scores = pl.concat(
@@ -160,6 +161,8 @@ def training_rows(inputs: Inputs) -> pl.DataFrame:
         "policy_logprobs",
     ]
     rows = counted.join(tokens.select(columns), on="rollout_id", how="left", maintain_order="left")
+    if config.loss == "supervised":
+        rows = rows.with_columns(policy_logprobs=pl.coalesce("policy_logprobs", "sampler_logprobs"))
     refuse_unscored(rows.filter(pl.col("trained") == "trained"))
     return rows
 

@@ -63,14 +63,12 @@ def clipped_surrogate(
         )
 
 
-def supervised(logprob_BT: Tensor, old_logprob_BT: Tensor, advantage_BT: Tensor) -> TokenLoss:
-    """-A ln pi: cross-entropy with the response where A is 1. Nothing is clipped."""
+def supervised(logprob_BT: Tensor, advantage_BT: Tensor) -> TokenLoss:
+    """-A ln pi: cross-entropy with the response where A is 1. No old policy is looked at, so nothing is clipped."""
     import torch
 
     zero_BT = torch.zeros_like(logprob_BT)
-    with torch.no_grad():
-        approx_kl_BT = _k3(_log_ratio(logprob_BT, old_logprob_BT))
-    return TokenLoss(-advantage_BT * logprob_BT, zero_BT, zero_BT, zero_BT, approx_kl_BT)
+    return TokenLoss(-advantage_BT * logprob_BT, zero_BT, zero_BT, zero_BT, zero_BT)
 
 
 def gspo(

@@ -159,7 +159,7 @@ class Trainer:
         settings = self._settings
         clips = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
         if settings.loss == "supervised":
-            return losses.supervised(logprob_BT, old_BT, advantage_BT)
+            return losses.supervised(logprob_BT, advantage_BT)
         if settings.loss == "gspo":
             return losses.gspo(logprob_BT, old_BT, advantage_BT, mask_BT, **clips)
         if settings.loss == "cispo":

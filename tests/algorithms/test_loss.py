@@ -19,6 +19,7 @@ from extra_rl.algorithms.loss import (
     kl_k2,
     kl_k3,
     kl_penalty,
+    supervised,
 )
 
 
@@ -255,3 +256,13 @@ def test_importance_weight_by_hand() -> None:
     assert not result.ratio_BT.requires_grad
     wider = importance_weight(old, sampler, torch.tensor([[True, True, False, False]]), cap=2.5)
     assert wider.weight_BT[0, 0].item() == pytest.approx(2.5)
+
+
+def test_the_supervised_loss_is_the_weighed_cross_entropy() -> None:
+    logprob_BT = torch.tensor([[-0.5, -2.0]], requires_grad=True)
+    token = supervised(logprob_BT, torch.tensor([[1.0]]))
+    assert token.loss_BT.tolist() == [[0.5, 2.0]]
+    token.loss_BT.sum().backward()
+    assert logprob_BT.grad is not None
+    assert logprob_BT.grad.tolist() == [[-1.0, -1.0]]
+    assert token.approx_kl_BT.sum() == token.clip_high_BT.sum() == 0

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from extra_rl.errors import ConfigError
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.tables import contracts
 from stages import advantage, generate, score_entropy, update, verify
 from tests.conftest import POLICY
@@ -77,7 +77,13 @@ def test_the_loss_is_the_cross_entropy_of_the_solutions(tmp_path: Path) -> None:
     steps = run_stage(update, tables, config, paths=paths, outputs=outputs)["update"]
     mean = scores["policy_logprobs"].explode().cast(pl.Float64).mean()
     assert steps["loss"].item() == pytest.approx(-mean, rel=1e-5)
-    assert steps["clipped_high"].item() == 0
+    assert steps["clipped_high"].item() == steps["approx_kl"].item() == 0
+    nothing = scores.with_columns(policy_logprobs=None, entropies=None)
+    tables["score_entropy_generate"] = contracts.TokenScores.cast(nothing)  # as score_entropy.rows: signal leaves them
+    again = run_stage(update, tables, config, paths=paths, outputs=outputs)["update"]
+    assert again["loss"].item() == steps["loss"].item()
+    with pytest.raises(InputError, match="have no logprobs of the policy"):
+        run_stage(update, tables, {"minibatches": 1}, paths=paths, outputs=outputs)
 
 
 def test_problems_from_files_need_a_worked_solution() -> None:

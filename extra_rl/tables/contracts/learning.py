@@ -65,7 +65,7 @@ class UpdateSteps(dy.Schema):
     learning_rate = column.number("learning rate of this step")
     clipped_low = column.number("share of loss tokens clipped from below")
     clipped_high = column.number("share of loss tokens clipped from above")
-    approx_kl = column.number("k3 estimate of KL(old || new) over loss tokens", "nats")
+    approx_kl = column.number("k3 estimate of KL(old || new) over loss tokens; 0 for a supervised loss", "nats")
     kl_to_reference = column.number("estimated KL to the initial policy (`update.kl`); null without it", nullable=True)
     entropy = column.number("mean entropy of the loss tokens under the new policy", "nats")
     importance_mean = column.number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
