@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from extra_rl.errors import ConfigError
 
-PRESETS = ("paper", "published_code", "prototype", "surprisal")
+PRESETS = ("paper", "published_code", "prototype", "surprisal", "regeneration")
 SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
 """Sections that no arm may change: what they configure is made once for all arms."""
 RESERVED_NAMES = ("prepare", "logs")
