@@ -49,7 +49,9 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 
 | file here | |
 | --- | --- |
-| `tiny.yaml` | offline, the default |
+| `tiny.yaml` | offline, the default: every training problem is nearly out of reach |
+| `mixed.yaml` | the same with problems of all levels |
+| `smollm2.yaml` | `make smollm2`: a pretrained language model on two cores (docs/smollm2.md) |
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
 | `starvation.yaml` | `make starvation`: the confirming grid, five regimes, twelve seeds, frozen |
 | `development.yaml` | one change at a time to the preset `surprisal`, on tuning problems and development seeds |

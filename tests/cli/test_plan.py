@@ -161,7 +161,7 @@ def test_an_offline_configuration_has_a_plan_too(capsys: pytest.CaptureFixture[s
     plan = planned(capsys, str(ROOT / "config" / "tiny.yaml"))
     assert plan["model"]["parameters"] == 167_296
     assert plan["expected"]["arms"]["grpo"]["iteration"]["fresh"] == 24 * 8
-    assert plan["at_most"]["arms"]["extra"]["sampled_tokens"] == 250_000 + 384 * 64
+    assert plan["at_most"]["arms"]["extra"]["sampled_tokens"] == 180_000 + 384 * 64
 
 
 def test_a_longer_response_is_not_cheaper(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,11 @@ from extra_rl.config import read_yaml
 from stages.experiment import experiment_of
 from tests.conftest import ROOT, Run
 
-EXPLORATORY = {"published": (0, 3), "countdown": (0, 3), "development": (0, 2)}
-"""Files that name no comparison: tests, seeds."""
+EXPLORATORY = {"published": (0, 3), "countdown": (0, 3), "development": (0, 2), "smollm2": (24, 1)}
+"""Files whose comparisons are not frozen: tests, seeds."""
 
 
-@pytest.mark.parametrize("name", ["tiny", "countdown"])
+@pytest.mark.parametrize("name", ["tiny", "mixed", "countdown", "smollm2"])
 def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> None:
     done = Run(tmp_path, ROOT / "config" / f"{name}.yaml").snakemake("--dry-run", "--quiet")
     assert done.returncode == 0
@@ -46,6 +46,6 @@ def test_a_second_file_goes_on_top_of_the_first(tmp_path: Path) -> None:
         "--configfile", command[at + 1], str(mine), "--dry-run", "--workflow-profile", "none", "--printshellcmds"
     )
     assert '"prompts":5' in said.stdout
-    assert '"token_budget":250000' in said.stdout  # of the first file's section
+    assert '"token_budget":180000' in said.stdout  # of the first file's section
     assert "results/mine/extra/s0/iteration_0001/select.parquet" in said.stdout
     assert "iteration_0002" not in said.stdout
