@@ -56,7 +56,8 @@ def summary_line(
     wall = sum(seconds.values())
     left = max(0.0, iterations - row["iteration"] - 1)
     share = (row["iteration"] + 1) / iterations
-    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row.get("total_compute"), row.get("compute") or 0.0)]
+    compute = row.get("compute") or 0.0  # no column of a run that an older version made
+    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row.get("total_compute"), compute)]
     known = [(whole, done, step) for whole, done, step in budgets if whole and done is not None]
     if known:
         left = min(max(0.0, (whole - done) / max(step, 1)) for whole, done, step in known)
