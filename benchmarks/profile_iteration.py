@@ -29,7 +29,14 @@ STAGES = (
     ("update", "update"),
     ("summarize", "summarize"),
 )
-PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product", "aten::_flash_attention")
+PRODUCTS = (
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "aten::baddbmm",
+    "aten::_scaled_dot_product",
+    "aten::_flash_attention",
+)
 """How the names of operations begin that are matrix products or attention."""
 
 
@@ -53,7 +60,9 @@ def profiled(stage: str, table: Path, threads: int) -> tuple[float, float, list[
     for event in profiler.key_averages():
         times[event.key] = times.get(event.key, 0.0) + event.self_cpu_time_total / 1e6
     products = sum(spent for name, spent in times.items() if name.startswith(PRODUCTS))
-    others = sorted(((name, spent) for name, spent in times.items() if not name.startswith(PRODUCTS)), key=lambda o: -o[1])
+    others = sorted(
+        ((name, spent) for name, spent in times.items() if not name.startswith(PRODUCTS)), key=lambda o: -o[1]
+    )
     return seconds, products, others
 
 

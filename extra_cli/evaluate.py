@@ -143,7 +143,7 @@ def default_out(policy: EvaluatedPolicy, config: Config, limit: int | None) -> P
     words = ["_".join(config.task.benchmarks), f"n{config.samples}", f"t{config.temperature:g}", f"p{config.top_p:g}"]
     words += [f"k{config.top_k}"] if config.top_k else []
     words += [f"{config.max_response_tokens}tokens", f"seed{config.seed}"]
-    words += [f"stop{stops_digest(config.stop)}"] if config.stop else []
+    words += [f"stop{stops_digest(config.stops)}"] if config.stops else []
     words += [f"limit{limit}"] if limit else []
     return Path(config.cache or "results/evaluations") / policy.digest[:SHORT] / "-".join(words)
 

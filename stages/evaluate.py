@@ -46,14 +46,19 @@ class Config(StageConfig):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of evaluation")
     top_k: int = Field(0, ge=0, description="top-k of evaluation; 0: all")
     max_response_tokens: int = Field(64, ge=1, description="response length at which a sample is cut off")
-    stop: Stop = Field(
-        [], description="texts that end a response in evaluation; like the keys above, not taken from `sampling`"
+    stop: Stop | None = Field(
+        None, description="texts that end a response in evaluation; null: those of `sampling`, [] for none"
     )
     seed: int = Field(0, description="seed of the samples; the same for every policy, so that pairs share their noise")
     cache: str | None = Field("results/evaluations", description="folder in which samples are kept; null: nowhere")
     part_samples: int = Field(
         512, ge=1, description="samples between two writes to the cache (whole batches): what a kill can lose"
     )
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings: a policy that was trained to end by them ends by nothing else."""
+        return self.sampling.stop if self.stop is None else self.stop
 
 
 STAGE = Stage(
@@ -93,7 +98,7 @@ def evaluated(
         verifier=config.verifier,
         sampling=SamplingConfig(
             **config.sampling.model_dump(exclude={*OWN, *OF_TRAINING}),
-            **config.model_dump(include=set(OWN)),
+            **config.model_dump(include=set(OWN)) | {"stop": config.stops},
         ),
         compute=config.compute,
         samples=config.samples,

@@ -62,11 +62,13 @@ def test_sampling_of_an_evaluation_is_its_own() -> None:
     assert min(greedy["response_tokens"].list.len()) > 3
 
 
-def test_stop_strings_of_an_evaluation_are_its_own(tmp_path: Path) -> None:
-    plain = evaluated(sampling={"stop": ["+"]})
+def test_stop_strings_are_those_of_training_unless_an_evaluation_has_its_own(tmp_path: Path) -> None:
+    plain = evaluated(sampling={"stop": ["+"]}, stop=[])
     assert plain.equals(evaluated())
     cache = str(tmp_path / "cache")
     table = evaluated(stop=[" ="], cache=cache)
+    assert table.equals(evaluated(sampling={"stop": [" ="]}))
+    assert table.equals(evaluated(sampling={"stop": ["+"]}, stop=[" ="]))
     assert evaluated(stop=[" ="], cache=cache).equals(table)  # the second one has read no weights
     assert not evaluated(cache=cache).equals(table)
     assert [row["response"].partition(" =")[0] for row in plain.to_dicts()] == table["response"].to_list()
