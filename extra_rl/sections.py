@@ -150,7 +150,9 @@ class TaskConfig(Section):
     right_from: float = Field(
         0.99, gt=0, le=1, description="reasoning_gym: least score, of at most 1, with which an answer is right"
     )
-    system: str = Field("", description="system message of the chat template; empty: none")
+    system: str = Field(
+        "", description="system message of the chat template, or first line of the bare text; empty: none"
+    )
     suffix: str = Field("", description="text appended to the problem, for example how to box the answer")
     thinking: bool | None = Field(
         None, description="`enable_thinking` of the chat template (Qwen3); null: the template's default"

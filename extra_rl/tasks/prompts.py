@@ -31,17 +31,32 @@ def render(
     """Prompt and token ids of each text. Exactly this is sent; `prompt` and `prompt_tokens` of a problem keep it.
 
     The bare text, with the tokenizer's own special tokens, where it has no chat template or `task.chat_template` is
-    false; each example is a line above it. Otherwise the template writes the special tokens, and none is added to them;
-    each example is a turn before the problem. `task.thinking` is passed to the template as `enable_thinking`; a
-    template may ignore it. `task.date` stands for today.
+    false; `task.system` and each example are lines above it. Otherwise the template writes the special tokens, and none
+    is added to them; each example is a turn before the problem. `task.thinking` is passed to the template as
+    `enable_thinking`; a template may ignore it. `task.date` stands for today.
     Raises ModelError where the template cannot be used for these prompts, or the tokenizer has no tokens for a text.
     """
     texts = [text + task.suffix for text in texts]
     shown = [(problem + task.suffix, solution) for problem, solution in examples]
     if not uses_chat(task, tokenizer):
-        above = "".join(f"{problem} {solution}\n" for problem, solution in shown)
-        return _with_tokens([above + text for text in texts], tokenizer, add_special_tokens=True)
+        above = (f"{task.system}\n" if task.system else "") + "".join(f"{asked} {answer}\n" for asked, answer in shown)
+        prompts = _with_tokens([above + text for text in texts], tokenizer, add_special_tokens=True)
+        if not above:
+            _note_first_token(prompts, tokenizer)
+        return prompts
     return _with_tokens(_conversations(texts, task, tokenizer, shown), tokenizer, add_special_tokens=False)
+
+
+def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Any) -> None:
+    """A note where a pretrained model's first token is the problem's own: many read little of what stands there, as the
+    first position serves their attention as a sink (arXiv 2309.17453)."""
+    pretrained = getattr(tokenizer, "name_or_path", "") and len({tokens[0] for _, tokens in prompts if tokens}) > 1
+    if pretrained:
+        note_once(
+            f"{name_of(tokenizer)}: the tokenizer puts nothing before a prompt, so that each begins with the problem "
+            "itself, and many models read little of their first token: give task.system, which is the first line of "
+            "bare text, or task.examples."
+        )
 
 
 def _conversations(texts: Sequence[str], task: TaskConfig, tokenizer: Any, examples: Sequence[Example]) -> list[str]:

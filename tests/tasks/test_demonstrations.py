@@ -43,6 +43,8 @@ def test_bare_examples_are_lines_above_the_problem() -> None:
     ((text, tokens),) = render(["1 + 1 :"], BARE, byte_level(), EXAMPLES)
     assert text == "".join(f"{problem} {solution}\n" for problem, solution in EXAMPLES) + "1 + 1 :"
     assert byte_level().decode(tokens) == text
+    ((led, _),) = render(["1 + 1 :"], BARE.model_copy(update={"system": "Add."}), byte_level(), EXAMPLES)
+    assert led == f"Add.\n{text}"
 
 
 def test_examples_of_a_chat_are_its_first_turns() -> None:

@@ -198,3 +198,17 @@ def test_the_template_writes_the_beginning_of_the_sequence_and_none_is_added() -
     ((_, bare),) = render(["1 + 1?"], TaskConfig(name="math", chat_template=False), tokenizer)
     assert with_template.count(bos) == bare.count(bos) == 1
     assert with_template[0] == bare[0] == bos
+
+
+def test_a_first_token_that_is_the_problems_own_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = byte_level()
+    tokenizer.name_or_path = "a/model-that-has-no-bos"
+    task = TaskConfig(chat_template=False)
+    render(["3 4 :", "5 6 :"], task.model_copy(update={"system": "Add."}), tokenizer)
+    assert capsys.readouterr().err == ""
+    render(["3 4 :", "5 6 :"], task, tokenizer)
+    assert "a/model-that-has-no-bos: the tokenizer puts nothing before a prompt" in capsys.readouterr().err
+    words = word_level(TASK.vocabulary)
+    words.name_or_path = "a/model-that-has-one"
+    render(["3 4 :", "5 6 :"], task, words)
+    assert capsys.readouterr().err == ""
