@@ -17,7 +17,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -51,6 +52,20 @@ class Decision:
     rank: Rank
     reason: str
     known: bool = False
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrix products of float32 in float32. TF32, which `compute.precision: bfloat16` allows on a GPU, rounds factors to
+    ten bits: two ways of computing the same numbers then differ by more than the tolerance of float32 weights."""
+    import torch
+
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 @dataclass
@@ -110,7 +125,8 @@ class Probe:
 
     def measure(self, model: Any, path: Path, *, brief: bool = False) -> Measurement:
         """Runs a path and the reference, and notes how far they are apart."""
-        found = measured(model, path, self.brief if brief else self.sequences, self.reference)
+        with exact_products():
+            found = measured(model, path, self.brief if brief else self.sequences, self.reference)
         self.measurements.append(found)
         self.seconds += found.seconds
         return found

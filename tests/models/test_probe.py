@@ -184,3 +184,21 @@ def test_a_fault_is_no_number() -> None:
     failed = Measurement("x", float("inf"), float("inf"), 0, 0.1, "KeyError: 'layer'")
     assert not failed.holds((1e9, 1e9))
     assert failed.text == "x failed (KeyError: 'layer')"
+
+
+def test_the_probe_computes_in_float32_whatever_products_are_allowed_elsewhere() -> None:
+    """TF32, which training in bfloat16 allows on a GPU, would put both sides further apart than the tolerance."""
+    seen: list[str] = []
+
+    def compute(sequences: Any) -> list[Scored]:
+        seen.append(torch.get_float32_matmul_precision())
+        return []
+
+    model = random_model("Llama")
+    torch.set_float32_matmul_precision("high")
+    try:
+        probe_of(model).measure(model, Path("any", "fast", compute))
+        assert seen == ["highest"]
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
