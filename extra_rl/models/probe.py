@@ -56,7 +56,7 @@ class Decision:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products of float32 in float32. TF32, which `compute.precision: bfloat16` allows on a GPU, rounds factors to
+    """Matrix products of float32 in float32. TF32, which `compute.precision: bfloat16` allows on a GPU, rounds them to
     ten bits: two ways of computing the same numbers then differ by more than the tolerance of float32 weights."""
     import torch
 
