@@ -22,7 +22,7 @@ from extra_rl.training.trainer import Trainer
 from extra_rl.warm_start import train
 from tests.models import random_qwen3
 from tests.other_device import Elsewhere, other_device, put_there
-from tests.test_policy import SEQUENCES, TOKENIZER
+from tests.test_policy import SEQUENCES
 from tests.training.test_trainer import SETTINGS, rollouts
 
 ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
@@ -107,8 +107,7 @@ def test_warm_start() -> None:
         found: list[float] = []
         train(
             model,
-            TOKENIZER,
-            lambda step, batch: [("3 4", "7 8"), ("5", "6")],
+            lambda step, batch: [([1, 5, 6], [9, 10, 2]), ([1, 7], [8, 2])],
             steps=3,
             stop_at=2,
             batch=2,
