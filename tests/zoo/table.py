@@ -146,8 +146,8 @@ transformers loads, so sampling, scoring and updates agree with it, and with eac
 `attn_implementation="eager"` keeps its soft cap on the fast paths too.
 
 ## bfloat16
-Weights are float32 in updates. Products in TF32, which `compute.precision: bfloat16` allows on a GPU, are switched off while
-the probe measures. Where a policy is read in bfloat16, allowed are {half_largest} nats at most and
+Weights are float32 in updates. Products in TF32, which `compute.precision: bfloat16` allows on a GPU, are switched off
+while the probe measures. Where a policy is read in bfloat16, allowed are {half_largest} nats at most and
 {half_mean} on average. Measured on a CPU, as largest / mean difference of the sampler (in brackets: standard
 deviation of the weights):
 
