@@ -89,7 +89,7 @@ def measured(update: Finished, advantage: Finished, novelty: Finished) -> dict[s
     done: list[tuple[pl.DataFrame, Products]] = []
     found: dict[str, Products] = {}
     for name, table in tables_with_and_without(advantage, novelty).items():
-        rows = update.helper("training_rows")(update.with_table("advantage", table))
+        rows = update.helper("training_rows")(update.with_table("advantage", table), config)
         known = [products for former, products in done if former.equals(rows)]
         found[name] = known[0] if known else group_products(policy.model, to_rollouts(rows), groups, settings)
         done.append((rows, found[name]))

@@ -189,7 +189,7 @@ def test_other_stop_strings_are_other_samples_in_another_folder(run: Evaluates, 
     assert run("--stop", "e", "--stop", "a\n/") == 0
     assert run("--stop", "e") == 60
     paths = list(tmp_path.glob("results/evaluations/*/*/evaluate.parquet"))
-    stops = [read_provenance(path)["job"]["config"]["stop"] for path in paths]
+    stops = [read_provenance(path)["job"]["config"]["stop"] or [] for path in paths]
     assert sorted(stops) == [[], ["e"], ["e", "a\n/"]]
     for path, stop in zip(paths, stops, strict=True):
         texts = pl.read_parquet(path)["response"]

@@ -49,7 +49,7 @@ def test_the_first_step_of_the_run_is_a_part_of_what_is_measured(mini_run: Run, 
     """The run's first step saw half of the rows with a denominator of its own; here all rows are one batch."""
     update, advantage, novelty = stages(iteration(mini_run))
     found = measured(update, advantage, novelty)["as_it_was"]
-    trained = update.helper("training_rows")(update.inputs)["rollout_id"]
+    trained = update.helper("training_rows")(update.inputs, update.config())["rollout_id"]
     assert set(found.names_K) == {groups_of(update)[name] for name in trained}
     one_step = update.config({"minibatches": 1, "gradient_clip": 1e9})
     context = update._context()

@@ -10,6 +10,7 @@ import pytest
 from extra_cli.finished import finished
 from extra_cli.main import main
 from extra_cli.prefix_signal import replay_of, signals_of
+from extra_rl.sections import TaskConfig
 from extra_rl.tables import contracts, read_table
 from extra_rl.tasks.signed_sum import TASK
 from tests.conftest import Run, copy_of
@@ -86,7 +87,7 @@ def test_a_run_without_prefixes_and_whose_policies_are_gone_is_asked_too(mini_ru
 
 
 def test_mathematics_has_no_replay() -> None:
-    assert replay_of("math", contracts.Problems.create_empty()) is None
+    assert replay_of(TaskConfig(name="math"), contracts.Problems.create_empty()) is None
 
 
 def test_a_task_without_replay_is_asked_by_its_continuations_alone(

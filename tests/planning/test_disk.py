@@ -23,9 +23,8 @@ def test_a_float_takes_what_a_stored_logprob_takes(tmp_path: Path) -> None:
     values_NT = -np.exp(rng.normal(-4, 3, (600, 4000))).astype(np.float32)  # the first 2^18 of a column take 6 bytes
     lists = pl.Series(values_NT).arr.to_list()
     ids = [f"a/s0/i0/{n}/0" for n in range(600)]
-    frame = contracts.TokenScores.cast(
-        pl.DataFrame({"rollout_id": ids, "policy_logprobs": lists, "entropies": lists.list.eval(-pl.element())})
-    )
+    columns = {"policy_logprobs": lists, "entropies": lists.list.eval(-pl.element())}
+    frame = contracts.TokenScores.cast(pl.DataFrame({"rollout_id": ids, **columns, "computed_tokens": [4000] * 600}))
     write_table(frame, tmp_path / "x.parquet", contracts.TokenScores, {})
     assert (tmp_path / "x.parquet").stat().st_size / (2 * values_NT.size) == pytest.approx(disk.FLOAT, rel=0.1)
 

@@ -106,7 +106,7 @@ def test_one_source_several_and_none() -> None:
         ({"train": 3}, "valid dictionary"),
         ({"folder": "/no/such/folder", "train": "math_12k"}, "task.folder: /no/such/folder is not a directory"),
         ({"train": {"a": {"path": "x"}}, "benchmarks": {"a": {"path": "x"}}}, "a training set and of a benchmark"),
-        ({"benchmarks": {"a=b": {"path": "x"}}}, "'a=b': a source's name has letters"),
+        ({"benchmarks": {"a=b": {"path": "x"}}}, "'a=b': the name of a source or set has letters"),
     ],
 )
 def test_what_cannot_be_completed_is_refused(section: dict[str, Any], message: str) -> None:
