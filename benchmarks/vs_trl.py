@@ -1,10 +1,11 @@
 """A whole step of GRPO, sampling to new weights: our stages through files beside TRL's GRPOTrainer in memory.
 
     python benchmarks/vs_trl.py --trl-python PATH [--steps 2] [--turns 2] [--limit 600] [--only LOAD/SIZE]
-                                [--vocabulary 128] [--rows-per-pass 16]
+                                [--vocabulary 128] [--rows-per-pass 16] [--threads 1]
+    python benchmarks/vs_trl.py --trl-python PATH --model DIR [--threads 2] [--steps 2] [--turns 2] [--limit 600]
 
-One small untrained Qwen3 (4 layers, hidden 128), one thread, float32, AdamW, the same prompts of 8 to 32 tokens in the
-same order, 8 samples of each, at most 384 tokens, one update a batch, token-mean (DAPO) loss, clip 0.2
+Without --model: one small untrained Qwen3 (4 layers, hidden 128), one thread, float32, AdamW, the same prompts of 8 to
+32 tokens in the same order, 8 samples of each, at most 384 tokens, one update a batch, token-mean (DAPO) loss, clip 0.2
 and 0.28, no KL. Two loads, two sizes:
   uniform  no sequence ends before its 384 tokens (no token of the model ends one)
   tail     every token is about equally likely, so that ends come at random: mean about 120 tokens, a few at the limit
@@ -17,6 +18,14 @@ turn is not counted. Printed: medians over all steps of all turns. `between` is 
 stages' own records: clients, forks, imports, Snakemake, and the CPU time of the verifier's fork server, which no
 record has. Memory: the largest sum of proportional set sizes over all processes of a side, and the largest process. A
 side that takes more than --limit seconds for a turn is stopped, and the medians are of the turns before.
+
+With --model, a directory of transformers with SmolLM2-135M-Instruct or a model like it: the task and the settings of
+config/smollm2.yaml, regime mixed, arm grpo (16 prompts, 16 samples of each, at most 56 tokens, a response ends with
+the line), but one update a batch. Both start from the model after the supervised steps of that file, and learn from
+the verdicts of the same verifier. Ours has `granularity: iteration` there, scores and updates the rows with a signal
+only, whose tokens are then the loss's denominator, and takes 8,192 tokens a pass. The start is made first, and found
+again with --keep.
+
 TRL needs a Python of its own:
 
     python3.11 -m venv trl && trl/bin/pip install torch==2.13.0 transformers==5.19.0 trl==1.16.0
@@ -33,13 +42,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.vs_trl_ours import ROOT, run
+from benchmarks import vs_trl_model
+from benchmarks.vs_trl_ours import ROOT, prepared, run
 from benchmarks.vs_trl_watch import Watch
+
+Turn = tuple[dict[str, Any], tuple[list[dict[str, Any]], float, float]]
+"""What TRL is asked in a turn, and what `run` found of ours."""
 
 LIMIT, GROUP, LONGEST_PROMPT = 384, 8, 32
 SIZES = {"small": 2, "large": 16}
@@ -47,7 +61,6 @@ SIZES = {"small": 2, "large": 16}
 BOXES = {"0": ("0", "0.0", "0.00", "0.000"), "1": ("1", "1.0", "1.00", "1.000")}
 """Answer -> its spellings; each is a word of the vocabulary, in a box."""
 QUIET = {
-    "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRL_EXPERIMENTAL_SILENCE": "1",
@@ -95,7 +108,9 @@ def make_model(folder: str, ends: bool, vocabulary: int) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
-def turn_of(model: str, texts: list[str], prompts: int, rows: int, steps: int, seed: int) -> dict[str, Any]:
+def turn_of(
+    model: str, texts: list[str], prompts: int, rows: int, steps: int, seed: int, threads: int = 1
+) -> dict[str, Any]:
     """What both are asked in a turn: the prompts of every step with their answers, and the settings.
 
     rows: of a forward and backward pass of TRL; ours takes as many tokens as so many of the longest rows have.
@@ -116,12 +131,14 @@ def turn_of(model: str, texts: list[str], prompts: int, rows: int, steps: int, s
         "rows_per_pass": rows,
         "tokens_per_pass": rows * (LIMIT + LONGEST_PROMPT),
         "learning_rate": 1e-6,
+        "threads": threads,
         "seed": seed,
     }
 
 
-def start_trl(python: str, log: Path) -> subprocess.Popen[str]:
-    command, environment = [python, str(ROOT / "benchmarks" / "vs_trl_peer.py")], {**os.environ, **QUIET}
+def start_trl(python: str, log: Path, threads: int) -> subprocess.Popen[str]:
+    command = [python, str(ROOT / "benchmarks" / "vs_trl_peer.py")]
+    environment = {**os.environ, **QUIET, "OMP_NUM_THREADS": str(threads)}
     with log.open("w") as file:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
@@ -187,33 +204,72 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds that a turn may take")
     parser.add_argument("--only", metavar="LOAD/SIZE", default="", help="for example tail/large")
     parser.add_argument("--vocabulary", type=int, default=128, help="words that the model knows")
+    parser.add_argument(
+        "--model", metavar="DIR", type=Path, help="a pretrained model, on the task of config/smollm2.yaml"
+    )
+    parser.add_argument("--threads", type=int, help="of both sides; default: 1, with --model 2")
     parser.add_argument("--rows-per-pass", type=int, default=16, help="of a forward and backward pass of TRL")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where our runs' files stay")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if options.model:
+            measure_model(folder, options)
+            return
         for case in [f"{load}/{size}" for size in SIZES for load in ("tail", "uniform")]:
             if options.only in ("", case):
-                measure(case, folder, options)
+                measure_tiny(case, folder, options)
 
 
-def measure(case: str, folder: Path, options: argparse.Namespace) -> None:
-    """All turns of one load and size, each side in turn; prints what came out."""
+def measure_tiny(case: str, folder: Path, options: argparse.Namespace) -> None:
+    """One load and size of the tiny model."""
     load, _, size = case.partition("/")
-    model = str(folder / f"{load}-model")
+    model, threads = str(folder / f"{load}-model"), options.threads or 1
     make_model(model, load == "tail", options.vocabulary)
     texts = words(load == "tail", options.vocabulary)
+
+    def ours(turn: int, here: Path, but: int) -> Turn:
+        asked = turn_of(model, texts, SIZES[size], options.rows_per_pass, 1 + options.steps, turn, threads)
+        return asked, run(prepared(asked, here), here, options.limit, but)
+
+    measure(case, ours, folder, options, threads)
+
+
+def measure_model(folder: Path, options: argparse.Namespace) -> None:
+    """The pretrained model, after its supervised start."""
+    threads = options.threads or 2
+    start = vs_trl_model.make_start(options.model, folder / "start", threads)
+
+    def ours(turn: int, here: Path, but: int) -> Turn:
+        asked = vs_trl_model.asked_of(start, threads, options.rows_per_pass, turn)
+        config = vs_trl_model.turn_configuration(asked, 1 + options.steps)
+        found = run(config, here, options.limit, but)
+        return {**asked, "prompts": vs_trl_model.prompts_of(config, here)}, found
+
+    measure(f"arithmetic/{options.model.resolve().name}", ours, folder, options, threads)
+
+
+def measure(
+    case: str,
+    ours: Callable[[int, Path, int], Turn],
+    folder: Path,
+    options: argparse.Namespace,
+    threads: int,
+) -> None:
+    """All turns of a case, each side in turn; prints what came out.
+
+    ours: runs our side of a turn in a folder, beside TRL's process.
+    """
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "TRL": []}
     peaks: dict[str, list[float]] = {"ours": [], "TRL": []}
-    trl = start_trl(options.trl_python, folder / "trl.log")
+    trl = start_trl(options.trl_python, folder / "trl.log", threads)
     starts = []
     try:
         for turn in range(options.turns):
-            asked = turn_of(model, texts, SIZES[size], options.rows_per_pass, 1 + options.steps, turn)
-            here = folder / f"{load}-{size}-{turn}"
+            here = folder / f"{case.replace('/', '-')}-{turn}"
             here.mkdir()
-            steps, peak, start = run(asked, here, options.limit, trl.pid)
+            asked, (steps, peak, start) = ours(turn, here, trl.pid)
             found["ours"] += steps
             peaks["ours"].append(peak)
             starts.append(start)

@@ -37,14 +37,19 @@ PARTS = {
 """Part of each stage; the others are `other`."""
 
 
+AS_TRL = {"dual_clip": None, "importance_cap": None, "minibatches": 1, "betas": [0.9, 0.999]}
+"""`update` as TRL does it in vs_trl_peer.py: one update an iteration, no dual clip, no importance weight. No KL either,
+by our own default."""
+
+
 def configuration(asked: dict[str, Any], problems: Path, held_out: Path) -> dict[str, Any]:
-    """GRPO as TRL runs it in vs_trl_peer.py: one update an iteration, no dual clip, no importance weight, no KL."""
+    """GRPO on the problems of a tiny model's turn, which are in files."""
     prompts = len(asked["prompts"][0])
     return {
         "name": "vs_trl",
         "seeds": [asked["seed"]],
         "iterations": len(asked["prompts"]),
-        "compute": {"threads": 1, "device": "cpu"},
+        "compute": {"threads": asked["threads"], "device": "cpu"},
         "task": {
             "name": "math",
             "train": {"words": {"path": str(problems)}},
@@ -56,35 +61,52 @@ def configuration(asked: dict[str, Any], problems: Path, held_out: Path) -> dict
         "select": {"prompts": prompts},
         "generate": {"group_size": asked["group"]},
         "update": {
-            "dual_clip": None,
-            "importance_cap": None,
-            "minibatches": 1,
+            **AS_TRL,
             "tokens_per_batch": asked["tokens_per_pass"],
             "learning_rate": asked["learning_rate"],
-            "betas": [0.9, 0.999],
         },
         "arms": {"grpo": {}},
     }
 
 
-def run(asked: dict[str, Any], folder: Path, limit_s: float, but: int = 0) -> tuple[list[dict[str, Any]], float, float]:
+def prepared(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration of a tiny model's turn in `folder`, with its files of problems."""
+    problems, held_out = folder / "problems.jsonl", folder / "held_out.jsonl"
+    write_problems(problems, [problem for step in asked["prompts"] for problem in step])
+    write_problems(held_out, [("w9", "0")])
+    return configuration(asked, problems, held_out)
+
+
+def run(
+    config: dict[str, Any], folder: Path, limit_s: float, but: int = 0
+) -> tuple[list[dict[str, Any]], float, float]:
     """Steps of a fresh run in `folder`, as vs_trl_peer.py answers; peak memory of all its processes in MB; seconds
     from Snakemake's start to the first iteration's first stage. but: a child of this process that is no part of it.
 
+    Raises as `snakemake`.
+    """
+    last = f"{arm_of(config)}/iteration_{config['iterations'] - 1:04d}"
+    targets = [f"{last}/summarize.parquet", f"{last}/policy/manifest.json"]
+    begin = datetime.now().timestamp()
+    watch = snakemake(config, targets, folder, limit_s, but)
+    iterations = iterations_of(config, folder)
+    steps = [step_of(before, after, watch) for before, after in itertools.pairwise(iterations)]
+    started = min(start_of(record) for record in records(iterations[0]))
+    return steps, watch.peak_mb, started - begin
+
+
+def snakemake(config: dict[str, Any], targets: Sequence[str], folder: Path, limit_s: float, but: int = 0) -> Watch:
+    """Make the targets in `folder`; what its processes cost.
+
     Raises subprocess.TimeoutExpired after `limit_s`, CalledProcessError where the run fails.
     """
-    problems, held_out, config = (folder / name for name in ("problems.jsonl", "held_out.jsonl", "config.yaml"))
-    write_problems(problems, [problem for step in asked["prompts"] for problem in step])
-    write_problems(held_out, [("w9", "0")])
-    config.write_text(yaml.safe_dump(configuration(asked, problems, held_out)))
-    arm = f"results/vs_trl/grpo/s{asked['seed']}"
-    last = f"{arm}/iteration_{len(asked['prompts']) - 1:04d}"
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--directory", str(folder), "--configfile", str(config), "--cores", "1"]
-    command += [f"{last}/summarize.parquet", f"{last}/policy/manifest.json"]
+    command += ["--directory", str(folder), "--configfile", str(file), "--cores", str(config["compute"]["threads"])]
+    command += targets
     environment = {key: value for key, value in os.environ.items() if not key.startswith("EXTRA_")}
     with (folder / "snakemake.log").open("w") as log:
-        begin = datetime.now().timestamp()
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             with Watch(but) as watch:
@@ -95,10 +117,16 @@ def run(asked: dict[str, Any], folder: Path, limit_s: float, but: int = 0) -> tu
     if code:
         print((folder / "snakemake.log").read_text()[-3000:], file=sys.stderr)
         raise subprocess.CalledProcessError(code, command)
-    iterations = sorted((folder / arm).glob("iteration_*"))
-    steps = [step_of(before, after, watch) for before, after in itertools.pairwise(iterations)]
-    started = min(start_of(record) for record in records(iterations[0]))
-    return steps, watch.peak_mb, started - begin
+    return watch
+
+
+def arm_of(config: dict[str, Any]) -> str:
+    return f"results/{config['name']}/grpo/s{config['seeds'][0]}"
+
+
+def iterations_of(config: dict[str, Any], folder: Path) -> list[Path]:
+    """Folders of the iterations of a run, in order."""
+    return sorted((folder / arm_of(config)).glob("iteration_*"))
 
 
 def write_problems(path: Path, problems: Sequence[tuple[str, str]]) -> None:

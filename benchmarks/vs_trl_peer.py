@@ -2,11 +2,12 @@
 
     python benchmarks/vs_trl_peer.py
 
-Imports nothing of the project. Reads one JSON line a turn (`ask` in vs_trl.py says what is in it), trains a fresh model
-for so many steps, and answers with a JSON list: of every step its seconds and CPU-seconds, in all and by part, the
-tokens that it sampled, their mean reward, and the largest resident memory of the process so far. Parts: sampling is the
-trainer's own `_generate`; scoring is what it does with the completions until they are a batch (rewards, advantages; at
-one update a batch it needs no old logprobs); update is the rest of a step, from one step's end to the next.
+Imports nothing of the project but the verifier of arithmetic, where that is the task. Reads one JSON line a turn
+(`turn_of` in vs_trl.py and `asked_of` in vs_trl_model.py say what is in it), trains a fresh model for so many steps,
+and answers with a JSON list: of every step its seconds and CPU-seconds, in all and by part, the tokens that it sampled,
+their mean reward, and the largest resident memory of the process so far. Parts: sampling is the trainer's own
+`_generate`; scoring is what it does with the completions until they are a batch (rewards, advantages; at one update a
+batch it needs no old logprobs); update is the rest of a step, from one step's end to the next.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Clock = tuple[float, float]
 """Seconds and CPU-seconds of this process."""
+
+Reward = Callable[..., list[float]]
+"""Of token ids of completions and the columns of their problems."""
 
 
 def now() -> Clock:
@@ -33,24 +38,60 @@ def since(begin: Clock) -> Clock:
     return end[0] - begin[0], end[1] - begin[1]
 
 
+def boxed(asked: dict[str, Any]) -> Reward:
+    """1 where the last boxed word is one that means the answer."""
+    meant = {token: value for value, tokens in asked["boxes"].items() for token in tokens}
+
+    def rewards(completion_ids: Sequence[Sequence[int]], answer: Sequence[str], **_: Any) -> list[float]:
+        last = [next((meant[t] for t in reversed(ids) if t in meant), None) for ids in completion_ids]
+        return [float(value == gold) for value, gold in zip(last, answer, strict=True)]
+
+    return rewards
+
+
+def replayed(asked: dict[str, Any], tokenizer: Any) -> Reward:
+    """The project's own verdict on steps of arithmetic; a completion's last token is its end, or it was cut off."""
+    root = str(Path(__file__).parents[1])
+    if root not in sys.path:
+        sys.path.append(root)
+    from extra_rl.rewards.verdict import DEFAULT_REWARDS
+    from extra_rl.sampling.text import response_decoder
+    from extra_rl.tasks.arithmetic import Arithmetic
+
+    ends = set(asked["ends"])
+    decode, judge = response_decoder(tokenizer, ends), Arithmetic().judge
+
+    def rewards(
+        completion_ids: Sequence[Sequence[int]], problem: Sequence[str], answer: Sequence[str], **_: Any
+    ) -> list[float]:
+        rows = zip(problem, answer, decode(completion_ids), completion_ids, strict=True)
+        verdicts = [judge(asks, gold, text, finished=ids[-1] in ends).verdict for asks, gold, text, ids in rows]
+        return [float(DEFAULT_REWARDS[verdict] or 0) for verdict in verdicts]
+
+    return rewards
+
+
 def train(asked: dict[str, Any]) -> list[dict[str, Any]]:
     """The steps of one turn, with their costs."""
     import torch
     from datasets import Dataset
-    from transformers import AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]  # in an environment of its own
 
+    torch.set_num_threads(asked["threads"])
+    tokenizer = AutoTokenizer.from_pretrained(asked["model"], padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(asked["model"], dtype=torch.float32)
+    if "ends" in asked:  # the trainer ends completions by these, and its mask with them
+        model.generation_config.eos_token_id = asked["ends"]
+    rewards = replayed(asked, tokenizer) if "ends" in asked else boxed(asked)
     rows = len(asked["prompts"][0]) * asked["group"]
     micro_batches = max(1, rows // asked["rows_per_pass"])
     steps: list[dict[str, Any]] = []
     spent: dict[str, Clock] = {}
     drawn: dict[str, float] = {}
 
-    def reward(completion_ids: Sequence[Sequence[int]], answer: Sequence[str], **_: Any) -> list[float]:
-        """1 where the last boxed word is one that means the answer."""
-        boxed = {token: value for value, tokens in asked["boxes"].items() for token in tokens}
-        last = [next((boxed[t] for t in reversed(ids) if t in boxed), None) for ids in completion_ids]
-        found = [float(value == gold) for value, gold in zip(last, answer, strict=True)]
+    def reward(completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
+        found = rewards(completion_ids, **columns)
         drawn.update(tokens=sum(map(len, completion_ids)), reward=sum(found) / len(found))
         return found
 
@@ -117,17 +158,17 @@ def train(asked: dict[str, Any]) -> list[dict[str, Any]]:
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
-            model_init_kwargs={"dtype": "float32"},
             disable_tqdm=True,
             seed=asked["seed"],
         )
-        problems = [problem for step in asked["prompts"] for problem in step]
+        names = ("prompt", "answer", "problem")
+        problems = [dict(zip(names, problem, strict=False)) for step in asked["prompts"] for problem in step]
         trainer = Timed(
-            model=asked["model"],
-            processing_class=AutoTokenizer.from_pretrained(asked["model"], padding_side="left"),
+            model=model,
+            processing_class=tokenizer,
             reward_funcs=reward,
             args=config,
-            train_dataset=Dataset.from_list([{"prompt": text, "answer": gold} for text, gold in problems]),
+            train_dataset=Dataset.from_list(problems),
             callbacks=[Steps()],
         )
         trainer.train()
@@ -137,9 +178,6 @@ def train(asked: dict[str, Any]) -> list[dict[str, Any]]:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a trainer prints is no answer
-    import torch
-
-    torch.set_num_threads(1)
     for line in sys.stdin:
         print(json.dumps(train(json.loads(line))), file=answers)
 

@@ -10,9 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from benchmarks import vs_trl_model
 from benchmarks.vs_trl import middle_of, turn_of, words
 from benchmarks.vs_trl_ours import configuration, step_of
+from benchmarks.vs_trl_peer import boxed, replayed
 from benchmarks.vs_trl_watch import Watch
+from extra_rl.tokenizers import byte_level
 from stages.experiment import experiment_of
 
 
@@ -109,3 +112,57 @@ def test_the_configuration_is_valid_and_asks_for_one_update_a_batch(tmp_path: Pa
     texts = [text for step in asked["prompts"] for text, _ in step]
     assert len(set(texts)) == 6
     assert all(8 <= len(text.split()) <= 32 for text in texts)
+
+
+def test_the_last_box_is_the_answer() -> None:
+    rewards = boxed({"boxes": {"0": [7], "1": [8, 9]}})
+    assert rewards([[8, 7, 1], [7, 9], [1]], answer=["0", "1", "0"], prompt=["", "", ""]) == [1.0, 1.0, 0.0]
+
+
+def test_arithmetic_is_judged_as_our_stages_judge_it(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.save_pretrained(tmp_path)
+    ends = vs_trl_model.ends_of(tmp_path, ["\n"])
+    assert ends == sorted({*tokenizer("\n")["input_ids"], tokenizer.eos_token_id})  # a token is a byte here
+    texts = ["8 + 2 = 10 ; 10 - 9 = 1\n", "8 + 2 = 10 ; 10 - 9 = 1", "8 + 2 = 10\n", "8 + 2 = 11 ; 11 - 9 = 2\n"]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    rewards = replayed({"ends": ends}, tokenizer)
+    assert rewards(ids, problem=["8 + 2 - 9 :"] * 4, answer=["1"] * 4) == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_the_model_case_is_the_file_of_smollm2_with_one_update_a_batch(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.save_pretrained(tmp_path)
+    start = experiment_of(vs_trl_model.configuration(str(tmp_path), 2)).common["warm_start"]
+    assert (start["stop_at"], start["batch"], start["learning_rate"], start["model"]["source"]) == (
+        10,
+        16,
+        3e-5,
+        str(tmp_path),
+    )
+    asked = vs_trl_model.asked_of(tmp_path, threads=2, rows=16, seed=1)
+    assert (asked["group"], asked["limit"], asked["learning_rate"]) == (16, 56, 1e-5)
+    experiment = experiment_of(vs_trl_model.turn_configuration(asked, 3))
+    assert experiment.common["warm_start"]["steps"] == 0
+    assert (experiment.run.iterations, experiment.run.seeds, experiment.run.granularity) == (3, [1], "iteration")
+    arm = experiment.arms["grpo"]
+    assert (arm["update"]["minibatches"], arm["update"]["signal_only"]) == (1, True)
+    assert arm["select"]["prompts"] == 16
+    assert arm["select"]["compute_budget"] is None
+    assert arm["select"]["level_weights"] == {f"L{level}": 1 for level in range(1, 7)}
+    assert arm["generate"]["compute"]["threads"] == 2
+
+
+def test_trl_is_given_our_prompts_in_our_order(tmp_path: Path) -> None:
+    config = {"name": "vs_trl", "seeds": [1]}
+    folder = tmp_path / "results" / "vs_trl"
+    problems = {"problem_id": ["a", "b", "c"], "prompt": ["Pa", "Pb", "Pc"], "problem": ["a :", "b :", "c :"]}
+    (folder / "prepare").mkdir(parents=True)
+    pl.DataFrame({**problems, "answer": ["1", "2", "3"]}).write_parquet(folder / "prepare" / "train.parquet")
+    for number, chosen in enumerate((["c", "a"], ["b", "c"])):
+        iteration = folder / "grpo" / "s1" / f"iteration_{number:04d}"
+        iteration.mkdir(parents=True)
+        pl.DataFrame({"problem_id": chosen}).write_parquet(iteration / "select.parquet")
+    first, second = vs_trl_model.prompts_of(config, tmp_path)
+    assert first == [("Pc", "3", "c :"), ("Pa", "1", "a :")]
+    assert second == [("Pb", "2", "b :"), ("Pc", "3", "c :")]
