@@ -42,9 +42,11 @@ def turn_configuration(asked: dict[str, Any], steps: int) -> dict[str, Any]:
 
 def make_start(model: Path, folder: Path, threads: int) -> Path:
     """The directory of the policy that both sides start from; made once, and kept in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    snakemake(configuration(str(model.resolve()), threads), [POLICY], folder, 3600)
-    return (folder / POLICY).resolve().parent
+    manifest = (folder / POLICY).resolve()
+    if not manifest.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        snakemake(configuration(str(model.resolve()), threads), [POLICY], folder, 3600)
+    return manifest.parent
 
 
 def asked_of(start: Path, threads: int, rows: int, seed: int) -> dict[str, Any]:

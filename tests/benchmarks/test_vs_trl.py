@@ -166,3 +166,10 @@ def test_trl_is_given_our_prompts_in_our_order(tmp_path: Path) -> None:
     first, second = vs_trl_model.prompts_of(config, tmp_path)
     assert first == [("Pc", "3", "c :"), ("Pa", "1", "a :")]
     assert second == [("Pb", "2", "b :"), ("Pc", "3", "c :")]
+
+
+def test_a_start_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    manifest = tmp_path / vs_trl_model.POLICY
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    assert vs_trl_model.make_start(tmp_path / "no-model", tmp_path, 1) == manifest.parent
