@@ -85,9 +85,7 @@ def optimizer_state(optimizer: Optimizer, model: Any, *, keep: bool = True, copy
         for key, found in optimizer.state[parameter].items() if parameter in optimizer.state else ():
             value = whole(torch.as_tensor(found))
             if keep:
-                shared = (
-                    value.data_ptr() in taken
-                )  # a table that parameters have in common (8 bits) is written for each
+                shared = value.data_ptr() in taken  # a table that parameters have in common (8 bits): written for each
                 taken.add(value.data_ptr())
                 state[f"{key}/{name}"] = value.to("cpu", copy=copy or shared)
     return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extra_rl.algorithms.compute import compute
+from extra_rl.compute import compute
 
 
 def test_two_forward_and_six_trained() -> None:
