@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from extra_rl.records import OPENING_SECONDS, records
+from extra_rl.run.records import OPENING_SECONDS, records
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS = 4

@@ -86,8 +86,8 @@ def ours(model: Any, asked: dict[str, Any], rows: list[list[int]]) -> tuple[Call
     """An optimizer step, and the scoring of all rows."""
     import torch
 
-    from extra_rl.forward.layout import chosen, token_statistics
-    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.scoring.layout import chosen, token_statistics
+    from extra_rl.scoring.sequences import TokenSequence
     from extra_rl.training.optimizer import make_optimizer
     from extra_rl.training.rollouts import TrainingRollout
     from extra_rl.training.settings import LossSettings

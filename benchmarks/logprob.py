@@ -1,4 +1,4 @@
-"""Logprob and entropy of a language model's head: tiles (extra_rl/forward/chunked_head.py) beside the plain formula.
+"""Logprob and entropy of a language model's head: tiles (extra_rl/scoring/chunked_head.py) beside the plain formula.
 
     python benchmarks/logprob.py [--tokens 4096] [--vocabulary 151936] [--hidden 1024] [--repetitions 3] [--small]
 
@@ -36,9 +36,9 @@ def measure(way: str, task: str, tokens: int, vocabulary: int, hidden: int) -> d
     """CPU-seconds and extra bytes of one call, and its first results."""
     import torch
 
-    from extra_rl.forward import head
-    from extra_rl.forward.head import head_statistics
     from extra_rl.models.family import Head
+    from extra_rl.scoring import head
+    from extra_rl.scoring.head import head_statistics
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from extra_rl.records import records
+from extra_rl.run.records import records
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS = 3

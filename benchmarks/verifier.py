@@ -15,9 +15,9 @@ import random
 import time
 from collections import Counter
 
-from extra_rl.rewards.bounded import Item, judge_all
-from extra_rl.rewards.math import MathJudge
-from extra_rl.rewards.verdict import Judgement, Verdict
+from extra_rl.verdict import Judgement, Verdict
+from mathjudge.bounded import Item, judge_all
+from mathjudge.judge import MathJudge
 
 HANG = Item("x + 1", r"so it is \boxed{9^{9^{9}} x \cdot 9^{9^{9}} + 1}")
 TEXT = "We compute step by step. " * 40

@@ -66,8 +66,8 @@ def asked_of(start: Path, threads: int, rows: int, seed: int) -> dict[str, Any]:
 
 def ends_of(directory: Path, stop: list[str]) -> list[int]:
     """The tokens that end a response: the model's own, and all whose text contains a stop string of one character."""
+    from extra_rl.models.policy import load_tokenizer
     from extra_rl.models.turns import known_end_ids
-    from extra_rl.policy import load_tokenizer
 
     tokenizer = load_tokenizer(directory)
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])

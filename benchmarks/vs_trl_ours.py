@@ -21,7 +21,7 @@ import polars as pl
 import yaml
 
 from benchmarks.vs_trl_watch import Watch
-from extra_rl.records import records
+from extra_rl.run.records import records
 
 ROOT = Path(__file__).parents[1]
 PARTS = {

@@ -54,9 +54,9 @@ def replayed(asked: dict[str, Any], tokenizer: Any) -> Reward:
     root = str(Path(__file__).parents[1])
     if root not in sys.path:
         sys.path.append(root)
-    from extra_rl.rewards.verdict import DEFAULT_REWARDS
     from extra_rl.sampling.text import response_decoder
     from extra_rl.tasks.arithmetic import Arithmetic
+    from extra_rl.verdict import DEFAULT_REWARDS
 
     ends = set(asked["ends"])
     decode, judge = response_decoder(tokenizer, ends), Arithmetic().judge

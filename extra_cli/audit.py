@@ -47,8 +47,8 @@ def judged_in(folder: Path) -> list[str]:
 
 def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
     """One table of disagreements beside the rollouts, or in `--to`. InputError where another judge's lies there."""
-    from extra_rl.runner import execute
-    from extra_rl.stage import Job
+    from extra_rl.run.execute import execute
+    from extra_rl.run.stage import Job
     from stages.command import load, read_record
 
     verified = folder / f"verify_{of}.parquet"

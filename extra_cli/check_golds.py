@@ -19,7 +19,7 @@ from extra_rl.errors import ConfigError, InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from extra_rl.sections import VerifierConfig
+    from extra_rl.config.sections import VerifierConfig
 
 HELP = "golds that do not match themselves"
 ANSWERS = ("answer", "gold")
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import polars as pl
 
-    from extra_rl.rewards.check import REASONS, check_golds
-    from extra_rl.rewards.grade import progress_bar
+    from extra_rl.judging.check import REASONS, check_golds
     from extra_rl.tables.files import write_whole
+    from mathjudge.grade import progress_bar
 
     verifier = verifier_of(arguments)
     rows = known_rows(arguments.data, arguments.folder)
@@ -66,9 +66,9 @@ def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
     """The verifier's section from the options; ConfigError names a value that cannot be."""
     from pydantic import ValidationError
 
-    from extra_rl.rewards.grade import read_policy
-    from extra_rl.sections import VerifierConfig
-    from extra_rl.stage import mistakes
+    from extra_rl.config.sections import VerifierConfig
+    from extra_rl.run.stage import mistakes
+    from mathjudge.grade import read_policy
 
     policy = read_policy(arguments.policy)
     try:
@@ -82,8 +82,8 @@ def known_rows(name: str, folder: str | None) -> pl.DataFrame | None:
     import polars as pl
     from pydantic import ValidationError
 
-    from extra_rl.sections import TaskConfig
-    from extra_rl.stage import mistakes
+    from extra_rl.config.sections import TaskConfig
+    from extra_rl.run.stage import mistakes
     from extra_rl.tasks.benchmarks import registry
     from extra_rl.tasks.sources import read_source
 
@@ -106,7 +106,7 @@ def read_rows(path: Path, answer: str | None, name: str | None, problem: str) ->
     """
     import polars as pl
 
-    from extra_rl.rewards.grade import read_table
+    from mathjudge.grade import read_table
 
     table = read_table(path, text=None)
     gold = answer or next((column for column in ANSWERS if column in table.columns), ANSWERS[0])

@@ -17,8 +17,8 @@ from extra_rl.errors import ConfigError, InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from extra_rl.counterfactual.replay import Finished
-    from extra_rl.counterfactual.variants import Variant
+    from research.replay import Finished
+    from research.variants import Variant
 
 HELP = "advantages and prefixes of a finished iteration under other settings"
 
@@ -48,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from extra_cli.finished import finished, write
-    from extra_rl.counterfactual.advantages import advantages_under
-    from extra_rl.counterfactual.prefixes import choices_under, rules_of
-    from extra_rl.counterfactual.text import lines_of
     from extra_rl.tables import contracts
+    from research.advantages import advantages_under
+    from research.prefixes import choices_under, rules_of
+    from research.text import lines_of
 
     folder: Path = arguments.iteration
     advantage, novelty, chooser = (finished(folder, name) for name in ("advantage", "novelty", "choose_prefixes"))
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def variants_wanted(advantage: Finished, novelty: Finished, arguments: argparse.Namespace) -> list[Variant]:
     """The usual variants, or every combination, and those that --also names."""
-    from extra_rl.counterfactual.variants import combinations_of, variants_of, without_repetition
+    from research.variants import combinations_of, variants_of, without_repetition
 
     sections = (novelty.config().model_dump(mode="json"), advantage.config().model_dump(mode="json"))
     embedder = novelty.config().embedder()
@@ -91,7 +91,7 @@ def named(words: list[str], novelty: dict[str, Any], advantage: dict[str, Any]) 
     """The variant of KEY=VALUE words; ConfigError for a key that neither section has."""
     import yaml
 
-    from extra_rl.counterfactual.variants import Variant
+    from research.variants import Variant
 
     changes: dict[str, dict[str, Any]] = {"novelty": {}, "advantage": {}}
     for given in words:
@@ -111,8 +111,8 @@ def named(words: list[str], novelty: dict[str, Any], advantage: dict[str, Any]) 
 def continued_in(folder: Path) -> pl.DataFrame:
     """Judged continuations that this iteration sampled in its second call, or the next one in its batch."""
     from extra_cli.finished import next_iteration
-    from extra_rl.counterfactual.prefixes import continuations_of
     from extra_rl.tables import contracts, read_table
+    from research.prefixes import continuations_of
 
     places = [(folder, "regenerate"), (next_iteration(folder), "generate")]
     found = [(at / f"{of}.parquet", at / f"verify_{of}.parquet") for at, of in places if at is not None]

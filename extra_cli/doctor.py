@@ -90,11 +90,11 @@ def examine() -> list[str]:
 
 def check(arguments: argparse.Namespace) -> int:
     """Prints what was measured of a model, and what is used; 2 where the model is refused."""
-    from extra_rl.model_check import probe
+    from extra_rl.config.sections import ComputeConfig
     from extra_rl.models.checks import require_vocabulary
+    from extra_rl.models.policy import eos_token_ids, load_model, load_tokenizer
     from extra_rl.models.probe import probe_of
-    from extra_rl.policy import eos_token_ids, load_model, load_tokenizer
-    from extra_rl.sections import ComputeConfig
+    from extra_rl.sampling.model_check import probe
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     compute = ComputeConfig(threads=threads, device=arguments.device, precision=arguments.precision)
@@ -148,10 +148,10 @@ def table(found: Probe) -> Iterator[str]:
 
 def _vllm(source: Path, compute: Any) -> ExtraError | None:
     """Starts an engine over a local model and compares it with the policy; the error where it is refused."""
+    from extra_rl.config.sections import SamplingConfig
     from extra_rl.errors import ConfigError
     from extra_rl.models.probe import forget_probes, probes_made
     from extra_rl.sampling.open import open_sampler
-    from extra_rl.sections import SamplingConfig
 
     if not source.is_dir():
         return ConfigError(f"--backend vllm needs a local directory, which {source} is not.")

@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
     from extra_rl.evaluation.policies import find_policy
-    from extra_rl.policy import load_tokenizer
-    from extra_rl.progress import Console
+    from extra_rl.models.policy import load_tokenizer
+    from extra_rl.run.progress import Console
     from extra_rl.tasks.problems import benchmark_problems, problems_frame
     from stages.evaluate import evaluated
 
@@ -89,8 +89,8 @@ def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
 
 def config_of(arguments: argparse.Namespace) -> Config:
     """The section `evaluate`: the paper's, or that of --config, with what the command line says over it."""
-    from extra_rl.config import read_yaml
-    from extra_rl.stage import parse_config
+    from extra_rl.config.experiment import read_yaml
+    from extra_rl.run.stage import parse_config
     from stages.evaluate import Config
 
     if arguments.config:
@@ -155,8 +155,8 @@ def stops_digest(stop: list[str]) -> str:
 
 def write(made: Evaluation, policy: EvaluatedPolicy, config: Config, out: Path) -> None:
     """Both tables; their footers name the policy by digest, the whole section and the packages, as a stage's do."""
-    from extra_rl.runner import provenance
-    from extra_rl.stage import Job
+    from extra_rl.run.execute import provenance
+    from extra_rl.run.stage import Job
     from extra_rl.tables.files import write_table
     from stages.evaluate import STAGE
 

@@ -15,11 +15,11 @@ import dataframely as dy
 import polars as pl
 
 from extra_cli.audit import beside
-from extra_rl.counterfactual.replay import Finished
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.runner import gather, record_path
-from extra_rl.stage import Job
+from extra_rl.run.execute import gather, record_path
+from extra_rl.run.stage import Job
 from extra_rl.tables.files import read_table, write_table
+from research.replay import Finished
 
 
 def finished(folder: Path, stage: str) -> Finished:

@@ -18,8 +18,8 @@ from extra_rl.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from extra_rl.counterfactual.noise import Products
-    from extra_rl.counterfactual.replay import Finished
+    from research.noise import Products
+    from research.replay import Finished
 
 HELP = "noise of the policy gradient with and without each mechanism"
 
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from extra_cli.finished import finished, folder_for, write
-    from extra_rl.counterfactual.noise_table import noise_table
-    from extra_rl.counterfactual.text import noise_lines
     from extra_rl.tables import contracts
+    from research.noise_table import noise_table
+    from research.text import noise_lines
 
     folders: list[Path] = arguments.iterations
     out = arguments.out or folder_for(folders)
@@ -68,11 +68,11 @@ def named(places: list[Finished]) -> str:
 
 def measured(update: Finished, advantage: Finished, novelty: Finished) -> dict[str, Products]:
     """Variant -> what the noise of its gradient follows from. Variants that come to the same rows are computed once."""
-    from extra_rl.counterfactual.gradients import group_products
-    from extra_rl.counterfactual.mechanisms import tables_with_and_without
-    from extra_rl.policy import load_policy
+    from extra_rl.models.policy import load_policy
     from extra_rl.training.rollouts import to_rollouts
     from extra_rl.training.settings import LossSettings
+    from research.gradients import group_products
+    from research.mechanisms import tables_with_and_without
 
     config = update.config()
     device = config.compute.apply()

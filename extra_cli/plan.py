@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from extra_rl.arms import merge
-from extra_rl.config import Experiment, read_yaml
+from extra_rl.config.arms import merge
+from extra_rl.config.experiment import Experiment, read_yaml
 from extra_rl.errors import ConfigError
 from extra_rl.planning.devices import DEVICES
 

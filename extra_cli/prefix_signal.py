@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-    from extra_rl.counterfactual.prefix_signal import Replay
-    from extra_rl.counterfactual.replay import Finished
-    from extra_rl.sections import TaskConfig
+    from extra_rl.config.sections import TaskConfig
+    from research.prefix_signal import Replay
+    from research.replay import Finished
 
 HELP = "which score of a prefix tells that its continuations come out right"
 
@@ -34,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     import polars as pl
 
     from extra_cli.finished import finished, folder_for, write
-    from extra_rl.counterfactual.prefix_signal import signal_table
-    from extra_rl.counterfactual.text import signal_lines
     from extra_rl.errors import InputError
     from extra_rl.tables import contracts
+    from research.prefix_signal import signal_table
+    from research.text import signal_lines
 
     folders: list[Path] = arguments.iterations
     out = arguments.out or folder_for(folders)
@@ -61,9 +61,9 @@ def signals_of(folder: Path, chooser: Finished) -> tuple[pl.DataFrame, pl.DataFr
 
     from extra_cli.counterfactual import continued_in
     from extra_cli.finished import finished
-    from extra_rl.candidates import boundary_tokens, texts_of
-    from extra_rl.counterfactual.prefix_signal import continued_prefixes, scored_prefixes, sound_prefixes, with_steps
+    from extra_rl.regeneration.candidates import boundary_tokens, texts_of
     from extra_rl.tables.iteration import rollouts_of
+    from research.prefix_signal import continued_prefixes, scored_prefixes, sound_prefixes, with_steps
 
     config = chooser.config()
     fresh = rollouts_of(chooser.inputs, "generate").filter(origin="fresh")

@@ -27,8 +27,8 @@ def lines_of(results: Path) -> list[str]:
     """Lines for every finished iteration of a run, then the comparison. InputError when there is nothing yet."""
     import polars as pl
 
-    from extra_rl.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
-    from extra_rl.summary_line import Horizon, summary_line
+    from extra_rl.report.summary_line import Horizon, summary_line
+    from extra_rl.run.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
 
     files = sorted(results.glob("*/s*/iteration_*/summarize.parquet"))
     if not files:

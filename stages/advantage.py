@@ -17,10 +17,10 @@ from pydantic import Field
 
 from extra_rl.algorithms import advantage as algorithm
 from extra_rl.errors import ContractError
-from extra_rl.signal import completed_by, with_advantage_group
-from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
+from extra_rl.tables.signal import completed_by, with_advantage_group
 
 
 class Config(StageConfig):

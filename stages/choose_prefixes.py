@@ -19,7 +19,9 @@ from pydantic import Field, model_validator
 
 from extra_rl.algorithms import prefixes
 from extra_rl.algorithms.budget import served_groups, served_share
-from extra_rl.candidates import (
+from extra_rl.config.sections import ComputeConfig, TaskConfig
+from extra_rl.errors import ConfigError
+from extra_rl.regeneration.candidates import (
     Candidate,
     candidates_of,
     first_iteration,
@@ -28,10 +30,8 @@ from extra_rl.candidates import (
     remembered,
     with_rank,
 )
-from extra_rl.errors import ConfigError
-from extra_rl.sections import ComputeConfig, TaskConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.seeding import generator
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import rollouts_of
 
@@ -256,8 +256,8 @@ def choose(
 
 def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.ndarray:
     """Unit embeddings of the prefixes (P, D)."""
-    from extra_rl.embedding import policy_hidden_states, sentence_embeddings
-    from extra_rl.policy import load_policy_model, load_tokenizer, resolve
+    from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
+    from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
 
     device = config.compute.apply()
     tokens = [list(c.prefix_tokens) for c in candidates]

@@ -20,8 +20,8 @@ from typing import Any
 import yaml
 
 from extra_rl.errors import ConfigError, ExtraError, InputError
-from extra_rl.runner import execute, record_path
-from extra_rl.stage import Job, Stage
+from extra_rl.run.execute import execute, record_path
+from extra_rl.run.stage import Job, Stage
 from stages import STAGES
 
 

@@ -25,7 +25,7 @@ from extra_rl.comparison.lines import figure_lines, named_lines
 from extra_rl.comparison.names import WARM_START, Policy, all_pairs, named_pairs, policy_of, refuse_unknown, start_of
 from extra_rl.comparison.summary import summarise
 from extra_rl.errors import ConfigError
-from extra_rl.stage import Context, Inputs, JsonFile, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, JsonFile, Stage, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.files import write_whole
 

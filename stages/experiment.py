@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from extra_rl import guards
-from extra_rl.config import BUDGETS, Experiment, resolve
+from extra_rl.config.experiment import BUDGETS, Experiment, resolve
 from extra_rl.errors import ExtraError
-from extra_rl.retention import ANNOUNCED, Retention
+from extra_rl.models.retention import ANNOUNCED, Retention
+from extra_rl.report.summary_line import HORIZON
+from extra_rl.run import guards
+from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
-from extra_rl.stage import Job
-from extra_rl.summary_line import HORIZON
 from extra_rl.tables.files import canonical_json
 from extra_rl.worker import launch
 from stages import STAGES

@@ -18,7 +18,9 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import (
     Plan,
@@ -30,8 +32,6 @@ from extra_rl.sampling.rollouts import (
 from extra_rl.sampling.rounds import further_rounds, mixed_groups
 from extra_rl.sampling.shards import positions_of
 from extra_rl.sampling.tail import TailClock, report_tail
-from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 
 
@@ -132,7 +132,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 def worked_solutions(plans: Sequence[Plan], inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
     """A demonstration for every plan, as a rollouts table."""
-    from extra_rl.policy import load_tokenizer, resolve
+    from extra_rl.models.policy import load_tokenizer, resolve
     from extra_rl.sampling.demonstrated import demonstrated
     from extra_rl.sampling.open import open_decoder
 

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 from extra_rl.errors import ConfigError
-from extra_rl.runner import execute
-from extra_rl.stage import Job
+from extra_rl.run.execute import execute
+from extra_rl.run.stage import Job
 from stages.command import load
 from stages.wiring import STEPS, Step, inputs_of, outputs_of
 

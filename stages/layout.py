@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from extra_rl.config import Experiment
+from extra_rl.config.experiment import Experiment
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tasks.base import TASKS
 from stages.wiring import unread

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field, ValidationError, model_validator
 
+from extra_rl.config.sections import ComputeConfig
 from extra_rl.novelty import MEASURES
-from extra_rl.novelty_pool import pool_of
-from extra_rl.sections import ComputeConfig
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig, mistakes
+from extra_rl.novelty.pool import pool_of
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig, mistakes
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
 
@@ -127,8 +127,8 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
     embedder = config.embedder()
     if not embedder:
         return None
-    from extra_rl.embedding import policy_hidden_states, sentence_embeddings
-    from extra_rl.policy import load_policy_model, load_tokenizer, resolve
+    from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
+    from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
 
     device = config.compute.apply()
     initial = inputs.policy("initial")

@@ -18,10 +18,10 @@ import dataframely as dy
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
-from extra_rl.rewards.gym_library import NOTES, release
-from extra_rl.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
-from extra_rl.stage import Context, Inputs, SourceFile, Stage, StageConfig
+from extra_rl.judging.gym_library import NOTES, release
+from extra_rl.run.stage import Context, Inputs, SourceFile, Stage, StageConfig
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json
 from extra_rl.tasks import clean

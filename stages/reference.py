@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from extra_rl.arms import PRESETS
-from extra_rl.config import RunConfig
-from extra_rl.sections import SHARED, GymSetConfig, SourceConfig
+from extra_rl.config.arms import PRESETS
+from extra_rl.config.experiment import RunConfig
+from extra_rl.config.sections import SHARED, GymSetConfig, SourceConfig
 from extra_rl.training.lora import LoraConfig
 from stages import STAGES
 from stages.command import load

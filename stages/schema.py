@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from extra_rl.arms import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS
-from extra_rl.config import RunConfig
-from extra_rl.sections import SHARED
+from extra_rl.config.arms import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS
+from extra_rl.config.experiment import RunConfig
+from extra_rl.config.sections import SHARED
 from stages import STAGES
 from stages.command import load
 
@@ -28,7 +28,7 @@ FILLED_IN = {
     ),
     "score_entropy": ("joined", "bonus"),
 }
-"""Keys that `extra_rl.config` fills in and that no file holds."""
+"""Keys that `extra_rl.config.experiment` fills in and that no file holds."""
 
 
 def schema() -> dict[str, Any]:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, NumericalError
-from extra_rl.forward.layout import DESCRIPTION, Layout
-from extra_rl.guards import check_mismatch
-from extra_rl.policy import read_manifest
-from extra_rl.sections import ComputeConfig, SamplingConfig
-from extra_rl.signal import rows_with_signal
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.models.policy import read_manifest
+from extra_rl.run.guards import check_mismatch
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.tables import contracts
+from extra_rl.tables.signal import rows_with_signal
 
 if TYPE_CHECKING:
-    from extra_rl.forward.batches import Piece
+    from extra_rl.scoring.batches import Piece
 
 
 class Config(StageConfig):
@@ -83,7 +83,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             batches += made
     scores = pl.concat(scored)
     if len(scores):
-        from extra_rl.forward.batches import token_shares
+        from extra_rl.scoring.batches import token_shares
 
         context.figures |= token_shares(batches)
         source = str(inputs.paths.get("rollouts", "the rollouts"))
@@ -120,10 +120,10 @@ def score(
     """
     import torch
 
-    from extra_rl.forward.batches import computed_of_rows, fill, pieces_of
-    from extra_rl.forward.layout import budget_of, chosen, token_statistics
-    from extra_rl.forward.sequences import TokenSequence
-    from extra_rl.policy import load_policy_model
+    from extra_rl.models.policy import load_policy_model
+    from extra_rl.scoring.batches import computed_of_rows, fill, pieces_of
+    from extra_rl.scoring.layout import budget_of, chosen, token_statistics
+    from extra_rl.scoring.sequences import TokenSequence
 
     device, precision = config.compute.apply(), config.compute.precision
     model = load_policy_model(policy, device=device)

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.guards import refuse_without_signal
-from extra_rl.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.run.guards import refuse_without_signal
+from extra_rl.run.stage import Context, Inputs, Stage, StageConfig
 from extra_rl.tables import contracts
 
 

@@ -17,10 +17,10 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import InputError
-from extra_rl.forward.layout import DESCRIPTION, Layout
-from extra_rl.sections import ComputeConfig, SamplingConfig
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.tables import contracts
 from extra_rl.training.lora import LoraConfig
 
@@ -119,8 +119,8 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The metrics of every step; the next policy is written on the way."""
-    from extra_rl import retention
-    from extra_rl.policy import write_same_policy
+    from extra_rl.models import retention
+    from extra_rl.models.policy import write_same_policy
 
     rows = training_rows(inputs, config)
     if config.signal_only and not (config.kl_weight or config.entropy_weight):
@@ -180,7 +180,7 @@ def refuse_unscored(rows: pl.DataFrame) -> None:
 
 def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
     """Takes the steps and saves the next policy; returns one row of metrics a step."""
-    from extra_rl import retention
+    from extra_rl.models import retention
     from extra_rl.training import run as training
     from extra_rl.training.launch import WorkerJob, train_in_processes
     from extra_rl.training.parallel import Parallel

@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
 from extra_rl.errors import ModelError
-from extra_rl.sections import ComputeConfig, ModelConfig, TaskConfig
-from extra_rl.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
 
 
@@ -46,13 +46,13 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The loss of every step; the policy is written on the way."""
-    from extra_rl.forward.layout import chosen
     from extra_rl.models.checks import require_vocabulary
+    from extra_rl.models.policy import eos_token_ids, load_model, save_policy
     from extra_rl.models.probe import probe_of
-    from extra_rl.policy import eos_token_ids, load_model, save_policy
     from extra_rl.sampling.transformers import sampling_path
+    from extra_rl.scoring.layout import chosen
     from extra_rl.tasks.problems import tokenizer_of
-    from extra_rl.warm_start import ModelShape, new_model
+    from extra_rl.training.warm_start import ModelShape, new_model
 
     device = config.compute.apply()
     tokenizer = tokenizer_of(config.task, config.model)
@@ -98,7 +98,7 @@ def teach(
 ) -> list[tuple[int, float, float]]:
     """Supervised training on worked solutions of problems that are not held out."""
     from extra_rl.tasks.demonstrations import demonstrations
-    from extra_rl.warm_start import learning_rate_factor, train
+    from extra_rl.training.warm_start import learning_rate_factor, train
 
     stream = demonstrations(
         config.task,

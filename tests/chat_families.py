@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from extra_rl.tokenizers import CHATML_TEMPLATE, byte_level
+from extra_rl.models.tokenizers import CHATML_TEMPLATE, byte_level
 
 CHATML = CHATML_TEMPLATE
 CHATML_DEFAULT_SYSTEM = (

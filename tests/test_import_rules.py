@@ -133,7 +133,7 @@ def test_the_workflow_imports_no_stage_and_no_algorithm() -> None:
     lines = [line.strip() for path in SNAKEFILES for line in path.read_text().splitlines()]
     statements = [line for line in lines if re.match(r"(from|import) \S", line)]
     found = imports(node for line in statements for node in ast.walk(ast.parse(line.replace("(", "x"))))
-    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | {"extra_rl.run_lock", "extra_rl.config"}
+    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | {"extra_rl.run.lock", "extra_rl.config.experiment"}
     assert within(found, "stages", "extra_rl") - {"stages", "extra_rl"} == within(found, *allowed) != set()
     assert within(found, *HEAVY, "numpy", "polars") == set()
 
@@ -169,8 +169,8 @@ def loaded_by(code: str) -> set[str]:
 
 SNAKEFILE_MODULES = """
 from pathlib import Path
-import stages.layout, stages.terminal, extra_rl.run_lock
-from extra_rl.config import read_yaml
+import stages.layout, stages.terminal, extra_rl.run.lock
+from extra_rl.config.experiment import read_yaml
 from stages.experiment import experiment_of
 experiment_of(read_yaml(Path("config/tiny.yaml")))
 """

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from extra_rl.records import cost, records
+from extra_rl.run.records import cost, records
 
 LOOKING = ("evaluate", "audit")
 """Stages that look at a run and are no part of it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from extra_rl.errors import InputError, ModelError
 from extra_rl.models.adapter import find as find_adapter
 from extra_rl.models.files import ADAPTER_CONFIG
-from extra_rl.policy import STATE_FILES, read_manifest, resolve
+from extra_rl.models.policy import STATE_FILES, read_manifest, resolve
 from extra_rl.tables.files import canonical_json, file_digest
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -71,7 +71,7 @@ def _directory(name: str, directory: Path, belongs: Callable[[str], bool]) -> Ev
         for path in sorted(directory.iterdir())
         if path.is_file() and not path.name.startswith(".") and path.name not in STATE_FILES and belongs(path.name)
     }
-    # As in a manifest (extra_rl.policy.write_manifest): a policy and its copy without one share their cache.
+    # As in a manifest (extra_rl.models.policy.write_manifest): a policy and its copy without one share their cache.
     return EvaluatedPolicy(name, directory, directory, hashlib.sha256(canonical_json(files).encode()).hexdigest())
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.evaluation.figures import figures
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.report import table_lines
 from extra_rl.evaluation.sample import Wanted, samples_of
 from extra_rl.evaluation.store import Cached, SampleStore, problem_key
-from extra_rl.progress import Console
-from extra_rl.rewards.judging import Answer, judge_answers
+from extra_rl.judging.dispatch import Answer, judge_answers
+from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.tail import TailClock
-from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.store import Cached, Key, SampleStore
-from extra_rl.progress import Console, Progress
+from extra_rl.run.progress import Console, Progress
 from extra_rl.sampling.base import Request, decoding_order, longest_of, refuse_not_finite
 from extra_rl.sampling.tail import TailClock
 from extra_rl.sampling.text import Decode
-from extra_rl.sections import ComputeConfig, SamplingConfig
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from extra_rl.algorithms.majority import NO_VOTE, RIGHT
-from extra_rl.rewards.normalise import clean, squash
-from extra_rl.rewards.numbers import read_number
+from mathjudge.normalise import clean, squash
+from mathjudge.numbers import read_number
 
 MAX_CHARS = 300
 """A longer answer is compared as it stands: model text is untrusted, and normalising is not free."""

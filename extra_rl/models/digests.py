@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import InputError
-from extra_rl.removed import how_to_rebuild, read_removed
+from extra_rl.models.removed import how_to_rebuild, read_removed
 from extra_rl.tables.files import file_digest
 
 MANIFEST = "manifest.json"

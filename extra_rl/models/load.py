@@ -29,7 +29,7 @@ from extra_rl.models.files import (
     read_json,
     require_readable,
 )
-from extra_rl.removed import refuse_removed
+from extra_rl.models.removed import refuse_removed
 
 TOKENIZER_JSON = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 DIVERGED = "The update that wrote them diverged: lower update.learning_rate and run again from an earlier iteration."

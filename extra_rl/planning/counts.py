@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extra_rl.config import RunConfig
+from extra_rl.config.experiment import RunConfig
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -167,7 +167,7 @@ def held_out(sections: Sections) -> dict[str, int | None]:
         return {name: problems_of(source) for name, source in task["benchmarks"].items()}
     if task["name"] == "reasoning_gym":
         return dict.fromkeys(task["sets"], prepare[f"{evaluate['split']}_per_level"])
-    from extra_rl.sections import TaskConfig
+    from extra_rl.config.sections import TaskConfig
     from extra_rl.tasks.base import load_task
 
     return dict.fromkeys(load_task(TaskConfig(**task)).levels, prepare[f"{evaluate['split']}_per_level"])

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from extra_rl.config import RunConfig
+from extra_rl.config.experiment import RunConfig
+from extra_rl.models.retention import kept_optimizer_states, kept_weights
 from extra_rl.planning.counts import Rollouts, Sections
 from extra_rl.planning.shapes import Shape
 from extra_rl.planning.trained import adapter_bytes, optimizer_bytes
-from extra_rl.retention import kept_optimizer_states, kept_weights
 
 FLOAT, ID, TEXT = 4.1, 2.0, 1.5
 """Bytes of a stored logprob, entropy or embedding component; of a token id; of a token's text."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extra_rl.forward.chunked_head import tile_shape
-from extra_rl.forward.head import WHOLE
 from extra_rl.planning.shapes import Shape
+from extra_rl.scoring.chunked_head import tile_shape
+from extra_rl.scoring.head import WHOLE
 
 BYTES = {"float32": 4, "bfloat16": 2}
 """Of a number. `bfloat16` samples with weights of that type; scoring and update compute the layers in it, over weights
@@ -137,7 +137,7 @@ def largest_batch(tokens_per_batch: int, longest: Lengths) -> tuple[float, float
 def logit_bytes(
     shape: Shape, responses: float, *, trained: bool = False, entropy_bonus: bool = False, device: str = "cuda"
 ) -> float:
-    """What the head and its softmax need for so many response tokens (extra_rl/forward/head.py): a few copies of the
+    """What the head and its softmax need for so many response tokens (extra_rl/scoring/head.py): a few copies of the
     logits where these are few, else two tiles, and the hidden states in float32 with their gradient."""
     if responses * shape.vocabulary <= WHOLE:
         return responses * 4.0 * (LOGIT_COPIES + entropy_bonus) * shape.vocabulary

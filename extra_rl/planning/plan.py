@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from extra_rl.config import Experiment
+from extra_rl.config.experiment import Experiment
+from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.planning import counts, work
 from extra_rl.planning.compute import Speed
 from extra_rl.planning.counts import Assumptions, Rollouts, Sections
@@ -14,7 +15,6 @@ from extra_rl.planning.engines import engine_rows
 from extra_rl.planning.memory import Lengths
 from extra_rl.planning.peaks import peaks_of
 from extra_rl.planning.shapes import Shape, shape_of
-from extra_rl.sections import ModelConfig, TaskConfig
 
 Figures = dict[str, Any]
 

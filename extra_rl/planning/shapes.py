@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.files import ADAPTER_CONFIG, packaged
-from extra_rl.sections import ModelConfig, TaskConfig
 
 SPECIAL_WORDS = 3
-"""pad, bos and eos of the tokenizers that this project makes (extra_rl/tokenizers.py)."""
+"""pad, bos and eos of the tokenizers that this project makes (extra_rl/models/tokenizers.py)."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from extra_rl.records import cost, records
 from extra_rl.report.sources import Sources
+from extra_rl.run.records import cost, records
 
 
 def rows(sources: Sources, iterations: pl.DataFrame, sections: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

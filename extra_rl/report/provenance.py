@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.sections import SHARED
 from extra_rl.report.sources import Sources
-from extra_rl.sections import SHARED
 from extra_rl.tables.files import canonical_json, read_provenance
 
 STAGE_FILES = (

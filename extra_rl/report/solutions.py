@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from extra_rl.counterfactual.solutions import distinct_solutions
 from extra_rl.report.collect import final_samples
 from extra_rl.report.curves import over_seeds
 from extra_rl.report.sources import Sources
+from research.solutions import distinct_solutions
 
 
 def table(sources: Sources) -> dict[str, Any] | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from extra_rl.config.sections import Order, SamplingConfig
 from extra_rl.errors import NumericalError
-from extra_rl.sections import Order, SamplingConfig
 
 
 @dataclass(frozen=True)

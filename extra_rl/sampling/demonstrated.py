@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.sections import SamplingConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.rollouts import Plan
-from extra_rl.sections import SamplingConfig, TaskConfig
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import TASKS, Problem, load_task

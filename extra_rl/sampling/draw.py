@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extra_rl.sections import SamplingConfig
+from extra_rl.config.sections import SamplingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

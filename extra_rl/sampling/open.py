@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.sampling.base import Sampler
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.text import Decode
 from extra_rl.sampling.text import response_decoder as _decoder
-from extra_rl.sections import ComputeConfig, SamplingConfig
 
 if TYPE_CHECKING:
-    from extra_rl.policy import Policy
+    from extra_rl.models.policy import Policy
 
 
 @contextmanager
@@ -31,13 +31,13 @@ def open_sampler(
     device = compute.apply(config.engine.tensor_parallel if config.backend == "vllm" else 1)
 
     def read() -> Policy:
-        from extra_rl.policy import load_directory, load_policy
+        from extra_rl.models.policy import load_directory, load_policy
 
         load = load_directory if policy.is_dir() else load_policy
         return load(policy, device=device, precision=compute.precision)
 
     if config.backend == "vllm":
-        from extra_rl.policy import read_manifest, resolve
+        from extra_rl.models.policy import read_manifest, resolve
         from extra_rl.sampling.vllm.open import open_engine
 
         directory = policy if policy.is_dir() else resolve(policy)
@@ -68,8 +68,8 @@ def _stops(directory: Path, config: SamplingConfig) -> StopStrings:
 
 def _tokenizer(directory: Path) -> tuple[Any, tuple[int, ...]]:
     """The tokenizer of a policy, and what ends a response."""
+    from extra_rl.models.policy import load_tokenizer
     from extra_rl.models.turns import known_end_ids
-    from extra_rl.policy import load_tokenizer
 
     tokenizer = load_tokenizer(directory)
     return tokenizer, known_end_ids(tokenizer, directory)

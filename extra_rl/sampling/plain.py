@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.attention import restore_attention
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
 from extra_rl.sampling.decode_rows import RowStops, new_rows
 from extra_rl.sampling.draw import draw
 from extra_rl.sampling.stop import StopStrings, stop_rule
-from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, longest_of, refuse_not_finite
 from extra_rl.sampling.tail import TailClock
-from extra_rl.sections import ComputeConfig, SamplingConfig
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import polars as pl
 
-from extra_rl.rewards.judging import judge_rollouts
-from extra_rl.rewards.verdict import DEFAULT_REWARDS
+from extra_rl.config.sections import TaskConfig, VerifierConfig
+from extra_rl.judging.dispatch import judge_rollouts
 from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import Plan, Roll
-from extra_rl.sections import TaskConfig, VerifierConfig
+from extra_rl.verdict import DEFAULT_REWARDS
 
 
 def further_rounds(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from extra_rl.balance import shares
+from extra_rl.algorithms.balance import shares
 from extra_rl.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.base import Sample
 from extra_rl.sampling.text import Decode, response_decoder
-from extra_rl.sections import SamplingConfig
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What bytes are decoded to that are no whole character."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from itertools import accumulate
 
-from extra_rl.records import OPENING_SECONDS, TAIL_SHARE
-from extra_rl.stage import Context
+from extra_rl.run.records import OPENING_SECONDS, TAIL_SHARE
+from extra_rl.run.stage import Context
 
 
 class TailClock:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.measure import Path, Scored, Sequences
 from extra_rl.models.probe import known_head, probe_of
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.stop import StopStrings
-from extra_rl.sections import SamplingConfig
 
 if TYPE_CHECKING:
     import torch

@@ -12,14 +12,14 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from extra_rl.rewards.verdict import Judgement, Verdict
 from extra_rl.tasks.base import Problem
 from extra_rl.tasks.fold import FoldTask, Step, calculate
+from extra_rl.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from extra_rl.sections import TaskConfig
+    from extra_rl.config.sections import TaskConfig
 
 State = tuple[str, ...]
 """An expression's numbers and operators in turns."""

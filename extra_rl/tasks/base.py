@@ -14,8 +14,8 @@ from extra_rl.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from extra_rl.rewards.verdict import Judgement
-    from extra_rl.sections import TaskConfig
+    from extra_rl.config.sections import TaskConfig
+    from extra_rl.verdict import Judgement
 
 TASKS = ("signed_sum", "countdown", "arithmetic")
 

@@ -1,6 +1,7 @@
 """Known problem sets by name, and how a configuration's names and partial sources are completed from them.
 
-The sets themselves are data: `benchmarks.yaml`. Everything here is plain mappings; `extra_rl.sections` validates them.
+The sets themselves are data: `benchmarks.yaml`. Everything here is plain mappings; `extra_rl.config.sections`
+validates them.
 """
 
 from __future__ import annotations

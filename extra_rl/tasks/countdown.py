@@ -17,7 +17,7 @@ from extra_rl.tasks.fold import LARGEST_NUMBER, NUMBER_WORDS, FoldTask, Step, ca
 if TYPE_CHECKING:
     import numpy as np
 
-    from extra_rl.sections import TaskConfig
+    from extra_rl.config.sections import TaskConfig
 
 State = tuple[int, ...]  # the numbers left, sorted
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.turns import turn_end
-from extra_rl.sections import TaskConfig
 from extra_rl.seeding import generator
 from extra_rl.tasks.base import TASKS, Problem, Task, load_task
 from extra_rl.tasks.prompts import Example, render, uses_chat

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from extra_rl.rewards.verdict import Judgement, Verdict
+from extra_rl.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from extra_rl.tasks.base import Problem

@@ -21,10 +21,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from extra_rl.config.sections import GymSetConfig
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.rewards.gym_library import EXAMPLES, make, require
-from extra_rl.rewards.gym_record import to_json
-from extra_rl.sections import GymSetConfig
+from extra_rl.judging.gym_library import EXAMPLES, make, require
+from extra_rl.judging.gym_record import to_json
 
 HASH_SEED = "0"
 
@@ -133,7 +133,7 @@ def main() -> int:
 
 
 def _set_of(given: object) -> GymSetConfig:
-    from extra_rl.rewards.gym_record import from_json
+    from extra_rl.judging.gym_record import from_json
 
     return GymSetConfig.model_validate(from_json(json.dumps(given)))
 

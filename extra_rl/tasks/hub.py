@@ -10,7 +10,7 @@ from extra_rl.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from extra_rl.sections import SourceConfig
+    from extra_rl.config.sections import SourceConfig
 
 TIMEOUT_S = 10.0
 

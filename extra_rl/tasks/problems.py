@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
-from extra_rl.sections import ModelConfig, TaskConfig
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import examples_of, shown
@@ -39,8 +39,8 @@ class PreparedProblem:
 
 def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
     """The tokenizer that the policies of this configuration will carry."""
-    from extra_rl import tokenizers
-    from extra_rl.policy import load_tokenizer
+    from extra_rl.models import tokenizers
+    from extra_rl.models.policy import load_tokenizer
 
     if model.source != "new":
         return load_tokenizer(model.source, model.revision, model.gguf_file)

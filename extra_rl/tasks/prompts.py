@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.chat_template import name_of, note_once, reason_of, render_chat
-from extra_rl.sections import TaskConfig
 
 QUESTION, SYSTEM = "Questionqxz", "Systemqxz"
 """Messages that are rendered first, to see what the template does with them."""

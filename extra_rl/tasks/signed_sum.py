@@ -17,7 +17,7 @@ from extra_rl.tasks.fold import NUMBER_WORDS, FoldTask, Step, without
 if TYPE_CHECKING:
     import numpy as np
 
-    from extra_rl.sections import TaskConfig
+    from extra_rl.config.sections import TaskConfig
 
 State = tuple[tuple[int, ...], tuple[int, ...]]  # P and M, each sorted
 

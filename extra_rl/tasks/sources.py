@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
-from extra_rl.sections import SourceConfig
 from extra_rl.tables.files import canonical_json
 from extra_rl.tasks import hub
 from extra_rl.tasks.benchmarks import SUFFIXES

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from extra_rl.balance import shares
-from extra_rl.forward.batches import Piece, fill, pieces_of
-from extra_rl.forward.sequences import TokenSequence
+from extra_rl.algorithms.balance import shares
+from extra_rl.scoring.batches import Piece, fill, pieces_of
+from extra_rl.scoring.sequences import TokenSequence
 
 
 def plan(sequences: Sequence[TokenSequence], layout: str, budget: int, processes: int) -> list[list[Piece]]:

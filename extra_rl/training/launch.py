@@ -26,7 +26,7 @@ from typing import Any, TextIO
 import polars as pl
 
 from extra_rl import errors
-from extra_rl.progress import Console
+from extra_rl.run.progress import Console
 from extra_rl.training.run import TrainingJob
 
 WORKER = "extra_rl.training.worker"

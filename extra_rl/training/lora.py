@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from extra_rl.config.sections import Section
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.digests import require_file
-from extra_rl.policy import ADAPTER_FILE, Policy, load_policy, read_manifest, resolve
-from extra_rl.removed import refuse_removed
-from extra_rl.sections import Section
+from extra_rl.models.policy import ADAPTER_FILE, Policy, load_policy, read_manifest, resolve
+from extra_rl.models.removed import refuse_removed
 from extra_rl.tables.files import canonical_json
 
 METADATA = "adapter"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.policy import OPTIMIZER_FILE, Policy
+from extra_rl.models.policy import OPTIMIZER_FILE, Policy
 from extra_rl.training.optimizer_file import read_optimizer
 from extra_rl.training.parallel import sharded_like, whole
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from extra_rl.errors import InputError
 from extra_rl.models.digests import require_file
-from extra_rl.policy import OPTIMIZER_FILE
-from extra_rl.removed import FORGOTTEN_FILE, how_to_rebuild, name_elsewhere, refuse_removed, remove_file
+from extra_rl.models.policy import OPTIMIZER_FILE
+from extra_rl.models.removed import FORGOTTEN_FILE, how_to_rebuild, name_elsewhere, refuse_removed, remove_file
 
 if TYPE_CHECKING:
     from torch import Tensor

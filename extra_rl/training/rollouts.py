@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from extra_rl.forward.sequences import TokenSequence
+from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.seeding import generator
 
 

@@ -58,8 +58,8 @@ def train(
     """
     import torch
 
-    from extra_rl.forward.layout import chosen
-    from extra_rl.policy import load_policy
+    from extra_rl.models.policy import load_policy
+    from extra_rl.scoring.layout import chosen
     from extra_rl.training.lora import load_adapted
     from extra_rl.training.optimizer import load_optimizer
     from extra_rl.training.rollouts import minibatches_of, to_rollouts
@@ -107,8 +107,8 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
 
     Where weights are sharded, they are put into a whole model, one by one, and that is saved; adapters are merged.
     """
+    from extra_rl.models.policy import load_policy_model, save_policy
     from extra_rl.models.probe import probe_of
-    from extra_rl.policy import load_policy_model, save_policy
     from extra_rl.training.lora import adapter_tensors, write_adapter
     from extra_rl.training.optimizer import optimizer_state
     from extra_rl.training.optimizer_file import write_optimizer

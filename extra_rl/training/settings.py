@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extra_rl.forward.layout import Layout
+from extra_rl.scoring.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.algorithms import aggregation
 from extra_rl.algorithms import loss as losses
 from extra_rl.errors import NumericalError
-from extra_rl.forward.batches import Piece, token_shares
-from extra_rl.forward.layout import budget_of, chosen, token_statistics
 from extra_rl.models.family import without_dropout
 from extra_rl.models.probe import probe_of
+from extra_rl.scoring.batches import Piece, token_shares
+from extra_rl.scoring.layout import budget_of, chosen, token_statistics
 from extra_rl.training.batching import plan
 from extra_rl.training.lora import frozen_base
 from extra_rl.training.metrics import StepSums
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def reference_model(manifest: Path, device: str = "cpu") -> Any:
     """The frozen initial policy for the KL term; its head is read before it may be sharded."""
-    from extra_rl.policy import load_policy_model
+    from extra_rl.models.policy import load_policy_model
 
     model = load_policy_model(manifest, device=device).requires_grad_(False)
     probe_of(model)

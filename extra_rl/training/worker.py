@@ -44,7 +44,7 @@ def _train(folder: Path) -> None:
     import polars as pl
     import torch
 
-    from extra_rl.progress import Console, Progress
+    from extra_rl.run.progress import Console, Progress
     from extra_rl.training.distributed import process_group
     from extra_rl.training.launch import WorkerJob, read_job
     from extra_rl.training.run import train

@@ -15,7 +15,7 @@ from benchmarks.vs_trl import middle_of, turn_of, words
 from benchmarks.vs_trl_ours import configuration, step_of
 from benchmarks.vs_trl_peer import boxed, replayed
 from benchmarks.vs_trl_watch import Watch
-from extra_rl.tokenizers import byte_level
+from extra_rl.models.tokenizers import byte_level
 from stages.experiment import experiment_of
 
 

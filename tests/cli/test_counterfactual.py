@@ -11,10 +11,10 @@ import pytest
 from extra_cli.counterfactual import continued_in
 from extra_cli.finished import finished
 from extra_cli.main import main
-from extra_rl.counterfactual.measures import novelty_of
-from extra_rl.counterfactual.prefixes import choices_under
 from extra_rl.tables import contracts, read_table
 from extra_rl.tables.files import write_table
+from research.measures import novelty_of
+from research.prefixes import choices_under
 from tests.conftest import Run, copy_of
 
 TABLES = {

@@ -19,10 +19,10 @@ import yaml
 from extra_cli import evaluate
 from extra_cli.main import main
 from extra_rl.evaluation.policies import find_policy
+from extra_rl.models.tokenizers import byte_level
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.tables import contracts, read_table
 from extra_rl.tables.files import read_provenance
-from extra_rl.tokenizers import byte_level
 from tests.conftest import environment
 from tests.evaluation.models import small_model
 from tests.models import random_model
@@ -123,7 +123,7 @@ def test_prompts_are_rendered_with_the_policys_own_template(run: Evaluates, mode
     template.write_text(template.read_text().replace("assistant", "solver"))
     run("--limit", "1", "--out", "first")
     run("--limit", "1", "--out", "second", policy=other)
-    from extra_rl.policy import load_tokenizer
+    from extra_rl.models.policy import load_tokenizer
 
     first, second = (
         load_tokenizer(model).decode(pl.read_parquet(f"{name}/evaluate.parquet")["prompt_tokens"][0].to_list())

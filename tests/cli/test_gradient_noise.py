@@ -11,8 +11,8 @@ import pytest
 from extra_cli.finished import finished
 from extra_cli.gradient_noise import groups_of, measured
 from extra_cli.main import main
-from extra_rl.counterfactual.mechanisms import tables_with_and_without
 from extra_rl.tables import contracts, read_table
+from research.mechanisms import tables_with_and_without
 from tests.conftest import Run, copy_of
 
 VARIANTS = ["as_it_was", "without novelty", "without regenerated", "without both", "random bonus"]

@@ -8,8 +8,8 @@ import pytest
 
 from extra_cli import doctor
 from extra_cli.main import main
-from extra_rl.progress import Console, Progress, duration
-from extra_rl.summary_line import Horizon, summary_line
+from extra_rl.report.summary_line import Horizon, summary_line
+from extra_rl.run.progress import Console, Progress, duration
 from stages.reference import page
 from stages.terminal import is_noise
 from tests.conftest import ROOT, Run

@@ -10,7 +10,7 @@ import pytest
 from extra_cli.finished import finished
 from extra_cli.main import main
 from extra_cli.prefix_signal import replay_of, signals_of
-from extra_rl.sections import TaskConfig
+from extra_rl.config.sections import TaskConfig
 from extra_rl.tables import contracts, read_table
 from extra_rl.tasks.signed_sum import TASK
 from tests.conftest import Run, copy_of

@@ -7,8 +7,8 @@ from pathlib import Path
 
 def small_model(directory: Path, seed: int = 0, positions: int = 512) -> Path:
     """A random Qwen3 in a directory of its own, as `save_pretrained` leaves it: no manifest."""
-    from extra_rl.tokenizers import byte_level
-    from extra_rl.warm_start import ModelShape, new_model
+    from extra_rl.models.tokenizers import byte_level
+    from extra_rl.training.warm_start import ModelShape, new_model
 
     shape = ModelShape(hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, intermediate=64, max_positions=positions)
     tokenizer = byte_level()

@@ -9,7 +9,7 @@ import pytest
 
 from extra_rl.errors import InputError, ModelError
 from extra_rl.evaluation.policies import HUB_FILES, find_policy
-from extra_rl.policy import STATE_FILES, read_manifest, write_same_policy
+from extra_rl.models.policy import STATE_FILES, read_manifest, write_same_policy
 from tests.conftest import POLICY
 
 DIGEST = read_manifest(POLICY / "manifest.json")["digest"]

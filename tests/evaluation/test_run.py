@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ModelError, NumericalError
 from extra_rl.evaluation import Evaluation, evaluate
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.run import SETTINGS, settings_of
 from extra_rl.evaluation.sample import whole_batches
-from extra_rl.progress import Console
+from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request, Sample
-from extra_rl.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.tables import contracts
 from tests.stages.rows import frame, problem
 

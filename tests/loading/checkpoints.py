@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from extra_rl.tokenizers import word_level
+from extra_rl.models.tokenizers import word_level
 
 TOKENIZER = word_level([str(number) for number in range(37)])  # 40 ids with pad, bos and eos
 SIZES: dict[str, Any] = {

@@ -13,7 +13,7 @@ import torch
 from extra_rl.errors import ModelError
 from extra_rl.evaluation.policies import find_policy
 from extra_rl.models.load import read_config
-from extra_rl.policy import load_model, load_policy, load_tokenizer, save_policy
+from extra_rl.models.policy import load_model, load_policy, load_tokenizer, save_policy
 from tests.loading.checkpoints import TOKENIZER, change_json, checkpoint
 from tests.loading.test_load import logits
 

@@ -14,7 +14,7 @@ import torch
 
 from extra_rl.errors import InputError
 from extra_rl.models import digests
-from extra_rl.policy import (
+from extra_rl.models.policy import (
     ADAPTER_FILE,
     OPTIMIZER_FILE,
     load_model,
@@ -26,7 +26,7 @@ from extra_rl.policy import (
     write_manifest,
     write_same_policy,
 )
-from extra_rl.removed import FORGOTTEN_FILE
+from extra_rl.models.removed import FORGOTTEN_FILE
 from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
 from tests.loading.checkpoints import TOKENIZER, change_json, flip_a_bit
 from tests.models import random_qwen3

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extra_rl.errors import ModelError
-from extra_rl.policy import load_model, load_policy, load_tokenizer, save_policy
+from extra_rl.models.policy import load_model, load_policy, load_tokenizer, save_policy
 from tests.loading.checkpoints import change_json, checkpoint
 
 

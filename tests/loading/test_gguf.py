@@ -12,11 +12,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.files import packaged
+from extra_rl.models.policy import load_model, load_policy, load_tokenizer, save_policy
 from extra_rl.planning.shapes import shape_of
-from extra_rl.policy import load_model, load_policy, load_tokenizer, save_policy
-from extra_rl.sections import ModelConfig, TaskConfig
 from tests.loading.checkpoints import SIZES, checkpoint
 from tests.loading.test_load import logits
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from extra_rl.errors import ModelError
 from extra_rl.models.checks import require_finite, require_vocabulary
-from extra_rl.policy import load_model, load_policy, load_tokenizer, save_policy
-from extra_rl.tokenizers import word_level
+from extra_rl.models.policy import load_model, load_policy, load_tokenizer, save_policy
+from extra_rl.models.tokenizers import word_level
 from tests.loading.checkpoints import FAMILIES, TOKENIZER, change_json, change_weights, checkpoint
 
 TOKENS = torch.arange(3, 13).unsqueeze(0)
@@ -226,7 +226,7 @@ def test_tokens_beyond_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixtu
     tokenizer.add_special_tokens({"pad_token": "<fill>"})
     tokenizer.save_pretrained(folder)
     shutil.copytree(folder, tmp_path / "b")
-    from extra_rl.policy import load_directory
+    from extra_rl.models.policy import load_directory
 
     with pytest.raises(ModelError, match=r"'<fill>' \(id 41\)"):
         load_directory(tmp_path / "b")

@@ -10,7 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from extra_rl.errors import InputError, ModelError
-from extra_rl.policy import save_policy
+from extra_rl.models.policy import save_policy
 from extra_rl.training.optimizer_file import write_optimizer
 from tests.loading.checkpoints import TOKENIZER
 from tests.models import random_qwen3

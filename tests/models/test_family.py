@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
+from extra_rl.config.sections import ModelConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.family import Head, backbone, context, decoder_layers, read_head, windows, without_dropout
-from extra_rl.sections import ModelConfig
 from stages.warm_start import refuse_without_room
 from tests.models import random_model, random_qwen3
 from tests.zoo.families import build

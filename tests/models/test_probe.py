@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from extra_rl.errors import ModelError, NumericalError
-from extra_rl.forward.layout import chosen
-from extra_rl.model_check import probe
 from extra_rl.models.measure import Measurement, Path, Scored, own_statistics
 from extra_rl.models.probe import BRIEF, PROMPTS, RESPONSES, forget_probes, probe_of, probes_made, remember
 from extra_rl.sampling import transformers as sampling
+from extra_rl.sampling.model_check import probe
+from extra_rl.scoring.layout import chosen
 from tests.models import random_model, random_qwen3
 
 
@@ -96,7 +96,7 @@ def test_a_remembered_path_that_fails_is_not_used() -> None:
 
 
 def test_the_key_ignores_weights_and_the_place_of_the_files(tmp_path: Any) -> None:
-    from extra_rl.policy import load_model
+    from extra_rl.models.policy import load_model
 
     model = random_model("Llama")
     key = probe_of(model).key
@@ -161,8 +161,8 @@ def test_a_head_that_was_exchanged_is_used() -> None:
     assert chosen("auto", model) == "shared_prefix"
     other = copy.deepcopy(model)
     other.lm_head = torch.nn.Linear(32, 40, bias=False)
-    from extra_rl.forward.layout import token_statistics
-    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.scoring.layout import token_statistics
+    from extra_rl.scoring.sequences import TokenSequence
 
     with torch.inference_mode():
         found = token_statistics(other, [TokenSequence((3, 4), (5, 6))], 1.0, "float32", "shared_prefix")[0][0]

@@ -12,8 +12,8 @@ import pytest
 
 from extra_rl.errors import ModelError
 from extra_rl.models import chat_template
+from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.models.turns import eos_token_ids, known_end_ids, turn_end
-from extra_rl.tokenizers import byte_level, word_level
 from tests import chat_families as families
 from tests.chat_families import tokenizer_with
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from extra_rl import embedding
-from extra_rl.embedding import policy_hidden_states, sentence_embeddings
 from extra_rl.errors import ConfigError, ModelError, NumericalError
+from extra_rl.models import embedding
+from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
 
 VOCABULARY, CONTEXT, WIDTH = 50, 64, 16
 

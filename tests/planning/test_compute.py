@@ -19,9 +19,9 @@ def counted(model: object, backward: bool) -> int:
     """Operations that torch counts in the trainer's own pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from extra_rl.forward.sequences import TokenSequence
-    from extra_rl.forward.statistics import response_statistics
     from extra_rl.models.probe import probe_of
+    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.statistics import response_statistics
 
     probe_of(model)  # reads the head by a pass that does not count
     batch = [TokenSequence([3] * PROMPT, [5] * RESPONSE)] * ROWS

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from extra_rl.config import Experiment
+from extra_rl.config.experiment import Experiment
 from extra_rl.planning import counts
 from extra_rl.planning.counts import Assumptions
 from stages.experiment import experiment_of

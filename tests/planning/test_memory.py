@@ -55,10 +55,10 @@ def dynamic(parts: dict[str, float], *static: str) -> float:
 @PRECISIONS
 @pytest.mark.parametrize(("rows", "contexts", "prompt", "response"), [(24, 4, 40, 80), (12, 12, 100, 30)])
 def test_the_sampler(shape: Shape, precision: str, rows: int, contexts: int, prompt: int, response: int) -> None:
+    from extra_rl.config.sections import SamplingConfig
     from extra_rl.sampling.base import Request
     from extra_rl.sampling.decode_cache import TRIM
     from extra_rl.sampling.transformers import TransformersSampler
-    from extra_rl.sections import SamplingConfig
 
     sampler = TransformersSampler(model_of(shape, precision), [shape.vocabulary])  # nothing ends by itself
     requests = [Request((3, *[4 + row % contexts] * (prompt - 1)), response, row) for row in range(rows)]
@@ -82,8 +82,8 @@ def test_the_sampler(shape: Shape, precision: str, rows: int, contexts: int, pro
 def test_the_scorer(shape: Shape, precision: str) -> None:
     import torch
 
-    from extra_rl.forward.sequences import TokenSequence
-    from extra_rl.forward.statistics import response_statistics
+    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.statistics import response_statistics
 
     model = model_of(shape)
     batch = [TokenSequence([3] * 50, [5] * 350), TokenSequence([3] * 50, [5] * 330)]
@@ -132,7 +132,7 @@ def test_the_update(shape: Shape, precision: str, checkpointing: bool, entropy: 
 
 def micro_batch(model: Any, precision: str, entropy: float) -> Any:
     """The trainer's own loss of two rollouts, and its backward pass."""
-    from extra_rl.forward.sequences import TokenSequence
+    from extra_rl.scoring.sequences import TokenSequence
     from extra_rl.training.metrics import StepSums
     from extra_rl.training.rollouts import TrainingRollout
     from extra_rl.training.settings import LossSettings
@@ -182,8 +182,8 @@ def test_the_optimizer_step_counts_where_it_is_the_peak() -> None:
 def test_top_p_needs_more_when_a_token_is_drawn() -> None:
     import torch
 
+    from extra_rl.config.sections import SamplingConfig
     from extra_rl.sampling.draw import draw
-    from extra_rl.sections import SamplingConfig
 
     logits_BV, uniform_B = torch.randn(8, 5000), torch.rand(8, dtype=torch.float64)
     for cut, top_p in ((False, 1.0), (True, 0.9)):

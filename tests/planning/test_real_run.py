@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from extra_cli.plan import experiment_of_files
-from extra_rl.config import Experiment
+from extra_rl.config.experiment import Experiment
 from extra_rl.planning.compute import DECODERS, Speed
 from extra_rl.planning.counts import Assumptions
 from extra_rl.planning.devices import DEVICES

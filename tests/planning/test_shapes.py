@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from extra_rl.config.sections import ModelConfig, ShapeConfig, TaskConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.planning.shapes import KNOWN, Shape, shape_of, shape_of_config
-from extra_rl.sections import ModelConfig, ShapeConfig, TaskConfig
 from tests.conftest import POLICY
 
 WORDS = TaskConfig(name="signed_sum")
@@ -61,7 +61,7 @@ def test_parts_of_a_small_shape_by_hand() -> None:
 
 def test_a_new_model_has_the_shape_that_the_warm_start_makes() -> None:
     from extra_rl.tasks.problems import tokenizer_of
-    from extra_rl.warm_start import ModelShape, new_model
+    from extra_rl.training.warm_start import ModelShape, new_model
 
     for tokenizer in ("words", "bytes"):
         config = ModelConfig(tokenizer=tokenizer, shape=ShapeConfig(hidden=32, layers=2, heads=2, intermediate=48))

@@ -60,9 +60,9 @@ def test_the_real_sampler_takes_about_as_many(sequences: int, rows: int) -> None
     """Lengths evenly spread from 1 to 60 tokens, set by the requests' limits: nothing ends by itself."""
     import random
 
+    from extra_rl.config.sections import SamplingConfig
     from extra_rl.sampling.base import Request
     from extra_rl.sampling.transformers import TransformersSampler
-    from extra_rl.sections import SamplingConfig
     from tests.planning.test_memory import WIDE, model_of
 
     rng = random.Random(0)

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.models.tokenizers import word_level
 from extra_rl.tables import contracts
 from extra_rl.tables.files import write_table
-from extra_rl.tokenizers import word_level
 from stages import advantage
 from tests.stages.rows import PER_ROLLOUT, frame, group, problem, run_stage, tables_of
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
-from extra_rl.tokenizers import byte_level, word_level
 
 TEXT = "né → 🎉\n<!-- x"
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
 from extra_rl.sampling.text import Decode
-from extra_rl.sections import SamplingConfig
 
 
 class PlainSampler:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from extra_rl.rewards.math import judge
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.sampling.open import open_decoder, open_sampler
 from extra_rl.sampling.text import response_decoder
-from extra_rl.sections import ComputeConfig, SamplingConfig
-from extra_rl.tokenizers import byte_level, word_level
+from mathjudge.judge import judge
 from tests import chat_families as families
 from tests.chat_families import tokenizer_with
 from tests.conftest import POLICY

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
-from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY
 
 REQUESTS = [Request((1, 6, 7, 107), 8, seed) for seed in range(6)]

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ModelError, NumericalError
-from extra_rl.policy import load_model, load_tokenizer, save_policy
+from extra_rl.models.policy import load_model, load_tokenizer, save_policy
 from extra_rl.sampling.base import Request, Sample
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.vllm import run_engine, weights
-from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY
 from tests.sampling.engines import lives, run_with_engines, until
 
@@ -92,7 +92,7 @@ def test_the_same_policy_is_neither_loaded_nor_read_again(engines: Path, monkeyp
         raise AssertionError("loaded again")
 
     monkeypatch.setattr(run_engine.Engine, "reload", never)
-    monkeypatch.setattr("extra_rl.policy.load_model", never)
+    monkeypatch.setattr("extra_rl.models.policy.load_model", never)
     assert drawn(first) == before
 
 

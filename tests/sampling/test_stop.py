@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
-from extra_rl.policy import load_policy
+from extra_rl.models.policy import load_policy
+from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.sampling.base import Request, Sample
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.open import open_decoder, open_sampler
@@ -21,8 +23,6 @@ from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.tail import TailClock
 from extra_rl.sampling.text import response_decoder, until_stop
 from extra_rl.sampling.transformers import TransformersSampler
-from extra_rl.sections import ComputeConfig, SamplingConfig
-from extra_rl.tokenizers import byte_level, word_level
 from tests.conftest import POLICY
 from tests.models import random_qwen3
 from tests.sampling.test_decoder import sentence_pieces, word_pieces

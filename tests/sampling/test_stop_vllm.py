@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from extra_rl.policy import load_tokenizer
+from extra_rl.config.sections import SamplingConfig
+from extra_rl.models.policy import load_tokenizer
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm.arguments import sampling_parameters
 from extra_rl.sampling.vllm.client import ServerClient
 from extra_rl.sampling.vllm.own import OwnEngine
-from extra_rl.sections import SamplingConfig
 from tests.conftest import POLICY
 
 SCRIPT = {7: [9, 103, 9, 105, 15, 2], 8: [9, 105, 15, 2], 9: [15, 103, 9, 2]}

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from extra_rl.forward.sequences import TokenSequence
-from extra_rl.forward.statistics import response_statistics
-from extra_rl.policy import load_policy
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.models.policy import load_policy
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.text import Decode, response_decoder
-from extra_rl.sections import ComputeConfig, SamplingConfig
+from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.statistics import response_statistics
 from tests.conftest import POLICY
 from tests.sampling.engines import run_with_engines
 from tests.sampling.plain import PlainSampler

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from extra_rl.progress import Console
-from extra_rl.records import TAIL_SHARE
+from extra_rl.run.progress import Console
+from extra_rl.run.records import TAIL_SHARE
+from extra_rl.run.stage import Context, Job
 from extra_rl.sampling.tail import TailClock, report_tail
-from extra_rl.stage import Context, Job
 
 
 class Hand:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
-from extra_rl.forward.sequences import TokenSequence
-from extra_rl.forward.statistics import response_statistics
 from extra_rl.sampling import decode
 from extra_rl.sampling.base import Limits, Request, Sample
 from extra_rl.sampling.decode_cache import TRIM, DecodeCache
 from extra_rl.sampling.draw import draw
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.transformers import TransformersSampler
-from extra_rl.sections import SamplingConfig
+from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.statistics import response_statistics
 from tests.models import EOS, random_qwen3
 
 PROMPTS = [(1, 5, 9), (1, 7), (1, 5, 9, 11, 13, 20), (1, 33, 4, 8)]

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, ExtraError, ModelError, NumericalError
-from extra_rl.policy import OPTIMIZER_FILE, STATE_FILES, load_model
+from extra_rl.models.policy import OPTIMIZER_FILE, STATE_FILES, load_model
 from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.vllm import weights
 from extra_rl.sampling.vllm.arguments import flags
-from extra_rl.sections import ComputeConfig, SamplingConfig
 from tests.conftest import POLICY, environment, new_run
 from tests.models import random_model, random_qwen3
 

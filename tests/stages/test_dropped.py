@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
-from extra_rl.sections import SHARED
 from extra_rl.tables import contracts, scan_iteration
 from stages import advantage, audit, choose_prefixes, generate, novelty, regenerate, score_entropy, update, verify
 from tests.conftest import POLICY

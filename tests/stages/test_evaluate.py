@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.policy import load_tokenizer, write_same_policy
+from extra_rl.models.policy import load_tokenizer, write_same_policy
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.tables import contracts
 from stages import evaluate

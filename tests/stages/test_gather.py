@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.runner import execute, provenance
-from extra_rl.stage import Job
+from extra_rl.run.execute import execute, provenance
+from extra_rl.run.stage import Job
 from extra_rl.tables import contracts
 from extra_rl.tables.files import read_provenance, read_table, write_table
 from stages import gather, novelty

@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import Plan
 from extra_rl.sampling.rounds import further_rounds, mixed_groups
-from extra_rl.sections import TaskConfig, VerifierConfig
 from extra_rl.tables import contracts
 from stages import generate, select, summarize
 from stages.experiment import experiment_of
@@ -166,8 +166,8 @@ def test_over_sampling_drops_in_each_round() -> None:
 
 
 def test_a_shard_refuses_rounds() -> None:
-    from extra_rl.progress import Console
-    from extra_rl.stage import Context, Inputs, Job
+    from extra_rl.run.progress import Console
+    from extra_rl.run.stage import Context, Inputs, Job
 
     shared = {"sampling": {}, "compute": {}, "task": {}, "verifier": {}}
     config = generate.Config.model_validate({**shared, "rounds": 2})

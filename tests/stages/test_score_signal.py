@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError
-from extra_rl.policy import load_policy, save_policy
+from extra_rl.models.policy import load_policy, save_policy
 from stages import advantage, score_entropy
 from tests.conftest import POLICY
 from tests.stages.rows import Row, group, run_stage, tables_of

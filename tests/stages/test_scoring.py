@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from extra_rl import guards
 from extra_rl.errors import ConfigError, NumericalError
-from extra_rl.policy import load_model, load_policy, save_policy
+from extra_rl.models.policy import load_model, load_policy, save_policy
+from extra_rl.run import guards
 from extra_rl.tables import contracts
 from stages import generate, regenerate, score_entropy
 from tests.conftest import POLICY

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from extra_rl import guards
 from extra_rl.errors import ConfigError, InputError, NoSignalError
+from extra_rl.run import guards
 from extra_rl.tables import contracts
 from stages import select
 from tests.stages.rows import frame, problem, run_stage

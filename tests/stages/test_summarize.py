@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from extra_rl.policy import load_model
+from extra_rl.models.policy import load_model
 from extra_rl.tables import contracts
 from stages import advantage, summarize
 from tests.conftest import POLICY

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from extra_rl.errors import InputError
-from extra_rl.policy import load_model
+from extra_rl.models.policy import load_model
 from stages import score_entropy
 from tests.stages.rows import Row, run_stage, tables_of
 from tests.stages.updates import EQUAL, INITIAL, RIGHT, WRONG, advantages, one_step, tables, updated

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from transformers import modeling_utils
 
 from extra_rl.errors import InputError, NumericalError
-from extra_rl.policy import load_model, load_policy, resolve, save_policy
-from extra_rl.removed import write_removed
-from extra_rl.retention import ANNOUNCED, Retention
+from extra_rl.models.policy import load_model, load_policy, resolve, save_policy
+from extra_rl.models.removed import write_removed
+from extra_rl.models.retention import ANNOUNCED, Retention
 from stages import update
 from tests.conftest import POLICY
 from tests.stages.updates import INITIAL, RIGHT, WRONG, tables, updated

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError, ContractError
-from extra_rl.rewards import judging
+from extra_rl.judging import dispatch as judging
 from extra_rl.tables import contracts
 from stages import verify
 from tests.stages.rows import Row, frame, problem, run_stage, tables_of
@@ -102,7 +102,7 @@ def test_a_verdict_that_is_excluded_has_a_null_reward_and_not_a_zero() -> None:
 
 @pytest.mark.parametrize("verdict", ["error", "gold_unparseable"])
 def test_our_own_faults_are_excluded_by_default(verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from extra_rl.rewards.verdict import Judgement, Verdict
+    from extra_rl.verdict import Judgement, Verdict
 
     def faulty(answers: list[object], *_: object) -> list[Judgement]:
         return [Judgement(Verdict(verdict), None, "planted") for _ in answers]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from extra_rl.rewards.verdict import Verdict
-from extra_rl.sections import TaskConfig
+from extra_rl.config.sections import TaskConfig
 from extra_rl.tasks.arithmetic import canonical, expression, left_to_right
 from extra_rl.tasks.base import load_task
+from extra_rl.verdict import Verdict
 
 STEPWISE, DIRECT = (load_task(TaskConfig(name="arithmetic", answers=answers)) for answers in ("stepwise", "direct"))
 

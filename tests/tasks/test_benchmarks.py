@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from extra_rl.sections import SourceConfig, TaskConfig
+from extra_rl.config.sections import SourceConfig, TaskConfig
 from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS, registry
 
 

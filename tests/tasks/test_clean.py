@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extra_rl.sections import VerifierConfig
+from extra_rl.config.sections import VerifierConfig
 from extra_rl.tasks.clean import Removed, without_overlap, without_repetition, without_unverifiable
 from extra_rl.tasks.sources import RawProblem
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from extra_rl.rewards.verdict import Verdict
 from extra_rl.tasks.base import Problem
 from extra_rl.tasks.countdown import NUMBERS, TASK
+from extra_rl.verdict import Verdict
 
 PROMPT, ANSWER = "3 7 12 = 48 :", "48"
 

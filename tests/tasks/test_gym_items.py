@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.sections import GymSetConfig, ModelConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
+from extra_rl.judging import gym_library
+from extra_rl.judging.dispatch import Answer, judge_answers
+from extra_rl.judging.gym_record import from_json
 from extra_rl.planning.counts import held_out, training_problems
 from extra_rl.planning.shapes import shape_of
-from extra_rl.rewards import gym_library
-from extra_rl.rewards.gym_record import from_json
-from extra_rl.rewards.judging import Answer, judge_answers
-from extra_rl.sections import GymSetConfig, ModelConfig, TaskConfig, VerifierConfig
 from extra_rl.tasks.problems import tokenizer_of
 from stages import prepare
 from tests.stages.rows import run_stage

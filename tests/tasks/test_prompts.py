@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from extra_rl.config import parse_config
+from extra_rl.config.experiment import parse_config
+from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models import chat_template
-from extra_rl.sections import TaskConfig
+from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.tasks.prompts import render
 from extra_rl.tasks.signed_sum import TASK
-from extra_rl.tokenizers import byte_level, word_level
 from tests import chat_families as families
 from tests.chat_families import tokenizer_with
 

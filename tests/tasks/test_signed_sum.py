@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from extra_rl.rewards.verdict import Verdict
 from extra_rl.tasks.base import generate
 from extra_rl.tasks.signed_sum import SHAPES, TASK
+from extra_rl.verdict import Verdict
 
 PROMPT, ANSWER = "4 12 6 - 10 :", "12"
 

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.sections import SourceConfig, TaskConfig
 from extra_rl.errors import InputError
-from extra_rl.sections import SourceConfig, TaskConfig
 from extra_rl.tasks import hub
 from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS
 from extra_rl.tasks.sources import Source, read_source

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError
-from extra_rl.rewards.verdict import Verdict
-from extra_rl.sections import TaskConfig
+from extra_rl.models.tokenizers import word_level
 from extra_rl.tasks.base import TASKS, Problem, Task, generate, load_task
 from extra_rl.tasks.sets import demonstration_stream, make_sets
-from extra_rl.tokenizers import word_level
+from extra_rl.verdict import Verdict
 
 
 @pytest.fixture(params=TASKS)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from extra_rl.forward.sequences import TokenSequence
+from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.training.batching import plan
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.trainer import Trainer
-from tests.forward.test_packed import CASES
 from tests.models import random_qwen3
+from tests.scoring.test_packed import CASES
 from tests.training.test_trainer import SETTINGS, moved
 
 

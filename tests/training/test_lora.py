@@ -13,13 +13,13 @@ import torch
 from extra_rl.algorithms import loss as losses
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.evaluation.policies import find_policy
-from extra_rl.forward.sequences import TokenSequence
-from extra_rl.forward.statistics import response_statistics
-from extra_rl.policy import ADAPTER_FILE, OPTIMIZER_FILE, load_model, load_policy
+from extra_rl.models.policy import ADAPTER_FILE, OPTIMIZER_FILE, load_model, load_policy
+from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.statistics import response_statistics
 from extra_rl.training.lora import LoraConfig, adapter_tensors, frozen_base, load_adapted
 from tests.conftest import POLICY
+from tests.models.test_policy import SEQUENCES
 from tests.stages.updates import INITIAL, RIGHT, WRONG, tables, updated
-from tests.test_policy import SEQUENCES
 
 LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0}
 OPTIONS: dict[str, Any] = {"lora": LORA, "learning_rate": 1e-2}

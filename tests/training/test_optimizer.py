@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.policy import OPTIMIZER_FILE, Policy
+from extra_rl.models.policy import OPTIMIZER_FILE, Policy
 from extra_rl.training.optimizer import load_optimizer, make_optimizer, optimizer_state, steps_taken
 from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
 from extra_rl.training.trainer import Trainer

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from extra_rl.errors import NumericalError
-from extra_rl.forward.sequences import TokenSequence
-from extra_rl.forward.statistics import response_statistics
-from extra_rl.policy import OPTIMIZER_FILE, Policy
+from extra_rl.models.policy import OPTIMIZER_FILE, Policy
+from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.statistics import response_statistics
 from extra_rl.training.optimizer import load_optimizer, optimizer_state
 from extra_rl.training.rollouts import TrainingRollout, minibatches_of
 from extra_rl.training.settings import LossSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from extra_rl.runner import record_path
+from extra_rl.run.execute import record_path
 from stages import STAGES
 from stages.command import load, main
 from tests.conftest import Run, environment

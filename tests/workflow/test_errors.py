@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from extra_rl.policy import write_manifest
+from extra_rl.models.policy import write_manifest
 from extra_rl.tables import contracts, read_table, write_table
 from extra_rl.tables.files import read_provenance
 from stages.command import main

@@ -9,8 +9,8 @@ import dataframely as dy
 import polars as pl
 import pytest
 
-from extra_rl.policy import resolve
-from extra_rl.stage import Contract, PolicyDirectory, Stage
+from extra_rl.models.policy import resolve
+from extra_rl.run.stage import Contract, PolicyDirectory, Stage
 from extra_rl.tables import read_table, scan_iteration
 from extra_rl.tables.files import read_provenance
 from extra_rl.tables.scan import scan_run

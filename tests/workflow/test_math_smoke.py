@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import yaml
 
-from extra_rl.rewards.bounded import Item
-from extra_rl.rewards.math import MathJudge, Policy
 from extra_rl.tables import scan_run
+from mathjudge.bounded import Item
+from mathjudge.judge import MathJudge, Policy
 from tests.conftest import ROOT, Run
 
 DATA = os.environ.get("EXTRA_TEST_DATA")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from extra_cli.main import main
-from extra_rl.arms import merge
+from extra_rl.config.arms import merge
 from extra_rl.tables import scan_run
 from tests.conftest import ROOT, Run
 from tests.evaluation.models import small_model

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extra_rl.policy import OPTIMIZER_FILE
+from extra_rl.models.policy import OPTIMIZER_FILE
 from tests.conftest import Run, environment, new_run
 from tests.workflow.processes import RunningWorkflow, tables_and_policies
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import torch
 
-from extra_rl.forward.layout import chosen
 from extra_rl.models import family
 from extra_rl.models.probe import TOLERANCE, Probe, probe_of
 from extra_rl.sampling.transformers import sampling_path
+from extra_rl.scoring.layout import chosen
 from tests.zoo.families import FAMILIES, build, shared, untouched
 
 COMMAND = "python -m tests.zoo.table > docs/models.md"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from extra_rl.forward.layout import chosen
+from extra_rl.models.policy import load_model, load_policy, load_tokenizer, save_policy
 from extra_rl.models.probe import probe_of
-from extra_rl.policy import load_model, load_policy, load_tokenizer, save_policy
 from extra_rl.sampling.transformers import sampling_path
+from extra_rl.scoring.layout import chosen
 from tests.conftest import POLICY
 from tests.zoo.families import FAMILIES, build, untouched
 from tests.zoo.reference import token_ids

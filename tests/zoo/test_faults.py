@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from extra_rl.errors import ModelError, NumericalError
-from extra_rl.forward import segment_attention
-from extra_rl.forward.layout import chosen
 from extra_rl.models import attention, family
 from extra_rl.models.probe import Decision, probe_of, remember
 from extra_rl.sampling import decode, decode_cache
 from extra_rl.sampling.transformers import FAST, sampling_path
+from extra_rl.scoring import segment_attention
+from extra_rl.scoring.layout import chosen
 from tests.zoo.families import FAMILIES, build, shared
 
 Patch = pytest.MonkeyPatch

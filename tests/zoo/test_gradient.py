@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from extra_rl.forward import head
-from extra_rl.forward.layout import Layout
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.sampling.transformers import TransformersSampler
-from extra_rl.sections import SamplingConfig
+from extra_rl.scoring import head
+from extra_rl.scoring.layout import Layout
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.settings import LossSettings
 from extra_rl.training.trainer import Trainer
@@ -118,7 +118,7 @@ def test_the_gradient_of_an_update_with_and_without_checkpointing(name: str) -> 
 def test_the_gradient_of_tiles(name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soft cap, scale and bias in the backward pass of a large vocabulary."""
     monkeypatch.setattr(head, "WHOLE", 1)
-    monkeypatch.setattr("extra_rl.forward.chunked_head.TILE", {"cpu": (8, 200)})
+    monkeypatch.setattr("extra_rl.scoring.chunked_head.TILE", {"cpu": (8, 200)})
     model = build(name)
     one_step(model, rollouts(name), replace(SETTINGS, layout=layout))
     assert_equal_gradients(gradients(model), plain_gradients(name))

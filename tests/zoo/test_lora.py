@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from extra_rl.errors import ConfigError
-from extra_rl.forward.layout import chosen, token_statistics
-from extra_rl.policy import load_model, load_tokenizer, save_policy
+from extra_rl.models.policy import load_model, load_tokenizer, save_policy
+from extra_rl.scoring.layout import chosen, token_statistics
 from extra_rl.training.lora import LoraConfig, adapter_tensors, load_adapted
 from tests.conftest import POLICY
 from tests.zoo.families import build

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.sampling.base import Sample
 from extra_rl.sampling.transformers import TransformersSampler
-from extra_rl.sections import SamplingConfig
 from tests.zoo.families import FAMILIES, shared, untouched
 from tests.zoo.reference import assert_same_tokens, assert_sampled_by, requests
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from extra_rl.errors import ConfigError
-from extra_rl.forward import head
-from extra_rl.forward.layout import Layout, chosen, token_statistics
+from extra_rl.scoring import head
+from extra_rl.scoring.layout import Layout, chosen, token_statistics
 from tests.zoo.families import FAMILIES, shared, untouched
 from tests.zoo.reference import CLOSE, sequences, statistics
 
@@ -44,5 +44,5 @@ def test_logprob_and_entropy_are_the_models_own(name: str) -> None:
 def test_large_vocabularies_in_tiles(name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soft cap, scale and bias within the tiles that take the place of the logits of a large vocabulary."""
     monkeypatch.setattr(head, "WHOLE", 1)
-    monkeypatch.setattr("extra_rl.forward.chunked_head.TILE", {"cpu": (8, 200)})
+    monkeypatch.setattr("extra_rl.scoring.chunked_head.TILE", {"cpu": (8, 200)})
     assert_scored(name, chosen(layout, shared(name)), 0.7)

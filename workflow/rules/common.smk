@@ -1,7 +1,7 @@
 # What all rules share: the resolved configuration, where things lie, and the one param of a rule.
 from snakemake.logging import logger
 
-from extra_rl import run_lock
+from extra_rl.run import lock as run_lock
 from stages.experiment import (
     announce,
     experiment_of,

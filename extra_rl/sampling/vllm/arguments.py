@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.sampling.base import Request
-from extra_rl.sections import ComputeConfig, SamplingConfig
 
 CPU_BLOCK = 32
 """Tokens of a cached block; only whole blocks of a context are shared."""

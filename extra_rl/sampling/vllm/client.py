@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
 from extra_rl.sampling.stop import StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
-from extra_rl.sections import SamplingConfig
 
 GENERATE = "/inference/v1/generate"
 NOT_FINITE = -9999.0

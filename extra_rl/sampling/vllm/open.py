@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models.probe import Probe, probe_of
 from extra_rl.sampling.base import Sampler
@@ -18,10 +19,9 @@ from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.arguments import engine_arguments, environment
 from extra_rl.sampling.vllm.own import OwnEngine
-from extra_rl.sections import ComputeConfig, SamplingConfig
 
 if TYPE_CHECKING:
-    from extra_rl.policy import Policy
+    from extra_rl.models.policy import Policy
 
 CPU_HEAD_DIM = 32
 """Smallest size of a head that the CPU kernels take."""

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
 from extra_rl.sampling.stop import StopRule, StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
-from extra_rl.sections import SamplingConfig
 
 
 class OwnEngine:

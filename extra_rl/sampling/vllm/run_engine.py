@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extra_rl import devices
+from extra_rl.devices import locks as devices
 from extra_rl.errors import ModelError
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm.arguments import flags

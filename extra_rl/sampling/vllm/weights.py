@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from extra_rl.policy import STATE_FILES
+from extra_rl.models.policy import STATE_FILES
 
 HEAD = "lm_head.weight"
 HEAD_FILE = "extra-lm-head.safetensors"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataframely as dy
 import polars as pl
 
-from extra_rl.rewards.verdict import Verdict
 from extra_rl.tables import column
 from extra_rl.tables.contracts.words import CUT_REASONS, FINISH_REASONS, JUDGED, ORIGINS, WHEN
+from extra_rl.verdict import Verdict
 
 
 class Rollouts(dy.Schema):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extra_rl.rewards.verdict import Verdict
+from extra_rl.verdict import Verdict
 
 ORIGINS = ["fresh", "regenerated", "demonstration"]
 ENDS = ["stop", "length"]

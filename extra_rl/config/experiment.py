@@ -1,0 +1,241 @@
+"""From YAML and an arm's overrides to the validated section of every stage.
+
+A configuration is one file: shared sections, one section per stage, and `arms`, each a diff over the rest that may
+start from a preset. Unknown keys are refused at every level, with the known ones named. Arms, and the regimes in which
+they may be repeated, are read in `extra_rl.config.arms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from extra_rl.comparison.names import refuse_unknown
+from extra_rl.config.arms import Cell, cells_of, mapping, merge, regimes_of
+from extra_rl.config.sections import SHARED, Section
+from extra_rl.errors import ConfigError
+from extra_rl.models.retention import RetentionConfig
+from extra_rl.run.guards import Guards, OnMismatch
+from extra_rl.run.stage import StageConfig, parse_config
+
+BUDGETS = ("token_budget", "compute_budget")
+"""Keys of `select` that end an arm's sampling; the comparison must know them."""
+
+
+class GenerationConfig(Section):
+    """How `generate` and `regenerate` are spread over devices. Read by the workflow, no part of any stage's section."""
+
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="jobs that share the rollouts of a call, a device each (docs/decisions/0009-shards.md); another "
+        "number samples the iterations of the window again",
+    )
+
+
+class RunConfig(Section):
+    """Top-level keys beside the sections and arms."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
+    seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
+    warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
+        [0],
+        min_length=1,
+        description="seeds of the initial policies made here; experiment seeds take them in turns, the i-th seed the "
+        "i-th of them, with every arm",
+    )
+    iterations: int = Field(ge=1, le=10_000, description="iterations of every arm and seed")
+    first_iteration: int = Field(
+        0, ge=0, description="iterations before it are finished and never looked at again (the window)"
+    )
+    granularity: Literal["stage", "iteration"] = Field(
+        "stage",
+        description="what one job of the workflow runs: a stage, or all stages of an iteration in one process "
+        "(docs/decisions/0013-granularity.md). The files are the same; `iteration` saves a small model the time "
+        "between its stages",
+    )
+    evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
+    )
+    on_mismatch: OnMismatch = Field(
+        "stop",
+        description="what happens when sampler and policy differ by more than `mismatch_tolerance`: `stop` or `warn` "
+        "(docs/sampling.md); changing it re-runs nothing",
+    )
+    mismatch_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="mean absolute difference of the sampler's and the policy's logprobs, in nats, over the tokens "
+        "that one stage has sampled; null: 0.01 in float32, 0.2 in bfloat16; changing it re-runs nothing",
+    )
+    stop_without_signal: int | None = Field(
+        None,
+        ge=0,
+        description="end the run when an arm and seed has had N iterations in a row without a group whose rewards "
+        "differ (docs/sampling.md); null or 0: never, as an ended run is not compared; changing it re-runs nothing",
+    )
+    generation: GenerationConfig = Field(
+        default_factory=GenerationConfig, description="how sampling is spread over devices"
+    )
+
+    @field_validator("seeds", "warm_starts")
+    @classmethod
+    def named_once(cls, values: list[int]) -> list[int]:
+        if len(set(values)) < len(values):
+            raise ValueError("name each once")
+        return values
+
+    @property
+    def guards(self) -> Guards:
+        """The keys that the stages are told outside of their sections."""
+        return Guards(self.on_mismatch, self.mismatch_tolerance, self.stop_without_signal)
+
+    def warm_start_of(self, seed: int) -> int:
+        """The initial policy that an experiment seed starts from."""
+        return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
+
+
+class Experiment(BaseModel):
+    """A whole configuration, validated: run keys, and the section of every stage for every arm.
+
+    arms: folder of an arm -> its sections; with regimes an arm has a folder for each. cells: what each of them is.
+    regimes: name -> value; empty: none.
+    """
+
+    run: RunConfig
+    arms: dict[str, dict[str, dict[str, Any]]]
+    common: dict[str, dict[str, Any]]
+    cells: dict[str, Cell]
+    regimes: dict[str, float]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file as a mapping; ConfigError names the file."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of sections.")
+    return raw
+
+
+def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> Experiment:
+    """Validates a raw configuration for the given stages (name -> Config class).
+
+    Raises ConfigError naming every unknown key or bad value.
+    """
+    known = {*RunConfig.model_fields, *SHARED, *stages, "arms", "regimes"}
+    unknown = sorted(set(raw) - known)
+    if unknown:
+        raise ConfigError(f"unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
+    run = _run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
+    base = {key: value for key, value in raw.items() if key in SHARED or key in stages}
+    regimes = regimes_of(mapping(raw.get("regimes"), "regimes"))
+    cells = cells_of(mapping(raw.get("arms"), "arms"), regimes)
+    experiment = Experiment(
+        run=run,
+        common=sections(base, stages),
+        arms={name: sections(merge(base, cell.diff), stages, name) for name, cell in cells.items()},
+        cells=cells,
+        regimes={name: regime.value for name, regime in regimes.items()},
+    )
+    refuse_sharded_rounds(experiment)
+    for name, arm in experiment.arms.items():
+        refuse_unscored(arm, f"arms.{name}")
+    known_to_compare = {
+        "warm_starts": run.warm_starts,
+        "seeds": run.seeds,
+        "regimes": experiment.regimes,
+        **{
+            f"{key}s": {name: arm.get("select", {}).get(key) for name, arm in experiment.arms.items()}
+            for key in BUDGETS
+        },
+    }
+    if "compare" in stages:
+        experiment.common["compare"] |= known_to_compare
+        refuse_unknown(experiment.common["compare"]["comparisons"], [cell.arm for cell in cells.values()])
+    return experiment
+
+
+def refuse_sharded_rounds(experiment: Experiment) -> None:
+    """ConfigError where an arm samples in rounds and shards share its rollouts: none could know what lacks in all."""
+    for name, arm in experiment.arms.items():
+        if experiment.run.generation.shards > 1 and arm.get("generate", {}).get("rounds", 1) > 1:
+            raise ConfigError(f"arms.{name}: generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md).")
+
+
+def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """ConfigError where some rollouts are not scored and a section of the arm needs the scores of all."""
+    if arm.get("score_entropy", {}).get("rows", "all") == "all":
+        return
+    prefixes, update = arm["choose_prefixes"], arm["update"]
+    needed = {
+        "choose_prefixes.scores_from: sampler (prefixes are chosen by the scores of all failed rollouts otherwise)": (
+            prefixes["groups"] != 0 and prefixes["scores_from"] == "policy"
+        ),
+        "update.kl_weight: 0 (every row has a gradient otherwise)": update["kl_weight"] > 0,
+        "update.entropy_weight: 0 (every row has a gradient otherwise)": update["entropy_weight"] > 0,
+        "another novelty.measure than surprise, which compares the logprobs of all rollouts": (
+            arm["novelty"]["measure"] == "surprise"
+        ),
+    }
+    missing = [what for what, lacks in needed.items() if lacks]
+    if missing:
+        raise ConfigError(f"{where}: score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all.")
+
+
+def _run_config(values: Mapping[str, Any]) -> RunConfig:
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
+    if config.first_iteration >= config.iterations:
+        raise ConfigError("first_iteration must be below iterations: nothing would be left to run.")
+    if config.granularity == "iteration" and config.generation.shards > 1:
+        raise ConfigError(
+            "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage."
+        )
+    return config
+
+
+def sections(
+    raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]], arm: str = ""
+) -> dict[str, dict[str, Any]]:
+    """stage -> its whole section as plain JSON values: defaults filled in, shared sections in their places."""
+    unknown = sorted(set(raw) - set(SHARED) - set(stages))
+    where = f"arms.{arm}: " if arm else ""
+    if unknown:
+        raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
+    select = mapping(raw.get("select"), f"{where}select")
+    result = {}
+    for name, config_class in stages.items():
+        given = raw.get(name)
+        if isinstance(given, str) and config_class.SHORTHAND:
+            given = {config_class.SHORTHAND: given}
+        section = mapping(given, f"{where}{name}")
+        fields = config_class.model_fields
+        misplaced = sorted(set(section) & set(SHARED))
+        if misplaced:
+            raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
+        section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
+        if name == "select":  # it provides the problems of all rounds
+            section["rounds"] = mapping(raw.get("generate"), f"{where}generate").get("rounds", 1)
+        if name == "warm_start":
+            section["stop"] = next(iter(mapping(raw.get("sampling"), f"{where}sampling").get("stop") or []), None)
+        if name == "score_entropy" and section.get("rows") == "signal":  # which rollouts may carry one
+            advantage = mapping(raw.get("advantage"), f"{where}advantage")
+            section |= {"joined": advantage.get("group") == "joined", "bonus": bool(advantage.get("weight", 0))}
+        if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
+            section |= {key: select.get(key) for key in BUDGETS}
+        result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
+    return result

@@ -1,0 +1,1 @@
+"""Which verifier judges which response: mathematics, the task's own, Reasoning Gym, a command."""

@@ -1,0 +1,86 @@
+"""Judges responses by the task's own verifier: generated tasks in place, the others in killable processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from extra_rl.config.sections import TaskConfig, VerifierConfig
+from extra_rl.verdict import Judgement, Verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response and what it is judged by.
+
+    problem: the problem's own text. finished: it ended by itself, it was not cut off. metadata: JSON of what else the
+    task's verifier needs.
+
+    relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none). The larger of
+    these and the policy's counts. Generated tasks have none.
+    """
+
+    problem: str
+    gold: str
+    response: str
+    finished: bool
+    relative_tolerance: float = 0.0
+    absolute_tolerance: float = 0.0
+    metadata: str | None = None
+
+
+def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
+    """One judgement an answer, in order.
+
+    Of a response longer than `verifier.max_chars` only the last `max_chars` characters are read; in mathematics only a
+    box counts there, in reasoning_gym a closed tag (without one: verdict no_answer, rule too_long). Generated tasks
+    replay steps of whole numbers, in time linear in the text, so they need no process of their own.
+    """
+    if task.name == "math":
+        return _judge_math(answers, verifier)
+    if task.name == "reasoning_gym":
+        from extra_rl.judging.gym_judge import judge_gym
+
+        return judge_gym(answers, task, verifier)
+    from extra_rl.tasks.base import load_task
+
+    judge = load_task(task).judge
+    return [judge(a.problem, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]
+
+
+def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
+    """One judgement a row, in order; a rollout that was dropped is `dropped` unread.
+
+    rows: `contracts.Rollouts` with `problem`, `metadata`, `gold` and tolerances of the problem that each is judged by.
+    """
+    answers = [
+        Answer(
+            row["problem"],
+            row["gold"],
+            row["response"],
+            row["finish_reason"] == "stop",
+            row["relative_tolerance"],
+            row["absolute_tolerance"],
+            row["metadata"],
+        )
+        for row in rows.filter(pl.col("finish_reason") != "dropped").iter_rows(named=True)
+    ]
+    judged = iter(judge_answers(answers, task, verifier))
+    dropped = Judgement(Verdict.DROPPED, None, "dropped")
+    return [dropped if reason == "dropped" else next(judged) for reason in rows["finish_reason"]]
+
+
+def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:
+    from mathjudge.bounded import Item, judge_all
+    from mathjudge.judge import MathJudge
+
+    return judge_all(
+        MathJudge(verifier.policy),
+        [Item(a.gold, a.response, not a.finished, a.relative_tolerance, a.absolute_tolerance) for a in answers],
+        workers=verifier.workers,
+        timeout_s=verifier.timeout_s,
+        memory_mb=verifier.memory_mb,
+        max_chars=verifier.max_chars,
+    )

@@ -1,0 +1,137 @@
+"""Judging a response to an item of Reasoning Gym: by the library's own scorer, within limits.
+
+The answer is what stands in the last `<answer>...</answer>` (the library's own extraction, "tag"), else what follows
+the last "Answer:" or "answer is" ("phrase"), else the last line that is not empty ("last_line"). Of a response that was
+cut off only a closed tag counts. The rule of a judgement is "<where the answer was found>/<score>", "tag/0.5".
+
+Scorers parse with sympy, loop over what the answer says and may evaluate it: `judge_gym` calls them in the killable
+processes of `mathjudge.bounded` only, and never lets Python see an answer that is more than arithmetic or a list
+(`gym_library.EVALUATION`, docs/tasks.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from extra_rl.judging.gym_library import EVALUATION, disarm, make, require
+from extra_rl.judging.gym_record import from_json, to_json
+from extra_rl.verdict import Judgement, Verdict
+from mathjudge.bounded import judge_all
+
+if TYPE_CHECKING:
+    from extra_rl.config.sections import TaskConfig, VerifierConfig
+    from extra_rl.judging.dispatch import Answer
+
+PHRASE = re.compile(r"\b(?:answer[ \t*_]*:[*_]*|(answer[ \t]+is)\b[ \t]*:?)", re.IGNORECASE)
+
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+ARITHMETIC = re.compile(rf"(?:{NUMBER}(?![.\d])|[A-Za-z][A-Za-z0-9]*|[-+*/^(),!\s])*")
+WORD = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+CIRCULAR = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
+FUNCTIONS = frozenset([*CIRCULAR, *(f"a{name}" for name in CIRCULAR), "exp", "log", "ln", "sqrt", "abs", "Abs", "pi"])
+LONGEST_EXPRESSION = 2000
+
+
+@dataclass(frozen=True)
+class GymItem:
+    """One row to judge. gold: the oracle answer, for the record. record: JSON that `gym_items` wrote (`gym_record`)."""
+
+    gold: str
+    response: str
+    truncated: bool
+    record: str
+
+    def tail(self, chars: int) -> GymItem:
+        """The end of the response, in which only a closed tag counts."""
+        return replace(self, response=self.response[-chars:], truncated=True)
+
+
+@dataclass(frozen=True)
+class GymJudge:
+    """The judge of a task as a picklable callable for `judge_all`. right_from: least score of a right answer.
+
+    sets: (dataset, configuration as JSON) of the task's sets, which a worker makes before it judges anything.
+    """
+
+    right_from: float
+    sets: tuple[tuple[str, str], ...] = ()
+
+    def warm_up(self) -> None:
+        """Import the library and make the data sets, so that no row is charged for it. Raises ConfigError (`make`)."""
+        for dataset, config in self.sets:
+            scorer_of(dataset, config)
+
+    def __call__(self, item: GymItem) -> Judgement:
+        """The verdict. Whatever the scorer raises is raised."""
+        where, answer = extracted(item.response, item.truncated)
+        if answer is None:
+            return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
+        record = from_json(item.record)
+        if EVALUATION.get(record["dataset"]) == "expression" and not is_arithmetic(answer, item.gold):
+            return Judgement(Verdict.WRONG, answer, f"{where}/no_expression")
+        score = float(scorer_of(record["dataset"], to_json(record["config"]))(answer, record["entry"]))
+        return Judgement(Verdict.RIGHT if score >= self.right_from else Verdict.WRONG, answer, f"{where}/{score:.4g}")
+
+
+@lru_cache(maxsize=64)
+def scorer_of(dataset: str, config: str) -> Callable[[str, dict[str, Any]], float]:
+    """`score_answer` of a data set, made safe for this process. config: JSON (`gym_record`)."""
+    made = make(dataset, dataset, from_json(config), size=1, seed=0)
+    disarm(dataset, made)
+    score: Callable[[str, dict[str, Any]], float] = made.score_answer
+    return score
+
+
+def extracted(response: str, truncated: bool) -> tuple[str, str | None]:
+    """Where the answer was found ("tag", "phrase", "last_line" or "none"), and the answer; None where it is empty."""
+    from reasoning_gym.utils import extract_answer
+
+    tagged: str | None = extract_answer(response)
+    if tagged is not None:
+        return "tag", tagged.strip() or None
+    if truncated:
+        return "none", None
+    if found := list(PHRASE.finditer(response)):
+        text = response[found[-1].end() :].strip()
+        return "phrase", (text.removesuffix(".") if found[-1][1] else text) or None
+    lines = [line.strip() for line in response.splitlines() if line.strip()]
+    return ("last_line", lines[-1]) if lines else ("none", None)
+
+
+def is_arithmetic(answer: str, gold: str) -> bool:
+    """Whether a text is numbers, operators, brackets, one-letter names, elementary functions and names of the gold.
+
+    No dot but a decimal point, no quote, no underscore: such a text can call nothing else when Python evaluates it.
+    """
+    if len(answer) > LONGEST_EXPRESSION or not answer.isascii() or not ARITHMETIC.fullmatch(answer):
+        return False
+    allowed = FUNCTIONS | set(WORD.findall(gold))
+    return all(len(word) == 1 or word in allowed for word in WORD.findall(re.sub(NUMBER, " ", answer)))
+
+
+def judge_gym(
+    answers: Sequence[Answer],
+    task: TaskConfig,
+    verifier: VerifierConfig,
+    progress: Callable[[int], object] | None = None,
+) -> list[Judgement]:
+    """One judgement an answer, in order; `metadata` of each is the record of its item. progress: as in `judge_all`.
+
+    Raises ConfigError where the package is missing.
+    """
+    require()
+    sets = sorted({(chosen.dataset, to_json(chosen.config)) for chosen in task.sets.values()})
+    return judge_all(
+        GymJudge(task.right_from, tuple(sets)),
+        [GymItem(a.gold, a.response, not a.finished, a.metadata or "") for a in answers],
+        workers=verifier.workers,
+        timeout_s=verifier.timeout_s,
+        memory_mb=verifier.memory_mb,
+        max_chars=verifier.max_chars,
+        preload="reasoning_gym",
+        progress=progress,
+    )

@@ -1,0 +1,177 @@
+"""Retention: which iterations keep their weights and optimizer states on disk, and the removal of the others.
+
+Only the large files go (`*.safetensors`). Manifest, config and tokenizer stay as they are: the manifest is what
+Snakemake looks at, and other bytes would make everything after it again. `removed.json` beside it says what went.
+Source: our decision (docs/decisions/0007-retention.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from extra_rl.config.sections import Section
+from extra_rl.errors import InputError
+from extra_rl.models.digests import require_unchanged
+from extra_rl.models.policy import OPTIMIZER_FILE, read_manifest
+from extra_rl.models.removed import remove_file, write_removed
+from extra_rl.tables.files import file_digest
+
+ANNOUNCED = "EXTRA_RETENTION"
+"""Environment variable by which the workflow tells `update` what may go, as JSON of `Retention`. It changes no stage's
+bytes, so it is no part of a rule's param: other values re-run nothing. A stage run by hand is told nothing and removes
+nothing."""
+
+LAST = 2
+"""Iterations whose policy always stays: the last, and the one before it, which a repeated `update` starts from."""
+
+
+class RetentionConfig(Section):
+    """What stays on disk of a run's policies. Read by the workflow, no part of any stage's section."""
+
+    weights_every: int = Field(
+        1, ge=1, description="keep the weights of every k-th iteration, of those evaluated, and of the last two; 1: all"
+    )
+    optimizer_states: int = Field(
+        0, ge=0, description="keep the optimizer states of the last n iterations, at least 2; 0: of all"
+    )
+    optimizer_folder: str | None = Field(
+        None,
+        description="folder in which optimizer states are written, with a link beside the policy; in memory, for "
+        "example /dev/shm/NAME, they are lost when the machine restarts (docs/decisions/0010-optimizer-state.md); "
+        "null: beside the policy",
+    )
+
+    @model_validator(mode="after")
+    def an_interrupted_update_can_be_repeated(self) -> Self:
+        if 0 < self.optimizer_states < LAST:
+            raise ValueError(
+                f"optimizer_states must be 0 (keep all) or at least {LAST}: an interrupted update starts "
+                "again from the state before it"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What `update` has to know to remove files: the section, and the keys of the run that it depends on."""
+
+    weights_every: int
+    optimizer_states: int
+    evaluate_every: int
+    first_iteration: int
+    optimizer_folder: str | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def announced() -> Retention | None:
+    """What the workflow announced; None in a run by hand, where nothing is removed."""
+    text = os.environ.get(ANNOUNCED)
+    return Retention(**json.loads(text)) if text else None
+
+
+def kept_weights(iterations: int, weights_every: int, evaluate_every: int = 0) -> list[int]:
+    """The iterations whose weights lie on disk once `iterations` are done: every k-th, those evaluated, the last two.
+
+    Iteration i is the (i + 1)-th, for `weights_every` as for `evaluate_every` (0: none but the last is evaluated).
+    """
+    return [
+        i
+        for i in range(iterations)
+        if i >= iterations - LAST
+        or (i + 1) % weights_every == 0
+        or (evaluate_every > 0 and (i + 1) % evaluate_every == 0)
+    ]
+
+
+def kept_optimizer_states(iterations: int, n: int) -> list[int]:
+    """The iterations whose optimizer states lie on disk once `iterations` are done: the last n; all of them for 0."""
+    return list(range(max(0, iterations - n) if n else 0, iterations))
+
+
+def thin(manifest: Path, iteration: int, retention: Retention) -> list[Path]:
+    """Removes what need not stay now that `iteration` has left its policy at `manifest`; returns the files.
+
+    Before the first file goes, the new policy must be on the disk, and what its manifest says (InputError). An
+    interrupted removal is completed by the next call: everything older is looked at every time.
+    """
+    doomed = removable(manifest, iteration, retention)
+    if doomed:
+        require_safe(_directory(manifest), written_now=_directory(manifest) == manifest.parent)
+    for directory, reasons in doomed.items():
+        write_removed(directory, reasons)  # first: a file that is missing always has its reason beside it
+        for name in reasons:
+            remove_file(directory / name)
+    return [directory / name for directory, reasons in doomed.items() for name in reasons]
+
+
+def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path, dict[str, str]]:
+    """directory -> file -> the setting that lets it go, for the iterations up to `iteration` of one arm and seed.
+
+    A policy that stands for a former one (`same_as`) keeps that one's files. Nothing where `manifest` lies outside of
+    a run's layout.
+    """
+    run = manifest.parent.parent.parent
+    manifests = {i: run / f"iteration_{i:04d}" / "policy" / manifest.name for i in range(iteration + 1)}
+    if manifests[iteration] != manifest:
+        return {}
+    directories = {i: _directory(path) for i, path in manifests.items() if path.is_file()}
+    done = iteration + 1
+    base = retention.first_iteration - 1  # what the window starts from
+    weights = {base, *kept_weights(done, retention.weights_every, retention.evaluate_every)}
+    states = set(kept_optimizer_states(done, retention.optimizer_states))
+    if retention.optimizer_states:
+        states.add(base)
+    kept_weights_in = _of(directories, weights)
+    kept_states_in = _of(directories, states)
+    doomed: dict[Path, dict[str, str]] = {}
+    for i, directory in directories.items():
+        if directory != manifests[i].parent:
+            continue
+        for name in read_manifest(manifests[i])["files"]:
+            is_state = name == OPTIMIZER_FILE
+            if not name.endswith(".safetensors") or directory in (kept_states_in if is_state else kept_weights_in):
+                continue
+            if (directory / name).is_file() or (directory / name).is_symlink():  # a link may point to nothing
+                key = "optimizer_states" if is_state else "weights_every"
+                doomed.setdefault(directory, {})[name] = f"retention.{key}: {getattr(retention, key)}"
+    return doomed
+
+
+def require_safe(directory: Path, *, written_now: bool = False) -> None:
+    """Brings a policy's files to the disk and reads them back; InputError where one is not what the manifest says.
+
+    written_now: its manifest was made from them a moment ago, when all were read; those that nobody has touched since
+    (`models.digests`) are not read once more. An older policy, which this one stands for, always is.
+    """
+    files = read_manifest(directory / "manifest.json")["files"]
+    for name in files:
+        with open(directory / name, "rb") as handle:
+            os.fsync(handle.fileno())
+    if written_now:
+        require_unchanged(directory)
+        return
+    for name, digest in files.items():
+        if file_digest(directory / name) != digest:
+            raise InputError(
+                f"{directory / name} is not the file that the manifest beside it names, so no older policy is removed. "
+                f"Is the disk damaged? Delete {directory / 'manifest.json'} and run again; snakemake rebuilds it."
+            )
+
+
+def _directory(manifest: Path) -> Path:
+    """Where the files of a policy lie. Unlike `policy.resolve` it does not ask whether they are still the same."""
+    found: Mapping[str, Any] = read_manifest(manifest)
+    return Path(os.path.normpath(manifest.parent / found.get("same_as", ".")))
+
+
+def _of(directories: Mapping[int, Path], iterations: Iterable[int]) -> set[Path]:
+    return {directories[i] for i in iterations if i in directories}

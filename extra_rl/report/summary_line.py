@@ -1,0 +1,102 @@
+"""The one line that an iteration says on the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from extra_rl.run.progress import duration
+from extra_rl.sampling.probe import TOLERANCE
+
+HORIZON = "EXTRA_HORIZON"
+"""Environment variable `iterations,token_budget,compute_budget` of a run. Only the line reads it: as a key of a section
+it would be part of a rule's param, and a run that is given more iterations would start again from the first."""
+
+
+class Horizon(NamedTuple):
+    """How far a run goes; 0 where that is not known."""
+
+    iterations: int
+    token_budget: int
+    compute_budget: float = 0.0
+
+
+def horizon() -> Horizon:
+    """The horizon that the workflow announced, or zeros in a run by hand."""
+    iterations, tokens, compute = os.environ.get(HORIZON, "0,0,0").split(",")
+    return Horizon(int(iterations), int(tokens), float(compute))
+
+
+MISMATCH_RATIO, LONG_TAIL = 2.0, 1 / 3
+"""Beyond these the line speaks of them: greatest ratio between policy and sampler, share of the sampling that the last
+10 % of the rollouts took. A ratio of 2 is the default of `update.importance_cap`. The mean difference of sampler and
+policy is held to the tolerance of the iteration (`extra_rl.run.guards`). Source: our decision."""
+
+
+def summary_line(
+    row: Mapping[str, Any],
+    run: Horizon,
+    seconds: Mapping[str, float],
+    tails: Mapping[str, float] = MappingProxyType({}),
+    tolerance: float | None = None,
+) -> str:
+    """`row`: a row of `contracts.IterationSummary`. seconds: stage -> seconds of its run, for the slowest few.
+    tails: stage -> share of its sampling that the last 10 % of its rollouts took. tolerance: nats, on the mean
+    difference of sampler and policy; None: that of float32, for runs whose records have none.
+
+    The time left is extrapolated from this iteration alone: by the budget that is spent first, else by iterations.
+    """
+    spent, cost = row["total_sampled_tokens"], row["sampled_tokens"]
+    iterations = max(run.iterations, row["iteration"] + 1)
+    name = f"{row['arm']}/s{row['seed']} {row['iteration'] + 1}/{iterations}"
+    if not row["rollouts"]:
+        return f"{name} | budget spent ({spent:,} sampled tokens), nothing left to do"
+    wall = sum(seconds.values())
+    left = max(0.0, iterations - row["iteration"] - 1)
+    share = (row["iteration"] + 1) / iterations
+    compute = row.get("compute") or 0.0  # no column of a run that an older version made
+    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row.get("total_compute"), compute)]
+    known = [(whole, done, step) for whole, done, step in budgets if whole and done is not None]
+    if known:
+        left = min(max(0.0, (whole - done) / max(step, 1)) for whole, done, step in known)
+        share = min(1.0, max(done / whole for whole, done, _ in known))
+    slowest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
+    parts = [
+        f"{name} {share:.0%}, {duration(wall * left)} left",
+        f"reward {_figure(row['mean_reward'])} pass {_figure(row['pass_rate'])}",
+        f"groups {row['all_wrong']} wrong {row['mixed']} mixed {row['all_right']} right",
+        f"entropy {_figure(row['mean_entropy'])} length {_figure(row['mean_length'])} cut off {row['truncated']}",
+        *_faults(row),
+        *_worth_a_look(row, tails, TOLERANCE["float32"] if tolerance is None else tolerance),
+        f"regenerated {row['regenerated_groups']} rescued {row['rescued_groups']}",
+        f"bonus {row['bonus_share']:.1%}",
+        " ".join(f"{stage} {value:.1f}s" for stage, value in slowest),
+    ]
+    return " | ".join(parts)
+
+
+def _faults(row: Mapping[str, Any]) -> list[str]:
+    """What should not happen and is said only when it does."""
+    counts = {
+        "gold unparseable": row["verdict_gold_unparseable"],
+        "verifier errors": row["verdict_error"],
+        "timeouts": row["verdict_timeout"],
+        "dropped": row.get("verdict_dropped"),  # no column of a run that an older version made
+    }
+    said = [f"{what} {count}" for what, count in counts.items() if count]
+    return [" ".join(said)] if said else []
+
+
+def _worth_a_look(row: Mapping[str, Any], tails: Mapping[str, float], tolerance: float) -> list[str]:
+    """Mismatch of sampler and policy and long tails, said only beyond their thresholds."""
+    said = [f"{stage}'s last 10 % took {share:.0%}" for stage, share in tails.items() if share > LONG_TAIL]
+    mean, ratio = row.get("mismatch_mean"), row.get("mismatch_max_ratio")
+    if mean is not None and ratio is not None and (mean > tolerance or ratio > MISMATCH_RATIO):
+        said.append(f"sampler off by {mean:.2g} nats, ratio up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])}")
+    return said
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,1 +1,0 @@
-"""Judging a response: verdicts, and the verifiers that give them. Model output is untrusted text."""

@@ -1,0 +1,169 @@
+"""The runner of a stage: read and check, run, check and write, say where it came from.
+
+One code path for Snakemake, for a run by hand and for the warm worker.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+
+from extra_rl.errors import ConfigError, InputError
+from extra_rl.models.policy import read_manifest
+from extra_rl.models.probe import forget_probes, probes_made
+from extra_rl.run.progress import Console
+from extra_rl.run.stage import Context, Inputs, Job, SourceFile, Stage, StageConfig, parse_config
+from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
+
+PACKAGES = ("torch", "transformers", "polars", "pyarrow")
+"""Packages whose versions can change a stage's bytes; they go into every footer."""
+
+Run = Callable[[Inputs, Any, Context], Mapping[str, pl.DataFrame]]
+
+
+def execute(
+    stage: Stage,
+    config_class: type[StageConfig],
+    run: Run,
+    job: Job,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    log: Path | None,
+) -> None:
+    """Runs one stage from files to files.
+
+    Raises ConfigError for a bad section or missing roles, InputError for a missing or stale file, ContractError when
+    a table breaks its contract. No output appears unless the stage ran to its end.
+    """
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    wall, cpu = time.perf_counter(), time.process_time() + children_cpu_seconds()
+    config = parse_config(config_class, job.config, stage.name)
+    expect_version(stage, job)
+    with Console(log) as console:
+        given, identities = gather(stage, inputs)
+        adds = stage.added_by(job)
+        missing = set(adds) - set(outputs)
+        if missing:
+            raise ConfigError(f"stage {stage.name} also writes {', '.join(sorted(missing))}: name a path for each.")
+        footer = provenance(job, identities)
+        context = Context(job, dict(outputs), console, footer)
+        forget_probes()
+        before, before_cpu = time.perf_counter(), time.process_time()
+        made = run(given, config, context)
+        run_seconds, run_cpu = time.perf_counter() - before, time.process_time() - before_cpu
+        for role, contract in adds.items():
+            if issubclass(contract, dy.Schema):
+                name = f"{job.place}/{outputs[role].stem}"
+                write_table(made[role], outputs[role], contract, {**footer, "name": name})
+    record = {
+        "stage": stage.name,
+        "job": job.to_json(),
+        "inputs": {role: str(path) for role, path in inputs.items()},
+        "outputs": {role: str(path) for role, path in outputs.items()},
+        "started": started,
+        "run_s": run_seconds,
+        "run_cpu_s": run_cpu,
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() + children_cpu_seconds() - cpu,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "figures": context.figures,
+        "models": [probe.summary() for probe in probes_made()],
+        "warm": "EXTRA_WARM" in os.environ,
+        "host": platform.node(),
+    }
+    text = json.dumps(record, indent=1)
+    write_whole(record_path(next(iter(outputs.values()))), lambda tmp: tmp.write_text(text))
+
+
+def record_path(output: Path) -> Path:
+    """Where the record of the run that made `output` lies: times, memory, inputs. An input of no rule."""
+    return output.with_name(f"{output.stem}.run.json")
+
+
+def children_cpu_seconds() -> float:
+    """CPU-seconds of finished child processes (verifier workers)."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def expect_version(stage: Stage, job: Job) -> None:
+    if job.stage != stage.name or job.version != stage.version:
+        raise ConfigError(
+            f"the job asks for {job.stage} version {job.version}, this code is {stage.name} version {stage.version}. "
+            "Start snakemake again from this checkout."
+        )
+
+
+def gather(stage: Stage, paths: Mapping[str, Path]) -> tuple[Inputs, dict[str, dict[str, Any]]]:
+    """Reads and checks every input; returns them with their identities for the footer.
+
+    Refuses stale files: when an input was itself made from another version of a file that is given here too.
+    """
+    declared = {role.rstrip("?*"): contract for role, contract in stage.reads.items()}
+    required = {role for role in stage.reads if not role.endswith(("?", "*"))}
+    known = declared | {role: declared[base] for role in paths if (base := role.partition(":")[0]) in declared}
+    unknown, absent = set(paths) - set(known), required - set(paths)
+    if unknown or absent:
+        raise ConfigError(
+            f"stage {stage.name} reads {', '.join(stage.reads)}; "
+            + (f"unknown: {', '.join(sorted(unknown))}. " if unknown else "")
+            + (f"missing: {', '.join(sorted(absent))}." if absent else "")
+        )
+    inputs = Inputs(contracts=known)
+    identities: dict[str, dict[str, Any]] = {}
+    made_from: dict[str, dict[str, str]] = {}
+    for role, path in paths.items():
+        contract = known[role]
+        inputs.paths[role] = path
+        if issubclass(contract, dy.Schema):
+            inputs.tables[role] = read_table(path, contract)
+            footer = read_provenance(path)
+        elif contract is SourceFile:
+            footer = {}
+            if not path.is_file():
+                raise InputError(f"{path}: no such file of problems. Check the paths in the configuration.")
+        else:
+            footer = read_manifest(path)
+        name = footer.get("name", role)
+        identities[role] = {"name": name, "digest": footer.get("digest") or file_digest(path)}
+        made_from[role] = {i["name"]: i["digest"] for i in footer.get("inputs", {}).values()}
+    refuse_stale(stage, paths, identities, made_from)
+    return inputs, identities
+
+
+def refuse_stale(
+    stage: Stage,
+    paths: Mapping[str, Path],
+    identities: Mapping[str, Mapping[str, str]],
+    made_from: Mapping[str, Mapping[str, str]],
+) -> None:
+    """InputError when two inputs disagree about a third file, given here too or not: one of them is old or foreign."""
+    known = {identity["name"]: (identity["digest"], paths[role]) for role, identity in identities.items()}
+    for role, ancestors in made_from.items():
+        for name, digest in ancestors.items():
+            seen, witness = known.setdefault(name, (digest, paths[role]))
+            if seen != digest:
+                raise InputError(
+                    f"{paths[role]} was made from another version of {name} than {witness} stands for, so {stage.name} "
+                    f"would mix the two. Delete {paths[role]} and run again; snakemake rebuilds it."
+                )
+
+
+def provenance(job: Job, identities: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What the same config reproduces: job, inputs by name and digest, package versions. No time, no host."""
+    return {
+        "job": json.loads(job.to_json()),
+        "inputs": dict(identities),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }

@@ -1,0 +1,1 @@
+"""Judge a free-form mathematical answer against a reference answer. The response is untrusted text."""

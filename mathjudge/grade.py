@@ -1,0 +1,144 @@
+"""Judge a table of answers: `python -m mathjudge.grade PAIRS.parquet --out VERDICTS.parquet`.
+
+READS   columns `gold` and `response` (or `prediction`), optional `truncated` (bool); Parquet, CSV or JSON lines.
+ADDS    `verdict`, `extracted`, `rule`; every other column stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import ValidationError
+
+from extra_rl.errors import ConfigError, ExtraError, InputError
+from extra_rl.tables.files import write_whole
+from mathjudge.bounded import Item, judge_all
+from mathjudge.judge import MathJudge
+from mathjudge.policy import Policy
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+TEXT = ("gold", "response", "prediction")
+"""Columns that are read as they are written: 1/2 may follow a thousand integers, and 073 is no number."""
+
+
+def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], object], **limits: float) -> pl.DataFrame:
+    """The table with its verdicts. limits: `workers`, `timeout_s`, `memory_mb`, `max_chars` of `judge_all`."""
+    import polars as pl
+
+    text = next((name for name in ("response", "prediction") if name in table.columns), None)
+    if "gold" not in table.columns or text is None:
+        raise InputError(f"The table needs the columns gold and response (or prediction); it has {table.columns}.")
+    cut = table["truncated"].fill_null(False).to_list() if "truncated" in table.columns else [False] * len(table)
+    items = [
+        Item(gold, response, bool(truncated))
+        for gold, response, truncated in zip(_texts(table["gold"]), _texts(table[text]), cut, strict=True)
+    ]
+    judged = judge_all(MathJudge(policy), items, progress=progress, **limits)  # type: ignore[arg-type]
+    return table.with_columns(
+        pl.Series("verdict", [judgement.verdict.value for judgement in judged], dtype=pl.String),
+        pl.Series("extracted", [judgement.extracted for judgement in judged], dtype=pl.String),
+        pl.Series("rule", [judgement.rule for judgement in judged], dtype=pl.String),
+    )
+
+
+def _texts(column: pl.Series) -> list[str]:
+    """A column as text, nothing for null. InputError where its values are no single answers."""
+    import polars as pl
+
+    if column.dtype.is_nested():
+        raise InputError(f"column {column.name} holds {column.dtype}; expected text or numbers.")
+    return column.cast(pl.String).fill_null("").to_list()
+
+
+def read_table(path: Path, text: Collection[str] | None = TEXT) -> pl.DataFrame:
+    """A Parquet, CSV or JSON-lines file. text: columns of a CSV that stay as they are written, None for all.
+
+    Raises InputError if it is missing or cannot be read as what it claims.
+    """
+    import polars as pl
+
+    def read_csv() -> pl.DataFrame:
+        names = pl.read_csv(path, n_rows=0).columns
+        as_text = {name: pl.String for name in names if text is None or name in text}
+        return pl.read_csv(path, schema_overrides=as_text, infer_schema_length=None)
+
+    readers: dict[str, Callable[[], pl.DataFrame]] = {
+        ".parquet": lambda: pl.read_parquet(path, glob=False),
+        ".csv": read_csv,
+        ".jsonl": lambda: pl.read_ndjson(path, infer_schema_length=None),
+        ".ndjson": lambda: pl.read_ndjson(path, infer_schema_length=None),
+    }
+    if path.suffix not in readers:
+        raise InputError(f"{path}: unknown kind of table; known: {', '.join(readers)}.")
+    try:
+        return readers[path.suffix]()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from error
+
+
+def make_folder(folder: Path) -> None:
+    """InputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {folder} cannot be written to ({error}).") from error
+
+
+def read_policy(text: str | None) -> Policy:
+    """The policy from a YAML mapping, {relative_tolerance: 0.01}. Raises ConfigError for unknown keys and values."""
+    try:
+        return Policy(**(yaml.safe_load(text) if text else {}))
+    except (ValidationError, yaml.YAMLError, TypeError) as error:
+        raise ConfigError(f"--policy: {error}") from error
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, drawn only where stderr is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="row", disable=not sys.stderr.isatty()) as bar:
+        yield bar.update
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m mathjudge.grade", description=__doc__.splitlines()[0])
+    parser.add_argument("pairs", type=Path, help="table with the columns gold and response (or prediction)")
+    parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
+    parser.add_argument("--timeout", type=float, default=5.0, help="CPU seconds per row (default 5)")
+    parser.add_argument("--memory", type=int, default=1024, help="MiB per worker (default 1024)")
+    parser.add_argument("--policy", help="switches as YAML, for example '{relative_tolerance: 0.01}'")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or that of the error that the user can mend."""
+    options = parse_arguments(arguments)
+    try:
+        policy, table = read_policy(options.policy), read_table(options.pairs)
+        make_folder(options.out.parent)  # before the judging, not after it
+        with progress_bar(len(table)) as progress:
+            limits = {"workers": options.workers, "timeout_s": options.timeout, "memory_mb": options.memory}
+            graded = grade(table, policy, progress=progress, **limits)
+        write_whole(options.out, lambda tmp: graded.write_parquet(tmp))
+    except ExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    counts = Counter(graded["verdict"])
+    print(", ".join(f"{verdict} {count}" for verdict, count in counts.most_common()) or "no rows")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Offline studies of finished iterations: counterfactual variants, gradient noise, signals in prefixes."""

@@ -1,0 +1,301 @@
+"""From a configuration file to the section of every stage: presets, arms, shared sections, refusals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from extra_rl.config.arms import PRESETS, read_preset
+from extra_rl.config.experiment import RunConfig, read_yaml
+from extra_rl.config.sections import SHARED
+from extra_rl.errors import ConfigError
+from extra_rl.novelty import MEASURES
+from stages import STAGES
+from stages.command import load
+from stages.experiment import experiment_of, job_json
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
+MINIMAL = {"name": "mini", "iterations": 2, "arms": {"grpo": {}}}
+
+
+def resolved(arm: str = "grpo", **changes: Any) -> dict[str, dict[str, Any]]:
+    """The sections of an arm in the smallest configuration with top-level keys changed."""
+    return experiment_of(MINIMAL | changes).arms[arm]
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        experiment_of(MINIMAL | changes)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_of_the_project_resolves(path: Path) -> None:
+    experiment = experiment_of(read_yaml(path))
+    for sections in (experiment.common, *experiment.arms.values()):
+        assert tuple(sections) == STAGES
+
+
+def test_the_default_configuration_is_there() -> None:
+    assert ROOT / "config" / "tiny.yaml" in CONFIGS
+
+
+def test_a_section_is_whole_and_plain() -> None:
+    """Defaults filled in, and nothing but JSON: the section is a rule's param and part of a footer."""
+    experiment = experiment_of(MINIMAL)
+    job = job_json(experiment, "advantage", {"arm": "grpo", "seed": "0", "iteration": "0001"})
+    assert '"weight":0.0' in job
+    assert '"iteration":1' in job
+    assert set(experiment.arms["grpo"]["advantage"]) == set(load("advantage").Config.model_fields)
+
+
+def test_what_all_arms_share_has_no_arm_in_its_job() -> None:
+    experiment = experiment_of(MINIMAL | {"arms": {"grpo": {}, "other": {}}})
+    assert '"arm":""' in job_json(experiment, "prepare", {})
+
+
+def test_shared_sections_reach_every_stage_that_declares_them() -> None:
+    sections = resolved(compute={"threads": 3}, sampling={"temperature": 0.7}, task={"name": "countdown"})
+    for name in STAGES:
+        fields = load(name).Config.model_fields
+        assert ("compute" not in fields) or sections[name]["compute"]["threads"] == 3
+        assert ("sampling" not in fields) or sections[name]["sampling"]["temperature"] == 0.7
+        assert ("task" not in fields) or sections[name]["task"]["name"] == "countdown"
+    assert sections["generate"]["sampling"] == sections["update"]["sampling"]
+
+
+def test_an_arm_is_a_diff() -> None:
+    changes = {
+        "update": {"learning_rate": 1e-3, "minibatches": 4},
+        "arms": {"grpo": {}, "slow": {"update": {"learning_rate": 1e-4}}},
+    }
+    assert resolved("grpo", **changes)["update"]["learning_rate"] == 1e-3
+    slow = resolved("slow", **changes)["update"]
+    assert (slow["learning_rate"], slow["minibatches"]) == (1e-4, 4)
+    assert slow | {"learning_rate": 1e-3} == resolved("grpo", **changes)["update"]
+
+
+def test_an_empty_arm_and_an_empty_section_mean_the_defaults() -> None:
+    assert resolved(arms={"grpo": None}, update=None) == resolved()
+
+
+def test_an_arms_own_keys_win_over_its_preset_and_the_preset_over_the_base() -> None:
+    sections = resolved(
+        "extra",
+        advantage={"weight": 0.5, "eps": 1e-5},
+        choose_prefixes={"min_tokens": 3},
+        arms={"extra": {"preset": "prototype", "choose_prefixes": {"prefixes_per_problem": 1}}},
+    )
+    prototype = read_preset("prototype")
+    assert sections["advantage"]["weight"] == prototype["advantage"]["weight"] == 0.1
+    assert sections["advantage"]["eps"] == 1e-5
+    assert sections["choose_prefixes"]["prefixes_per_problem"] == 1
+    assert prototype["choose_prefixes"]["prefixes_per_problem"] == 4
+    assert sections["choose_prefixes"]["min_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        (
+            "prototype",
+            {
+                "choose_prefixes": {"cut": "before_peak_entropy", "when": "next_iteration", "groups": "all_hard"},
+                "advantage": {"group": "joined", "prefix_loss": "trained", "keep_unrescued": False},
+                "verify": {"gold": "own"},
+            },
+        ),
+        (
+            "paper",
+            {
+                "choose_prefixes": {"cut": "every_boundary", "when": "same_iteration", "groups": 16},
+                "advantage": {"group": "own", "prefix_loss": "masked", "keep_unrescued": True, "weight": 0.1},
+                "novelty": {"measure": "sentence", "remember": 6},
+                "verify": {"gold": "own"},
+            },
+        ),
+        (
+            "published_code",
+            {
+                "choose_prefixes": {"when": "next_iteration", "max_pass_rate": 0.167},
+                "advantage": {"placement": "before_normalisation"},
+                "verify": {"gold": "displaced"},
+            },
+        ),
+        (
+            "surprisal",
+            {
+                "choose_prefixes": {"cut": "every_boundary", "rank": "low_mean_surprisal", "groups": "all_hard"},
+                "advantage": {"group": "joined", "prefix_loss": "trained", "guided_advantage": "positive_only"},
+                "verify": {"gold": "own"},
+            },
+        ),
+    ],
+)
+def test_presets_are_what_the_method_says(preset: str, expected: dict[str, dict[str, Any]]) -> None:
+    sections = resolved("extra", arms={"extra": {"preset": preset}})
+    for name, values in expected.items():
+        assert {key: sections[name][key] for key in values} == values
+    assert preset in PRESETS
+
+
+def test_every_preset_resolves_and_changes_something() -> None:
+    for preset in PRESETS:
+        assert resolved("extra", arms={"extra": {"preset": preset}}) != resolved()
+
+
+def test_the_comparison_knows_the_token_budget() -> None:
+    assert resolved(select={"token_budget": 1000})["compare"]["token_budget"] == 1000
+    assert resolved()["compare"]["token_budget"] is None
+
+
+def test_the_comparison_knows_the_budget_of_compute() -> None:
+    assert resolved(select={"compute_budget": 2e15})["compare"]["compute_budget"] == 2e15
+    assert resolved()["compare"]["compute_budget"] is None
+    arms = {"grpo": {"select": {"compute_budget": 1e15}}}
+    assert experiment_of(MINIMAL | {"arms": arms}).common["compare"]["compute_budgets"] == {"grpo": 1e15}
+
+
+SIGNAL = {"score_entropy": {"rows": "signal"}}
+
+
+def test_scoring_by_signal_knows_what_carries_one() -> None:
+    assert not {"joined", "bonus"} & {key for key, value in resolved()["score_entropy"].items() if value}
+    joined = resolved(**SIGNAL, advantage={"group": "joined", "weight": 0.1})["score_entropy"]
+    assert (joined["rows"], joined["joined"], joined["bonus"]) == ("signal", True, True)
+    own = resolved(**SIGNAL)["score_entropy"]
+    assert (own["joined"], own["bonus"]) == (False, False)
+    assert (
+        resolved(advantage={"group": "joined", "weight": 0.1})["score_entropy"]["joined"] is False
+    )  # no part of `all`
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"choose_prefixes": {"groups": 4}}, r"needs choose_prefixes\.scores_from: sampler"),
+        ({"update": {"kl_weight": 0.1}}, r"needs update\.kl_weight: 0"),
+        ({"update": {"entropy_weight": 0.1}}, r"needs update\.entropy_weight: 0"),
+        ({"novelty": {"measure": "surprise"}}, r"needs another novelty\.measure than surprise"),
+    ],
+)
+def test_what_needs_the_scores_of_all_rollouts_is_refused_before_anything_runs(
+    changes: dict[str, Any], named: str
+) -> None:
+    assert re.search(rf"arms\.grpo: score_entropy\.rows: signal {named}", refusal(**SIGNAL, **changes))
+    resolved(**changes)
+
+
+def test_null_on_snakemakes_command_line_is_null() -> None:
+    assert resolved(update={"dual_clip": "null"})["update"]["dual_clip"] is None
+    assert resolved(task={"name": "math", "train": "null", "benchmarks": ["aime24"]})["prepare"]["task"]["train"] == {}
+
+
+def test_plain_text_is_short_for_the_key_that_is_meant() -> None:
+    assert resolved(audit="string")["audit"]["judge"] == "string"
+    assert resolved(arms={"grpo": {"audit": "sympy_only"}})["audit"]["judge"] == "sympy_only"
+    assert "novelty: expected keys and values" in refusal(novelty="zero")
+
+
+def test_what_re_runs_a_stage_does_not_hold_the_length_of_the_run() -> None:
+    """A run that is made longer, or gets a seed or an arm, must re-run nothing that is there."""
+    longer = experiment_of(MINIMAL | {"iterations": 9, "seeds": [0, 1], "arms": {"grpo": {}, "other": {}}})
+    assert longer.arms["grpo"] == resolved()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sedes": [1]}, ["unknown key(s) sedes; known: advantage, arms, "]),
+        ({"update": {"learning_rat": 1}}, ["update.learning_rat: unknown key (known here: aggregate, betas, "]),
+        ({"arms": {"a": {"update": {"lr": 1}}}}, ["arms.a: update.lr: unknown key"]),
+        ({"arms": {"a": {"updates": {}}}}, ["arms.a: unknown section(s) updates; known: "]),
+        ({"arms": {"a": {"iterations": 3}}}, ["arms.a: unknown section(s) iterations"]),
+        ({"sampling": {"temprature": 1}}, ["sampling.temprature: unknown key"]),
+        (
+            {"task": {"train": {"path": "x.jsonl", "colum": "q"}}},
+            ["task.train: unknown key colum (a source has answer, "],
+        ),
+        ({"generate": {"sampling": {}}}, ["generate.sampling: `sampling` is a shared section; set it at the top"]),
+        ({"arms": {"a": {"prepare": {"seed": 1}}}}, ["arms.a.prepare: all arms share `prepare`; set it at the top"]),
+        ({"arms": {"a": {"model": {"source": "x"}}}}, ["arms.a.model: all arms share `model`"]),
+        ({"arms": {"a": {"preset": "papr"}}}, ["unknown preset 'papr'; there are paper, published_code, prototype"]),
+        ({"arms": {}}, ["arms: name at least one arm"]),
+        ({"arms": ["grpo"]}, ["arms: expected keys and values, not ['grpo']"]),
+        ({"arms": {"a": 3}}, ["arms.a: expected keys and values, not 3"]),
+        ({"arms": {"a b": {}}}, ["arms.a b: an arm's name is a folder's name"]),
+        ({"arms": {"../b": {}}}, ["arms.../b: an arm's name is a folder's name"]),
+        ({"arms": {"warm_start": {}}}, ["arms.warm_start: an arm's name is a folder's name"]),
+        ({"sampling": {"stop": ["\n", ""]}}, ["sampling.stop.1: ", "at least 1 character"]),
+        ({"evaluate": {"stop": [""]}}, ["evaluate.stop.0: "]),
+        ({"sampling": {"stop": ";"}}, ["sampling.stop: ", "(given: ';')"]),
+        ({"select": 3}, ["select: expected keys and values, not 3"]),
+        ({"generate": {"group_size": 1}}, ["generate.group_size: ", "greater than or equal to 2 (given: 1)"]),
+        ({"novelty": {"measure": "cosine"}}, ["unknown measure 'cosine'; there are ", ", ".join(MEASURES)]),
+        (
+            {"novelty": {"measure": "lexical", "params": {"m": 2}}},
+            ["measure 'lexical': params.m: unknown key"],
+        ),
+        ({"novelty": {"measure": "lexical", "params": {"n": 0}}}, ["params.n: ", "equal to 1 (given: 0)"]),
+        ({"update": {"loss": "ppo"}}, ["update.loss: ", "'clipped', 'gspo', 'cispo' or 'supervised' (given: 'ppo')"]),
+        ({"name": "a/b"}, ["name: ", "(given: 'a/b')"]),
+        ({"iterations": 0}, ["iterations: ", "(given: 0)"]),
+        ({"seeds": []}, ["seeds: "]),
+        ({"first_iteration": 2}, ["first_iteration must be below iterations"]),
+    ],
+    ids=lambda value: None if isinstance(value, list) else str(value)[:40],
+)
+def test_what_cannot_be_meant_is_refused_by_name(changes: dict[str, Any], said: list[str]) -> None:
+    message = refusal(**changes)
+    for part in said:
+        assert part in message
+    assert len(message.splitlines()) <= 3
+
+
+def test_all_mistakes_of_a_section_are_named_at_once() -> None:
+    message = refusal(update={"lr": 1, "clip": 2})
+    assert "update.lr" in message
+    assert "update.clip" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [1", "not valid YAML"), ("- 1", "a configuration is a mapping of sections")]
+)
+def test_an_unreadable_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "c.yaml"
+    with pytest.raises(ConfigError, match=r"c\.yaml: no such configuration file"):
+        read_yaml(path)
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"c\.yaml: {said}"):
+        read_yaml(path)
+
+
+def models_within(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Pydantic models anywhere in a type: `A`, `A | None`, `dict[str, A]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from models_within(field.annotation)
+    for part in get_args(annotation):
+        yield from models_within(part)
+
+
+def test_every_key_is_described() -> None:
+    roots = [RunConfig, *SHARED.values(), *(load(name).Config for name in STAGES)]
+    roots += [measure.Params for measure in MEASURES.values()]
+    models = {model for root in roots for model in models_within(root)}
+    assert len(models) > 20
+    bare = [f"{m.__name__}.{key}" for m in models for key, field in m.model_fields.items() if not field.description]
+    assert bare == []
+
+
+def test_every_config_refuses_unknown_keys_and_changes() -> None:
+    for model in (RunConfig, *SHARED.values(), *(load(name).Config for name in STAGES)):
+        assert model.model_config["extra"] == "forbid", model
+        assert model.model_config["frozen"] is True, model

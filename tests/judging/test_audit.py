@@ -1,0 +1,68 @@
+"""Second judges of the house: what each takes for equal, on mathematics and on generated tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from extra_rl.config.sections import TaskConfig, VerifierConfig
+from extra_rl.judging.audit import judge_mistake, second_judgements
+from extra_rl.judging.command import Case
+from extra_rl.verdict import Verdict
+
+MATH, SUM = TaskConfig(name="math"), TaskConfig(name="signed_sum")
+
+
+def case(gold: str, response: str, *, truncated: bool = False, extracted: str | None = None) -> Case:
+    return Case("a", "2 + 2?", gold, response, truncated, extracted)
+
+
+def verdicts(judge: str, cases: list[Case], task: TaskConfig = MATH) -> list[tuple[str, str | None, str]]:
+    found = second_judgements(judge, cases, task, VerifierConfig(), timeout_s=60)
+    return [(j.verdict.value, j.extracted, j.rule) for j in found]
+
+
+def test_string_knows_spelling_and_no_values() -> None:
+    cases = [
+        case(r"\frac{1}{2}", r"so \boxed{\dfrac12}"),
+        case("1/2", r"so \boxed{0.5}"),
+        case("7", "I do not know what it is."),
+        case("7", "7 and then", truncated=True),
+    ]
+    assert verdicts("string", cases) == [
+        ("right", r"\dfrac12", "string"),
+        ("wrong", "0.5", "string"),
+        ("no_answer", None, "none"),
+        ("truncated", None, "none"),
+    ]
+
+
+def test_sympy_only_knows_values_and_none_of_our_rules() -> None:
+    cases = [case("1/2", r"\boxed{0.5}"), case("1/2", r"\boxed{0.6}"), case("10", r"\boxed{10_7}")]
+    assert [v for v, _, _ in verdicts("sympy_only", cases)] == ["right", "wrong", "right"]
+
+
+@pytest.mark.parametrize("judge", ["string", "sympy_only"])
+def test_a_generated_task_is_compared_by_the_answer_that_was_read_however_it_was_reached(judge: str) -> None:
+    cases = [
+        case("7", "2 + 2 = 7", extracted="7"),  # a lucky number: no step holds
+        case("7", "3 + 4 = 8", extracted="8"),
+        case("7", "nothing 7", extracted=None),
+    ]
+    assert [v for v, _, _ in verdicts(judge, cases, SUM)] == ["right", "wrong", "no_answer"]
+
+
+def test_the_limits_of_the_verifier_hold() -> None:
+    verifier = VerifierConfig(max_chars=100)
+    long = case("7", r"\boxed{7}" + "x" * 200)
+    (found,) = second_judgements("string", [long], MATH, verifier, timeout_s=60)
+    assert (found.verdict, found.rule) == (Verdict.NO_ANSWER, "too_long")
+
+
+@pytest.mark.parametrize(("judge", "part"), [("", "name a judge"), ("   ", "name a judge"), ("sh 'x", "command line")])
+def test_what_cannot_be_a_judge(judge: str, part: str) -> None:
+    assert part in (judge_mistake(judge) or "")
+
+
+@pytest.mark.parametrize("judge", ["none", "string", "sympy_only", "python judge.py --strict"])
+def test_what_can(judge: str) -> None:
+    assert judge_mistake(judge) is None

@@ -1,0 +1,108 @@
+"""check_golds: which golds nothing can be judged against, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extra_rl.config.sections import VerifierConfig
+from extra_rl.judging import check
+from extra_rl.judging.check import REASONS, GoldCheck, check_golds
+from extra_rl.verdict import Judgement, Verdict
+from mathjudge.bounded import Item
+from mathjudge.policy import Policy
+
+LIMITS = VerifierConfig(timeout_s=5.0)
+
+
+def test_every_gold_has_its_reason_in_its_place() -> None:
+    golds = {
+        "": "empty",
+        "   ": "empty",
+        r"\frac{1}{": "unbalanced",
+        r"1 + \dots + n": "unparsed",
+        "1/2": None,
+        "073": None,
+        "2, 1": None,
+        r"\boxed{3} and \boxed{4}": None,
+        "x \\in [-2,7]": None,
+        r"\text{(C)}": None,
+        "15\\mbox{ cm}^2": None,
+        "the blue one": None,
+    }
+    assert dict(zip(golds, check_golds(list(golds), LIMITS), strict=True)) == golds
+
+
+def test_equal_golds_are_judged_once_and_each_gets_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def judge_all(judge: GoldCheck, items: list[Item], **limits: object) -> list[Judgement]:
+        asked.extend(item.gold for item in items)
+        for item in items:
+            limits["progress"](item)  # type: ignore[operator]
+        return [judge(item) for item in items]
+
+    monkeypatch.setattr(check, "judge_all", judge_all)
+    done: list[int] = []
+    assert check_golds(["7", "", "7", "7", ""], LIMITS, done.append) == [None, "empty", None, None, "empty"]
+    assert asked == ["7", ""]
+    assert sum(done) == 5
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rule", "reason"),
+    [
+        (Verdict.RIGHT, "box/text", None),
+        (Verdict.WRONG, "box/different", "different"),
+        (Verdict.WRONG, "box/several_answers", "several_answers"),
+        (Verdict.NO_ANSWER, "none", "not_found"),
+        (Verdict.TRUNCATED, "unclosed_box", "not_found"),
+    ],
+)
+def test_what_its_own_box_is_judged_as(
+    verdict: Verdict, rule: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def judge(gold: str, response: str, policy: Policy) -> Judgement:
+        seen.append((gold, response))
+        return Judgement(verdict, None, rule)
+
+    monkeypatch.setattr(check, "judge", judge)
+    found = GoldCheck(Policy())(Item(r"so it is \boxed{7}", ""))
+    assert found.rule == (reason or rule)
+    assert (found.verdict is Verdict.RIGHT) == (reason is None)
+    ((gold, response),) = seen
+    assert gold == r"so it is \boxed{7}"
+    assert response.endswith(r"\boxed{7}")
+    assert reason is None or reason in REASONS
+
+
+def test_a_gold_that_takes_too_long_or_breaks_the_judge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    judgements = [
+        Judgement(Verdict.TIMEOUT, None, "time"),
+        Judgement(Verdict.ERROR, None, "KeyError"),
+        Judgement(Verdict.NO_ANSWER, None, "too_long"),
+    ]
+    monkeypatch.setattr(check, "judge_all", lambda *_, **__: judgements)
+    reasons = check_golds(["a", "b", "c"], LIMITS)
+    assert reasons == ["timeout", "error", "too_long"]
+    assert set(reasons) <= set(REASONS)
+
+
+def test_hostile_golds_cost_themselves_only() -> None:
+    hostile = ["9^{9^{9^{9}}}", "(10^9)!", "{" * 20_000, "1" * 30_000, r"\boxed{" * 5000]
+    reasons = check_golds([*hostile, "7"], VerifierConfig(timeout_s=1.0))
+    assert reasons[-1] is None
+    assert reasons[2] == "too_long" or reasons[2] == "unbalanced"
+    assert reasons[3] == "too_long"
+
+
+def test_no_gold_of_the_six_benchmarks_is_refused(benchmark_golds: list[str]) -> None:
+    assert len(benchmark_golds) == 1547
+    assert set(check_golds(benchmark_golds, LIMITS)) == {None}
+
+
+def test_no_golds(tmp_path: Path) -> None:
+    assert check_golds([], LIMITS) == []

@@ -1,0 +1,304 @@
+"""The warm worker: a job in it is like a cold one, and nothing of it outlives those that it works for."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extra_rl.errors import InputError
+from extra_rl.worker import client, server
+from extra_rl.worker.launch import LOG_NAME, Worker, start
+
+PROJECT = Path(__file__).parents[2]
+ROOM = Path(__file__).with_name("worker_room")
+NEVER_COLD = 99
+"""Exit code of `run.py` where no worker takes the job and WARM_ONLY is set."""
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONUNBUFFERED", raising=False)
+        worker = start(tmp_path_factory.mktemp("log"), preload=["json"])
+        yield worker
+        worker.stop()
+
+
+def popen(*argv: str, warm: bool = True, **options: Any) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), **options.pop("env", {})}
+    if warm:
+        env["WARM_ONLY"] = "1"
+    else:
+        env.pop(client.SOCKET_VARIABLE, None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen([sys.executable, str(ROOM / "run.py"), *argv], env=env, **pipes)
+
+
+def outcome(*argv: str, **options: Any) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one job."""
+    process = popen(*argv, **options)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Any, seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def gone(*pids: int) -> bool:
+    return wait_until(lambda: not any(map(alive, pids)))
+
+
+def nap(file: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """A job that sleeps: its client, and the process ids of itself and of its child."""
+    process = popen("nap", str(file))
+    assert wait_until(file.exists)
+    pids = [int(pid) for pid in file.read_text().split()]
+    assert all(map(alive, pids))
+    return process, pids
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["say", "grüße"], 7),
+        (["leave", "none"], 0),
+        (["leave", "zero"], 0),
+        (["leave", "large"], 300 - 256),
+        (["leave", "text"], 1),
+        (["tidy"], 0),
+    ],
+)
+def test_output_and_exit_code_are_those_of_a_cold_run(worker: Worker, argv: list[str], code: int) -> None:
+    cold, warm = outcome(*argv, warm=False), outcome(*argv)
+    assert warm == cold
+    assert warm[0] == code
+
+
+def test_uncaught_exception_shows_the_jobs_traceback_only(worker: Worker) -> None:
+    code, output, errors = outcome("boom")
+    assert (code, output) == (1, "")
+    assert errors.startswith("Traceback")
+    assert errors.endswith("ValueError: what is wrong\n")
+    assert "worker/job.py" not in errors
+
+
+def test_full_disk_at_the_last_flush_fails_as_in_a_cold_run(worker: Worker) -> None:
+    with open("/dev/full", "w") as full:
+        assert [outcome("say", "x", warm=warm, stdout=full)[0] for warm in (False, True)] == [120, 120]
+
+
+def test_surroundings_are_the_clients(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    options = {"cwd": tmp_path, "umask": 0o027, "env": {"EXTRA_COLOUR": "blue", "CUDA_VISIBLE_DEVICES": "3"}}
+    argv = ["look", "a b", "ü", "--x=1"]
+    cold, warm = outcome(*argv, warm=False, **options), outcome(*argv, **options)
+    assert warm == cold
+    seen = json.loads(warm[1])
+    assert seen["argv"] == argv[1:]
+    assert (seen["cwd"], seen["umask"]) == (str(tmp_path), 0o027)
+    assert seen["environment"] == {
+        "CUDA_VISIBLE_DEVICES": "3",
+        "EXTRA_COLOUR": "blue",
+        "HOME": os.environ.get("HOME"),
+        "TMPDIR": None,
+    }
+
+
+def test_job_is_a_child_of_the_worker_in_its_own_session(worker: Worker) -> None:
+    pid, group, session, parent = json.loads(outcome("own")[1])
+    assert pid == group == session
+    assert parent == worker.process.pid
+
+
+def test_project_code_is_imported_anew_by_each_job(worker: Worker, tmp_path: Path) -> None:
+    command = [sys.executable, str(tmp_path / "run.py")]
+    (tmp_path / "run.py").write_text((ROOM / "run.py").read_text())
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "WARM_ONLY": "1"}
+    for answer in ("first", "second one"):
+        probe = f"import sys\ndef main(argv): print({answer!r}, 'extra_rl' in sys.modules)"
+        (tmp_path / "probe.py").write_text(probe)
+        assert subprocess.check_output(command, env=env, text=True) == answer + " False\n"
+
+
+def test_two_jobs_run_at_once(worker: Worker, tmp_path: Path) -> None:
+    names = [str(tmp_path / "a"), str(tmp_path / "b")]
+    jobs = [popen("meet", *names), popen("meet", *names[::-1])]
+    assert [job.wait(20) for job in jobs] == [0, 0]
+    for job in jobs:
+        job.communicate()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_job_dies_with_its_client(worker: Worker, tmp_path: Path, how: signal.Signals) -> None:
+    process, pids = nap(tmp_path / "pids")
+    process.send_signal(how)
+    process.communicate(timeout=5)
+    assert gone(*pids)
+    assert outcome("say", "x")[0] == 7
+
+
+def test_interrupted_client_returns_only_after_its_job_has_ended(worker: Worker, tmp_path: Path) -> None:
+    process, pids = nap(tmp_path / "pids")
+    worker.process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    worker.process.send_signal(signal.SIGCONT)
+    assert process.wait(5) == client.INTERRUPTED
+    assert not alive(pids[0])
+    assert process.communicate() == ("", "")
+
+
+def test_job_killed_by_a_signal(worker: Worker, tmp_path: Path) -> None:
+    assert outcome("nap", str(tmp_path / "pids"), "SIGSEGV")[0] == 128 + signal.SIGSEGV
+    assert gone(*map(int, (tmp_path / "pids").read_text().split()))
+
+
+@pytest.mark.parametrize("how", ["exit", "SIGINT", "SIGTERM", "SIGKILL"])
+def test_worker_and_jobs_die_with_the_parent(tmp_path: Path, how: str) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, str(ROOM / "parent.py"), "exit" if how == "exit" else "wait"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout
+    worker_pid, path, client_pid = parent.stdout.readline().split()
+    pids = [int(pid) for pid in (worker_pid, *(tmp_path / "pids").read_text().split())]
+    if how != "exit":
+        os.kill(int(client_pid), signal.SIGSTOP)  # it would help to kill
+        assert all(map(alive, pids))
+        parent.send_signal(getattr(signal, how))
+    assert gone(*pids)
+    if how != "exit":
+        os.kill(int(client_pid), signal.SIGKILL)
+    parent.communicate(timeout=10)
+    assert not Path(path).parent.exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_dies_fails_its_jobs_and_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    worker = start(tmp_path, preload=[])
+    process, pids = nap(tmp_path / "pids")
+    worker.process.send_signal(how)
+    output, errors = process.communicate(timeout=5)
+    assert (process.returncode, output) == (1, "")
+    assert errors == "extra: the warm worker ended while probe was running; run the command again\n"
+    assert gone(*pids)
+    assert outcome("say", "x")[0] == NEVER_COLD
+    worker.stop()
+    assert not worker.socket.parent.exists()
+    assert client.SOCKET_VARIABLE not in os.environ
+
+
+def test_a_job_dies_even_if_worker_and_client_are_killed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    worker = start(tmp_path, preload=[])
+    process, pids = nap(tmp_path / "pids")
+    worker.process.send_signal(signal.SIGSTOP)  # or it would see the client go
+    process.kill()
+    process.wait()
+    worker.process.kill()
+    assert gone(pids[0])
+    os.killpg(pids[0], signal.SIGKILL)  # its child survives this one case, in the job's group
+    assert gone(*pids)
+    process.communicate()
+    worker.stop()
+
+
+def test_without_a_worker_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(client.SOCKET_VARIABLE, raising=False)
+    assert client.run("probe", []) is None
+    stale = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(os.path.relpath(stale))
+    for path in (stale, tmp_path / "absent", tmp_path / ("long" * 50)):
+        monkeypatch.setenv(client.SOCKET_VARIABLE, str(path))
+        assert client.run("probe", []) is None
+
+
+def test_another_slurm_allocation_is_not_served(worker: Worker) -> None:
+    assert outcome("say", "x", env={"SLURM_JOB_ID": "12345"})[0] == NEVER_COLD
+    assert outcome("say", "x")[0] == 7
+
+
+def test_early_client_waits_and_a_missing_module_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(0.5)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    worker = start(tmp_path, preload_extra=["slow_module"], preload=["no_such_module"])
+    begin = time.monotonic()
+    assert outcome("say", "x") == (7, "x\n", "X\n")
+    assert time.monotonic() - begin > 0.4
+    worker.stop()
+    assert "no_such_module is not preloaded" in (tmp_path / LOG_NAME).read_text()
+
+
+def test_socket_lies_in_a_private_directory(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker.socket.parent.stat().st_mode & 0o777 == 0o700
+    monkeypatch.chdir(tmp_path)
+    server.listen(Path("made/socket")).close()
+    assert Path("made").stat().st_mode & 0o777 == 0o700
+    Path("open").mkdir(mode=0o755)
+    with pytest.raises(InputError, match=r"open: .* mode 0700"):
+        server.listen(Path("open/socket"))
+    monkeypatch.setattr(os, "getuid", lambda: Path("made").stat().st_uid + 1)
+    with pytest.raises(InputError, match=r"made: .* of your own"):
+        server.listen(Path("made/other"))
+
+
+def test_full_preload_works_in_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    worker = start(tmp_path)
+    process = popen("heavy")
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert json.loads(output) == [
+        ["numpy", "polars", "pyarrow", "torch", "transformers"],
+        2,
+        1,  # one more thread than before: torch computes on two
+        600.0 * 600.0,
+        [49_999 * 50_000, 50_000 * 50_000],
+        999 * 500,
+    ]
+    tasks = Path(f"/proc/{worker.process.pid}/task")
+    names = {(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != tasks.parent.name}
+    assert names <= {"jemalloc_bg_thd", "polars-ooc-clea"}, "preloading started a pool"
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        assert outcome("say", "x")[0] == 7
+        seconds.append(time.perf_counter() - begin)
+    worker.stop()
+    with capsys.disabled():
+        print(f"\ntrivial job through the worker: {1e3 * min(seconds):.0f} ms, interpreter start-up included")
