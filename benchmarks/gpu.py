@@ -13,10 +13,11 @@ own. A case that has no room says so.
 
 Model FLOP utilisation = operations of the model / seconds / peak rate of the device. Operations of a pass over n tokens
 with r response tokens: 2 x (weights of the layers) x n + 4 x layers x heads x head size x n^2/2 + 2 x vocabulary x
-hidden x r (extra_rl/planning/compute.py; the half of attention that a causal mask leaves is counted, the head on
-response tokens only). Scoring counts this once, an update three times; with adapters twice, as frozen weights have no
-gradient. What checkpointing, or the head, computes again is not counted, so it lowers the figure.
-Peak rates are the makers' dense bfloat16 figures (extra_rl/planning/devices.py) unless --peak-tflops is given.
+hidden x r (the half of attention that a causal mask leaves is counted, the head on response tokens only). Scoring
+counts this once, an update three times; with adapters twice, as frozen weights have no gradient. What checkpointing, or
+the head, computes again is not counted, so it lowers the figure. Source: Kaplan et al. 2020 (2ND, 6ND) and Chowdhery et
+al. 2022, appendix B (attention).
+Peak rates are the makers' dense figures (PEAKS) unless --peak-tflops is given.
 
 Without a CUDA device it takes --shape tiny, on the CPU, by CPU-seconds: a smoke test of this script, no figure.
 """
@@ -33,8 +34,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from extra_rl.planning.compute import operations
-from extra_rl.planning.devices import DEVICES
 from extra_rl.planning.shapes import KNOWN, Shape
 
 PROMPT = 256
@@ -43,6 +42,23 @@ SHAPES = {"tiny": TINY, **{name.partition("/")[2].lower(): shape for name, shape
 CASES = ("full", "checkpointing", "lora")
 BACKWARD = {"full": 3, "checkpointing": 3, "lora": 2}
 """An update's operations, in forward passes."""
+PEAKS = {
+    "a100": {"bfloat16": 312e12, "float32": 19.5e12},
+    "h100": {"bfloat16": 989e12, "float32": 67e12},
+    "h200": {"bfloat16": 989e12, "float32": 67e12},
+    "l40s": {"bfloat16": 362e12, "float32": 91.6e12},
+    "rtx4090": {"bfloat16": 165e12, "float32": 82.6e12},
+}
+"""FLOP/s of dense matrix products (float32 without TF32). Source: NVIDIA's data sheets of A100, H100 (SXM), H200 and
+L40S, and the Ada GPU architecture paper for the RTX 4090 (bfloat16 with float32 accumulation)."""
+
+
+def operations(shape: Shape, *, tokens: float, pairs: float, logits: float) -> float:
+    """Of a forward pass over `tokens`, with `pairs` of query and key and `logits` rows of logits."""
+    norms = 2 * shape.hidden + (2 * shape.head_dim if shape.qk_norm else 0)
+    matrices = shape.layer_parameters - shape.layers * norms - shape.hidden
+    attention = 4.0 * shape.layers * shape.heads * shape.head_dim * pairs
+    return 2.0 * matrices * tokens + attention + 2.0 * shape.head_parameters * logits
 
 
 def make_model(shape: Shape, device: str) -> Any:
@@ -245,7 +261,7 @@ def line_of(asked: dict[str, Any], found: dict[str, Any] | str, peak_rate: float
 def peak_rate_of(device: str, precision: str) -> float | None:
     """Of the data sheet whose key is in the device's name; None for an unknown one."""
     names = device.lower().replace(" ", "")
-    return next((found.peak(precision) for key, found in DEVICES.items() if key in names), None)
+    return next((found[precision] for key, found in PEAKS.items() if key in names), None)
 
 
 def main() -> None:

@@ -1,1 +1,4 @@
-"""What a configuration will cost before it runs: counts, work, memory, disk. Pure functions, no torch, no network."""
+"""What a configuration costs before it runs: exact counts, upper bounds, floors. Pure functions, no torch, no network.
+
+`rate` alone reads files: the records of finished iterations, from which seconds are scaled.
+"""

@@ -1,7 +1,6 @@
-"""How much an experiment samples: rollouts and tokens of an arm, evaluation samples, jobs of the DAG.
+"""How much an experiment samples at most: rollouts, tokens and FLOP of an arm, evaluation samples, jobs of the DAG.
 
-Everything is per arm and seed unless it says otherwise. A bound takes every rollout at the response limit and every
-group as hard; an expectation takes the assumptions of `Assumptions`. Source: read off the stages and the workflow.
+Everything is per arm and seed unless it says otherwise. Counts of problems, evaluations and jobs are exact.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.config.experiment import RunConfig
+from extra_rl.run.compute import compute
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -28,45 +28,43 @@ STAGES_OF_A_START = 2
 
 
 @dataclass(frozen=True)
-class Assumptions:
-    """What a configuration cannot know. response, prompt: mean lengths in tokens. hard_share: share of the groups that
-    `choose_prefixes` may regenerate."""
-
-    response: float
-    prompt: float
-    hard_share: float
-
-
-@dataclass(frozen=True)
 class Rollouts:
-    """What one iteration of an arm samples, expected or at most.
+    """What one iteration of an arm holds at most.
 
-    fresh, regenerated: rollouts. hard: groups that may be sampled on for; served: those that are. response: tokens of a
-    rollout; prefix, continuation: of a regenerated one, taken over and sampled. tokens: sampled ones in all.
+    fresh: rollouts of new groups, sampled, or with `generate.source: demonstrations` read (`sampled_fresh` is then 0).
+    groups: new groups. continued: groups that are sampled on from, at most; contexts: distinct prefixes of these.
+    regenerated: rollouts sampled from those. response: tokens of a response, its prefix included. prefix: of these,
+    tokens that a continuation is given.
     """
 
+    groups: int
     fresh: int
-    hard: float
-    served: float
-    regenerated: float
+    sampled_fresh: int
+    continued: int
+    contexts: int
+    regenerated: int
     response: float
     prefix: float
-    continuation: float
 
     @property
-    def tokens(self) -> float:
-        return self.fresh * self.response + self.regenerated * self.continuation
+    def rows(self) -> int:
+        return self.fresh + self.regenerated
+
+    @property
+    def sampled_tokens(self) -> float:
+        """At most: a prefix counts against the response limit and may be empty."""
+        return (self.sampled_fresh + self.regenerated) * self.response
 
     @property
     def response_tokens(self) -> float:
-        """Prefixes included: what the tables hold."""
-        return self.tokens + self.regenerated * min(self.prefix, self.response - self.continuation)
+        """What the tables hold, given tokens included."""
+        return self.rows * self.response
 
 
 def longest_prompt(sections: Sections) -> int:
     """Prompts beyond it are dropped by `prepare`: the context less the response."""
     prepare = sections["prepare"]
-    return int(prepare["model"]["context_tokens"]) - int(prepare["sampling"]["max_response_tokens"])
+    return int(prepare["model"]["context_tokens"]) - longest_response(sections)
 
 
 def longest_response(sections: Sections) -> int:
@@ -74,76 +72,62 @@ def longest_response(sections: Sections) -> int:
 
 
 def at_most(sections: Sections) -> Rollouts:
-    """The bound: every response at the limit (a prefix counts against it, and may be empty), every group hard."""
+    """The bound: every round sampled in full, every group hard, every response at the limit."""
+    generate, prefixes = sections["generate"], sections["choose_prefixes"]
+    groups = sections["select"]["prompts"] * generate["rounds"]
+    continued = groups if prefixes["groups"] == "all_hard" else min(prefixes["groups"], groups)
+    contexts = continued * prefixes["prefixes_per_problem"]
+    fresh = groups * generate["group_size"]
     limit = float(longest_response(sections))
-    return _rollouts(sections, 1.0, limit, prefix=_cuts(sections)[1] * limit, continuation=limit)
-
-
-def expected(sections: Sections, assumed: Assumptions) -> Rollouts:
-    """At the assumed lengths; prefixes end in the middle of the range in which responses are cut."""
-    cut = sum(_cuts(sections)) / 2
-    response = assumed.response
-    return _rollouts(sections, assumed.hard_share, response, prefix=cut * response, continuation=(1 - cut) * response)
-
-
-def _cuts(sections: Sections) -> tuple[float, float]:
-    """Earliest and latest cut of a response, as shares of it; none for a fresh resample."""
-    prefixes = sections["choose_prefixes"]
-    return (0.0, 0.0) if prefixes["cut"] == "none" else (prefixes["first_cut"], prefixes["last_cut"])
-
-
-def _rollouts(
-    sections: Sections, hard_share: float, response: float, *, prefix: float, continuation: float
-) -> Rollouts:
-    prefixes = sections["choose_prefixes"]
-    groups = fresh_groups(sections, hard_share)
-    hard = hard_share * groups
-    if prefixes["chain"]:  # of those that are sampled on for, as many stay hard, until they are too old
-        hard *= sum(hard_share**age for age in range(prefixes["max_age"] + 1))
-    served = hard if prefixes["groups"] == "all_hard" else min(prefixes["groups"], hard)
     return Rollouts(
-        fresh=groups * sections["generate"]["group_size"],
-        hard=hard,
-        served=served,
-        regenerated=served * prefixes["prefixes_per_problem"] * prefixes["continuations_per_prefix"],
-        response=response,
-        prefix=prefix,
-        continuation=continuation,
+        groups=groups,
+        fresh=fresh,
+        sampled_fresh=0 if generate["source"] == "demonstrations" else fresh,
+        continued=continued,
+        contexts=contexts,
+        regenerated=contexts * prefixes["continuations_per_prefix"],
+        response=limit,
+        prefix=0.0 if prefixes["cut"] == "none" else prefixes["last_cut"] * limit,
     )
 
 
-def fresh_groups(sections: Sections, hard_share: float) -> int:
-    """Groups that `generate` samples, rounded up: the prompts, and with rounds again as many as are not mixed, of which
-    the hard ones are known; at most `rounds` times the prompts."""
-    prompts: int = sections["select"]["prompts"]
-    rounds: int = sections["generate"]["rounds"]
-    return math.ceil(prompts * sum(hard_share**number for number in range(rounds)) - 1e-9)
+def flop_at_most(sections: Sections, weights: int) -> float:
+    """FLOP of one iteration by the formula of `extra_rl.run.compute`, if every row is scored and trained on in full
+    length (nothing shared between rows, padding included)."""
+    rollouts, prompt, limit = at_most(sections), longest_prompt(sections), longest_response(sections)
+    whole = rollouts.rows * (prompt + limit)
+    fresh_contexts = rollouts.groups if rollouts.sampled_fresh else 0
+    return compute(
+        weights,
+        sampled=(rollouts.sampled_fresh + rollouts.regenerated) * limit,
+        prefilled=fresh_contexts * prompt + rollouts.contexts * (prompt + math.ceil(rollouts.prefix)),
+        scored=whole,
+        trained=sections["update"]["epochs"] * whole,
+    )
 
 
-def sampled_tokens(sections: Sections, active: int, regenerating: int, rollouts: Rollouts) -> float:
-    """Of so many iterations with fresh rollouts, and with regenerated ones; a budget ends the sampling with the
-    iteration that reaches it."""
-    total = active * rollouts.fresh * rollouts.response + regenerating * rollouts.regenerated * rollouts.continuation
-    budget = sections["select"]["token_budget"]
-    return total if budget is None else min(total, budget + rollouts.tokens)
+def tokens_of_run(sections: Sections, run: RunConfig, length: float) -> tuple[float, float]:
+    """Tokens of all responses of an arm and seed, if each has `length`: those that are sampled, and those that the
+    tables hold (demonstrations included)."""
+    rollouts, iterations = at_most(sections), iterations_of(run)
+    again = regenerating_iterations(sections, run) * rollouts.regenerated
+    sampled = (iterations * rollouts.sampled_fresh + again) * length
+    iteration = (rollouts.sampled_fresh + rollouts.regenerated) * length
+    bound = with_budget(sampled, iteration, sections["select"]["token_budget"])
+    held = (iterations * rollouts.fresh + again) * length
+    return bound, held * (bound / sampled if sampled else 1.0)
 
 
-def active_iterations(sections: Sections, iterations: int, rollouts: Rollouts) -> int:
-    """Iterations that sample anything, at these lengths: all of them without a token budget."""
-    budget = sections["select"]["token_budget"]
-    return iterations if budget is None else min(iterations, math.ceil(budget / rollouts.tokens))
+def with_budget(total: float, iteration: float, budget: float | None) -> float:
+    """A run's total, where a budget ends the sampling with the iteration that reaches it."""
+    return total if budget is None else min(total, budget + iteration)
 
 
-def regenerating_iterations(sections: Sections, run: RunConfig, active: int) -> int:
+def regenerating_iterations(sections: Sections, run: RunConfig) -> int:
     """Iterations that sample continuations: those after the warm-up, and one later where prefixes are queued."""
     prefixes = sections["choose_prefixes"]
     first: int = prefixes["warmup_iterations"] + (1 if prefixes["when"] == "next_iteration" else 0)
-    return max(0, run.first_iteration + active - max(run.first_iteration, first))
-
-
-def shards_of(run: RunConfig) -> int:
-    """Jobs that share the rollouts of a call, each on devices of its own."""
-    return run.generation.shards
+    return max(0, run.iterations - max(run.first_iteration, first))
 
 
 def iterations_of(run: RunConfig) -> int:
@@ -209,7 +193,7 @@ def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
     audits = sum(
         2 * iterations for sections in arms.values() if sections.get("audit", {}).get("judge", "none") != "none"
     )
-    shards = shards_of(run)
+    shards = run.generation.shards
     of_an_iteration = STAGES_OF_AN_ITERATION + (2 * shards if shards > 1 else 0)  # two stages in parts, gathered
     if run.granularity == "iteration":
         of_an_iteration = 1

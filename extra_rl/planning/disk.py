@@ -16,8 +16,8 @@ from typing import Any
 from extra_rl.config.experiment import RunConfig
 from extra_rl.models.retention import kept_optimizer_states, kept_weights
 from extra_rl.planning.counts import Rollouts, Sections
+from extra_rl.planning.memory import adapter_bytes, optimizer_bytes
 from extra_rl.planning.shapes import Shape
-from extra_rl.planning.trained import adapter_bytes, optimizer_bytes
 
 FLOAT, ID, TEXT = 4.1, 2.0, 1.5
 """Bytes of a stored logprob, entropy or embedding component; of a token id; of a token's text."""
@@ -72,34 +72,28 @@ def disk_of(sections: Sections, run: RunConfig, shape: Shape, rollouts: Rollouts
 def table_bytes(
     sections: Sections, shape: Shape, rollouts: Rollouts, prompt: float, problems: int, iteration: int
 ) -> dict[str, float]:
-    """Tables of one iteration by kind."""
+    """Tables of one iteration by kind: rollouts with their scores and embeddings, and the two memories."""
     novelty, prefixes = sections["novelty"], sections["choose_prefixes"]
-    rows = rollouts.fresh + rollouts.regenerated
-    tokens = rollouts.response_tokens
+    rows, tokens = rollouts.rows, rollouts.response_tokens
     width = embedding_width(sections, shape)
     remembered = novelty["remember"] * min(problems, sections["select"]["prompts"] * (iteration + 1))
     tail = min(novelty["tail_tokens"], rollouts.response)
     age = min(prefixes["max_age"] + 1, iteration + 1 - prefixes["warmup_iterations"])
     return {
-        "rollouts": tokens * (ID + TEXT + FLOAT) + rows * (ROW + ID * prompt),
-        "token scores": tokens * 2 * FLOAT,
-        "novelty": rows * width * FLOAT,
+        "tables": tokens * (ID + TEXT + 3 * FLOAT) + rows * (ROW + ID * prompt + width * FLOAT) + FIXED,
         "novelty memory": remembered * (tail * ID + width * FLOAT),
         "prefixes": candidates(sections, rollouts, age) * (rollouts.prefix * (ID + FLOAT) + ID * prompt),
-        "footers, records": float(FIXED),
     }
 
 
 def candidates(sections: Sections, rollouts: Rollouts, age: int) -> float:
-    """Rows of choose_prefixes and of its pool: candidates of the groups served now, of those that wait, and remembered
-    ones, for at most `age` iterations back."""
+    """Rows of choose_prefixes and of its pool: candidates of the groups continued now, and of those that wait, for at
+    most `age` iterations."""
     prefixes = sections["choose_prefixes"]
     if prefixes["groups"] == 0 or age <= 0:
         return 0.0
     of_a_group = _candidates_of_a_group(prefixes, sections["generate"]["group_size"])
-    waiting = age * max(0.0, rollouts.hard - rollouts.served) * of_a_group
-    remembered = age * rollouts.served * min(of_a_group, prefixes["remember"])
-    return float(rollouts.served * of_a_group + waiting + remembered)
+    return float(of_a_group * (rollouts.continued + age * (rollouts.groups - rollouts.continued)))
 
 
 def _candidates_of_a_group(prefixes: Mapping[str, Any], group_size: int) -> int:

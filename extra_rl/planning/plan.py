@@ -1,35 +1,36 @@
-"""The plan of an experiment: counts, work, hours, memory and disk put together, as plain values for a table or JSON."""
+"""The plan of an experiment: counts, FLOP, memory, disk and time put together, as plain values for a table or JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.sections import ModelConfig, TaskConfig
-from extra_rl.planning import counts, work
-from extra_rl.planning.compute import Speed
-from extra_rl.planning.counts import Assumptions, Rollouts, Sections
+from extra_rl.planning import counts
+from extra_rl.planning.counts import Sections
 from extra_rl.planning.disk import disk_of, evaluation_bytes
-from extra_rl.planning.engines import engine_rows
-from extra_rl.planning.memory import Lengths
-from extra_rl.planning.peaks import peaks_of
+from extra_rl.planning.memory import floors_of
+from extra_rl.planning.rate import Measured
 from extra_rl.planning.shapes import Shape, shape_of
 
 Figures = dict[str, Any]
 
 
-def plan_of(experiment: Experiment, assumed: Assumptions, speed: Speed) -> Figures:
-    """The whole plan: `expected` at the assumed lengths, `at_most` with every rollout at its limit.
+def plan_of(experiment: Experiment, device: float | None = None) -> Figures:
+    """The plan without times. device: bytes of a device's memory, where the user has named it.
 
-    Bytes, operations (floating point) and hours (of one device) are plain numbers. Raises ConfigError for a model whose
-    shape is not known.
+    Bytes and FLOP are plain numbers. Raises ConfigError for a model whose shape is not known.
     """
     run, common = experiment.run, experiment.common
     prepare = common["prepare"]
     shape = shape_of(ModelConfig.model_validate(prepare["model"]), TaskConfig.model_validate(prepare["task"]))
-    evaluations = 1 + len(experiment.arms) * len(run.seeds) * counts.evaluations_of(run)
-    peaks = _largest_peaks(experiment, shape, speed.device.memory)
+    evaluation = _evaluation(common)
+    arms = {name: _arm(experiment, sections, shape) for name, sections in experiment.arms.items()}
+    evaluations = 1 + len(arms) * len(run.seeds) * counts.evaluations_of(run)
+    stored = len(run.seeds) * sum(sum(arm["bytes"].values()) for arm in arms.values())
+    memory = _floors(experiment, shape, evaluation)
     return {
         "name": run.name,
         "model": {"source": prepare["model"]["source"], "parameters": shape.parameters, "shape": asdict(shape)},
@@ -39,157 +40,145 @@ def plan_of(experiment: Experiment, assumed: Assumptions, speed: Speed) -> Figur
             "evaluations": evaluations,
             "jobs": counts.jobs(run, experiment.arms),
         },
-        "assumptions": {
-            "mean_response": assumed.response,
-            "mean_prompt": assumed.prompt,
-            "hard_share": assumed.hard_share,
-            "longest_prompt": counts.longest_prompt(common),
-            "longest_response": counts.longest_response(common),
-            "precision": work.precision_of(common),
-            "device": asdict(speed.device),
-            "utilisation": speed.utilisation,
-            "decoders": {backend: asdict(speed.decoders[backend]) for backend in _backends(experiment)},
-            "shards": counts.shards_of(run),
-        },
+        "longest": {"prompt": counts.longest_prompt(common), "response": counts.longest_response(common)},
         "problems": {"training": counts.training_problems(common), "held_out": counts.held_out(common)},
-        **_pair(experiment, shape, assumed, speed),
-        "memory": peaks,
-        "notes": _notes(experiment, shape, peaks),
+        "arms": arms,
+        "evaluation": evaluation,
+        "total": {
+            "sampled_tokens": len(run.seeds) * sum(arm["sampled_tokens"] for arm in arms.values())
+            + evaluations * evaluation["sampled_tokens"],
+            "flop": len(run.seeds) * sum(arm["flop"] for arm in arms.values()),
+            "bytes": stored + evaluations * evaluation["bytes"] + 4.0 * shape.parameters,
+        },
+        "memory": memory,
+        "too_much": _too_much(common, memory, device) if device else {},
+        "notes": _notes(experiment, shape),
     }
 
 
-def _pair(experiment: Experiment, shape: Shape, assumed: Assumptions, speed: Speed) -> Figures:
-    """The same figures twice: as expected, and at most."""
-    common = experiment.common
-    bound = Assumptions(counts.longest_response(common), counts.longest_prompt(common), hard_share=1.0)
-    found = {}
-    for name, lengths in (("expected", assumed), ("at_most", bound)):
-        arms = {}
-        for arm, sections in experiment.arms.items():
-            rollouts = counts.expected(sections, assumed) if lengths is assumed else counts.at_most(sections)
-            iterations = counts.iterations_of(experiment.run)
-            if lengths is assumed:  # short responses stretch a token budget over all iterations
-                iterations = counts.active_iterations(sections, iterations, rollouts)
-            arms[arm] = _arm(experiment, sections, shape, rollouts, lengths.prompt, iterations, speed)
-        evaluation = _evaluation(common, shape, lengths, speed)
-        found[name] = {"arms": arms, "evaluation": evaluation, "total": _total(experiment, shape, arms, evaluation)}
-    return found
+def hours_at(rate: float, plan: Figures) -> Figures:
+    """Hours at most of the whole experiment, at `rate` sampled tokens per second."""
+    return {"rate": rate, "hours": {"at_most": plan["total"]["sampled_tokens"] / rate / 3600}}
 
 
-def _arm(
-    experiment: Experiment,
-    sections: Sections,
-    shape: Shape,
-    rollouts: Rollouts,
-    prompt: float,
-    active: int,
-    speed: Speed,
-) -> Figures:
-    """One arm and seed, of which `active` iterations sample."""
-    run, shards = experiment.run, counts.shards_of(experiment.run)
-    regenerating = counts.regenerating_iterations(sections, run, active)
+def hours_from(measured: Mapping[str, Measured], experiment: Experiment, plan: Figures) -> Figures:
+    """Hours by what finished iterations took, one job after the other: `expected` with responses of their mean length,
+    `at_most` with every response at the limit. Evaluations are counted where one was measured."""
+    run, samples = experiment.run, plan["evaluation"]["samples"]
+    evaluate = experiment.common["evaluate"]["max_response_tokens"]
+    arms: Figures = {}
+    for arm, found in measured.items():
+        sections = experiment.arms[arm]
+        rows, limit = counts.at_most(sections).rows, counts.longest_response(sections)
+        mean = found.tokens / found.rows
+        figures: Figures = {"iterations": found.iterations, "mean_response": mean}
+        lengths = {"expected": (min(limit, mean), min(evaluate, found.evaluation_mean)), "at_most": (limit, evaluate)}
+        for name, (length, of_sample) in lengths.items():
+            whole = sum(found.iteration_seconds(counts.tokens_of_run(sections, run, length)[1]).values())
+            budget = sections["select"]["compute_budget"]
+            if budget is not None and found.flop:
+                whole = min(whole, (budget / found.flop + 1) * sum(found.seconds.values()))
+            evaluation = found.evaluation_seconds(samples * of_sample)
+            figures[name] = {
+                "iteration_seconds": found.iteration_seconds(rows * length),
+                "evaluation_seconds": evaluation,
+                "hours": (whole + counts.evaluations_of(run) * evaluation) / 3600,
+            }
+        arms[arm] = figures
+    initial = next(iter(arms.values()))
+    hours = {
+        name: len(run.seeds) * sum(figures[name]["hours"] for figures in arms.values())
+        + initial[name]["evaluation_seconds"] / 3600
+        for name in ("expected", "at_most")
+    }
+    return {"arms": arms, "hours": hours}
+
+
+def _arm(experiment: Experiment, sections: Sections, shape: Shape) -> Figures:
+    """One arm and seed, at most."""
+    run, rollouts, limit = experiment.run, counts.at_most(sections), counts.longest_response(sections)
     problems = counts.training_problems(sections)
+    prompt = counts.longest_prompt(sections)
     disk = disk_of(sections, run, shape, rollouts, prompt, problems if problems is not None else 10**9)
-    operations = work.operations_of(sections, shape, rollouts, prompt)
-    hours = work.hours_of(sections, shape, rollouts, prompt, speed, shards)
+    flop, iterations = counts.flop_at_most(sections, shape.parameters), counts.iterations_of(run)
     return {
         "iteration": {
             "fresh": rollouts.fresh,
             "regenerated": rollouts.regenerated,
-            "sampled_tokens": rollouts.tokens,
-            "rows": work.rows_of(sections, shape, rollouts, prompt, speed.device.memory, shards),
-            "operations": operations,
-            "hours": {kind: spent.device for kind, spent in hours.items()},
-            "clock_hours": {kind: spent.clock for kind, spent in hours.items()},
+            "sampled_tokens": rollouts.sampled_tokens,
+            "flop": flop,
             "bytes": disk.iteration,
         },
-        "active_iterations": active,
-        "fresh": active * rollouts.fresh,
-        "regenerated": regenerating * rollouts.regenerated,
-        "sampled_tokens": counts.sampled_tokens(sections, active, regenerating, rollouts),
-        "operations": active * sum(operations.values()),
-        "hours": active * sum(spent.device for spent in hours.values()),
-        "clock_hours": active * sum(spent.clock for spent in hours.values()),
+        "fresh": iterations * rollouts.fresh,
+        "regenerated": counts.regenerating_iterations(sections, run) * rollouts.regenerated,
+        "sampled_tokens": counts.tokens_of_run(sections, run, limit)[0],
+        "flop": counts.with_budget(iterations * flop, flop, sections["select"]["compute_budget"]),
         "bytes": disk.total,
     }
 
 
-def _evaluation(sections: Sections, shape: Shape, lengths: Assumptions, speed: Speed) -> Figures:
-    """One evaluation of one policy."""
+def _evaluation(sections: Sections) -> Figures:
+    """One evaluation of one policy. samples are exact where all problems are known, else those of the known ones."""
     evaluate = sections["evaluate"]
     samples = evaluate["samples"] * sum(count or 0 for count in counts.held_out(sections).values())
-    share = lengths.response / counts.longest_response(sections)  # of its own limit, as in training
-    mean = Lengths(lengths.prompt, share * evaluate["max_response_tokens"])
-    operations, hours = work.evaluation_of(sections, shape, samples, mean, speed)
-    return {
-        "samples": samples,
-        "sampled_tokens": samples * mean.response,
-        "operations": operations,
-        "hours": hours.device,
-        "clock_hours": hours.clock,
-        "bytes": evaluation_bytes(samples, mean.response, cached=evaluate["cache"] is not None),
-    }
+    tokens = samples * evaluate["max_response_tokens"]
+    stored = evaluation_bytes(samples, evaluate["max_response_tokens"], cached=evaluate["cache"] is not None)
+    return {"samples": samples, "sampled_tokens": tokens, "bytes": stored}
 
 
-def _total(experiment: Experiment, shape: Shape, arms: Figures, evaluation: Figures) -> Figures:
-    """All arms and seeds with all their evaluations, and the initial policy."""
-    run = experiment.run
-    seeds, evaluations = len(run.seeds), 1 + len(arms) * len(run.seeds) * counts.evaluations_of(run)
-    summed = {
-        key: seeds * sum(arm[key] for arm in arms.values()) + evaluations * evaluation[key]
-        for key in ("sampled_tokens", "operations", "hours")
-    }
-    stored = seeds * sum(sum(arm["bytes"].values()) for arm in arms.values())
-    return {**summed, "bytes": stored + evaluations * evaluation["bytes"] + 4.0 * shape.parameters}
-
-
-def _backends(experiment: Experiment) -> list[str]:
-    """What samples, in any arm or evaluation."""
-    sections = [experiment.common, *experiment.arms.values()]
-    return sorted({found[stage]["sampling"]["backend"] for found in sections for stage in ("generate", "evaluate")})
-
-
-def _largest_peaks(experiment: Experiment, shape: Shape, device: float) -> dict[str, dict[str, float]]:
+def _floors(experiment: Experiment, shape: Shape, evaluation: Figures) -> dict[str, dict[str, float]]:
     """stage -> part -> bytes, of the arm that needs most."""
+    known = None not in counts.held_out(experiment.common).values()
     found: dict[str, dict[str, float]] = {}
     for sections in experiment.arms.values():
-        for stage, parts in peaks_of(sections, shape, device).items():
+        samples = evaluation["samples"] if known else None
+        for stage, parts in floors_of(sections, shape, experiment.run.generation.shards, samples).items():
             if sum(parts.values()) > sum(found.get(stage, {}).values()):
                 found[stage] = parts
     return found
 
 
-def _one_row(sections: Sections, shape: Shape, engine: dict[str, float]) -> bool:
-    """Whether vLLM's share holds the longest prompt and response; the first thing that it checks."""
-    tokens, devices = sections["prepare"]["model"]["context_tokens"], work.devices_of(sections, "generate")
-    precision = work.precision_of(sections)
-    return engine_rows(shape, engine, precision=precision, devices=devices, tokens=tokens) > 0
+def _too_much(sections: Sections, memory: dict[str, dict[str, float]], device: float) -> dict[str, float]:
+    """stage -> bytes that it may take on a device of so many, for the stages whose floor is above that. vLLM may take
+    its share."""
+    found = {}
+    for stage, parts in memory.items():
+        sampling = sections["evaluate" if stage == "evaluate" else "generate"]["sampling"]
+        samples = stage in ("generate", "regenerate", "evaluate") and sampling["backend"] == "vllm"
+        share = sampling["engine"]["gpu_memory_utilization"] if samples else 1.0
+        if sum(parts.values()) > share * device:
+            found[stage] = share * device
+    return found
 
 
-def _notes(experiment: Experiment, shape: Shape, memory: dict[str, dict[str, float]]) -> list[str]:
-    """What this plan could not know, and what the configuration should not ask for."""
-    common = experiment.common
+def _notes(experiment: Experiment, shape: Shape) -> list[str]:
+    """What this plan cannot know, and what the configuration should not ask for."""
+    common, arms = experiment.common, experiment.arms.values()
     unknown = [name for name, count in counts.held_out(common).items() if count is None]
-    context = common["prepare"]["model"]["context_tokens"]
-    notes = []
-    if any(sections["generate"]["rounds"] > 1 for sections in experiment.arms.values()):
-        notes.append(
-            "generate.rounds: at most, every round samples as many problems as the first; expected, as many as of the "
-            "round before are hard (all-right groups are not counted). Rounds are counted as one call of the sampler."
-        )
-    if any(sections["select"].get("compute_budget") for sections in experiment.arms.values()):
-        notes.append("select.compute_budget is not looked at: iterations that it leaves empty are counted as sampled.")
-    if unknown:
-        notes.append(f"How many problems {', '.join(unknown)} has is not known here: counted as none.")
-    if counts.training_problems(common) is None:
-        notes.append("How many training problems there are is not known here: novelty memory is counted without limit.")
-    if shape.positions and context > shape.positions:
-        notes.append(f"model.context_tokens {context:,} is more than the model's {shape.positions:,} positions.")
-    if _backends(experiment) == ["vllm"] and not _one_row(common, shape, memory["generate"]):
-        notes.append(
-            f"vLLM has no room for the keys and values of one row of {context:,} tokens: raise "
-            "sampling.engine.gpu_memory_utilization, or lower model.context_tokens."
-        )
-    if "warm_start" in common and common["warm_start"]["steps"]:
-        notes.append("The warm start's own training is not counted.")
-    return notes
+    context, steps = common["prepare"]["model"]["context_tokens"], common["warm_start"]["steps"]
+    notes = {
+        "select.token_budget: counted for the sampled tokens of a run, not for its rollouts, FLOP and disk.": any(
+            sections["select"]["token_budget"] for sections in arms
+        ),
+        "select.compute_budget: counted for the FLOP of a run, not for its rollouts, tokens and disk.": any(
+            sections["select"]["compute_budget"] for sections in arms
+        ),
+        "score_entropy.rows: signal: only rows with a signal are scored; FLOP are those with all rows scored.": any(
+            sections["score_entropy"]["rows"] == "signal" for sections in arms
+        ),
+        "generate.source: demonstrations: fresh rollouts are read, not sampled; they are scored and trained on.": any(
+            sections["generate"]["source"] == "demonstrations" for sections in arms
+        ),
+        "generate.rounds: every round is counted as sampled in full.": any(
+            sections["generate"]["rounds"] > 1 for sections in arms
+        ),
+        f"How many problems {', '.join(unknown)} has is not known before `prepare`: counted as none.": unknown,
+        "How many training problems there are is not known before `prepare`: novelty memory grows without limit.": (
+            counts.training_problems(common) is None
+        ),
+        f"model.context_tokens {context:,} is more than the model's {shape.positions:,} positions.": (
+            0 < shape.positions < context
+        ),
+        f"The warm start's own training ({steps:,} steps) is not counted.": steps,
+    }
+    return [text for text, applies in notes.items() if applies]

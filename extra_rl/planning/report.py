@@ -1,125 +1,136 @@
-"""A plan as lines for a terminal: aligned tables with units, and below them what was assumed."""
+"""A plan as lines for a terminal: aligned tables with units, and notes below them."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
-from extra_rl.planning.assumed import assumptions
-from extra_rl.planning.devices import ROOM
 from extra_rl.planning.plan import Figures
 
-Show = Callable[[float], str]
+NO_TIME = (
+    "No time: nothing here is assumed about a device. Run one iteration and pass `--from results/NAME`, or pass "
+    "`--rate TOKENS_PER_SECOND`."
+)
+EXPLAINED = [
+    "At most: every response at the limit, every group hard, every row scored and trained on.",
+    "FLOP: 2 per weight for every token sampled, read or scored, 6 for every token trained on (docs/method.md).",
+    "Memory: parts that are exactly known; activations, logits, kernels and the device's context come on top.",
+    "Disk: weights and optimizer states are exact, with retention; tables by bytes measured per token (zstd Parquet).",
+]
+STAGES = {"sampling": ("generate", "regenerate"), "scoring": ("score_entropy",), "update": ("update",)}
+"""Columns of times: stages by the beginning of their files' names; the others are summed."""
 
 
 def lines_of(plan: Figures) -> list[str]:
     """The whole report."""
     run, model = plan["run"], plan["model"]
+    notes = [*EXPLAINED, *plan["notes"], *([] if plan["time"] else [NO_TIME])]
     return [
-        f"{plan['name']}: {len(plan['expected']['arms'])} arm(s) x {run['seeds']} seed(s) x {run['iterations']:,} "
-        f"iterations, {run['evaluations']:,} evaluation(s), {run['jobs']:,} jobs",
-        f"model: {model['source']}, {_short(model['parameters'])} parameters",
-        *_arms(plan),
-        *_evaluation(plan),
-        *_total(plan),
+        f"{plan['name']}: {len(plan['arms'])} arm(s) x {run['seeds']} seed(s) x {run['iterations']:,} iterations, "
+        f"{run['evaluations']} evaluation(s), {run['jobs']:,} jobs",
+        f"model: {model['source']}, {_short(model['parameters'])} parameters; prompts of at most "
+        f"{plan['longest']['prompt']:,} tokens, responses of at most {plan['longest']['response']:,}",
+        *_counts(plan),
+        *_totals(plan),
+        *_time(plan),
         *_memory(plan),
         *_disk(plan),
-        *assumptions(plan),
+        "",
+        *(line for note in notes for line in textwrap.wrap(note, 118, subsequent_indent="  ")),
     ]
 
 
-def _arms(plan: Figures) -> list[str]:
-    """What each arm and seed does: expected / at most."""
-    arms = list(plan["expected"]["arms"])
-
-    def row(label: str, pick: Callable[[Figures], float], show: Show) -> list[str]:
-        return [
-            label,
-            *(_both(pick(plan["expected"]["arms"][a]), pick(plan["at_most"]["arms"][a]), show) for a in arms),
+def _counts(plan: Figures) -> list[str]:
+    header = ["an iteration, at most", "fresh", "continued", "tokens", "FLOP"]
+    rows = [
+        [
+            name,
+            *(f"{found[kind]:,}" for kind in ("fresh", "regenerated")),
+            *(_short(found[kind]) for kind in ("sampled_tokens", "flop")),
+            *(f"{arm[kind]:,}" for kind in ("fresh", "regenerated")),
+            *(_short(arm[kind]) for kind in ("sampled_tokens", "flop")),
         ]
-
-    kinds = plan["expected"]["arms"][arms[0]]["iteration"]["hours"]
-    one_device = all(arm["hours"] == arm["clock_hours"] for arm in plan["expected"]["arms"].values())
-    return _table(
-        ["an arm and seed, expected / at most", *arms],
-        [
-            row("fresh rollouts an iteration", lambda a: a["iteration"]["fresh"], _count),
-            row("regenerated rollouts an iteration", lambda a: a["iteration"]["regenerated"], _count),
-            row("iterations that sample", lambda a: a["active_iterations"], _count),
-            row("fresh rollouts in all", lambda a: a["fresh"], _count),
-            row("regenerated rollouts in all", lambda a: a["regenerated"], _count),
-            row("sequences decoded together", lambda a: a["iteration"]["rows"], _count),
-            row("sampled tokens an iteration", lambda a: a["iteration"]["sampled_tokens"], _short),
-            row("sampled tokens in all", lambda a: a["sampled_tokens"], _short),
-            row("floating-point operations an iteration", lambda a: sum(a["iteration"]["operations"].values()), _short),
-            *(row(f"device-minutes an iteration: {kind}", _minutes(kind), _number) for kind in kinds),
-            row("device-hours in all", lambda a: a["hours"], _number),
-            *([] if one_device else [row("hours by the clock in all", lambda a: a["clock_hours"], _number)]),
-        ],
-    )
+        for name, arm in plan["arms"].items()
+        for found in [arm["iteration"]]
+    ]
+    return _table([*header, "a seed: fresh", "continued", "tokens", "FLOP"], rows)
 
 
-def _minutes(kind: str) -> Callable[[Figures], float]:
-    return lambda arm: 60.0 * float(arm["iteration"]["hours"][kind])
+def _totals(plan: Figures) -> list[str]:
+    evaluation, total, problems = plan["evaluation"], plan["total"], plan["problems"]["held_out"]
+    known = ", ".join(f"{name} {'?' if count is None else count}" for name, count in problems.items())
+    samples, tokens = f"{evaluation['samples']:,}", _short(evaluation["sampled_tokens"])
+    rows = [
+        ["problems held out", known],
+        ["one evaluation", f"{samples} samples, {tokens} tokens"],
+        ["tokens sampled in all", _short(total["sampled_tokens"])],
+        ["FLOP of all iterations", _short(total["flop"])],
+        ["disk", _bytes(total["bytes"])],
+    ]
+    return _table(["the whole experiment, at most", ""], rows)
 
 
-def _evaluation(plan: Figures) -> list[str]:
-    expected, most = plan["expected"]["evaluation"], plan["at_most"]["evaluation"]
-    problems = plan["problems"]["held_out"]
-    return _table(
-        ["one evaluation, expected / at most", ""],
-        [
-            ["problems", ", ".join(f"{name} {'?' if count is None else count}" for name, count in problems.items())],
-            ["samples", _count(expected["samples"])],
-            ["sampled tokens", _both(expected["sampled_tokens"], most["sampled_tokens"], _short)],
-            ["device-hours", _both(expected["hours"], most["hours"], _number)],
-        ],
-    )
+def _time(plan: Figures) -> list[str]:
+    time = plan["time"]
+    if not time:
+        return []
+    if "rate" in time:
+        return [
+            "",
+            f"{_number(time['hours']['at_most'])} hours at most, at {time['rate']:,.6g} sampled tokens per second",
+        ]
+    names = tuple(stage for stages in STAGES.values() for stage in stages)
 
+    def of(figures: Figures, stages: tuple[str, ...], other: bool = False) -> float:
+        taken = figures["iteration_seconds"].items()
+        return sum(seconds for stage, seconds in taken if stage.startswith(stages) is not other)
 
-def _total(plan: Figures) -> list[str]:
-    expected, most = plan["expected"]["total"], plan["at_most"]["total"]
-    return _table(
-        ["in all, expected / at most", ""],
-        [
-            ["sampled tokens", _both(expected["sampled_tokens"], most["sampled_tokens"], _short)],
-            ["floating-point operations", _both(expected["operations"], most["operations"], _short)],
-            ["device-hours", _both(expected["hours"], most["hours"], _number)],
-            ["disk", _both(expected["bytes"], most["bytes"], _bytes)],
-        ],
-    )
+    def row(arm: str, get: Sequence[Callable[[Figures], float]]) -> list[str]:
+        figures = time["arms"][arm]
+        shown = [_both(one(figures["expected"]), one(figures["at_most"])) for one in get]
+        return [arm, f"{figures['iterations']:,}", _number(figures["mean_response"]), *shown]
+
+    columns: list[Callable[[Figures], float]] = [
+        *(lambda f, s=stages: of(f, s) for stages in STAGES.values()),  # type: ignore[misc]
+        lambda f: of(f, names, other=True),
+        lambda f: f["evaluation_seconds"],
+        lambda f: f["hours"],
+    ]
+    header = [
+        "seconds, expected / at most",
+        "measured",
+        "mean length",
+        *STAGES,
+        "other",
+        "evaluation",
+        "hours of a seed",
+    ]
+    hours = _both(time["hours"]["expected"], time["hours"]["at_most"])
+    return [
+        *_table(header, [row(arm, columns) for arm in time["arms"]]),
+        f"{hours} hours in all, one job after the other, scaled by tokens from {time['source']}",
+    ]
 
 
 def _memory(plan: Figures) -> list[str]:
-    """Peaks of the stages that hold a model, part by part."""
-    device = plan["assumptions"]["device"]
+    """Floors of the stages that hold a model, part by part."""
     rows = []
     for stage, parts in plan["memory"].items():
-        total = sum(parts.values())
-        large = sorted(parts, key=lambda name: -parts[name])[:LARGEST]
-        shown = ", ".join(f"{name} {_bytes(parts[name])}" for name in large if parts[name] >= 0.01 * total)
-        rows.append([stage, _bytes(total), "" if total <= ROOM * device["memory"] else "TOO MUCH", shown])
-    return _table(
-        [f"device memory, of {device['name']}", "peak", "", "longest rows, by part"],
-        rows,
-    )
-
-
-LARGEST = 4
-"""Parts of a peak that are named."""
+        total, room = sum(parts.values()), plan["too_much"].get(stage)
+        shown = ", ".join(f"{n} {_bytes(parts[n])}" for n in sorted(parts, key=lambda n: -parts[n]) if parts[n])
+        rows.append([stage, _bytes(total), f"TOO MUCH for {_bytes(room)}" if room else "", shown])
+    return _table(["device memory, at least", "", "", "at the longest lengths"], rows)
 
 
 def _disk(plan: Figures) -> list[str]:
-    """Bytes by kind: the last iteration, and what stays of all."""
-    arms = plan["expected"]["arms"]
+    """Bytes by kind: what stays of all iterations."""
+    arms = plan["arms"]
     kinds = list(next(iter(arms.values()))["bytes"])
-    header = ["disk of an arm and seed, expected"]
-    header += [text for arm in arms for text in (f"{arm}: iteration", "in all")]
     rows = [
-        [kind, *(_bytes(v) for a in arms.values() for v in (a["iteration"]["bytes"][kind], a["bytes"][kind]))]
-        for kind in kinds
+        [name, *(_bytes(arm["bytes"][kind]) for kind in kinds), _bytes(sum(arm["bytes"].values()))]
+        for name, arm in arms.items()
     ]
-    sums = [sum(v.values()) for a in arms.values() for v in (a["iteration"]["bytes"], a["bytes"])]
-    return _table(header, [*rows, ["sum", *map(_bytes, sums)]])
+    return _table(["disk of an arm and seed, at most", *kinds, "sum"], rows)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -130,20 +141,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["", lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]]
 
 
-def _both(expected: float, at_most: float, show: Show) -> str:
-    """`expected / at most`, once where they are the same."""
-    first, second = show(expected), show(at_most)
-    return first if first == second else f"{first} / {second}"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
+def _both(expected: float, at_most: float) -> str:
+    return f"{_number(expected)} / {_number(at_most)}"
 
 
 def _number(value: float) -> str:
     """Three significant digits, thousands apart."""
-    if 0 < value < 0.001:
-        return "<0.001"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -23,6 +23,27 @@ def test_operations_by_hand() -> None:
     assert gpu.utilisation(asked("ours", "lora"), "update", 2.0, 1e9) == pytest.approx(4 * forward / 2e9)
 
 
+def test_operations_are_those_that_torch_counts() -> None:
+    """Of the scorer's own pass over two rows, with eager attention, whose products torch counts on the CPU; torch
+    computes the masked half too."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from extra_rl.models.probe import probe_of
+    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.statistics import response_statistics
+
+    model = gpu.make_model(gpu.TINY, "cpu").train()
+    model.set_attn_implementation("eager")
+    probe_of(model)  # reads the head by a pass that does not count
+    expected = 2 * gpu.operations(gpu.TINY, tokens=24, pairs=24**2, logits=14)
+    for backward, passes in ((False, 1), (True, 3)):
+        with FlopCounterMode(display=False) as counter:
+            logprob_BT, _, _ = response_statistics(model, [TokenSequence([3] * 10, [5] * 14)] * 2, 1.0)
+            if backward:
+                logprob_BT.sum().backward()  # type: ignore[no-untyped-call]
+        assert counter.get_total_flops() == pytest.approx(passes * expected, rel=0.02)
+
+
 def test_both_sides_take_the_same_step() -> None:
     import torch
 

@@ -10,7 +10,6 @@ import pytest
 
 from extra_rl.config.experiment import Experiment
 from extra_rl.planning import counts
-from extra_rl.planning.counts import Assumptions
 from stages.experiment import experiment_of
 
 BASE: dict[str, Any] = {
@@ -23,7 +22,6 @@ BASE: dict[str, Any] = {
     "choose_prefixes": {"cut": "every_boundary", "first_cut": 0.25, "last_cut": 0.75},
     "arms": {"grpo": {}},
 }
-HALF = Assumptions(response=20.0, prompt=10.0, hard_share=0.5)
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -40,72 +38,75 @@ def sections(**changes: Any) -> counts.Sections:
 
 def test_without_regeneration_there_are_fresh_rollouts_only() -> None:
     found = counts.at_most(sections())
-    assert (found.fresh, found.regenerated, found.tokens) == (40, 0, 40 * 60)
-    assert counts.expected(sections(), HALF).tokens == 40 * 20
+    assert (found.fresh, found.regenerated, found.sampled_tokens) == (40, 0, 40 * 60)
     assert counts.longest_prompt(sections()) == 40
 
 
 def test_regenerated_rollouts_are_groups_times_prefixes_times_continuations() -> None:
-    some = sections(choose_prefixes={"groups": 3, "prefixes_per_problem": 2, "continuations_per_prefix": 5})
-    assert counts.at_most(some).regenerated == 3 * 2 * 5
-    assert counts.at_most(some).tokens == (40 + 30) * 60
-    mean = counts.expected(some, HALF)
-    assert (mean.prefix, mean.continuation) == (10, 10)  # cut in the middle of 25 to 75 %
-    assert mean.tokens == 40 * 20 + 30 * 10
-    assert mean.response_tokens == 70 * 20
+    found = counts.at_most(
+        sections(choose_prefixes={"groups": 3, "prefixes_per_problem": 2, "continuations_per_prefix": 5})
+    )
+    assert (found.continued, found.contexts, found.regenerated) == (3, 6, 30)
+    assert found.sampled_tokens == found.response_tokens == (40 + 30) * 60
+    assert found.prefix == 0.75 * 60
 
 
-def test_all_hard_serves_every_hard_group() -> None:
-    every = sections(choose_prefixes={"groups": "all_hard", "prefixes_per_problem": 1, "continuations_per_prefix": 4})
-    assert counts.at_most(every).regenerated == 40
-    assert counts.expected(every, HALF).regenerated == 20
-    assert counts.expected(every, HALF).served == 5
-
-
-def test_no_more_groups_are_served_than_there_are() -> None:
-    many = sections(choose_prefixes={"groups": 8, "prefixes_per_problem": 1, "continuations_per_prefix": 1})
-    assert counts.expected(many, HALF).served == 5
-    assert counts.at_most(many).served == 8
+@pytest.mark.parametrize(("groups", "continued"), [("all_hard", 10), (8, 8), (12, 10)])
+def test_no_more_groups_are_continued_than_there_are(groups: Any, continued: int) -> None:
+    many = sections(choose_prefixes={"groups": groups, "prefixes_per_problem": 1, "continuations_per_prefix": 4})
+    assert counts.at_most(many).continued == continued
+    assert counts.at_most(many).regenerated == 4 * continued
 
 
 def test_a_fresh_resample_has_no_prefix() -> None:
-    fresh = sections(choose_prefixes={"groups": 1, "cut": "none"})
-    assert counts.expected(fresh, HALF).prefix == counts.at_most(fresh).prefix == 0
-    assert counts.expected(fresh, HALF).continuation == 20
+    assert counts.at_most(sections(choose_prefixes={"groups": 1, "cut": "none"})).prefix == 0
 
 
-@pytest.mark.parametrize(("when", "first", "expected"), [("same_iteration", 0, 5), ("next_iteration", 0, 4)])
-def test_queued_prefixes_are_sampled_an_iteration_later(when: str, first: int, expected: int) -> None:
-    made = experiment(choose_prefixes={"groups": 1, "when": when}, first_iteration=first)
-    assert counts.regenerating_iterations(made.arms["grpo"], made.run, 5) == expected
+def test_rounds_sample_all_problems_again_at_most() -> None:
+    assert counts.at_most(sections(generate={"rounds": 3})).fresh == 3 * 40
+
+
+def test_demonstrations_are_rows_but_not_sampled() -> None:
+    made = experiment(generate={"source": "demonstrations"})
+    found = counts.at_most(made.arms["grpo"])
+    assert (found.fresh, found.sampled_tokens, found.response_tokens) == (40, 0, 40 * 60)
+    assert counts.tokens_of_run(made.arms["grpo"], made.run, 20) == (0, 5 * 40 * 20)
+    assert counts.flop_at_most(made.arms["grpo"], 10) == (2 + 6) * 10 * 40 * 100
+
+
+def test_flop_by_hand() -> None:
+    """10 weights: 2N for 64 rollouts of 60 tokens, 10 prompts of 40 and 6 contexts of 85, 64 rows of 100; 6N twice."""
+    made = sections(
+        choose_prefixes={"groups": 3, "prefixes_per_problem": 2, "continuations_per_prefix": 4}, update={"epochs": 2}
+    )
+    sampling = 2 * 10 * (64 * 60 + 10 * 40 + 6 * 85)
+    assert counts.flop_at_most(made, 10) == sampling + 2 * 10 * 64 * 100 + 6 * 10 * 2 * 64 * 100
 
 
 @pytest.mark.parametrize(
     ("warmup", "when", "first", "expected"),
     [
+        (0, "same_iteration", 0, 5),
+        (0, "next_iteration", 0, 4),
         (2, "same_iteration", 0, 3),
         (2, "next_iteration", 0, 2),
         (2, "next_iteration", 3, 2),
+        (0, "next_iteration", 2, 3),  # a window goes on from what was queued before it
         (9, "same_iteration", 0, 0),
     ],
 )
-def test_a_warm_up_regenerates_nothing(warmup: int, when: str, first: int, expected: int) -> None:
+def test_a_warm_up_and_a_queue_delay_continuations(warmup: int, when: str, first: int, expected: int) -> None:
     made = experiment(choose_prefixes={"groups": 1, "when": when, "warmup_iterations": warmup}, first_iteration=first)
-    assert counts.regenerating_iterations(made.arms["grpo"], made.run, 5 - first) == expected
+    assert counts.regenerating_iterations(made.arms["grpo"], made.run) == expected
+    assert counts.iterations_of(made.run) == 5 - first
 
 
-def test_a_window_goes_on_from_what_was_queued_before_it() -> None:
-    made = experiment(choose_prefixes={"groups": 1, "when": "next_iteration"}, first_iteration=2)
-    assert counts.iterations_of(made.run) == 3
-    assert counts.regenerating_iterations(made.arms["grpo"], made.run, 3) == 3
-
-
-def test_a_token_budget_ends_the_sampling() -> None:
-    made = sections(select={"token_budget": 1700})
-    mean = counts.expected(made, HALF)
-    assert counts.active_iterations(made, 5, mean) == 3  # 800 tokens each: the third iteration reaches 1,700
-    assert counts.sampled_tokens(made, 5, 0, counts.at_most(made)) == 1700 + 2400  # one iteration overshoots
-    assert counts.sampled_tokens(made, 3, 0, mean) == 2400
+def test_a_token_budget_ends_the_sampling_with_the_iteration_that_reaches_it() -> None:
+    made = experiment(select={"token_budget": 1700})
+    assert counts.tokens_of_run(made.arms["grpo"], made.run, 60) == (1700 + 2400, 1700 + 2400)
+    assert counts.tokens_of_run(made.arms["grpo"], made.run, 5) == (5 * 200, 5 * 200)
+    assert counts.with_budget(50.0, 10.0, 20.0) == 30.0
+    assert counts.with_budget(50.0, 10.0, None) == 50.0
 
 
 def test_evaluations_and_jobs() -> None:
@@ -144,20 +145,3 @@ def test_what_only_the_data_can_tell_is_not_guessed() -> None:
     task = {"name": "math", "train": {"path": "missing.parquet"}, "benchmarks": {"x": {"dataset": "someone/x"}}}
     assert counts.training_problems(sections(task=task)) is None
     assert counts.held_out(sections(task=task)) == {"x": None}
-
-
-def test_rounds_sample_again_as_many_problems_as_are_not_mixed() -> None:
-    """Of ten problems half are hard: five more, then 2.5; at most ten in every round."""
-    three = sections(generate={"rounds": 3}, choose_prefixes={"groups": "all_hard"})
-    assert counts.expected(three, HALF).fresh == 4 * 18  # 17.5, rounded up
-    assert counts.expected(three, HALF).hard == 9
-    assert counts.at_most(three).fresh == 3 * 40
-    with_one = sections(generate={"rounds": 1})
-    assert counts.expected(with_one, HALF).fresh == 40
-
-
-def test_a_chain_serves_groups_again_until_they_are_too_old() -> None:
-    """Five of ten groups are hard, 2.5 of these an iteration later, 1.25 after that; at most all, every time."""
-    chain = sections(choose_prefixes={"groups": "all_hard", "chain": True, "max_age": 2})
-    assert counts.expected(chain, HALF).served == 8.75
-    assert counts.at_most(chain).served == 30

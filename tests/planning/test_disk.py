@@ -13,7 +13,7 @@ from extra_rl.planning import counts, disk
 from extra_rl.planning.shapes import Shape
 from extra_rl.tables import contracts
 from extra_rl.tables.files import write_table
-from tests.planning.test_counts import HALF, experiment
+from tests.planning.test_counts import experiment
 
 SHAPE = Shape(1000, hidden=16, layers=2, heads=2, kv_heads=1, head_dim=8, intermediate=32)
 
@@ -32,33 +32,31 @@ def test_a_float_takes_what_a_stored_logprob_takes(tmp_path: Path) -> None:
 def test_tables_by_hand() -> None:
     made = experiment(
         choose_prefixes={"groups": 2, "prefixes_per_problem": 1, "continuations_per_prefix": 4, "max_cuts": 15}
-        | {"remember": 6, "max_age": 8},
+        | {"max_age": 8},
         novelty={"measure": "policy", "params": {}, "remember": 3, "tail_tokens": 8},
     )
     sections = made.arms["grpo"]
-    rollouts = counts.expected(sections, HALF)  # 40 fresh and 8 regenerated, 20 tokens; 5 hard groups, 2 served
+    rollouts = counts.at_most(sections)  # 40 fresh and 8 regenerated, 60 tokens; 10 hard groups, 2 of them continued
     found = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=1)
-    assert found["rollouts"] == pytest.approx(48 * 20 * (4.1 + 2.0 + 1.5) + 48 * (60 + 2 * 10))
-    assert found["token scores"] == pytest.approx(48 * 20 * 2 * 4.1)
-    assert found["novelty"] == pytest.approx(48 * 16 * 4.1)
+    floats = 48 * 60 * 3 * 4.1 + 48 * 16 * 4.1
+    assert found["tables"] == pytest.approx(floats + 48 * 60 * (2.0 + 1.5) + 48 * (60 + 2 * 10) + disk.FIXED)
     assert found["novelty memory"] == pytest.approx(3 * 20 * (8 * 2 + 16 * 4.1))  # of 20 problems seen by then
-    candidates = 2 * 15 + 2 * 3 * 15 + 2 * 2 * 6  # served; waiting of two iterations; remembered of two
-    assert found["prefixes"] == pytest.approx(candidates * (10 * (2.0 + 4.1) + 2 * 10))
+    candidates = 2 * 15 + 2 * 8 * 15  # continued; waiting of two iterations
+    assert found["prefixes"] == pytest.approx(candidates * (45 * (2.0 + 4.1) + 2 * 10))
     later = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=99)
     assert later["novelty memory"] == pytest.approx(3 * 25 * (8 * 2 + 16 * 4.1))
-    assert later["prefixes"] == pytest.approx((30 + 9 * 45 + 9 * 12) * 81)
+    assert later["prefixes"] == pytest.approx((30 + 9 * 8 * 15) * (45 * 6.1 + 20))
 
 
 def test_what_is_off_takes_nothing() -> None:
     sections = experiment().arms["grpo"]
-    found = disk.table_bytes(sections, SHAPE, counts.expected(sections, HALF), prompt=10, problems=25, iteration=4)
-    assert found["novelty"] == found["novelty memory"] == found["prefixes"] == 0
-    assert found["footers, records"] == disk.FIXED
+    found = disk.table_bytes(sections, SHAPE, counts.at_most(sections), prompt=10, problems=25, iteration=4)
+    assert found["novelty memory"] == found["prefixes"] == 0
 
 
 def test_a_warm_up_has_no_prefixes() -> None:
     sections = experiment(choose_prefixes={"groups": "all_hard", "warmup_iterations": 3}).arms["grpo"]
-    rollouts = counts.expected(sections, HALF)
+    rollouts = counts.at_most(sections)
     sizes = [
         disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=i)["prefixes"] for i in (2, 3)
     ]
@@ -77,17 +75,17 @@ def test_the_embedder_says_how_wide_embeddings_are() -> None:
 def test_one_candidate_a_rollout_or_a_group() -> None:
     for cut, expected in (("before_peak_entropy", 4), ("random", 4), ("none", 1), ("every_boundary", 15)):
         sections = experiment(choose_prefixes={"groups": "all_hard", "cut": cut}).arms["grpo"]
-        assert disk.candidates(sections, counts.expected(sections, HALF), age=1) == 5 * expected
+        assert disk.candidates(sections, counts.at_most(sections), age=1) == 10 * expected
 
 
 def test_retention_leaves_what_it_keeps() -> None:
     made = experiment(retention={"weights_every": 3, "optimizer_states": 2})
     sections = made.arms["grpo"]
-    rollouts = counts.expected(sections, HALF)
+    rollouts = counts.at_most(sections)
     found = disk.disk_of(sections, made.run, SHAPE, rollouts, prompt=10, problems=25)
     assert found.total["weights"] == 3 * 4 * SHAPE.parameters  # the third iteration, and the last two of five
     assert found.total["optimizer"] == 2 * 8 * SHAPE.parameters
-    assert found.total["token scores"] == pytest.approx(5 * found.iteration["token scores"])
+    assert found.total["tables"] == pytest.approx(5 * found.iteration["tables"])
     everything = disk.disk_of(sections, experiment().run, SHAPE, rollouts, prompt=10, problems=25)
     assert everything.total["weights"] == 5 * 4 * SHAPE.parameters
     assert everything.total["optimizer"] == 5 * 8 * SHAPE.parameters
@@ -100,7 +98,7 @@ def test_adapters_and_eight_bits_and_states_elsewhere() -> None:
     def written(lora: object = None, optimizer: str = "adamw", folder: str | None = None) -> dict[str, float]:
         made = experiment(update={"lora": lora, "optimizer": optimizer}, retention={"optimizer_folder": folder})
         sections = made.arms["grpo"]
-        rollouts = counts.expected(sections, HALF)
+        rollouts = counts.at_most(sections)
         return disk.disk_of(sections, made.run, SHAPE, rollouts, prompt=10, problems=25).iteration
 
     whole = written()

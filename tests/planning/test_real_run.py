@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,12 @@ import pytest
 
 from extra_cli.plan import experiment_of_files
 from extra_rl.config.experiment import Experiment
-from extra_rl.planning.compute import DECODERS, Speed
-from extra_rl.planning.counts import Assumptions
-from extra_rl.planning.devices import DEVICES
-from extra_rl.planning.plan import plan_of
+from extra_rl.planning import counts
+from extra_rl.planning.disk import table_bytes
+from extra_rl.planning.plan import hours_from, plan_of
+from extra_rl.planning.rate import measured
+from extra_rl.planning.shapes import Shape
 from tests.conftest import Run, new_run
-
-SPEED = Speed(DEVICES["h100"], 0.4, DECODERS)
 
 
 @pytest.fixture(scope="module")
@@ -33,62 +34,76 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def experiment(run: Run) -> Experiment:
-    return experiment_of_files([run.config], [])
-
-
-def measured(run: Run) -> Assumptions:
-    """What a configuration cannot know, from the run itself."""
-    rollouts = pl.read_parquet(run.results / "*/s0/iteration_*/generate.parquet")
-    summaries = pl.read_parquet(run.results / "*/s0/iteration_*/summarize.parquet")
-    mean = float(rollouts["response_tokens"].list.len().mean())  # type: ignore[arg-type]
-    prompt = float(rollouts["prompt_tokens"].list.len().mean())  # type: ignore[arg-type]
-    return Assumptions(mean, prompt, summaries["all_wrong"].sum() / summaries["groups"].sum())
+@pytest.fixture(scope="module")
+def experiment(finished: Run) -> Experiment:
+    return experiment_of_files([finished.config], [])
 
 
 @pytest.fixture(scope="module")
-def plan(finished: Run) -> dict[str, Any]:
-    return plan_of(experiment(finished), measured(finished), SPEED)
+def plan(experiment: Experiment) -> dict[str, Any]:
+    return plan_of(experiment)
 
 
-def test_fresh_rollouts_are_exact_and_regenerated_ones_bounded(finished: Run, plan: dict[str, Any]) -> None:
-    for arm, bound in plan["at_most"]["arms"].items():
+def test_fresh_rollouts_are_exact_and_continuations_tokens_and_flop_bounded(
+    finished: Run, plan: dict[str, Any]
+) -> None:
+    for arm, bound in plan["arms"].items():
         found = pl.read_parquet(finished.results / arm / "s0/iteration_*/generate.parquet")
-        assert len(found) == bound["fresh"] == plan["expected"]["arms"][arm]["fresh"]
+        assert len(found) == bound["fresh"]
         again = pl.read_parquet(finished.results / arm / "s0/iteration_*/regenerate.parquet")
         assert len(again) <= bound["regenerated"]
-    expected = plan["expected"]["arms"]["extra"]["regenerated"]
-    # A hard group whose rollouts have too few places to cut gets fewer prefixes.
-    assert 0.5 * expected <= len(again) <= expected
+        summaries = pl.read_parquet(finished.results / arm / "s0/iteration_*/summarize.parquet")
+        assert 0 < summaries["sampled_tokens"].sum() <= bound["sampled_tokens"]
+        assert 0 < summaries["compute"].sum() <= bound["flop"]
+    assert len(again) > 0
 
 
-def test_tokens_lie_within_the_bound_and_near_the_expectation(finished: Run, plan: dict[str, Any]) -> None:
-    for arm, bound in plan["at_most"]["arms"].items():
-        spent = pl.read_parquet(finished.results / arm / "s0/iteration_*/summarize.parquet")["sampled_tokens"].sum()
-        assert spent <= bound["sampled_tokens"]
-        assert 0.8 < spent / plan["expected"]["arms"][arm]["sampled_tokens"] < 1.25
-
-
-def test_evaluation_samples_are_exact(finished: Run, plan: dict[str, Any]) -> None:
+def test_parameters_and_evaluation_samples_are_exact(finished: Run, plan: dict[str, Any]) -> None:
+    manifest = json.loads((finished.results / "extra/s0/iteration_0001/policy/manifest.json").read_text())
+    assert manifest["weights"] == plan["model"]["parameters"]
     found = list(finished.results.rglob("evaluate.parquet"))
     assert len(found) == plan["run"]["evaluations"]
-    samples = {len(pl.read_parquet(path)) for path in found}
-    assert samples == {plan["expected"]["evaluation"]["samples"]}
+    assert {len(pl.read_parquet(path)) for path in found} == {plan["evaluation"]["samples"]}
 
 
-def test_disk_is_right_within_a_factor_of_two(finished: Run, plan: dict[str, Any]) -> None:
-    for arm, figures in plan["expected"]["arms"].items():
-        for iteration in ("iteration_0000", "iteration_0001"):
-            folder = finished.results / arm / "s0" / iteration
+def test_disk_is_right_within_a_factor_of_two(finished: Run, experiment: Experiment, plan: dict[str, Any]) -> None:
+    """With the rollouts that there were, of their lengths, in the place of the bound."""
+    for arm, sections in experiment.arms.items():
+        for iteration in (0, 1):
+            folder = finished.results / arm / "s0" / f"iteration_{iteration:04d}"
+            found = pl.read_parquet(folder / "summarize.parquet").row(0, named=True)
+            rows = pl.read_parquet(folder / "generate.parquet")
+            lengths = float(rows["response_tokens"].list.len().mean())  # type: ignore[arg-type]
+            prompt = float(rows["prompt_tokens"].list.len().mean())  # type: ignore[arg-type]
+            bound = counts.at_most(sections)
+            rollouts = replace(
+                bound,
+                groups=found["all_wrong"],
+                continued=min(bound.continued, found["all_wrong"]),
+                regenerated=found["regenerated_rollouts"],
+                response=lengths,
+                prefix=bound.prefix * lengths / bound.response,
+            )
+            shape = Shape(**plan["model"]["shape"])
+            planned = sum(table_bytes(sections, shape, rollouts, prompt, 10**9, iteration).values())
             tables = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and "policy" not in f.parts)
-            planned = figures["iteration"]["bytes"]
-            in_tables = sum(size for kind, size in planned.items() if kind not in ("weights", "optimizer"))
-            evaluated = folder / "evaluate.parquet"
-            tables -= sum(f.stat().st_size for f in folder.glob("evaluate*")) if evaluated.is_file() else 0
-            assert 0.5 < in_tables / tables < 2
+            tables -= sum(f.stat().st_size for f in folder.glob("evaluate*"))
+            assert 0.5 < planned / tables < 2
         for name, kind in (("model", "weights"), ("optimizer", "optimizer")):
             size = (folder / "policy" / f"{name}.safetensors").stat().st_size
-            assert size == pytest.approx(planned[kind], rel=0.05)
+            assert size == pytest.approx(plan["arms"][arm]["iteration"]["bytes"][kind], rel=0.05)
+
+
+def test_hours_from_a_run_are_near_what_it_took(finished: Run, experiment: Experiment, plan: dict[str, Any]) -> None:
+    """The same configuration: its own seconds come out, up to the continuations that the bound has more."""
+    found = hours_from(measured(finished.results, experiment.arms), experiment, plan)
+    for arm, figures in found["arms"].items():
+        files = list((finished.results / arm / "s0").glob("iteration_*/*.run.json"))
+        taken = sum(json.loads(file.read_text())["wall_s"] for file in files) / 3600
+        assert figures["iterations"] == 2
+        assert 0.99 * taken <= figures["expected"]["hours"] < 2 * taken
+        assert figures["expected"]["hours"] <= figures["at_most"]["hours"]
+    assert found["hours"]["expected"] > sum(figures["expected"]["hours"] for figures in found["arms"].values())
 
 
 def test_the_dag_has_as_many_jobs(finished: Run, plan: dict[str, Any], tmp_path: Path) -> None:
