@@ -48,8 +48,8 @@ tests: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-# The sampler suite, the run's engine and a whole iteration on vLLM's CPU build, in an environment of its own: its pins
-# are not those of .venv (docs/vllm.md).
+# The sampler suite, the run's engine, a stage by hand and a whole iteration on vLLM's CPU build, in an environment of its
+# own: its pins are not those of .venv (docs/vllm.md).
 test-vllm: .venv-vllm/ready
 	.venv-vllm/bin/pytest tests/sampling/test_run_engine.py tests/sampling/test_vllm.py tests/sampling/test_suite.py \
 	  -k "engine or vllm" -n $(CORES) --dist loadfile --durations 8

@@ -81,12 +81,7 @@ def start_worker() -> None:
 
 
 def open_engines(experiment: Experiment) -> None:
-    """Lets the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM.
-
-    Unless EXTRA_OWN_ENGINES is set: every stage then starts its own.
-    """
-    if os.environ.get("EXTRA_OWN_ENGINES"):
-        return
+    """Lets the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM."""
     sections = [*experiment.common.values(), *(s for arm in experiment.arms.values() for s in arm.values())]
     if any(section.get("sampling", {}).get("backend") == "vllm" for section in sections):
         run_engine.open_folder(Path(".snakemake"))

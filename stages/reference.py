@@ -62,8 +62,8 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |
 | `qwen3-1.7b-1gpu.yaml` | the same in a size for one 80 GB accelerator |
 
-`extra plan FILE` shows what a file costs at most. Files can be put on top of each other, later ones win, section by section:
-`--configfile config/qwen3-1.7b.yaml mine.yaml`, and the same for `extra plan`.
+`extra plan FILE` shows what a file costs at most. Files can be put on top of each other, later ones win, section by
+section: `--configfile config/qwen3-1.7b.yaml mine.yaml`, and the same for `extra plan`.
 
 `schema.json` is the JSON schema of a configuration. Editors with a YAML language server complete and check by it where
 the first line is `# yaml-language-server: $schema=schema.json`, with the path from that file.

@@ -1,4 +1,4 @@
-"""The run's engine: real vLLM server, real weights. One server for all tests of this file."""
+"""The run's engine: real vLLM server, real weights. One server for all tests of this file, but for a stage by hand."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def drawn(manifest: Path, longest: int = 57, requests: list[Request] = REQUESTS)
         return sampler.sample(requests, VLLM, lambda n: None)
 
 
-def drawn_alone(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
-    """By an engine of this process."""
+def drawn_by_hand(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """By an engine that no run has opened."""
     with monkeypatch.context() as patch:
         patch.delenv(run_engine.FOLDER_VARIABLE)
         return drawn(manifest)
@@ -71,7 +71,7 @@ def keeper(folder: Path) -> int:
     return int((folder / "engine-0" / "keeper.lock").read_text())
 
 
-def test_another_policy_is_reloaded_and_samples_are_those_of_an_own_engine(
+def test_another_policy_is_reloaded_and_samples_are_those_of_a_stage_by_hand(
     engines: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = POLICY / "manifest.json"
@@ -80,7 +80,7 @@ def test_another_policy_is_reloaded_and_samples_are_those_of_an_own_engine(
     assert drawn(first) == here[first]  # back again
     assert keeper(engines) == pid
     for path in (first, other):
-        assert drawn_alone(path, monkeypatch) == here[path]
+        assert drawn_by_hand(path, monkeypatch) == here[path]
     assert here[first] != here[other]
 
 

@@ -1,5 +1,5 @@
-"""Stop strings over vLLM's engines, which know none: how its answers are read and ended. The engines are played here;
-the sampler suite runs the real ones."""
+"""Stop strings over vLLM's server, which knows none: how its answers are read and ended. The server is played here; the
+sampler suite runs the real one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm.arguments import sampling_parameters
 from extra_rl.sampling.vllm.client import ServerClient
-from extra_rl.sampling.vllm.own import OwnEngine
 from tests.conftest import POLICY
 
 SCRIPT = {7: [9, 103, 9, 105, 15, 2], 8: [9, 105, 15, 2], 9: [15, 103, 9, 2]}
@@ -75,38 +74,10 @@ def choice_of(tokens: Sequence[int], reason: str | None) -> dict[str, Any]:
     return {"token_ids": list(tokens), "logprobs": {"content": content}, "finish_reason": reason}
 
 
-class PlayedEngine(OwnEngine):
-    """Its steps bring `by` tokens of every request; what is ended gets one more, of a step that was under way."""
-
-    def __init__(self, by: int) -> None:
-        self._eos, self._stops, self._by = [2], StopStrings(load_tokenizer(POLICY), (2,)), by
-
-    def _run(self, asked: Mapping[str, Any], by_step: bool = False, stopped: Any = None) -> Iterator[list[Any]]:
-        late: set[str] = set()
-        of = {name: steps(context[-1], self._by if by_step else 99) for name, (context, _) in asked.items()}
-        while of:
-            made = {name: next(parts) for name, parts in of.items()}
-            yield [output_of(name, *part) for name, part in made.items()]
-            of = {n: parts for n, parts in of.items() if made[n][1] is None and n not in late}
-            late = set(stopped)
-            TOLD[-1].update(asked[name][0][-1] for name in stopped)
-            stopped.clear()
-
-
-def output_of(name: str, tokens: Sequence[int], reason: str | None) -> Any:
-    count = len(tokens)
-    logprobs = SimpleNamespace(
-        start_indices=list(range(count)), end_indices=list(range(1, count + 1)), logprobs=[-t / 100 for t in tokens]
-    )
-    made = SimpleNamespace(token_ids=tuple(tokens), logprobs=logprobs, finish_reason=reason)
-    return SimpleNamespace(request_id=name, outputs=[made], finished=reason is not None)
-
-
-@pytest.fixture(params=[(PlayedServer, 1), (PlayedServer, 3), (PlayedEngine, 1), (PlayedEngine, 3)], ids=str)
+@pytest.fixture(params=[1, 3])
 def sampler(request: pytest.FixtureRequest) -> Sampler:
     TOLD.append(set())
-    made: Sampler = request.param[0](request.param[1])
-    return made
+    return PlayedServer(request.param)
 
 
 def drawn(sampler: Sampler, asked: Sequence[Request], limits: Limits = NO_LIMITS, **settings: Any) -> list[Sample]:

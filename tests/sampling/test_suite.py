@@ -22,7 +22,6 @@ from extra_rl.sampling.text import Decode, response_decoder
 from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.conftest import POLICY
-from tests.sampling.engines import run_with_engines
 from tests.sampling.plain import PlainSampler
 
 MANIFEST = POLICY / "manifest.json"
@@ -38,17 +37,14 @@ BACKENDS = [
     "generate-padded",
     "generate-unpadded",
     pytest.param("vllm", marks=needs_vllm),
-    pytest.param("vllm-server", marks=needs_vllm),
 ]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def sampler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampler]:
+def sampler(request: pytest.FixtureRequest) -> Iterator[Sampler]:
     ComputeConfig().apply()
     backend, _, where = request.param.partition("-")
     with ExitStack() as stack:
-        if where == "server":
-            stack.enter_context(run_with_engines(tmp_path_factory.mktemp("logs")))
         if backend == "plain":
             policy = load_policy(MANIFEST)
             yield PlainSampler(

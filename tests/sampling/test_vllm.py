@@ -1,4 +1,4 @@
-"""vLLM with an engine of its own: what it refuses, with and without vLLM; the rest is in test_suite.py."""
+"""vLLM outside of a run: what it refuses, with and without vLLM; the rest is in test_suite.py."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.vllm import weights
 from extra_rl.sampling.vllm.arguments import flags
+from extra_rl.sampling.vllm.open import refuse_other_build
 from tests.conftest import POLICY, environment, new_run
 from tests.models import random_model, random_qwen3
 
@@ -57,6 +58,20 @@ def test_small_heads_are_refused(tmp_path: Path) -> None:
     policy = policy_with(tmp_path / "policy", random_qwen3())
     with pytest.raises(ModelError, match="at least 32 dimensions, this model has 8"):
         opened(policy)
+
+
+@pytest.mark.parametrize(("printed", "said"), [("cuda", "built for cuda"), ("", "built for no device")])
+def test_a_build_for_another_device_is_refused(printed: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM, played in another process, prints a line of its own first."""
+
+    def asked(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 0 if printed else 1, f"INFO importing\n{printed}\n", "")
+
+    monkeypatch.setattr("extra_rl.sampling.vllm.open.subprocess.run", asked)
+    with pytest.raises(ConfigError, match=f"compute.device is cpu, but the vLLM .* {said}"):
+        refuse_other_build("cpu", {})
+    if printed:
+        refuse_other_build(printed, {})
 
 
 @pytest.mark.usefixtures("vllm_is_installed")
@@ -114,24 +129,22 @@ def test_the_view_hides_what_only_the_next_update_reads(tmp_path: Path) -> None:
 
 
 @needs_vllm
-def test_an_optimizer_beside_the_weights_and_threads(tmp_path: Path) -> None:
-    """`optimizer.safetensors` is no weights; torch keeps its threads."""
+def test_an_optimizer_next_to_the_weights_is_not_read(tmp_path: Path) -> None:
+    """`optimizer.safetensors` holds no weights."""
     import torch
     from safetensors.torch import save_file
 
     policy = tmp_path / "policy"
     shutil.copytree(POLICY, policy)
     save_file({"exp_avg.model.norm.weight": torch.ones(64)}, policy / OPTIMIZER_FILE)
-    kept = torch.set_num_threads
     with open_sampler(policy, VLLM, ComputeConfig(), 40) as (sampler, _):
-        assert torch.set_num_threads is kept
         assert len(sampler.sample([Request((1,) * 32, 8, 0)], VLLM, lambda n: None)) == 1
 
 
 @needs_vllm
 def test_a_whole_iteration_on_vllm(tmp_path: Path) -> None:
-    """Every rollout and evaluation sample from the run's engine, through the real workflow; by hand, with an engine of
-    the stage's own: the same bytes."""
+    """Every rollout and evaluation sample from the run's engine, through the real workflow; by hand, with a server that
+    lives as long as the stage: the same bytes."""
     import polars as pl
 
     arms = {"extra": {"preset": "paper"}}  # continuations in the same iteration: generate and regenerate

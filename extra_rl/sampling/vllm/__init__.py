@@ -1,5 +1,6 @@
 """vLLM as a sampler (docs/vllm.md). Only this package names vLLM.
 
-`open` decides between the run's engine, a vLLM server that lives as long as the run (`run_engine`, `keeper`, `client`),
-and an engine of the stage's own, in its process (`own`). Both start with the same `arguments`.
+`open` gives a stage vLLM's server over its policy: that of the run, which lives as long as the run, or one that lives
+as long as the stage. `run_engine` finds or starts it, `keeper` ends it, `client` talks to it, `arguments` and `weights`
+are what it is started with.
 """

@@ -1,4 +1,4 @@
-"""With what an engine is started and a request is made, for an engine in this process and for a server alike.
+"""With what a server is started and a request is made.
 
 Settings that differ on a CPU are traps that were met there with version 0.32 (docs/vllm.md).
 """
@@ -16,7 +16,7 @@ CPU_BLOCK = 32
 
 
 def engine_arguments(config: SamplingConfig, compute: ComputeConfig, device: str, context: int) -> dict[str, Any]:
-    """Arguments of vLLM's `LLM`, and, as flags, of its server. context: longest prompt and response together."""
+    """Arguments of vLLM's engine, by name. context: longest prompt and response together."""
     arguments = {
         "skip_tokenizer_init": True,  # token ids in, token ids out
         "generation_config": "vllm",  # no sampling settings from the model's own files
@@ -40,7 +40,7 @@ def engine_arguments(config: SamplingConfig, compute: ComputeConfig, device: str
 
 
 def environment(config: SamplingConfig, compute: ComputeConfig, device: str) -> dict[str, str]:
-    """What vLLM reads from the environment: before its import, and again at every start of an engine."""
+    """What vLLM reads from the environment."""
     variables = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": str(compute.threads)}
     if device == "cpu":
         variables |= {

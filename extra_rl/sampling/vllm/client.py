@@ -158,7 +158,7 @@ class ServerClient:
     async def _refuse_error(self, answer: Any) -> None:
         if answer.status != 200:
             text = (await answer.text())[:500]
-            raise ModelError(f"the run's vLLM engine refused {answer.url.path}: {text}. Its log: {self._log}.")
+            raise ModelError(f"the vLLM engine refused {answer.url.path}: {text}. Its log: {self._log}.")
 
     def _with_server(self, work: Any) -> Any:
         import aiohttp
@@ -167,7 +167,7 @@ class ServerClient:
             return asyncio.run(work)
         except (aiohttp.ClientError, OSError) as error:
             raise ModelError(
-                f"the run's vLLM engine does not answer ({type(error).__name__}: {error}). Its log, {self._log}, says "
+                f"the vLLM engine does not answer ({type(error).__name__}: {error}). Its log, {self._log}, says "
                 "why it ended. Run the same command again: it starts another one, and nothing that is finished is lost."
             ) from None
 

@@ -2,7 +2,8 @@
 
 The server must live longer than the stage that started it and no longer than the run. So the run holds a lock (`flock`)
 on a file for as long as it lives; a thread of the keeper waits for that lock and gets it when the run has ended, at
-kill -9 too. The keeper leads the process group of all that the server starts, and ends the whole of it.
+kill -9 too. A stage outside of a run holds such a lock itself, for as long as it samples. The keeper leads the process
+group of all that the server starts, and ends the whole of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pathlib import Path
 KEEPER_LOCK = "keeper.lock"
 """File of an engine that its keeper holds locked while it lives, with its process id."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-SERVER_MODULE = "vllm.entrypoints.launchers.api_server.entry"
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m extra_rl.sampling.vllm.keeper", description=__doc__)
     parser.add_argument("--alive", type=Path, required=True, help="file that the run holds locked while it lives")
     parser.add_argument("--folder", type=Path, required=True, help="the engine's folder; it is removed at the end")
-    parser.add_argument("--module", default=SERVER_MODULE, help="the server, as python -m has it")
+    parser.add_argument("--module", required=True, help="the server, as python -m has it")
     parser.add_argument("--patience", type=float, default=10.0, help="seconds that the server may take to end in order")
     parser.add_argument("server", nargs="*", metavar="WORD", help="after --: its arguments")
     options = parser.parse_args(argv)

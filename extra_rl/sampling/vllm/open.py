@@ -1,14 +1,16 @@
-"""Opens vLLM over a policy: the run's engine where there is one, else an engine of the stage's own."""
+"""Opens vLLM's server over a policy: loads the policy where it is not loaded, and proves that it samples from it."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
@@ -18,7 +20,6 @@ from extra_rl.sampling.probe import TOLERANCE, policy_logprobs, probe_sequences,
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.arguments import engine_arguments, environment
-from extra_rl.sampling.vllm.own import OwnEngine
 
 if TYPE_CHECKING:
     from extra_rl.models.policy import Policy
@@ -40,9 +41,9 @@ def open_engine(
 ) -> Iterator[Sampler]:
     """The sampler over a policy in `directory`, until the end of the block.
 
-    digest: of the policy; without one the run's engine is not asked. read: loads the policy, which scores the probe
-    and is let go before an engine takes its memory. longest: context and response together, as asked for (tokens).
-    stops: of the policy's tokenizer, for `config.stop`.
+    digest: of the policy; without one an engine is never taken to have its weights already. read: loads the policy,
+    which scores the probe and is let go before an engine takes its memory. longest: context and response together, as
+    asked for (tokens). stops: of the policy's tokenizer, for `config.stop`.
     ConfigError without vLLM and for what is longer than the model reads, ModelError where an engine cannot run it,
     NumericalError when engine and policy do not agree.
     """
@@ -71,39 +72,34 @@ def open_engine(
         """Refuses an engine that does not give the policy's logprobs, and notes how far they are apart."""
         measured[-1].measurements.append(refuse_another_policy(expected, found, tolerance, directory))
 
-    folder = run_engine.find_folder() if digest else None
-    if folder is None or digest is None:
-        with tempfile.TemporaryDirectory(prefix="extra-vllm-") as temporary:
-            view = Path(temporary) / "policy"
-            expected, eos = lay_out(view)
-            own = OwnEngine(view, arguments, variables, device, eos, stops)
-            hold(own.score(probe), expected)
-        yield own
-        return
     if device == "cuda":
         arguments["enable_sleep_mode"] = True
-    engine = run_engine.take(folder, device)
-    try:
-        noted = engine.loaded(arguments)
-        if noted.get("version") == digest:
-            eos = tuple(noted["eos"])
-            _wake(engine, device)
-        else:
-            view = engine.view(digest)
-            expected, eos = lay_out(view)  # before the engine wakes: both may not fit a GPU
-            if noted:
+    version = digest or uuid4().hex
+    with run_engine.engines_folder() as (folder, logs):
+        engine = run_engine.take(folder, logs, device)
+        try:
+            noted = engine.loaded(arguments)
+            if noted.get("version") == version:
+                eos = tuple(noted["eos"])
                 _wake(engine, device)
-                engine.reload(view)
             else:
-                print(f"starting vLLM for the run: {engine.log}", file=sys.stderr, flush=True)
-                engine.start(view, arguments, variables, folder / run_engine.ALIVE)
-            hold(engine.client().score(probe), expected)
-            engine.note_loaded(digest, eos)
-        yield engine.client(digest, eos, stops)
-        if device == "cuda":
-            engine.client().post("/sleep?level=1")  # its memory is the update's now
-    finally:
-        run_engine.give_back(engine)
+                if not noted:
+                    refuse_other_build(device, variables)
+                view = engine.view(version)
+                expected, eos = lay_out(view)  # before the engine wakes: both may not fit a GPU
+                if noted:
+                    _wake(engine, device)
+                    engine.reload(view)
+                else:
+                    print(f"starting vLLM: {engine.log}", file=sys.stderr, flush=True)
+                    engine.start(view, arguments, variables, folder / run_engine.ALIVE)
+                hold(engine.client().score(probe), expected)
+                engine.note_loaded(version, eos)
+            yield engine.client(version, eos, stops)
+            if device == "cuda":
+                engine.client().post("/sleep?level=1")  # its memory is the update's now
+        finally:
+            run_engine.give_back(engine)
 
 
 def _wake(engine: run_engine.Engine, device: str) -> None:
@@ -117,6 +113,22 @@ def refuse_missing() -> None:
         raise ConfigError(
             "sampling.backend is vllm, which is not installed here: pip install -e '.[vllm]' (CUDA), or make "
             ".venv-vllm/ready (its CPU build); docs/vllm.md says more. Or use sampling.backend: transformers."
+        )
+
+
+def refuse_other_build(device: str, variables: Mapping[str, str]) -> None:
+    """ConfigError where the vLLM that is installed is built for another device. Asked in another process, because its
+    import changes torch's threads."""
+    command = "from vllm.platforms import current_platform as found; print(found.device_type)"
+    asked = subprocess.run(
+        [sys.executable, "-c", command], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    built_for = asked.stdout.split()[-1] if asked.returncode == 0 and asked.stdout.split() else ""
+    if built_for != device:
+        raise ConfigError(
+            f"compute.device is {device}, but the vLLM that is installed is built for "
+            f"{built_for or 'no device of this machine'}. Install the other build (docs/vllm.md), or use "
+            "sampling.backend: transformers."
         )
 
 

@@ -1,8 +1,9 @@
-"""The run's engines: found, started where there is none yet, and given the weights that are to sample.
+"""Engines, each a vLLM server: found, started where there is none yet, and given the weights that are to sample.
 
-The workflow opens a folder for them (`open_folder`) and names it in EXTRA_ENGINES. Where the variable is missing, as on
-a cluster's node or by hand, or the run has ended, a stage has an engine of its own. One engine at a time belongs to one
-stage: it holds the engine's lock, which is freed when the stage ends, however it ends.
+The workflow opens a folder for those of the run (`open_folder`) and names it in EXTRA_ENGINES. Where the variable is
+missing, as on a cluster's node or by hand, or the run has ended, a stage opens a folder for itself and closes it when
+it has sampled (`engines_folder`). One engine at a time belongs to one stage: it holds the engine's lock, which is freed
+when the stage ends, however it ends.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import atexit
 import fcntl
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm.arguments import flags
 from extra_rl.sampling.vllm.client import ServerClient
 from extra_rl.sampling.vllm.keeper import KEEPER_LOCK
+
+SERVER_MODULE = "vllm.entrypoints.launchers.api_server.entry"
 
 FOLDER_VARIABLE = "EXTRA_ENGINES"
 """Environment variable: the folder of the run's engines."""
@@ -47,12 +52,8 @@ _HELD: list[int] = []
 
 def open_folder(logs: Path) -> None:
     """In the process that the engines must not outlive: makes the folder, of mode 0700, and says where it is."""
-    _remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
-    descriptor = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    folder, descriptor = _made_folder(logs)
     _HELD.append(descriptor)
-    logs.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER_VARIABLE], os.environ[LOGS_VARIABLE] = str(folder), str(logs.resolve())
     atexit.register(_remove_unused, folder)
 
@@ -64,9 +65,48 @@ def find_folder() -> Path | None:
     return folder if folder and _is_locked(folder / ALIVE) else None
 
 
+@contextmanager
+def engines_folder() -> Iterator[tuple[Path, Path]]:
+    """The folder of the run's engines and that of their logs; where no run that lives has opened one, a folder for the
+    block alone, whose engine has ended when the block has."""
+    folder = find_folder()
+    if folder is not None:
+        yield folder, Path(os.environ[LOGS_VARIABLE])
+        return
+    logs = Path(".snakemake").resolve() / f"engines-{platform.node()}"  # nodes of a cluster share the directory
+    folder, descriptor = _made_folder(logs)
+    try:
+        yield folder, logs
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have a copy, which closing would leave locked
+        os.close(descriptor)
+        for lock in folder.glob(f"*/{KEEPER_LOCK}"):
+            _wait_until_free(lock, logs)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made_folder(logs: Path) -> tuple[Path, int]:
+    """A folder for engines, and the descriptor by which this process holds its file ALIVE locked."""
+    _remove_abandoned()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
+    descriptor = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    logs.mkdir(parents=True, exist_ok=True)
+    return folder, descriptor
+
+
+def _wait_until_free(lock: Path, log: Path) -> None:
+    """Until the keeper that holds the lock has ended; ModelError where it does not."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while _is_locked(lock):
+        if time.monotonic() > deadline:
+            raise ModelError(f"the vLLM engine does not end: {log} says why.")
+        time.sleep(POLL_SECONDS)
+
+
 @dataclass(frozen=True)
 class Engine:
-    """One of the run's engines, running or not; this process holds its lock."""
+    """A vLLM server, running or not; this process holds its lock."""
 
     folder: Path
     log: Path
@@ -108,7 +148,7 @@ class Engine:
         (self.folder / "arguments.json").write_text(json.dumps(arguments))
         server = ["--model", str(view), "--uds", str(self.socket), "--enable-scale-out", "--disable-uvicorn-access-log"]
         command = [sys.executable, "-m", "extra_rl.sampling.vllm.keeper", "--alive", str(alive)]
-        command += ["--folder", str(self.folder), "--", *server, *flags(arguments)]
+        command += ["--folder", str(self.folder), "--module", SERVER_MODULE, "--", *server, *flags(arguments)]
         with self.log.open("ab") as log:
             keeper = subprocess.Popen(
                 command,
@@ -125,7 +165,10 @@ class Engine:
         """keeper: the one just started; None: one that was there, known by its lock."""
         while not (self.socket.exists() and self.client().healthy()):
             if keeper.poll() is not None if keeper else not _is_locked(self.folder / KEEPER_LOCK):
-                raise ModelError(f"the run's vLLM engine did not start: {self.log} says why.")
+                raise ModelError(
+                    f"vLLM cannot start with this model: {self.log} says why. Where memory is short: sampling.engine "
+                    "(docs/vllm.md); else use sampling.backend: transformers."
+                )
             time.sleep(POLL_SECONDS)
 
     def reload(self, view: Path) -> None:
@@ -136,23 +179,19 @@ class Engine:
         client.post("/update_weight_version", {"new_version": "loading"})
         client.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(view)}})
         if not client.post("/reset_prefix_cache")["success"]:
-            raise ModelError(f"the run's vLLM engine did not give up its prefix cache: {self.log} says why.")
+            raise ModelError(f"the vLLM engine did not give up its prefix cache: {self.log} says why.")
         client.post("/resume")
 
     def stop(self) -> None:
         """Ends the server and its keeper, and waits for it."""
         lock = self.folder / KEEPER_LOCK
         os.kill(int(lock.read_text()), signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while _is_locked(lock):
-            if time.monotonic() > deadline:
-                raise ModelError(f"the run's vLLM engine does not end: {self.log} says why.")
-            time.sleep(POLL_SECONDS)
+        _wait_until_free(lock, self.log)
         self.folder.mkdir(mode=0o700, exist_ok=True)  # the keeper has removed it
 
 
-def take(folder: Path, device: str) -> Engine:
-    """Takes an engine for this process, until it ends or calls `give_back`: the first free one of the run.
+def take(folder: Path, logs: Path, device: str) -> Engine:
+    """Takes an engine for this process, until it ends or calls `give_back`: the first free one of the folder.
 
     On GPUs the one of the devices that this process has taken; on a CPU any, so that stages of two arms need not wait.
     """
@@ -161,7 +200,7 @@ def take(folder: Path, device: str) -> Engine:
         names = ["engine-cuda-" + "-".join(devices.take_cuda())]
     taken = devices.take_free(names, 1, folder / "locks")
     assert taken
-    engine = Engine(folder / taken[0], Path(os.environ[LOGS_VARIABLE]) / f"{taken[0]}.log")
+    engine = Engine(folder / taken[0], logs / f"{taken[0]}.log")
     if not _is_locked(engine.folder / KEEPER_LOCK):  # of a server that died
         shutil.rmtree(engine.folder, ignore_errors=True)
     engine.folder.mkdir(mode=0o700, exist_ok=True)
