@@ -2,7 +2,7 @@
 
 It reads `Stage.reads` and `Stage.adds`. A role names its file: `verify_generate` is that table of the same iteration,
 `previous_generate` the table of the iteration before. The exceptions are below: files from outside the iteration, and
-the two stages that run twice. The rules of `workflow/rules/iteration.smk` write the same paths out; a test compares them.
+the two stages that run twice. The rules of `workflow/rules/iteration.smk` write out the same paths; a test checks it.
 """
 
 from __future__ import annotations
