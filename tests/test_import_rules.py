@@ -41,6 +41,7 @@ SNAKEFILES = [*sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "workflow" / "
 STAGE_FILES = [ROOT / "stages" / f"{name}.py" for name in STAGES]
 INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
 LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
+VERIFIER = sorted((ROOT / "mathjudge").rglob("*.py"))
 COMMANDS = sorted((ROOT / "extra_cli").rglob("*.py"))
 
 
@@ -97,6 +98,14 @@ def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
     assert within(imports(everywhere(path)), "stages", "extra_cli", "tests", "snakemake") == set()
 
 
+@pytest.mark.parametrize("path", VERIFIER, ids=label)
+def test_the_mathematics_verifier_imports_nothing_of_ours(path: Path) -> None:
+    """It is a distribution of its own: `pip install ./mathjudge`."""
+    assert (
+        within(imports(everywhere(path)), "extra_rl", "stages", "extra_cli", "research", "tests", "snakemake") == set()
+    )
+
+
 @pytest.mark.parametrize("path", [*STAGE_FILES, *INFRASTRUCTURE], ids=label)
 def test_nothing_imports_the_commands(path: Path) -> None:
     assert within(imports(everywhere(path)), "extra_cli") == set()
@@ -119,7 +128,7 @@ def test_algorithms_novelty_and_statistics_do_no_io(room: str) -> None:
         assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, label(path)
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
+@pytest.mark.parametrize("path", [*LIBRARY, *VERIFIER, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
 def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
     assert within(imports(at_import(ast.parse(path.read_text()))), *HEAVY) == set()
 
