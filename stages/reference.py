@@ -24,7 +24,7 @@ from stages.schema import schema
 INTRODUCTION = f"""# Configuration
 
 One file describes a run: top-level keys, shared sections, one section per stage, and `arms`. An arm is a diff over the
-rest; it may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/presets/`):
+rest; it may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/config/presets/`):
 
 ```yaml
 arms:
