@@ -21,7 +21,7 @@ from extra_rl.worker import launch
 from stages import STAGES
 from stages.command import load
 from stages.layout import start_folder
-from stages.wiring import STEPS
+from stages.pipeline import STEPS
 
 Result = TypeVar("Result")
 
