@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ import yaml
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md")]
+HOOK = runpy.run_path(str(ROOT / "docs" / "_hooks" / "repository.py"))
+PAGES = [ROOT / source for source in HOOK["PAGES"].values()]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 FENCE = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]+`")
@@ -104,8 +106,7 @@ def test_the_navigation_has_every_page() -> None:
     ]
     folders = tuple(entry for entry in entries if entry.endswith("/"))
     own = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
-    from_elsewhere = {"index.md", "configuration.md", "contributing.md", "changelog.md"}
-    assert {page for page in own if not page.startswith(folders)} | from_elsewhere == set(entries) - set(folders)
+    assert {page for page in own if not page.startswith(folders)} | set(HOOK["PAGES"]) == set(entries) - set(folders)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

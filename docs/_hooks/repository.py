@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "index.md": "README.md",
     "configuration.md": "config/README.md",
+    "mathjudge/README.md": "mathjudge/README.md",
+    "mathjudge/RULES.md": "mathjudge/RULES.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }

@@ -40,7 +40,7 @@ def test_the_wheel_holds_every_file_that_is_no_code(installed: Path) -> None:
         found = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
         return {str(path) for path in found if path.suffix not in (".py", ".pyc") and path.name != ".DS_Store"}
 
-    for package in ("extra_rl", "stages", "mathjudge", "research"):
+    for package in ("extra_rl", "stages", "research"):
         assert data(installed / package) == data(ROOT / package), package
     for folder in ("workflow", "config"):
         assert data(installed / "extra_cli" / "project" / folder) == data(ROOT / folder), folder
