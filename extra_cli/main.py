@@ -14,6 +14,7 @@ from types import ModuleType
 from extra_rl.errors import ExtraError
 
 COMMANDS = (
+    "init",
     "show",
     "compare",
     "doctor",
