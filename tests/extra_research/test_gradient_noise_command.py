@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from extra_research.__main__ import main
 
-from extra_cli.finished import finished
-from extra_cli.gradient_noise import groups_of, measured
-from extra_cli.main import main
+from extra_research.advantages import tables_with_and_without
+from extra_research.commands.gradient_noise import groups_of, measured
+from extra_research.finished import open_stage
 from extra_rl.tables import contracts, read_table
-from research.mechanisms import tables_with_and_without
 from tests.conftest import Run, copy_of
 
 VARIANTS = ["as_it_was", "without novelty", "without regenerated", "without both", "random bonus"]
@@ -23,7 +23,7 @@ def iteration(run: Run, number: int = 1, arm: str = "extra") -> Path:
 
 
 def stages(folder: Path) -> tuple[Any, Any, Any]:
-    update, advantage, novelty = (finished(folder, name) for name in ("update", "advantage", "novelty"))
+    update, advantage, novelty = (open_stage(folder, name) for name in ("update", "advantage", "novelty"))
     return update, advantage, novelty
 
 
@@ -33,7 +33,7 @@ def test_every_mechanism_is_taken_away_on_the_same_rollouts(mini_run: Run) -> No
     assert list(tables) == VARIANTS
     own, plain, fresh, neither, drawn = tables.values()
     regenerated = set(advantage.inputs["generate"].filter(origin="regenerated")["rollout_id"])
-    assert own.equals(advantage.made["advantage"])
+    assert own.equals(advantage.outputs["advantage"])
     assert plain["bonus"].abs().sum() == neither["bonus"].abs().sum() == 0 < own["bonus"].abs().sum()
     assert plain["normalised"].equals(own["normalised"])
     assert regenerated & set(own["rollout_id"]) == regenerated != set()

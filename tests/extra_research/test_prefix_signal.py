@@ -5,8 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from extra_rl.tables import contracts
-from research.prefix_signal import (
+from extra_research.prefix_signal import (
     SCORES,
     continued_prefixes,
     scored_prefixes,
@@ -15,6 +14,7 @@ from research.prefix_signal import (
     sound_prefixes,
     with_steps,
 )
+from extra_rl.tables import contracts
 
 
 def rollouts() -> pl.DataFrame:
