@@ -7,21 +7,26 @@ from typing import Any
 
 import polars as pl
 import pytest
-from extra_research.__main__ import main
 
+from extra_research.__main__ import main
 from extra_research.advantages import novelty_of
-from extra_research.commands.counterfactual import continued_in
+from extra_research.contracts import (
+    CounterfactualAdvantages,
+    CounterfactualPrefixes,
+    CounterfactualRules,
+    CounterfactualVariants,
+)
 from extra_research.finished import open_stage
-from extra_research.prefixes import choices_under
+from extra_research.prefixes import choices_under, continued_in
 from extra_rl.tables import contracts, read_table
 from extra_rl.tables.files import write_table
 from tests.conftest import Run, copy_of
 
 TABLES = {
-    "advantages": contracts.CounterfactualAdvantages,
-    "variants": contracts.CounterfactualVariants,
-    "prefixes": contracts.CounterfactualPrefixes,
-    "rules": contracts.CounterfactualRules,
+    "advantages": CounterfactualAdvantages,
+    "variants": CounterfactualVariants,
+    "prefixes": CounterfactualPrefixes,
+    "rules": CounterfactualRules,
 }
 
 

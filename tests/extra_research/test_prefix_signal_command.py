@@ -6,9 +6,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from extra_research.__main__ import main
 
+from extra_research.__main__ import main
 from extra_research.commands.prefix_signal import replay_of, signals_of
+from extra_research.contracts import PrefixSignal
 from extra_research.finished import open_stage
 from extra_rl.config.sections import TaskConfig
 from extra_rl.tables import contracts, read_table
@@ -63,7 +64,7 @@ def test_the_table_is_written_and_shown(mini_run: Run, tmp_path: Path, capsys: p
     folders = [str(iteration(run, number)) for number in range(2)]
     assert main(["prefix-signal", *folders]) == 0
     path = run.results / "extra" / "s0" / "counterfactual" / "prefix_signal.parquet"
-    table = read_table(path, contracts.PrefixSignal)
+    table = read_table(path, PrefixSignal)
     parts = [signals_of(Path(folder), open_stage(Path(folder), "choose_prefixes")) for folder in folders]
     sound = table.filter(witness="sound")
     assert sound["steps"].to_list() == list(range(1, len(sound) + 1))
@@ -81,7 +82,7 @@ def test_a_run_without_prefixes_and_whose_policies_are_gone_is_asked_too(mini_ru
         for file in weights.glob("model*"):
             file.unlink()
     assert main(["prefix-signal", str(iteration(run, 0, "grpo")), "--out", str(tmp_path / "out")]) == 0
-    table = read_table(tmp_path / "out" / "prefix_signal.parquet", contracts.PrefixSignal)
+    table = read_table(tmp_path / "out" / "prefix_signal.parquet", PrefixSignal)
     assert table.filter(witness="rescued")["prefixes"].to_list() == [0]
     assert table.filter(witness="sound")["prefixes"].sum() > 20
 
@@ -95,7 +96,7 @@ def test_a_task_without_replay_is_asked_by_its_continuations_alone(
 ) -> None:
     monkeypatch.setattr("extra_research.commands.prefix_signal.replay_of", lambda task, train: None)
     assert main(["prefix-signal", str(iteration(mini_run, 0)), "--out", str(tmp_path)]) == 0
-    table = read_table(tmp_path / "prefix_signal.parquet", contracts.PrefixSignal)
+    table = read_table(tmp_path / "prefix_signal.parquet", PrefixSignal)
     assert table["witness"].to_list() == ["rescued"]
     assert table["prefixes"].item() > 0
 
