@@ -7,7 +7,7 @@ norm and its product with G are kept. Memory: the model, its gradient, and G.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,11 +33,7 @@ def policy_loss(settings: LossSettings) -> LossSettings:
 
 
 def group_products(
-    model: Any,
-    rollouts: Sequence[TrainingRollout],
-    groups: Mapping[str, str],
-    settings: LossSettings,
-    group_done: Callable[[], None] = lambda: None,
+    model: Any, rollouts: Sequence[TrainingRollout], groups: Mapping[str, str], settings: LossSettings
 ) -> Products:
     """Return the products of every group's gradient that the noise estimates need.
 
@@ -65,7 +61,6 @@ def group_products(
             own = [p.grad for p in model.parameters()]
             share = denominator_of(part, measured) / denominator
             squared_K[i], dot_K[i] = share**2 * _product(own, own), share * _product(own, whole)
-        group_done()
     model.zero_grad()
     if abs(dot_K.sum() - total) > AGREEMENT * total:
         raise NumericalError(
