@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from extra_rl.tables import contracts
-from research.prefix_signal import (
+from extra_research.contracts import PrefixSignal
+from extra_research.prefix_signal import (
     SCORES,
     continued_prefixes,
     scored_prefixes,
@@ -105,7 +105,7 @@ def test_areas_by_hand(good: list[float], others: list[float], area: float | Non
 def test_soundness_comes_by_the_number_of_steps_and_rescues_last() -> None:
     sound = prefixes({True: [1.0, 3.0], False: [2.0, 2.0]}).with_columns(steps=pl.Series([2, 1, 2, 1]))
     table = signal_table(sound, prefixes({True: [1.0], False: [2.0, 0.5]}))
-    contracts.PrefixSignal.validate(table)
+    PrefixSignal.validate(table)
     assert table.select("witness", "steps", "prefixes", "good", "mean_entropy").rows() == [
         ("sound", 1, 2, 1, 0.0),
         ("sound", 2, 2, 1, 1.0),

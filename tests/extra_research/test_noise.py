@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from research.noise import Products, interval, noise, noise_of, sums_of
-from research.noise_table import noise_table
+from extra_research.noise import Products, interval, noise, noise_of, noise_table, sums_of
 
 RNG = np.random.default_rng(0)
 

@@ -8,20 +8,25 @@ from typing import Any
 import polars as pl
 import pytest
 
-from extra_cli.counterfactual import continued_in
-from extra_cli.finished import finished
-from extra_cli.main import main
+from extra_research.__main__ import main
+from extra_research.advantages import novelty_of
+from extra_research.contracts import (
+    CounterfactualAdvantages,
+    CounterfactualPrefixes,
+    CounterfactualRules,
+    CounterfactualVariants,
+)
+from extra_research.finished import open_stage
+from extra_research.prefixes import choices_under, continued_in
 from extra_rl.tables import contracts, read_table
 from extra_rl.tables.files import write_table
-from research.measures import novelty_of
-from research.prefixes import choices_under
 from tests.conftest import Run, copy_of
 
 TABLES = {
-    "advantages": contracts.CounterfactualAdvantages,
-    "variants": contracts.CounterfactualVariants,
-    "prefixes": contracts.CounterfactualPrefixes,
-    "rules": contracts.CounterfactualRules,
+    "advantages": CounterfactualAdvantages,
+    "variants": CounterfactualVariants,
+    "prefixes": CounterfactualPrefixes,
+    "rules": CounterfactualRules,
 }
 
 
@@ -88,7 +93,7 @@ def test_the_prefixes_that_the_run_chose_and_those_of_other_rules(mini_run: Run,
 def test_the_runs_rule_named_in_other_words_overlaps_in_full(mini_run: Run) -> None:
     """Run again, not read from the table."""
     folder = iteration(mini_run, 0)
-    chooser = finished(folder, "choose_prefixes")
+    chooser = open_stage(folder, "choose_prefixes")
     rule = {"cut": chooser.config().cut, "rank": chooser.config().rank}
     row = choices_under([rule], chooser, continued_in(folder)).rules.row(0, named=True)
     assert (row["share_in_run"], row["jaccard"]) == (1.0, 1.0)
@@ -105,22 +110,22 @@ def test_the_runs_rule_named_in_other_words_overlaps_in_full(mini_run: Run) -> N
 )
 def test_a_measure_gives_what_the_stage_would(mini_run: Run, changes: dict[str, Any]) -> None:
     """The stage embeds again; here the stored embeddings are used."""
-    former = finished(iteration(mini_run), "novelty")
+    former = open_stage(iteration(mini_run), "novelty")
     found = novelty_of(former, changes)
-    assert found.equals(former.again(changes)["novelty"].select("rollout_id", "novelty"))
+    assert found.equals(former.rerun(changes)["novelty"].select("rollout_id", "novelty"))
     assert len(found) > 20
 
 
 def test_remembered_rollouts_count_as_in_the_stage(mini_run: Run) -> None:
     """The memory of the first iteration, as if it had been kept, in the comparison sets of the second."""
-    first, second = (finished(iteration(mini_run, n), "novelty") for n in (0, 1))
-    memory = first.again({"remember": 6})["novelty_memory"].with_columns(
+    first, second = (open_stage(iteration(mini_run, n), "novelty") for n in (0, 1))
+    memory = first.rerun({"remember": 6})["novelty_memory"].with_columns(
         problem_id=pl.lit(second.inputs["generate"]["problem_id"][0])
     )
     given = second.with_table("previous_novelty_memory", memory)
     with_memory = type(second)(**{**second.__dict__, "inputs": given})
     found = novelty_of(with_memory, {})
-    assert found.equals(with_memory.again()["novelty"].select("rollout_id", "novelty"))
+    assert found.equals(with_memory.rerun()["novelty"].select("rollout_id", "novelty"))
     assert not found.equals(novelty_of(second, {}))
 
 

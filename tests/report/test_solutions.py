@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from extra_rl.report.solutions import distinct_solutions
 from extra_rl.tables import contracts
-from research.solutions import distinct_solutions
 
 
 def samples(*rows: tuple[str, str, str, str]) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from research.variants import Variant, combinations_of, variants_of, without_repetition
+from extra_research.variants import Variant, combinations_of, variants_of, without_repetition
 from stages.advantage import Config
 
 GRPO: dict[str, Any] = Config().model_dump(mode="json")

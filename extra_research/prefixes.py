@@ -1,18 +1,20 @@
-"""Which prefixes other rules would have chosen for the hard groups, and what became of those that the run chose too."""
+"""Which prefixes other rules would have chosen for the hard groups, and the outcome of those that the run chose too."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from extra_research.contracts import CounterfactualPrefixes, CounterfactualRules
+from extra_research.finished import FinishedStage, next_iteration
+from extra_research.variants import AS_IT_WAS, word
 from extra_rl.algorithms.prefixes import BY_ENTROPY, CutRule, RankRule
-from extra_rl.tables import contracts
-from research.replay import Finished, refuse_other_code
-from research.variants import AS_IT_WAS, word
+from extra_rl.tables import contracts, read_table
 
 CUTS: tuple[CutRule, ...] = ("every_boundary", "before_peak_entropy", "before_peak_surprisal", "random")
 RANKS: tuple[RankRule, ...] = ("low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random")
@@ -28,11 +30,11 @@ class Choices(NamedTuple):
 
 
 def rules_of(section: Mapping[str, Any], smoothings: Iterable[str] = ()) -> list[Changes]:
-    """The run's own rule first, then cut x rank x smoothing x prefixes_per_problem; a fresh resample last.
+    """Return the run's own rule first, then cut x rank x smoothing x prefixes_per_problem; a fresh resample last.
 
-    section: the run's, of `choose_prefixes`. smoothings: beside `none`; each loads the initial policy (or a sentence
-    model) for every group. A run that chose no prefixes is asked what rules would have chosen for all its hard groups.
-    Under `scores_from: sampler` rules by entropy are left out.
+    section: `choose_prefixes` of the run. smoothings: in addition to `none`; each loads the initial policy (or a
+    sentence model) for every group. For a run that chose no prefixes, the rules serve all its hard groups. Under
+    `scores_from: sampler` rules by entropy are left out.
     """
     by_sampler = section.get("scores_from") == "sampler"
     cuts = [cut for cut in CUTS if not by_sampler or cut != "before_peak_entropy"]
@@ -48,38 +50,38 @@ def rules_of(section: Mapping[str, Any], smoothings: Iterable[str] = ()) -> list
 
 
 def name_of(changes: Changes, section: Mapping[str, Any]) -> str:
-    """What a rule changes, in words of the configuration."""
+    """Return what a rule changes, as KEY=VALUE of the configuration."""
     return " ".join(f"{k}={word(v)}" for k, v in changes.items() if section[k] != v) or AS_IT_WAS
 
 
-def choices_under(rules: Iterable[Changes], chooser: Finished, continued: pl.DataFrame) -> Choices:
-    """The stage `choose_prefixes` run again for each rule.
+def choices_under(rules: Iterable[Changes], chooser: FinishedStage, continued: pl.DataFrame) -> Choices:
+    """Run the stage `choose_prefixes` again for each rule.
 
-    continued: as `continuations_of` gives them. Groups that waited for their turn bring the candidates that the run cut
-    when they were sampled. Raises InputError where the run's own rule does not reproduce the run's own table; a run
-    that smoothed its scores is not asked, because that would load a model.
+    continued: as returned by `continuations_of`. Groups that waited for their turn bring the candidates that the run
+    cut when they were sampled. Raises InputError where the run's own rule does not reproduce the run's own table; this
+    is not checked for a run that smoothed its scores, because that would load a model.
     """
-    was = chooser.made["choose_prefixes"]
+    was = chooser.outputs["choose_prefixes"]
     section = chooser.config().model_dump(mode="json")
     if section["smoothing"] == "none":
-        refuse_other_code(chooser, "choose_prefixes", chooser.again()["choose_prefixes"])
+        chooser.require_reproduced("choose_prefixes", chooser.rerun()["choose_prefixes"])
     taken = was.filter("chosen").select("group_id", "prefix_tokens", run_prefix_id="prefix_id")
     taken = taken.unique(["group_id", "prefix_tokens"], keep="first", maintain_order=True)
     long, summary = [], []
     for changes in rules:
-        made = chooser.again(changes)["choose_prefixes"] if changes else was
-        rows = candidates_with_fate(made, taken, continued).with_columns(rule=pl.lit(name_of(changes, section)))
+        made = chooser.rerun(changes)["choose_prefixes"] if changes else was
+        rows = candidates_with_outcome(made, taken, continued).with_columns(rule=pl.lit(name_of(changes, section)))
         long.append(rows)
         name = {"rule": name_of(changes, section), "changes": json.dumps(changes, sort_keys=True)}
         summary.append({**name, **compared(rows, taken)})
-    schema = contracts.CounterfactualRules.create_empty().schema
+    schema = CounterfactualRules.create_empty().schema
     rules_table = pl.DataFrame(summary, schema=schema, strict=False)
-    columns = contracts.CounterfactualPrefixes.column_names()
-    return Choices(contracts.CounterfactualPrefixes.cast(pl.concat(long).select(columns)), rules_table)
+    columns = CounterfactualPrefixes.column_names()
+    return Choices(CounterfactualPrefixes.cast(pl.concat(long).select(columns)), rules_table)
 
 
-def candidates_with_fate(made: pl.DataFrame, taken: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
-    """A rule's candidates with place, whether the run took the same tokens for the group, and what became of them."""
+def candidates_with_outcome(made: pl.DataFrame, taken: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
+    """Return a rule's candidates with place, whether the run took the same tokens for the group, and their outcome."""
     rows = made.drop("continuations").join(taken, on=["group_id", "prefix_tokens"], how="left", maintain_order="left")
     rows = rows.join(continued, left_on="run_prefix_id", right_on="prefix_id", how="left", maintain_order="left")
     length = pl.col("prefix_tokens").list.len()
@@ -93,8 +95,8 @@ def candidates_with_fate(made: pl.DataFrame, taken: pl.DataFrame, continued: pl.
 
 
 def compared(rows: pl.DataFrame, taken: pl.DataFrame) -> dict[str, Any]:
-    """A rule's row. Overlaps are taken group by group, then averaged: over groups for which the rule takes a prefix,
-    and for Jaccard over those for which either does."""
+    """Return a rule's row. Overlaps are averaged over the groups for which the rule takes a prefix; Jaccard over those
+    for which the rule or the run does."""
     chosen = rows.filter("chosen")
     here = chosen.group_by("group_id").agg(mine=pl.len(), both=pl.col("chosen_in_run").sum())
     groups = here.join(taken.group_by("group_id").len("theirs"), on="group_id", how="full", coalesce=True).fill_null(0)
@@ -118,8 +120,19 @@ def compared(rows: pl.DataFrame, taken: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def continued_in(folder: Path) -> pl.DataFrame:
+    """Return the judged continuations that this iteration sampled in its second call, or the next one in its batch."""
+    places = [(folder, "regenerate"), (next_iteration(folder), "generate")]
+    found = [(at / f"{of}.parquet", at / f"verify_{of}.parquet") for at, of in places if at is not None]
+    return continuations_of(
+        (read_table(rollouts, contracts.Rollouts), read_table(verdicts, contracts.Verdicts))
+        for rollouts, verdicts in found
+        if rollouts.is_file() and verdicts.is_file()
+    )
+
+
 def continuations_of(tables: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
-    """(prefix_id, continuations, right) over pairs of rollouts and their verdicts: judged continuations of a prefix."""
+    """Return (prefix_id, continuations, right) from pairs of rollouts and their verdicts: judged continuations only."""
     empty = {"prefix_id": pl.String, "continuations": pl.Int64, "right": pl.Int64}
     found = [pl.DataFrame(schema={"prefix_id": pl.String, "verdict": pl.String})]
     for rollouts, verdicts in tables:
@@ -135,8 +148,10 @@ def continuations_of(tables: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.
 
 
 def rescue_by_place(long: pl.DataFrame, rule: str = AS_IT_WAS) -> pl.DataFrame:
-    """(place, prefixes, rescued, continuations, right) of the prefixes that a rule takes and whose continuations are at
-    hand, by their place in its choice: whether its first choice is its best."""
+    """Return (place, prefixes, rescued, continuations, right), by place in a rule's choice.
+
+    Counts the prefixes that the rule takes and whose continuations were sampled: is its first choice its best?
+    """
     rows = long.filter((pl.col("rule") == rule) & pl.col("chosen") & (pl.col("continuations") > 0))
     return (
         rows.group_by("place")

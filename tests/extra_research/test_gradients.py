@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from extra_research.gradients import group_products, policy_loss
 from extra_rl.errors import NumericalError
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.settings import LossSettings
 from extra_rl.training.trainer import Trainer
-from research.gradients import group_products, policy_loss
 from tests.models import random_qwen3
 from tests.training.test_trainer import SETTINGS, rollouts
 
@@ -87,7 +87,7 @@ def test_a_batch_without_a_signal_has_no_gradient() -> None:
 
 
 def test_gradients_that_do_not_add_up_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("research.gradients.denominator_of", lambda rollouts, settings: 1)
+    monkeypatch.setattr("extra_research.gradients.denominator_of", lambda rollouts, settings: 1)
     model = random_qwen3()
     batch = rollouts(model, ADVANTAGES)
     with pytest.raises(NumericalError, match="do not add up"):

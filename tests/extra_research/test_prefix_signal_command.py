@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from extra_cli.finished import finished
-from extra_cli.main import main
-from extra_cli.prefix_signal import replay_of, signals_of
+from extra_research.__main__ import main
+from extra_research.commands.prefix_signal import replay_of, signals_of
+from extra_research.contracts import PrefixSignal
+from extra_research.finished import open_stage
 from extra_rl.config.sections import TaskConfig
 from extra_rl.tables import contracts, read_table
 from extra_rl.tasks.signed_sum import TASK
@@ -24,7 +25,7 @@ def test_sound_is_what_no_verdict_speaks_against(mini_run: Run) -> None:
     """A prefix that ends with a step is sound where the judge, given it without its last boundary, finds that no more
     than steps are missing."""
     folder = iteration(mini_run, 1)
-    sound, _ = signals_of(folder, finished(folder, "choose_prefixes"))
+    sound, _ = signals_of(folder, open_stage(folder, "choose_prefixes"))
     rows = read_table(folder / "generate.parquet", contracts.Rollouts)
     train = read_table(mini_run.results / "prepare" / "train.parquet", contracts.Problems)
     asked = sound.join(rows.select("rollout_id", "response"), on="rollout_id").join(train, on="problem_id")
@@ -44,7 +45,7 @@ def test_rescued_is_what_the_next_iteration_found(mini_run: Run) -> None:
     found = []
     for number in range(2):
         folder = iteration(mini_run, number)
-        _, continued = signals_of(folder, finished(folder, "choose_prefixes"))
+        _, continued = signals_of(folder, open_stage(folder, "choose_prefixes"))
         found.append(continued.select("rollout_id", "prefix_length", "good"))
         following = pl.read_parquet(iteration(mini_run, number + 1) / "generate.parquet").filter(origin="regenerated")
         verdicts = pl.read_parquet(iteration(mini_run, number + 1) / "verify_generate.parquet")
@@ -63,8 +64,8 @@ def test_the_table_is_written_and_shown(mini_run: Run, tmp_path: Path, capsys: p
     folders = [str(iteration(run, number)) for number in range(2)]
     assert main(["prefix-signal", *folders]) == 0
     path = run.results / "extra" / "s0" / "counterfactual" / "prefix_signal.parquet"
-    table = read_table(path, contracts.PrefixSignal)
-    parts = [signals_of(Path(folder), finished(Path(folder), "choose_prefixes")) for folder in folders]
+    table = read_table(path, PrefixSignal)
+    parts = [signals_of(Path(folder), open_stage(Path(folder), "choose_prefixes")) for folder in folders]
     sound = table.filter(witness="sound")
     assert sound["steps"].to_list() == list(range(1, len(sound) + 1))
     assert sound["prefixes"].sum() == sum(len(cuts) for cuts, _ in parts)
@@ -81,7 +82,7 @@ def test_a_run_without_prefixes_and_whose_policies_are_gone_is_asked_too(mini_ru
         for file in weights.glob("model*"):
             file.unlink()
     assert main(["prefix-signal", str(iteration(run, 0, "grpo")), "--out", str(tmp_path / "out")]) == 0
-    table = read_table(tmp_path / "out" / "prefix_signal.parquet", contracts.PrefixSignal)
+    table = read_table(tmp_path / "out" / "prefix_signal.parquet", PrefixSignal)
     assert table.filter(witness="rescued")["prefixes"].to_list() == [0]
     assert table.filter(witness="sound")["prefixes"].sum() > 20
 
@@ -93,9 +94,9 @@ def test_mathematics_has_no_replay() -> None:
 def test_a_task_without_replay_is_asked_by_its_continuations_alone(
     mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("extra_cli.prefix_signal.replay_of", lambda task, train: None)
+    monkeypatch.setattr("extra_research.commands.prefix_signal.replay_of", lambda task, train: None)
     assert main(["prefix-signal", str(iteration(mini_run, 0)), "--out", str(tmp_path)]) == 0
-    table = read_table(tmp_path / "prefix_signal.parquet", contracts.PrefixSignal)
+    table = read_table(tmp_path / "prefix_signal.parquet", PrefixSignal)
     assert table["witness"].to_list() == ["rescued"]
     assert table["prefixes"].item() > 0
 
@@ -103,7 +104,7 @@ def test_a_task_without_replay_is_asked_by_its_continuations_alone(
 def test_nothing_to_look_at_is_an_error(
     mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("extra_cli.prefix_signal.replay_of", lambda task, train: None)
+    monkeypatch.setattr("extra_research.commands.prefix_signal.replay_of", lambda task, train: None)
     assert main(["prefix-signal", str(iteration(mini_run, 0, "grpo")), "--out", str(tmp_path)]) == 2
     assert "name more iterations" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

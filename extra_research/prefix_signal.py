@@ -1,28 +1,30 @@
-"""Whether a score of a prefix tells the prefixes worth sampling on from: areas under the ROC curve (AUC).
+"""Whether a score of a prefix predicts that its continuations are correct: areas under the ROC curve (AUC).
 
-A prefix is worth it if its continuations come out right. Two witnesses: `sound`, by replay of its steps, where the task
-can do that; `rescued`, by the continuations that the run sampled. Source: our decision, docs/decisions/0014.
+Two witnesses say that a prefix is good: `sound`, a replay of its steps, where the task can do that; `rescued`, the
+continuations that the run sampled. Source: our decision, docs/decisions/0014.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import polars as pl
 from scipy.stats import mannwhitneyu
 
+from extra_research import contracts
 from extra_rl.errors import InputError
-from extra_rl.tables import contracts
+from extra_rl.regeneration.candidates import tokenizer_of
 
 SCORES = ("mean_entropy", "peak_entropy", "mean_surprisal", "peak_surprisal", "mean_excess")
-"""Of the tokens before a cut; `excess` is surprisal less entropy. A prefix is expected to be the better, the lower."""
+"""Of the tokens before a cut; `excess` is surprisal minus entropy. Lower scores should mean better prefixes."""
 
 Replay = Callable[[str, str], bool]
-"""(problem_id, text of a prefix) -> whether a right response may begin so."""
+"""(problem_id, text of a prefix) -> whether a correct response may begin like this."""
 
 
 def scored_prefixes(rollouts: pl.DataFrame) -> pl.DataFrame:
-    """(rollout_id, problem_id, prefix_length, last_token, SCORES): every beginning of every rollout but the whole.
+    """Return (rollout_id, problem_id, prefix_length, last_token, SCORES) of every proper prefix of every rollout.
 
     rollouts: `generate` with its token scores. Raises InputError for a rollout that was not scored.
     """
@@ -60,21 +62,31 @@ def scored_prefixes(rollouts: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_steps(prefixes: pl.DataFrame) -> pl.DataFrame:
-    """Prefixes that end with a step, with `steps`: how many they hold."""
+    """Return prefixes that end with a step, with `steps`: how many steps they contain."""
     return prefixes.with_columns(steps=pl.int_range(1, pl.len() + 1).over("rollout_id"))
 
 
+def texts_of(prefixes: pl.DataFrame, rollouts: pl.DataFrame, policy_file: Path) -> list[str]:
+    """Return the texts of prefixes (rollout_id, prefix_length) of rollouts, without special tokens, order kept."""
+    tokens = prefixes.join(
+        rollouts.select("rollout_id", "response_tokens"), on="rollout_id", how="left", maintain_order="left"
+    ).select(pl.col("response_tokens").list.head("prefix_length"))
+    lists = tokens["response_tokens"].to_list()
+    texts: list[str] = tokenizer_of(policy_file).decode_batch(lists, skip_special_tokens=True)
+    return texts
+
+
 def sound_prefixes(prefixes: pl.DataFrame, texts: Sequence[str], replay: Replay) -> pl.DataFrame:
-    """Prefixes with `good`: whether a right response may begin so. texts: theirs, in order."""
+    """Return prefixes with `good`: whether a correct response may begin like this. texts: of the prefixes, in order."""
     good = [replay(problem, text) for problem, text in zip(prefixes["problem_id"], texts, strict=True)]
     return prefixes.with_columns(good=pl.Series(good, dtype=pl.Boolean))
 
 
 def continued_prefixes(prefixes: pl.DataFrame, chosen: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
-    """The prefixes that the run sampled on from, with `good`: whether a continuation was right.
+    """Return the prefixes that the run continued, with `good`: whether a continuation was correct.
 
-    chosen: `choose_prefixes`; continued: (prefix_id, continuations, right). Those cut in an earlier iteration are left
-    out: their scores are not at hand here.
+    chosen: `choose_prefixes`; continued: (prefix_id, continuations, right). Prefixes cut in an earlier iteration are
+    left out, because their scores are in that iteration's files.
     """
     known = chosen.filter("chosen").join(continued, on="prefix_id").filter(pl.col("continuations") > 0)
     places = known.select(
@@ -86,8 +98,10 @@ def continued_prefixes(prefixes: pl.DataFrame, chosen: pl.DataFrame, continued: 
 
 
 def signal(prefixes: pl.DataFrame) -> dict[str, object]:
-    """Counts, and the AUC of each score: the chance that a good prefix has a lower one than another that is not good
-    (equal ones count half). Null where all are good or none is."""
+    """Return counts and the AUC of each score: the probability that a good prefix scores lower than one that is not.
+
+    Ties count half. None where all prefixes are good or none is.
+    """
     good, bad = prefixes.filter("good"), prefixes.filter(~pl.col("good"))
     pairs = len(good) * len(bad)
     areas = {name: float(mannwhitneyu(bad[name], good[name]).statistic) / pairs if pairs else None for name in SCORES}
@@ -95,7 +109,7 @@ def signal(prefixes: pl.DataFrame) -> dict[str, object]:
 
 
 def signal_table(sound: pl.DataFrame, continued: pl.DataFrame) -> pl.DataFrame:
-    """Soundness by the number of steps, which decides most of it, then rescues."""
+    """Return `PrefixSignal`: soundness by the number of steps, which decides most of it, then rescues."""
     counts = sorted(sound["steps"].unique())
     rows = [{"witness": "sound", "steps": steps, **signal(sound.filter(steps=steps))} for steps in counts]
     rows.append({"witness": "rescued", "steps": 0, **signal(continued)})

@@ -3,8 +3,8 @@
 extra gradient-noise results/tiny/extra/s0/iteration_0003
 extra gradient-noise results/tiny/extra/s0/iteration_00*
 
-Several iterations give one table, of means over them: a single one seldom tells a gradient from noise. Needs the
-policies that sampled; two forward and backward passes a variant. What the columns mean: docs/counterfactuals.md.
+Several iterations give one table of means over them: a single one seldom tells a gradient from noise. Needs the
+policies that sampled; two forward and backward passes a variant. docs/counterfactuals.md explains the columns.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from extra_rl.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from research.noise import Products
-    from research.replay import Finished
+    from extra_research.finished import FinishedStage
+    from extra_research.noise import Products
 
 HELP = "noise of the policy gradient with and without each mechanism"
 
@@ -27,52 +27,51 @@ HELP = "noise of the policy gradient with and without each mechanism"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("iterations", type=Path, nargs="+", metavar="ITERATION", help="folders iteration_NNNN of a run")
     parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="default: ITERATION/counterfactual; of several: beside them",
+        "--out", type=Path, metavar="FOLDER", help="default: ITERATION/counterfactual; of several: next to them"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from extra_cli.finished import finished, folder_for, write
-    from extra_rl.tables import contracts
-    from research.noise_table import noise_table
-    from research.text import noise_lines
+    from extra_research import contracts
+    from extra_research.finished import folder_for, open_stage, write
+    from extra_research.noise import noise_table
+    from extra_research.text import noise_lines
 
     folders: list[Path] = arguments.iterations
     out = arguments.out or folder_for(folders)
     variants: dict[str, list[Products]] = {}
-    places: list[Finished] = []
+    updates: list[FinishedStage] = []
     for folder in folders:
-        update, advantage, novelty = (finished(folder, name) for name in ("update", "advantage", "novelty"))
-        if advantage.made["advantage"].is_empty():
+        update, advantage, novelty = (open_stage(folder, name) for name in ("update", "advantage", "novelty"))
+        if advantage.outputs["advantage"].is_empty():
             print(f"{update.job.place}: no rollouts, the token budget was spent before")
             continue
-        for name, products in measured(update, advantage, novelty).items():
+        for name, products in products_of_variants(update, advantage, novelty).items():
             variants.setdefault(name, []).append(products)
-        places.append(update)
-    if not places:
+        updates.append(update)
+    if not updates:
         raise InputError(f"{folders[0]}: there are no rollouts to learn from; name an earlier iteration.")
-    table = noise_table({name: found for name, found in variants.items() if len(found) == len(places)})
-    paths = write(out, places, {"gradient_noise": (table, contracts.GradientNoise)})
-    print("\n".join([f"noise of the gradient, {named(places)}", *noise_lines(table), f"  {paths[0]}"]))
+    table = noise_table({name: found for name, found in variants.items() if len(found) == len(updates)})
+    paths = write(out, updates, {"gradient_noise": (table, contracts.GradientNoise)})
+    print("\n".join([f"noise of the gradient, {heading(updates)}", *noise_lines(table), f"  {paths[0]}"]))
     return 0
 
 
-def named(places: list[Finished]) -> str:
-    """Which iterations, for the heading."""
-    first, last = places[0].job.place, places[-1].job.place
-    return first if len(places) == 1 else f"{len(places)} iterations, {first} to {last}"
+def heading(updates: list[FinishedStage]) -> str:
+    """Return which iterations the table is about."""
+    first, last = updates[0].job.place, updates[-1].job.place
+    return first if len(updates) == 1 else f"{len(updates)} iterations, {first} to {last}"
 
 
-def measured(update: Finished, advantage: Finished, novelty: Finished) -> dict[str, Products]:
-    """Variant -> what the noise of its gradient follows from. Variants that come to the same rows are computed once."""
+def products_of_variants(
+    update: FinishedStage, advantage: FinishedStage, novelty: FinishedStage
+) -> dict[str, Products]:
+    """Return variant -> the products that its gradient noise follows from; equal rows are computed once."""
+    from extra_research.advantages import tables_with_and_without
+    from extra_research.gradients import group_products
     from extra_rl.models.policy import load_policy
     from extra_rl.training.rollouts import to_rollouts
     from extra_rl.training.settings import LossSettings
-    from research.gradients import group_products
-    from research.mechanisms import tables_with_and_without
 
     config = update.config()
     device = config.compute.apply()
@@ -90,14 +89,14 @@ def measured(update: Finished, advantage: Finished, novelty: Finished) -> dict[s
     found: dict[str, Products] = {}
     for name, table in tables_with_and_without(advantage, novelty).items():
         rows = update.helper("training_rows")(update.with_table("advantage", table), config)
-        known = [products for former, products in done if former.equals(rows)]
+        known = [products for previous, products in done if previous.equals(rows)]
         found[name] = known[0] if known else group_products(policy.model, to_rollouts(rows), groups, settings)
         done.append((rows, found[name]))
     return found
 
 
-def groups_of(update: Finished) -> dict[str, Any]:
-    """rollout_id -> group of its prompt, for all rollouts that the update can learn from."""
+def groups_of(update: FinishedStage) -> dict[str, Any]:
+    """Return rollout_id -> group of its prompt, for all rollouts that the update can learn from."""
     roles = ("generate", "regenerate", "previous_generate")
     rows = (update.inputs[role].select("rollout_id", "group_id").iter_rows() for role in roles)
     return {rollout: group for table in rows for rollout, group in table}

@@ -33,7 +33,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What it changes, in words of the configuration."""
+        """What it changes, as KEY=VALUE of the configuration."""
         params = {key: value for key, value in self.novelty.items() if key != "params"} | self.novelty.get("params", {})
         return " ".join(f"{key}={word(value)}" for key, value in {**params, **self.advantage}.items()) or AS_IT_WAS
 
@@ -43,11 +43,11 @@ def word(value: Any) -> str:
 
 
 def variants_of(novelty: Mapping[str, Any], advantage: Mapping[str, Any], embedder: str) -> list[Variant]:
-    """The run's own settings first, then each with one thing changed.
+    """Return the run's own settings first, then each with one thing changed.
 
     novelty, advantage: the run's sections. embedder: the measure whose embeddings the run stored; "" for none.
-    Where the run had no novelty, the options of the bonus are tried on the lexical measure at weight 0.1, and the names
-    say so.
+    Where the run had no novelty, the options of the bonus are tried on the lexical measure at weight 0.1, which their
+    names show.
     """
     on = switched_on(novelty, advantage)
     found = [Variant()]
@@ -63,7 +63,7 @@ def variants_of(novelty: Mapping[str, Any], advantage: Mapping[str, Any], embedd
 
 
 def combinations_of(novelty: Mapping[str, Any], advantage: Mapping[str, Any], embedder: str) -> list[Variant]:
-    """The run's own settings first, then every measure x weight x centring x scale x placement x group."""
+    """Return the run's own settings first, then every measure x weight x centring x scale x placement x group."""
     keys = ("centring", "scale", "placement", "group")
     found = [Variant(), *(Variant({}, {"weight": 0.0, "group": group}) for group in OPTIONS["group"])]
     found += [
@@ -77,13 +77,13 @@ def combinations_of(novelty: Mapping[str, Any], advantage: Mapping[str, Any], em
 
 
 def switched_on(novelty: Mapping[str, Any], advantage: Mapping[str, Any]) -> Variant:
-    """What must change so that there is a bonus at all; nothing in a run that had one."""
+    """Return the changes that switch a bonus on; none in a run that had one."""
     measure = {"measure": "lexical", "params": {}} if novelty["measure"] == "zero" else {}
     return Variant(measure, {} if advantage["weight"] else {"weight": 0.1})
 
 
 def measures_of(novelty: Mapping[str, Any], embedder: str) -> list[dict[str, Any]]:
-    """Changes of the section `novelty`: measures that need no embedding, and those that use the stored ones."""
+    """Return changes of the section `novelty`: measures that need no embedding, and those that use the stored ones."""
     found: list[dict[str, Any]] = [{"measure": name, "params": {}} for name in WITHOUT_EMBEDDINGS]
     if embedder:
         found += [
@@ -95,14 +95,14 @@ def measures_of(novelty: Mapping[str, Any], embedder: str) -> list[dict[str, Any
 
 
 def random_params(params: Mapping[str, Any], embedder: str) -> dict[str, Any]:
-    """Settings of the random control that permutes the values of a measure with these params."""
+    """Return settings of the random control that permutes the values of a measure with these params."""
     return {**params, "reference": embedder}
 
 
 def without_repetition(
     found: Iterable[Variant], novelty: Mapping[str, Any], advantage: Mapping[str, Any]
 ) -> list[Variant]:
-    """The first of all that come to the same settings, the run's own among them."""
+    """Return the variants without those that equal an earlier one."""
     kept: dict[str, Variant] = {}
     for variant in found:
         measured = {**novelty, **variant.novelty}

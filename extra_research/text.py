@@ -1,17 +1,17 @@
-"""Counterfactuals in a terminal."""
+"""The tables of the studies as lines for a terminal."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from research.prefixes import Choices, rescue_by_place
+from extra_research.prefixes import Choices, rescue_by_place
 
 SHOWN = 40
 """Rows of a table that are printed; the files hold all."""
 
 
-def lines_of(variants: pl.DataFrame, choices: Choices) -> list[str]:
-    """Both summaries, and how often prefixes were rescued by their place in the run's choice."""
+def counterfactual_lines(variants: pl.DataFrame, choices: Choices) -> list[str]:
+    """Return both summaries, and how often prefixes were rescued by their place in the run's choice."""
     lines = ["advantages", *table(variants, ADVANTAGE_COLUMNS), ""]
     if choices.rules["candidates"].sum():
         lines += ["prefixes of hard groups", *table(choices.rules, RULE_COLUMNS), ""]
@@ -53,7 +53,7 @@ PLACE_COLUMNS = {
 
 
 def table(rows: pl.DataFrame, columns: dict[str, str]) -> list[str]:
-    """Rows with the headings given; a heading that ends in % wants a share as a percentage. Null is `-`."""
+    """Return rows under the headings; a heading that ends in % shows a share as a percentage. Null is `-`."""
     cells = [list(columns.values())]
     shown = rows.head(SHOWN).select(columns.keys())
     cells += [[cell(value, heading) for value, heading in zip(row, cells[0], strict=True)] for row in shown.rows()]
@@ -71,9 +71,9 @@ def cell(value: str | float | None, heading: str) -> str:
 
 
 def signal_lines(rows: pl.DataFrame) -> list[str]:
-    """The table of what the scores of a prefix tell, under a heading that says how to read it."""
+    """Return the AUC of each score of a prefix, under a heading that explains it."""
     return [
-        "chance that a good prefix has the lower score than another (0.5: the score says nothing)",
+        "probability that a good prefix scores lower than one that is not (0.5: the score predicts nothing)",
         *table(rows, SIGNAL_COLUMNS),
     ]
 
@@ -92,7 +92,7 @@ SIGNAL_COLUMNS = {
 
 
 def noise_lines(rows: pl.DataFrame) -> list[str]:
-    """The table of the gradient's noise, and what a missing ratio means."""
+    """Return the table of the gradient's noise, and what a missing ratio means."""
     lines = table(rows, NOISE_COLUMNS)
     if rows["noise_ratio"].null_count():
         lines.append("  no ratio: the squared mean is not above 0, so these groups do not tell a gradient from none")

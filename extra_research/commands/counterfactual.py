@@ -1,9 +1,9 @@
-"""What other settings would have made of the rollouts of a finished iteration: advantages, and chosen prefixes.
+"""Advantages and chosen prefixes of a finished iteration under other settings.
 
 extra counterfactual results/tiny/extra/s0/iteration_0003
 extra counterfactual results/tiny/extra/s0/iteration_0003 --also weight=0.3 measure=lexical --every-combination
 
-From the iteration's files alone, without a GPU; nothing is sampled. What the columns mean: docs/counterfactuals.md.
+Reads the iteration's files alone; samples nothing and needs no GPU. docs/counterfactuals.md explains the columns.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from research.replay import Finished
-    from research.variants import Variant
+    from extra_research.finished import FinishedStage
+    from extra_research.variants import Variant
 
 HELP = "advantages and prefixes of a finished iteration under other settings"
 
@@ -47,17 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from extra_cli.finished import finished, write
-    from extra_rl.tables import contracts
-    from research.advantages import advantages_under
-    from research.prefixes import choices_under, rules_of
-    from research.text import lines_of
+    from extra_research import contracts
+    from extra_research.advantages import advantages_under
+    from extra_research.finished import open_stage, write
+    from extra_research.prefixes import choices_under, continued_in, rules_of
+    from extra_research.text import counterfactual_lines
 
     folder: Path = arguments.iteration
-    advantage, novelty, chooser = (finished(folder, name) for name in ("advantage", "novelty", "choose_prefixes"))
-    if advantage.made["advantage"].is_empty():
+    advantage, novelty, chooser = (open_stage(folder, name) for name in ("advantage", "novelty", "choose_prefixes"))
+    if advantage.outputs["advantage"].is_empty():
         raise InputError(f"{folder}: no rollouts (the token budget was spent before); name an earlier iteration.")
-    variants = variants_wanted(advantage, novelty, arguments)
+    variants = requested_variants(advantage, novelty, arguments)
     advantages = advantages_under(variants, advantage, novelty)
     rules = rules_of(chooser.config().model_dump(mode="json"), arguments.smoothing)
     choices = choices_under(rules, chooser, continued_in(folder))
@@ -68,30 +66,32 @@ def run(arguments: argparse.Namespace) -> int:
         "rules": (choices.rules, contracts.CounterfactualRules),
     }
     paths = write(arguments.out or folder / "counterfactual", (advantage, novelty, chooser), tables)
-    print("\n".join([*lines_of(advantages.variants, choices), *(f"  {path}" for path in paths)]))
+    print("\n".join([*counterfactual_lines(advantages.variants, choices), *(f"  {path}" for path in paths)]))
     return 0
 
 
-def variants_wanted(advantage: Finished, novelty: Finished, arguments: argparse.Namespace) -> list[Variant]:
-    """The usual variants, or every combination, and those that --also names."""
-    from research.variants import combinations_of, variants_of, without_repetition
+def requested_variants(
+    advantage: FinishedStage, novelty: FinishedStage, arguments: argparse.Namespace
+) -> list[Variant]:
+    """Return the usual variants, or every combination, and those that --also names."""
+    from extra_research.variants import combinations_of, variants_of, without_repetition
 
     sections = (novelty.config().model_dump(mode="json"), advantage.config().model_dump(mode="json"))
     embedder = novelty.config().embedder()
-    stored = novelty.made["novelty"]["embedding"].is_not_null().any()
+    stored = novelty.outputs["novelty"]["embedding"].is_not_null().any()
     choose = combinations_of if arguments.every_combination else variants_of
     found = choose(*sections, embedder if stored else "")
-    also = [named(words, *sections) for words in arguments.also]
+    also = [parse_variant(words, *sections) for words in arguments.also]
     for variant in also:
         novelty.config(variant.novelty), advantage.config(variant.advantage)
     return without_repetition([*found, *also], *sections)
 
 
-def named(words: list[str], novelty: dict[str, Any], advantage: dict[str, Any]) -> Variant:
-    """The variant of KEY=VALUE words; ConfigError for a key that neither section has."""
+def parse_variant(words: list[str], novelty: dict[str, Any], advantage: dict[str, Any]) -> Variant:
+    """Return the variant of KEY=VALUE words; ConfigError for a key that neither section has."""
     import yaml
 
-    from research.variants import Variant
+    from extra_research.variants import Variant
 
     changes: dict[str, dict[str, Any]] = {"novelty": {}, "advantage": {}}
     for given in words:
@@ -106,18 +106,3 @@ def named(words: list[str], novelty: dict[str, Any], advantage: dict[str, Any]) 
     if "measure" in changes["novelty"]:
         changes["novelty"] = {"params": {}, **changes["novelty"]}
     return Variant(changes["novelty"], changes["advantage"])
-
-
-def continued_in(folder: Path) -> pl.DataFrame:
-    """Judged continuations that this iteration sampled in its second call, or the next one in its batch."""
-    from extra_cli.finished import next_iteration
-    from extra_rl.tables import contracts, read_table
-    from research.prefixes import continuations_of
-
-    places = [(folder, "regenerate"), (next_iteration(folder), "generate")]
-    found = [(at / f"{of}.parquet", at / f"verify_{of}.parquet") for at, of in places if at is not None]
-    return continuations_of(
-        (read_table(rollouts, contracts.Rollouts), read_table(verdicts, contracts.Verdicts))
-        for rollouts, verdicts in found
-        if rollouts.is_file() and verdicts.is_file()
-    )

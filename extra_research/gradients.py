@@ -1,4 +1,4 @@
-"""The gradient of the policy loss, group by group, at the policy that sampled: two passes, one gradient held beside.
+"""The gradient of the policy loss, group by group, at the policy that sampled: two passes over the batch.
 
 The first pass computes the gradient G of the whole batch, the second one group's gradient at a time, of which only its
 norm and its product with G are kept. Memory: the model, its gradient, and G.
@@ -7,38 +7,36 @@ norm and its product with G are kept. Memory: the model, its gradient, and G.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from extra_research.noise import Products
 from extra_rl.errors import NumericalError
 from extra_rl.models.protocol import CausalLM
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.settings import LossSettings
-from research.noise import Products
 
 AGREEMENT = 1e-3
 """Largest difference, relative to |G|^2, between |G|^2 and the sum of the groups' products with G."""
 
 
 def policy_loss(settings: LossSettings) -> LossSettings:
-    """The settings of `update` as they are measured here: the policy's loss alone (no KL, no entropy term), no clipping
-    of the norm, and a learning rate of 0, so that a step leaves the weights as they are."""
+    """Return the settings of `update` for the policy's loss alone: no KL or entropy term, no clipping of the norm.
+
+    The learning rate is 0, so that a step does not change the weights.
+    """
     return replace(
         settings, kl_weight=0.0, entropy_weight=0.0, learning_rate=0.0, warmup_steps=0, gradient_clip=math.inf
     )
 
 
 def group_products(
-    model: CausalLM,
-    rollouts: Sequence[TrainingRollout],
-    groups: Mapping[str, str],
-    settings: LossSettings,
-    group_done: Callable[[], None] = lambda: None,
+    model: CausalLM, rollouts: Sequence[TrainingRollout], groups: Mapping[str, str], settings: LossSettings
 ) -> Products:
-    """What the noise of the gradient needs to know of every group's gradient.
+    """Return the products of every group's gradient that the noise estimates need.
 
     rollouts: those that the loss counts. groups: rollout_id -> group. Each gradient is that of the loss of `update`
     with the denominator of the whole batch, so that the groups' gradients add up to the batch's. A group without a
@@ -64,7 +62,6 @@ def group_products(
             own = [p.grad for p in model.parameters()]
             share = denominator_of(part, measured) / denominator
             squared_K[i], dot_K[i] = share**2 * _product(own, own), share * _product(own, whole)
-        group_done()
     model.zero_grad()
     if abs(dot_K.sum() - total) > AGREEMENT * total:
         raise NumericalError(
@@ -75,13 +72,13 @@ def group_products(
 
 
 def denominator_of(rollouts: Sequence[TrainingRollout], settings: LossSettings) -> int:
-    """What `update` divides these rollouts' summed loss by, as a mini-batch of their own: loss tokens, or sequences."""
+    """Return what `update` divides these rollouts' summed loss by, as one mini-batch: loss tokens or sequences."""
     counted = [r for r in rollouts if r.loss_tokens > 0 and (r.advantage != 0 or not settings.signal_only)]
     return sum(r.loss_tokens for r in counted) if settings.aggregate == "token_mean" else len(counted)
 
 
 def _product(first: Sequence[Any], second: Sequence[Any]) -> float:
-    """Inner product over all parameters; those without a gradient add nothing."""
+    """Return the inner product over all parameters; those without a gradient add 0."""
     import torch
 
     return sum(

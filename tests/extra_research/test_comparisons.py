@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from research import advantages, prefixes
+from extra_research import advantages, prefixes
 
 
 def advantage_table(**values: tuple[float, float]) -> pl.DataFrame:
@@ -84,7 +84,7 @@ CONTINUED = pl.DataFrame({"prefix_id": ["x/0@2", "x/1@3"], "continuations": [2, 
 
 
 def test_the_runs_own_choice_overlaps_itself() -> None:
-    rows = prefixes.candidates_with_fate(RUN, TAKEN, CONTINUED)
+    rows = prefixes.candidates_with_outcome(RUN, TAKEN, CONTINUED)
     found = prefixes.compared(rows, TAKEN)
     assert (found["share_in_run"], found["jaccard"]) == (1.0, 1.0)
     assert (found["groups"], found["candidates"], found["chosen"]) == (2, 4, 3)
@@ -106,7 +106,7 @@ def test_another_choice_of_the_same_group() -> None:
         ],
         schema=RUN.schema,
     )
-    rows = prefixes.candidates_with_fate(made, TAKEN, CONTINUED)
+    rows = prefixes.candidates_with_outcome(made, TAKEN, CONTINUED)
     found = prefixes.compared(rows, TAKEN)
     assert rows["chosen_in_run"].to_list() == [False, True, True, False]
     assert rows["place"].to_list() == [0, None, 1, 0]
@@ -118,13 +118,13 @@ def test_another_choice_of_the_same_group() -> None:
 
 
 def test_a_run_that_chose_nothing_has_no_overlap() -> None:
-    rows = prefixes.candidates_with_fate(RUN, TAKEN.clear(), CONTINUED.clear())
+    rows = prefixes.candidates_with_outcome(RUN, TAKEN.clear(), CONTINUED.clear())
     found = prefixes.compared(rows, TAKEN.clear())
     assert (found["share_in_run"], found["jaccard"], found["continued"]) == (None, None, 0)
 
 
 def test_the_rescue_rate_by_place() -> None:
-    rows = prefixes.candidates_with_fate(RUN, TAKEN, CONTINUED).with_columns(rule=pl.lit("as_it_was"))
+    rows = prefixes.candidates_with_outcome(RUN, TAKEN, CONTINUED).with_columns(rule=pl.lit("as_it_was"))
     found = prefixes.rescue_by_place(rows)
     assert found.rows() == [(0, 1, 0, 2, 0), (1, 1, 1, 1, 1)]
 

@@ -1,23 +1,26 @@
-"""Noise of a gradient that is a sum over groups: its size beside the signal's (docs/counterfactuals.md).
+"""Noise of a gradient that is a sum over groups, relative to the signal (docs/counterfactuals.md).
 
-g_i (n groups of them) are the groups' gradients, normalised so that their sum is the gradient G of the whole batch. All
-that is needed of them is q_i = |g_i|^2, d_i = g_i . G and |G|^2, so no two gradients are ever held at once.
+g_i are the gradients of n groups, normalised so that their sum is the gradient G of the whole batch. The estimates need
+only q_i = |g_i|^2, d_i = g_i . G and |G|^2, so no two groups' gradients are in memory at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+
+from extra_research import contracts
 
 Floats = npt.NDArray[np.float64]
 
 
 class Products(NamedTuple):
-    """One batch. names_K: the groups. squared_K: q_i. dot_K: d_i. total: |G|^2."""
+    """Products of one batch. names_K: the groups. squared_K: q_i. dot_K: d_i. total: |G|^2."""
 
     names_K: list[str]
     squared_K: Floats
@@ -62,10 +65,10 @@ def noise_of(squared: float, total: float, groups: int) -> Noise:
 
 
 def noise(batches: Sequence[Products], left_out: str = "") -> Noise:
-    """The estimates of one batch, or their means over several (a policy each); batches of one group are passed over.
+    """Return the estimates of one batch, or their means over several (a policy each); batches of one group are skipped.
 
-    left_out: a group that is taken out of every batch that it is in. A mean over batches before the quotient, because a
-    single batch's squared mean may well be estimated below 0.
+    left_out: a group that is removed from every batch that contains it. The mean over batches comes before the
+    quotient, because a single batch's squared mean may well be estimated below 0.
     """
     found = [noise_of(*sums) for batch in batches if (sums := sums_of(batch, left_out))[2] > 1]
     if not found:
@@ -74,7 +77,7 @@ def noise(batches: Sequence[Products], left_out: str = "") -> Noise:
 
 
 def sums_of(batch: Products, left_out: str) -> tuple[float, float, int]:
-    """Sum of q_i, |G|^2 and n without a group: |G - g_i|^2 = |G|^2 - 2 d_i + q_i."""
+    """Return sum of q_i, |G|^2 and n without a group: |G - g_i|^2 = |G|^2 - 2 d_i + q_i."""
     squared, total, groups = float(batch.squared_K.sum()), batch.total, len(batch.names_K)
     if left_out in batch.names_K:
         i = batch.names_K.index(left_out)
@@ -84,8 +87,8 @@ def sums_of(batch: Products, left_out: str) -> tuple[float, float, int]:
     return squared, total, groups
 
 
-def interval(batches: Sequence[Products], beside: Sequence[Products] = ()) -> Interval:
-    """95 % jackknife interval of the noise ratio, or of its quotient with that of `beside` on the same groups.
+def interval(batches: Sequence[Products], reference: Sequence[Products] = ()) -> Interval:
+    """95 % jackknife interval of the noise ratio, or of its quotient with that of `reference` on the same groups.
 
     One group at a time is left out of every batch that it is in, and x_i is the logarithm of what remains: exp(log
     ratio +- t se), se^2 = sum over batches of (n - 1) / n sum (x_i - mean of the batch's x)^2, t the quantile of N - 1
@@ -95,8 +98,8 @@ def interval(batches: Sequence[Products], beside: Sequence[Products] = ()) -> In
     """
     from scipy.stats import t
 
-    whole = log_ratio(batches, beside, "")
-    strata = [[log_ratio(batches, beside, name) for name in names] for names in strata_of([*batches, *beside])]
+    whole = log_ratio(batches, reference, "")
+    strata = [[log_ratio(batches, reference, name) for name in names] for names in strata_of([*batches, *reference])]
     values = [value for stratum in strata for value in stratum]
     if whole is None or None in values or len(values) < 3:
         return Interval(None, None)
@@ -106,7 +109,7 @@ def interval(batches: Sequence[Products], beside: Sequence[Products] = ()) -> In
 
 
 def strata_of(batches: Iterable[Products]) -> list[list[str]]:
-    """The groups of each batch that are in none before it."""
+    """Return the groups of each batch that are in no earlier batch."""
     seen: set[str] = set()
     found = []
     for batch in batches:
@@ -115,12 +118,37 @@ def strata_of(batches: Iterable[Products]) -> list[list[str]]:
     return found
 
 
-def log_ratio(batches: Sequence[Products], beside: Sequence[Products], left_out: str) -> float | None:
-    """Logarithm of the noise ratio without a group, minus that of `beside`; None where there is no such ratio."""
-    ratios = [noise(found, left_out).ratio for found in (batches, beside) if found]
+def log_ratio(batches: Sequence[Products], reference: Sequence[Products], left_out: str) -> float | None:
+    """Return the logarithm of the noise ratio without a group, minus that of `reference`; None: a ratio is missing."""
+    ratios = [noise(found, left_out).ratio for found in (batches, reference) if found]
     if any(ratio is None or ratio <= 0 for ratio in ratios):
         return None
     own, other = (*ratios, 1.0)[:2]
     assert own is not None
     assert other is not None
     return math.log(own) - math.log(other)
+
+
+def noise_table(variants: Mapping[str, Sequence[Products]]) -> pl.DataFrame:
+    """Return `GradientNoise` from variant -> batches, one an iteration; `relative` compares with the first variant."""
+    first = next(iter(variants.values()))
+    rows = []
+    for name, batches in variants.items():
+        found, own, relative = noise(batches), interval(batches), interval(batches, first)
+        base = noise(first).ratio
+        rows.append(
+            {
+                "variant": name,
+                "iterations": len(batches),
+                "groups": sum(len(batch.names_K) for batch in batches),
+                "signal_groups": sum(int((batch.squared_K > 0).sum()) for batch in batches),
+                "gradient_norm": math.sqrt(np.mean([batch.total for batch in batches])),
+                **found._asdict(),
+                "noise_ratio": found.ratio,
+                **own._asdict(),
+                "relative": found.ratio / base if found.ratio is not None and base else None,
+                "relative_low": relative.low,
+                "relative_high": relative.high,
+            }
+        )
+    return pl.DataFrame(rows, schema=contracts.GradientNoise.create_empty().schema, strict=False)

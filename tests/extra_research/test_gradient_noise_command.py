@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from extra_cli.finished import finished
-from extra_cli.gradient_noise import groups_of, measured
-from extra_cli.main import main
-from extra_rl.tables import contracts, read_table
-from research.mechanisms import tables_with_and_without
+from extra_research.__main__ import main
+from extra_research.advantages import tables_with_and_without
+from extra_research.commands.gradient_noise import groups_of, products_of_variants
+from extra_research.contracts import GradientNoise
+from extra_research.finished import open_stage
+from extra_rl.tables import read_table
 from tests.conftest import Run, copy_of
 
 VARIANTS = ["as_it_was", "without novelty", "without regenerated", "without both", "random bonus"]
@@ -23,7 +24,7 @@ def iteration(run: Run, number: int = 1, arm: str = "extra") -> Path:
 
 
 def stages(folder: Path) -> tuple[Any, Any, Any]:
-    update, advantage, novelty = (finished(folder, name) for name in ("update", "advantage", "novelty"))
+    update, advantage, novelty = (open_stage(folder, name) for name in ("update", "advantage", "novelty"))
     return update, advantage, novelty
 
 
@@ -33,7 +34,7 @@ def test_every_mechanism_is_taken_away_on_the_same_rollouts(mini_run: Run) -> No
     assert list(tables) == VARIANTS
     own, plain, fresh, neither, drawn = tables.values()
     regenerated = set(advantage.inputs["generate"].filter(origin="regenerated")["rollout_id"])
-    assert own.equals(advantage.made["advantage"])
+    assert own.equals(advantage.outputs["advantage"])
     assert plain["bonus"].abs().sum() == neither["bonus"].abs().sum() == 0 < own["bonus"].abs().sum()
     assert plain["normalised"].equals(own["normalised"])
     assert regenerated & set(own["rollout_id"]) == regenerated != set()
@@ -48,7 +49,7 @@ def test_every_mechanism_is_taken_away_on_the_same_rollouts(mini_run: Run) -> No
 def test_the_first_step_of_the_run_is_a_part_of_what_is_measured(mini_run: Run, tmp_path: Path) -> None:
     """The run's first step saw half of the rows with a denominator of its own; here all rows are one batch."""
     update, advantage, novelty = stages(iteration(mini_run))
-    found = measured(update, advantage, novelty)["as_it_was"]
+    found = products_of_variants(update, advantage, novelty)["as_it_was"]
     trained = update.helper("training_rows")(update.inputs, update.config())["rollout_id"]
     assert set(found.names_K) == {groups_of(update)[name] for name in trained}
     one_step = update.config({"minibatches": 1, "gradient_clip": 1e9})
@@ -63,7 +64,7 @@ def test_a_table_of_one_iteration_lies_in_its_folder(
 ) -> None:
     folder = iteration(copy_of(mini_run, tmp_path / "copy"))
     assert main(["gradient-noise", str(folder)]) == 0
-    table = read_table(folder / "counterfactual" / "gradient_noise.parquet", contracts.GradientNoise)
+    table = read_table(folder / "counterfactual" / "gradient_noise.parquet", GradientNoise)
     assert table["variant"].to_list() == VARIANTS
     assert table["iterations"].to_list() == [1] * 5
     said = capsys.readouterr().out
@@ -76,7 +77,7 @@ def test_several_iterations_are_one_table_and_empty_ones_are_passed_over(
 ) -> None:
     folders = [str(iteration(mini_run, number)) for number in range(3)]
     assert main(["gradient-noise", *folders, "--out", str(tmp_path)]) == 0
-    table = read_table(tmp_path / "gradient_noise.parquet", contracts.GradientNoise)
+    table = read_table(tmp_path / "gradient_noise.parquet", GradientNoise)
     assert table["variant"].to_list() == VARIANTS
     assert table["iterations"].to_list() == [2] * 5
     said = capsys.readouterr().out
@@ -86,7 +87,7 @@ def test_several_iterations_are_one_table_and_empty_ones_are_passed_over(
 
 def test_a_run_without_mechanisms_has_nothing_to_take_away(mini_run: Run, tmp_path: Path) -> None:
     assert main(["gradient-noise", str(iteration(mini_run, 0, "grpo")), "--out", str(tmp_path)]) == 0
-    table = read_table(tmp_path / "gradient_noise.parquet", contracts.GradientNoise)
+    table = read_table(tmp_path / "gradient_noise.parquet", GradientNoise)
     assert table["variant"].to_list() == VARIANTS[:4]
     for column in ("trace", "squared_mean", "groups"):
         assert table[column].n_unique() == 1
