@@ -5,26 +5,26 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run experiment starvation smollm2 test test-vllm lint tests clean
+.PHONY: run experiment starvation smollm2 test test-vllm lint tests docs clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
 # Six arms, three seeds, two warm starts, and results/experiment/report.html; type it again to go on after an interruption.
 experiment: .venv/ready
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/experiment.yaml
 
 # The confirming grid of docs/results: eleven arms in five regimes (25 cells), twelve seeds, hours; type it again to go on.
 starvation: .venv/ready
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml
 
 # A pretrained language model on two cores: one seed of five arms in three regimes, hours; type it again to go on.
 smollm2: .venv/ready
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smollm2.yaml
 
 test: lint tests
@@ -38,6 +38,10 @@ lint: .venv/ready
 
 tests: .venv/ready
 	$(BIN)/pytest -n $(CORES) --dist worksteal --durations 15
+
+# docs/ as a site, with links and anchors checked: open site/index.html.
+docs: .venv/ready
+	$(BIN)/mkdocs build
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -63,4 +67,4 @@ test-vllm: .venv-vllm/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm .snakemake results .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .snakemake results site .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ from extra_rl.worker import launch
 from stages import STAGES
 from stages.command import load
 from stages.layout import start_folder
-from stages.wiring import STEPS
+from stages.pipeline import STEPS
 
 Result = TypeVar("Result")
 
@@ -85,6 +85,16 @@ def open_engines(experiment: Experiment) -> None:
     sections = [*experiment.common.values(), *(s for arm in experiment.arms.values() for s in arm.values())]
     if any(section.get("sampling", {}).get("backend") == "vllm" for section in sections):
         run_engine.open_folder(Path(".snakemake"))
+
+
+def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
+    """One handler that calls all of them with its argument, in this order."""
+
+    def call(log: str) -> None:
+        for function in functions:
+            function(log)
+
+    return call
 
 
 def use_this_python() -> None:

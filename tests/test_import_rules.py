@@ -26,7 +26,7 @@ PURE = {
     },
     "extra_rl/novelty": {
         *("__future__", "collections.abc", "dataclasses", "math", "types", "typing"),
-        *("numpy", "numpy.typing", "scipy", "pydantic"),
+        *("numpy", "numpy.typing", "polars", "scipy", "pydantic"),
         *("extra_rl.algorithms", "extra_rl.errors", "extra_rl.novelty", "extra_rl.seeding"),
     },
     "extra_rl/statistics": {
@@ -41,7 +41,9 @@ SNAKEFILES = [*sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "workflow" / "
 STAGE_FILES = [ROOT / "stages" / f"{name}.py" for name in STAGES]
 INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
 LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
+VERIFIER = sorted((ROOT / "mathjudge").rglob("*.py"))
 COMMANDS = sorted((ROOT / "extra_cli").rglob("*.py"))
+STUDIES = sorted((ROOT / "extra_research").rglob("*.py"))
 
 
 def label(path: Path) -> str:
@@ -97,6 +99,14 @@ def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
     assert within(imports(everywhere(path)), "stages", "extra_cli", "tests", "snakemake") == set()
 
 
+@pytest.mark.parametrize("path", VERIFIER, ids=label)
+def test_the_mathematics_verifier_imports_nothing_of_ours(path: Path) -> None:
+    """It is a distribution of its own: `pip install ./mathjudge`."""
+    assert (
+        within(imports(everywhere(path)), "extra_rl", "stages", "extra_cli", "research", "tests", "snakemake") == set()
+    )
+
+
 @pytest.mark.parametrize("path", [*STAGE_FILES, *INFRASTRUCTURE], ids=label)
 def test_nothing_imports_the_commands(path: Path) -> None:
     assert within(imports(everywhere(path)), "extra_cli") == set()
@@ -105,6 +115,23 @@ def test_nothing_imports_the_commands(path: Path) -> None:
 @pytest.mark.parametrize("path", COMMANDS, ids=label)
 def test_commands_import_neither_tests_nor_snakemake(path: Path) -> None:
     assert within(imports(everywhere(path)), "tests", "snakemake") == set()
+
+
+@pytest.mark.parametrize(
+    "path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS, *VERIFIER, *SNAKEFILES], ids=label
+)
+def test_nothing_names_the_studies(path: Path) -> None:
+    """Not as an import, nor as text that an import could be made of: `extra` finds them by their entry points."""
+    assert "extra_research" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=label)
+def test_studies_import_the_library_and_the_public_doors_of_stages_and_commands(path: Path) -> None:
+    found = imports(everywhere(path))
+    doors = {"stages.command", "stages.command.load", "extra_cli.main", "extra_cli.main.run_command"}
+    assert within(found, "stages", "extra_cli", "tests", "benchmarks", "snakemake") <= doors
+    private = {name for name in within(found, "extra_rl") if any(part.startswith("_") for part in name.split("."))}
+    assert private == set()
 
 
 @pytest.mark.parametrize("room", PURE)
@@ -119,21 +146,24 @@ def test_algorithms_novelty_and_statistics_do_no_io(room: str) -> None:
         assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, label(path)
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
+@pytest.mark.parametrize("path", [*LIBRARY, *VERIFIER, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS, *STUDIES], ids=label)
 def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
     assert within(imports(at_import(ast.parse(path.read_text()))), *HEAVY) == set()
 
 
-def test_only_its_sampler_imports_vllm() -> None:
-    importers = {label(path) for path in [*LIBRARY, *STAGE_FILES] if within(imports(everywhere(path)), "vllm")}
-    assert {Path(importer).parent for importer in importers} == {Path("extra_rl/sampling/vllm")}
+def test_nothing_imports_vllm_and_only_its_sampler_starts_it() -> None:
+    """It runs in processes of its own: imported, it changes torch's threads."""
+    files = [*LIBRARY, *STAGE_FILES]
+    assert not [label(path) for path in files if within(imports(everywhere(path)), "vllm")]
+    starters = {Path(label(path)).parent for path in files if re.search(r"\bvllm\.(entry|plat)", path.read_text())}
+    assert starters == {Path("extra_rl/sampling/vllm")}
 
 
 def test_the_workflow_imports_no_stage_and_no_algorithm() -> None:
     lines = [line.strip() for path in SNAKEFILES for line in path.read_text().splitlines()]
     statements = [line for line in lines if re.match(r"(from|import) \S", line)]
     found = imports(node for line in statements for node in ast.walk(ast.parse(line.replace("(", "x"))))
-    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | {"extra_rl.run.lock", "extra_rl.config.experiment"}
+    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | {"extra_rl.run", "extra_rl.results"}
     assert within(found, "stages", "extra_rl") - {"stages", "extra_rl"} == within(found, *allowed) != set()
     assert within(found, *HEAVY, "numpy", "polars") == set()
 
@@ -184,8 +214,9 @@ experiment_of(read_yaml(Path("config/tiny.yaml")))
         "import stages.advantage",
         "import extra_rl.tables; extra_rl.tables.scan_iteration",
         "import extra_rl; from extra_cli import main; [main.module_of(name) for name in main.COMMANDS]",
+        "import extra_rl.errors; from extra_research.commands import counterfactual, gradient_noise, prefix_signal",
     ],
-    ids=["Snakefile", "verify", "advantage", "tables", "cli"],
+    ids=["Snakefile", "verify", "advantage", "tables", "cli", "studies"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     found = loaded_by(code)

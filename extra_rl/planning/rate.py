@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extra_rl.errors import InputError
+from extra_rl.results import IterationFolder, RunFolder
 
 EVALUATION, ROLLOUTS = "evaluate", ("generate.parquet", "regenerate.parquet")
 
@@ -57,11 +58,11 @@ def measured(results: Path, arms: Iterable[str]) -> dict[str, Measured]:
     results: folder of a run, an arm, a seed, or one iteration. InputError where no iteration that sampled anything is
     finished below it.
     """
-    folders = [results] if (results / "summarize.parquet").is_file() else []
-    folders += sorted(file.parent for file in results.glob("**/iteration_*/summarize.parquet"))
+    named = map(IterationFolder.at, [results, *results.glob("**/iteration_*")])
+    folders = sorted(folder.path for folder in named if folder and folder.table("summarize").is_file())
     by_arm: dict[str, list[Path]] = {}
     for folder in folders:
-        by_arm.setdefault(folder.resolve().parents[1].name, []).append(folder)
+        by_arm.setdefault(RunFolder(folder.resolve().parent).arm, []).append(folder)
     whole = _means(folders)
     if whole is None:
         raise InputError(f"{results}: no finished iteration with rollouts below it. Name a folder of results/<name>.")

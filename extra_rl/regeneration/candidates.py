@@ -12,6 +12,7 @@ import polars as pl
 
 from extra_rl.algorithms import prefixes
 from extra_rl.errors import InputError
+from extra_rl.results import group_iteration
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 
@@ -81,7 +82,7 @@ def candidates_of(
     ends_step = boundary_tokens(tokenizer_file, boundary, failed["response_tokens"].explode().unique().to_list())
     for row in failed.iter_rows(named=True):
         behind, group = row["prefix_length"], row["group_id"]
-        born = iteration if row["origin"] == "fresh" else first_iteration(group)
+        born = iteration if row["origin"] == "fresh" else group_iteration(group)
         if cut == "none":
             groups.setdefault(group, [_empty_prefix(row, born)])
             continue
@@ -129,11 +130,6 @@ def _nats_of(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:
     return {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
 
 
-def first_iteration(group_id: str) -> int:
-    """The iteration of a group's fresh rollouts, from its name `{arm}/s{seed}/i{iteration}/{group}`."""
-    return int(group_id.rsplit("/", 2)[1].removeprefix("i"))
-
-
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:
     group = row["group_id"]
     prompt: tuple[int, ...] = tuple(row["prompt_tokens"])
@@ -145,21 +141,12 @@ def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int
 
     Needs the `tokenizer.json` of the policy only, not torch.
     """
-    tokenizer = _tokenizer(tokenizer_file)
+    tokenizer = tokenizer_of(tokenizer_file)
     return {token for token in token_ids if boundary in tokenizer.decode([token], skip_special_tokens=False)}
 
 
-def texts_of(prefixes: pl.DataFrame, rollouts: pl.DataFrame, tokenizer_file: Path) -> list[str]:
-    """The texts of prefixes (rollout_id, prefix_length) of rollouts, without special tokens, order kept."""
-    tokens = prefixes.join(
-        rollouts.select("rollout_id", "response_tokens"), on="rollout_id", how="left", maintain_order="left"
-    ).select(pl.col("response_tokens").list.head("prefix_length"))
-    lists = tokens["response_tokens"].to_list()
-    texts: list[str] = _tokenizer(tokenizer_file).decode_batch(lists, skip_special_tokens=True)
-    return texts
-
-
-def _tokenizer(policy_file: Path) -> Tokenizer:
+def tokenizer_of(policy_file: Path) -> Tokenizer:
+    """Return the tokenizer of the policy that a manifest describes, without loading transformers."""
     from tokenizers import Tokenizer
 
     from extra_rl.models.policy import resolve

@@ -2,9 +2,11 @@
 from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
+from extra_rl.results import iteration_name
 from stages.experiment import (
     announce,
     experiment_of,
+    in_turn,
     job_json,
     jobs_json,
     open_engines,
@@ -12,7 +14,7 @@ from stages.experiment import (
     start_worker,
     use_this_python,
 )
-from stages.layout import Layout, as_inputs, as_quoted_inputs
+from stages.layout import Layout, as_inputs, by_role
 from stages.terminal import is_noise
 
 logger.addFilter(lambda record: not is_noise(record.getMessage()))
@@ -32,6 +34,15 @@ wanted = LAYOUT.wanted
 def job(stage):
     """Params function: canonical JSON of the stage's version, section, seed and place. The only param of a rule."""
     return lambda wildcards: job_json(EXPERIMENT, stage, dict(wildcards))
+
+
+def files(wildcards, input, output):
+    """Params function: a job's files by role, as words of its command."""
+    return f"--input {by_role(input)} --output {by_role(output)}"
+
+
+# The command of every stage. Which one it is, is part of the job.
+STAGE = "python -m stages --job {params.job:q} {params.files} --log {log}"
 
 
 def jobs_of_an_iteration(wildcards):
@@ -58,9 +69,20 @@ wildcard_constraints:
     iteration="|".join(f"{i:04d}" for i in range(RUN.first_iteration, RUN.iterations)),
 
 
-onstart:
+def begin(log):
+    """Before the first job: the run's lock, and what lives as long as the run."""
     # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
     if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
         start_worker()
         open_engines(EXPERIMENT)
+
+
+onstart:
+    begin(log)
+
+
+if not workflow.modifier.is_main_snakefile():
+    # Snakemake ignores the `onstart` of a module, without which a run would have no lock. An `onstart` that the user's
+    # Snakefile had before runs first.
+    workflow._onstart = in_turn(workflow._onstart, begin)
