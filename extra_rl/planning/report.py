@@ -82,8 +82,8 @@ def _time(plan: Figures) -> list[str]:
     names = tuple(stage for stages in STAGES.values() for stage in stages)
 
     def of(figures: Figures, stages: tuple[str, ...], other: bool = False) -> float:
-        taken = figures["iteration_seconds"].items()
-        return sum(seconds for stage, seconds in taken if stage.startswith(stages) is not other)
+        taken: dict[str, float] = figures["iteration_seconds"]
+        return sum(seconds for stage, seconds in taken.items() if stage.startswith(stages) is not other)
 
     def row(arm: str, get: Sequence[Callable[[Figures], float]]) -> list[str]:
         figures = time["arms"][arm]
@@ -91,7 +91,7 @@ def _time(plan: Figures) -> list[str]:
         return [arm, f"{figures['iterations']:,}", _number(figures["mean_response"]), *shown]
 
     columns: list[Callable[[Figures], float]] = [
-        *(lambda f, s=stages: of(f, s) for stages in STAGES.values()),  # type: ignore[misc]
+        *(lambda f, s=stages: of(f, s) for stages in STAGES.values()),
         lambda f: of(f, names, other=True),
         lambda f: f["evaluation_seconds"],
         lambda f: f["hours"],
