@@ -49,7 +49,8 @@ def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
     """One table of disagreements beside the rollouts, or in `--to`. InputError where another judge's lies there."""
     from extra_rl.run.execute import execute
     from extra_rl.run.stage import Job
-    from stages.command import load, read_record
+    from stages.command import read_record
+    from stages.load import load
 
     verified = folder / f"verify_{of}.parquet"
     record = read_record(verified)

@@ -28,7 +28,7 @@ def finished(folder: Path, stage: str) -> Finished:
     Raises InputError for a folder that is none of an iteration, and for a file that is missing: which, and how to make
     it.
     """
-    from stages.command import load
+    from stages.load import load
 
     refuse_other_folders(folder)
     module = load(stage)

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from extra_rl.novelty import MEASURES
-from extra_rl.novelty.pool import pool_of, stored_embeddings
 from extra_rl.tables.iteration import all_rollouts
+from extra_rl.tables.pool import pool_of, stored_embeddings
 from research.replay import Finished
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import InputError
 from extra_rl.run.execute import Run
 from extra_rl.run.progress import Console
-from extra_rl.run.stage import Context, Inputs, Job, Stage, StageConfig, parse_config
+from extra_rl.run.stage import Context, Inputs, Job, Stage
 
 Section = dict[str, Any]
 Changes = Mapping[str, Mapping[str, Any]]

@@ -24,7 +24,7 @@ from mathjudge.bounded import judge_all
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig, VerifierConfig
-    from extra_rl.judging.dispatch import Answer
+    from extra_rl.judging.answer import Answer
 
 PHRASE = re.compile(r"\b(?:answer[ \t*_]*:[*_]*|(answer[ \t]+is)\b[ \t]*:?)", re.IGNORECASE)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extra_rl.config.experiment import RunConfig
+from extra_rl.config.run import RunConfig
 
 Sections = Mapping[str, Mapping[str, Any]]
 
