@@ -6,7 +6,6 @@ No command of its own: `counterfactual`, `gradient-noise` and `prefix-signal` be
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import polars as pl
 
 from extra_cli.audit import beside
 from extra_rl.errors import ConfigError, InputError
+from extra_rl.results import IterationFolder
 from extra_rl.run.execute import gather, record_path
 from extra_rl.run.stage import Job
 from extra_rl.tables.files import read_table, write_table
@@ -87,8 +87,8 @@ def record_of(table: Path) -> dict[str, Any]:
 
 def next_iteration(folder: Path) -> Path | None:
     """Folder of the iteration after this one, where it is beside it."""
-    place = re.fullmatch(r"iteration_(\d+)", folder.resolve().name)
-    after = folder.resolve().parent / f"iteration_{int(place[1]) + 1:04d}" if place else None
+    place = IterationFolder.at(folder.resolve())
+    after = place.sibling(place.number + 1) if place else None
     return after if after is not None and after.is_dir() else None
 
 

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from extra_rl.errors import InputError
+from extra_rl.results import ITERATIONS
 
 HELP = "iterations and comparison of a run"
 
@@ -30,7 +31,7 @@ def lines_of(results: Path) -> list[str]:
     from extra_rl.report.summary_line import Horizon, summary_line
     from extra_rl.run.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
 
-    files = sorted(results.glob("*/s*/iteration_*/summarize.parquet"))
+    files = sorted(results.glob(f"{ITERATIONS}/summarize.parquet"))
     if not files:
         raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
     lines = []

@@ -25,12 +25,12 @@ from extra_rl.errors import ConfigError
 from extra_rl.regeneration.candidates import (
     Candidate,
     candidates_of,
-    first_iteration,
     pool_frame,
     prefix_frame,
     remembered,
     with_rank,
 )
+from extra_rl.results import group_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
@@ -181,7 +181,7 @@ def cuttable(rollouts: pl.DataFrame, config: Config, iteration: int) -> pl.DataF
     fresh = pl.col("origin") == "fresh"
     if not config.chain:
         return rollouts.filter(fresh)
-    young = [iteration - first_iteration(group) <= config.max_age for group in rollouts["group_id"]]
+    young = [iteration - group_iteration(group) <= config.max_age for group in rollouts["group_id"]]
     return rollouts.filter(fresh | pl.Series(young, dtype=pl.Boolean))
 
 

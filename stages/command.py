@@ -30,18 +30,27 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return 0
+    name = argv[0]
     try:
         if argv[0] == "iteration":
             iteration.main(argv[1:])
             return 0
-        module = load(argv[0])
-        arguments = parser(module).parse_args(argv[1:])
+        name, words = stage_in(argv)
+        module = load(name)
+        arguments = parser(module).parse_args(words)
         job, inputs, outputs = plan(module.STAGE, arguments)
         execute(module.STAGE, module.Config, module.run, job, inputs, outputs, arguments.log)
     except ExtraError as error:
-        print(f"{argv[0]}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     return 0
+
+
+def stage_in(argv: list[str]) -> tuple[str, list[str]]:
+    """The stage's name and the words of its parser. The workflow names the stage in the job alone."""
+    if argv[0] == "--job" and len(argv) > 1:
+        return Job.from_json(argv[1]).stage, argv
+    return argv[0], argv[1:]
 
 
 def overview() -> str:

@@ -22,7 +22,7 @@ from extra_rl.worker import launch
 from stages import STAGES
 from stages.layout import start_folder
 from stages.load import load
-from stages.wiring import STEPS
+from stages.pipeline import STEPS
 
 Result = TypeVar("Result")
 

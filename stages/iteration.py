@@ -14,7 +14,7 @@ from extra_rl.errors import ConfigError
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
 from stages.load import load
-from stages.wiring import STEPS, Step, inputs_of, outputs_of
+from stages.pipeline import STEPS, Step, inputs_of, outputs_of
 
 
 def main(argv: list[str]) -> None:
@@ -22,13 +22,13 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages iteration", description=__doc__)
     parser.add_argument("--jobs", required=True, help="canonical JSON: the job of every stage, by its name")
     parser.add_argument("--here", required=True, metavar="FOLDER", help="of the iteration")
-    parser.add_argument("--former", nargs="*", default=[], metavar="FILE", help="tables of the iteration before")
-    roles = "train, policy, initial; perhaps former_policy"
+    parser.add_argument("--previous", nargs="*", default=[], metavar="FILE", help="tables of the iteration before")
+    roles = "train, policy, initial; perhaps previous_policy"
     parser.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=roles)
     arguments = parser.parse_args(argv)
     given = dict(word.split("=", 1) for word in arguments.input)
     jobs = json.loads(arguments.jobs)
-    previous = str(Path(arguments.former[0]).parent) if arguments.former else ""
+    previous = str(Path(arguments.previous[0]).parent) if arguments.previous else ""
     for step in STEPS:
         if step.stage not in jobs:
             raise ConfigError(f"--jobs names no job for {step.stage}.")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from extra_rl.config.experiment import Experiment
+from extra_rl.results import iteration_name
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tasks.base import TASKS
-from stages.wiring import unread
+from stages.pipeline import unread
 
 
 class Wildcards(Protocol):
@@ -27,15 +28,15 @@ class Layout:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self.results = f"results/{experiment.run.name}"
-        self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"
+        self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"  # as results.RunFolder reads it
         """Folder of one iteration, with Snakemake's wildcards."""
         self.shards = shard_names(experiment.run.generation.shards)
 
     def iteration(self, arm: str, seed: str | int, iteration: int) -> str:
-        return f"{self.results}/{arm}/s{seed}/iteration_{iteration:04d}"
+        return f"{self.results}/{arm}/s{seed}/{iteration_name(iteration)}"
 
     def previous(self, *names: str) -> Callable[[Wildcards], str | list[str]]:
-        """Input function: files of the former iteration, nothing for the first."""
+        """Input function: files of the previous iteration, nothing for the first."""
 
         def find(wildcards: Wildcards) -> str | list[str]:
             number = int(wildcards.iteration)
@@ -67,9 +68,9 @@ class Layout:
     def parents_policy(self, wildcards: Wildcards) -> str | list[str]:
         """Input function: the policy that sampled them."""
         here = dict(wildcards)["of"] == "regenerate"  # type: ignore[call-overload]
-        return self.policy(wildcards) if here else self.former_policy(wildcards)
+        return self.policy(wildcards) if here else self.previous_policy(wildcards)
 
-    def former_policy(self, wildcards: Wildcards) -> str | list[str]:
+    def previous_policy(self, wildcards: Wildcards) -> str | list[str]:
         """Input function: the policy that the iteration before sampled from, nothing for the first."""
         number = int(wildcards.iteration)
         if number < 2:
@@ -97,14 +98,14 @@ class Layout:
         return [f"{self.results}/prepare/train.parquet"] if files else []
 
     def shard_tables(self) -> dict[str, str]:
-        """Name of an input (`shard_0of4`) -> table of a shard of the stage `of`, with Snakemake's wildcards."""
-        return {f"shard_{shard}": f"{self.here}/shards/{{of}}_{shard}.parquet" for shard in self.shards}
+        """Role (`shard:0of4`) -> table of a shard of the stage `of`, with Snakemake's wildcards."""
+        return {f"shard:{shard}": f"{self.here}/shards/{{of}}_{shard}.parquet" for shard in self.shards}
 
     def sources(self) -> dict[str, str]:
-        """Name -> local file of problems, as far as it exists: `prepare` says best what is wrong with another."""
+        """Role (`source:name`) -> local file of problems, where it exists: `prepare` reports others."""
         task = self._experiment.common["prepare"]["task"]
         named = {name: source["path"] for key in ("train", "benchmarks") for name, source in task[key].items()}
-        return {name: path for name, path in named.items() if path and Path(path).is_file()}
+        return {f"source:{name}": path for name, path in named.items() if path and Path(path).is_file()}
 
     def finals(self, name: str) -> dict[str, str]:
         """`{arm}/s{seed}` -> a table of its last iteration."""
@@ -164,6 +165,14 @@ def as_inputs(role: str, paths: Mapping[str, str]) -> str:
     return " ".join(f"{role}:{label}={path}" for label, path in paths.items())
 
 
-def as_quoted_inputs(role: str, paths: Mapping[str, str]) -> str:
-    """The same for paths that are not ours: quoted for the shell (a source's path has no braces)."""
-    return " ".join(shlex.quote(f"{role}:{label}={path}") for label, path in paths.items())
+def by_role(files: Any) -> str:
+    """`role=path` words of a job's inputs or outputs (Snakemake's named list), quoted for the shell.
+
+    A role without a file is left out: nothing precedes iteration 0, and some sections leave a file unread. Snakemake
+    reserves the name `update`, so that role is called `update_` in a rule.
+    """
+    words = []
+    for role, paths in files.items():
+        for path in [paths] if isinstance(paths, str) else paths:
+            words.append(shlex.quote(f"{role.rstrip('_')}={path}"))
+    return " ".join(words)

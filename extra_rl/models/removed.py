@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from extra_rl.errors import InputError
+from extra_rl.results import IterationFolder, iteration_span
 from extra_rl.tables.files import write_whole
 
 REMOVED_FILE = "removed.json"
@@ -72,18 +73,18 @@ def how_to_rebuild(directory: Path) -> str:
             f"To make it again: `rm {directory}/manifest.json`, then `snakemake --cores 2 --allowed-rules warm_start "
             f"-- {directory}/manifest.json` with the --configfile of the run."
         )
-    place = re.fullmatch(r"iteration_(\d{4})", folder.name)
+    place = IterationFolder.at(folder)
     if place is None:
         return (
             "Take it from the run that it was copied from, or make it again there. Where it was changed on purpose, "
             f"delete {directory}/manifest.json: without it this is an ordinary model directory."
         )
-    last = int(place[1])
-    first = next((i + 1 for i in range(last - 1, -1, -1) if _is_whole(folder.parent / f"iteration_{i:04d}")), 0)
-    span = f"{first:04d}" if first == last else f"{{{first:04d}..{last:04d}}}"
+    last = place.number
+    first = next((i + 1 for i in range(last - 1, -1, -1) if _is_whole(place.sibling(i))), 0)
+    span = iteration_span(first, last)
     return (
         f"To make it again by the updates of iterations {first} to {last}, without sampling: "
-        f"`rm {folder.parent}/iteration_{span}/policy/manifest.json`, then `snakemake --cores 2 --allowed-rules update "
+        f"`rm {folder.parent}/{span}/policy/manifest.json`, then `snakemake --cores 2 --allowed-rules update "
         f"--config first_iteration={first} -- {directory}/manifest.json` with the --configfile of the run."
     )
 

@@ -19,6 +19,7 @@ from extra_rl.errors import InputError
 from extra_rl.models.digests import require_unchanged
 from extra_rl.models.policy import OPTIMIZER_FILE, read_manifest
 from extra_rl.models.removed import remove_file, write_removed
+from extra_rl.results import RunFolder
 from extra_rl.tables.files import file_digest
 
 ANNOUNCED = "EXTRA_RETENTION"
@@ -88,8 +89,8 @@ def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path
     A policy that stands for a former one (`same_as`) keeps that one's files. Nothing where `manifest` lies outside of
     a run's layout.
     """
-    run = manifest.parent.parent.parent
-    manifests = {i: run / f"iteration_{i:04d}" / "policy" / manifest.name for i in range(iteration + 1)}
+    run = RunFolder(manifest.parent.parent.parent)
+    manifests = {i: run.iteration(i) / "policy" / manifest.name for i in range(iteration + 1)}
     if manifests[iteration] != manifest:
         return {}
     directories = {i: _directory(path) for i, path in manifests.items() if path.is_file()}

@@ -12,6 +12,7 @@ import polars as pl
 
 from extra_rl.algorithms import prefixes
 from extra_rl.errors import InputError
+from extra_rl.results import group_iteration
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 
@@ -81,7 +82,7 @@ def candidates_of(
     ends_step = boundary_tokens(tokenizer_file, boundary, failed["response_tokens"].explode().unique().to_list())
     for row in failed.iter_rows(named=True):
         behind, group = row["prefix_length"], row["group_id"]
-        born = iteration if row["origin"] == "fresh" else first_iteration(group)
+        born = iteration if row["origin"] == "fresh" else group_iteration(group)
         if cut == "none":
             groups.setdefault(group, [_empty_prefix(row, born)])
             continue
@@ -127,11 +128,6 @@ def _nats_of(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:
             "logprob to cut it by. Use choose_prefixes.scores_from: sampler, or score_entropy.rows: all."
         )
     return {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
-
-
-def first_iteration(group_id: str) -> int:
-    """The iteration of a group's fresh rollouts, from its name `{arm}/s{seed}/i{iteration}/{group}`."""
-    return int(group_id.rsplit("/", 2)[1].removeprefix("i"))
 
 
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from extra_rl.report.facts import iteration_folders
+from extra_rl.results import RunFolder
 
 KINDS = ("rescued", "mixed", "regenerated", "all_right", "all_wrong", "excluded")
 """Of a group: `regenerated` failed and was sampled on from, `rescued` of these has a right continuation; the others
@@ -65,10 +64,9 @@ def choose_groups(results: Path, limit: int) -> dict[Path, list[str]]:
 def runs_of(results: Path) -> list[Path]:
     """Folders of an arm and seed that have rollouts: every arm's first seed, then every arm's second, ..."""
     arms: dict[str, list[tuple[int, Path]]] = {}
-    for folder in sorted(results.glob("*/s*")):
-        seed = re.fullmatch(r"s(\d+)", folder.name)
-        if seed and iteration_folders(folder):
-            arms.setdefault(folder.parent.name, []).append((int(seed[1]), folder))
+    for run in RunFolder.below(results):
+        if run.iterations():
+            arms.setdefault(run.arm, []).append((run.seed, run.path))
     ranked = [(rank, arm, run) for arm, found in arms.items() for rank, (_, run) in enumerate(sorted(found))]
     return [run for _, _, run in sorted(ranked)]
 
@@ -100,7 +98,7 @@ def groups_of(run: Path) -> dict[str, Group]:
 
 def _scans(run: Path) -> Iterable[pl.LazyFrame]:
     columns = ["rollout_id", "group_id", "origin", "parent_rollout_id"]
-    for iteration, folder in iteration_folders(run).items():
+    for iteration, folder in RunFolder(run).iterations().items():
         for source in ("generate", "regenerate"):
             rollouts, verdicts = folder / f"{source}.parquet", folder / f"verify_{source}.parquet"
             if not rollouts.is_file():

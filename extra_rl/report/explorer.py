@@ -11,9 +11,10 @@ from typing import Any
 
 from extra_rl.report.arithmetic import adding_up
 from extra_rl.report.choice import choose_groups
-from extra_rl.report.facts import advantage_settings, iteration_folders, prompts, rollouts_of_groups
+from extra_rl.report.facts import advantage_settings, prompts, rollouts_of_groups
 from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
 from extra_rl.report.visible import bounded
+from extra_rl.results import RunFolder
 
 TOKENS_OF_A_PAGE = 250_000
 """Tokens that a page shows in all; about 10 bytes each. Source: our decision, as are the limits below."""
@@ -45,7 +46,7 @@ def collect(results: Path, limit: int) -> dict[str, Any]:
     facts: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     for run, groups in chosen.items():
-        folders = iteration_folders(run)
+        folders = RunFolder(run).iterations()
         facts += rollouts_of_groups(folders, groups)
         made = (folder / "advantage.parquet" for folder in folders.values())
         settings.setdefault(run.parent.name, next((advantage_settings(file) for file in made if file.is_file()), {}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from extra_rl.errors import InputError
+from extra_rl.results import iteration_name
 from extra_rl.tables import scan_iteration
 from extra_rl.tables.files import read_provenance
 
@@ -21,17 +21,6 @@ FROM_SCAN = (
 """Columns of `scan_iteration` that are shown. Those of a stage that has not run yet are null."""
 OF_PREFIX = ("cut_reason", "score", "smoothed_score", "effective_neighbours", "rank", "when")
 OF_ADVANTAGE = ("group_type", "reward", "normalised", "bonus", "advantage", "carried", "trained", "loss_start")
-FOLDER = re.compile(r"iteration_(\d+)")
-
-
-def iteration_folders(run: Path) -> dict[int, Path]:
-    """iteration -> folder, ascending, of the iterations of one arm and seed that have rollouts."""
-    found = {}
-    for folder in sorted(run.glob("iteration_*")):
-        match = FOLDER.fullmatch(folder.name)
-        if match and (folder / "generate.parquet").is_file():
-            found[int(match[1])] = folder
-    return found
 
 
 def rollouts_of_groups(folders: Mapping[int, Path], groups: Collection[str]) -> list[dict[str, Any]]:
@@ -56,7 +45,7 @@ def rollouts_of_groups(folders: Mapping[int, Path], groups: Collection[str]) -> 
                 given.setdefault(row.pop("rollout_id"), []).append(row)
             named = {row["prefix_id"] for row in found if row["prefix_id"] is not None}
             for place, when in ((iteration - 1, "next_iteration"), (iteration, "same_iteration")):
-                found_there = prefixes_of(folder.with_name(f"iteration_{place:04d}"), named, when)
+                found_there = prefixes_of(folder.with_name(iteration_name(place)), named, when)
                 prefixes |= {(iteration, name): row | {"found_in": place} for name, row in found_there.items()}
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{folder}: a table there cannot be read ({error}). Delete it and run again.") from error

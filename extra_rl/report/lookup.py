@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,40 +9,25 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from extra_rl.errors import InputError
-from extra_rl.report.facts import iteration_folders, rollouts_of_groups
+from extra_rl.report.facts import rollouts_of_groups
+from extra_rl.results import ITERATIONS, RolloutId, RunFolder
 
-ROLLOUT_ID = re.compile(r"([\w][\w.+-]*)/s(\d+)/i(\d+)/((?:i\d+\.)?\d+)/(\d+)", re.ASCII)
 FORM = (
     "{arm}/s{seed}/i{iteration}/{group}/{n}, for example extra/s0/i12/5/3 or, of a continuation, extra/s0/i13/i12.5/0"
 )
 
 
-class Place(NamedTuple):
-    """What an id says: where the rollout was sampled. group: `5`, or `i12.5` of a continuation for that group."""
-
-    arm: str
-    seed: int
-    iteration: int
-    group: str
-
-    def run(self, results: Path) -> Path:
-        return results / self.arm / f"s{self.seed}"
-
-    def folder(self, results: Path) -> Path:
-        return self.run(results) / f"iteration_{self.iteration:04d}"
-
-
-def place_of(rollout_id: str) -> Place:
+def place_of(rollout_id: str) -> RolloutId:
     """The parts of an id; InputError where it is none."""
-    found = ROLLOUT_ID.fullmatch(rollout_id)
+    found = RolloutId.parse(rollout_id)
     if found is None:
         raise InputError(f"{rollout_id[:200]!r} is not the id of a rollout. Ids read {FORM}.")
-    return Place(found[1], int(found[2]), int(found[3]), found[4])
+    return found
 
 
-def results_with(place: Place, parent: Path) -> Path:
+def results_with(place: RolloutId, parent: Path) -> Path:
     """The one run below `parent` in which the iteration lies; InputError where there are none or several."""
-    runs = sorted(folder for folder in parent.glob("*") if any(folder.glob("*/s*/iteration_*")))
+    runs = sorted(folder for folder in parent.glob("*") if any(folder.glob(ITERATIONS)))
     found = [folder for folder in runs if (place.folder(folder) / "generate.parquet").is_file()]
     if len(found) == 1:
         return found[0]
@@ -56,20 +40,20 @@ def results_with(place: Place, parent: Path) -> Path:
     raise InputError(f"No run below {parent} has {place.folder(Path())}. {where}; name a run with --results.")
 
 
-def refuse_unknown(place: Place, results: Path) -> None:
+def refuse_unknown(place: RolloutId, results: Path) -> None:
     """InputError that says what the nearest existing folder has, where the iteration's rollouts are not there."""
     if (place.folder(results) / "generate.parquet").is_file():
         return
     if not results.is_dir():
         raise InputError(f"{results}: no such folder. Name the folder of a run with --results (results/<name>).")
-    arm, run = results / place.arm, place.run(results)
+    arm, run = results / place.arm, place.run(results).path
     if not arm.is_dir():
-        arms = sorted({folder.parents[1].name for folder in results.glob("*/s*/iteration_*")})
+        arms = sorted({folder.parents[1].name for folder in results.glob(ITERATIONS)})
         raise InputError(f"{results} has no arm {place.arm}; its arms: {', '.join(arms) or 'none'}.")
     if not run.is_dir():
         seeds = sorted(folder.name for folder in arm.glob("s*") if folder.is_dir())
         raise InputError(f"{arm} has no seed s{place.seed}; its seeds: {', '.join(seeds) or 'none'}.")
-    numbers = list(iteration_folders(run))
+    numbers = list(RunFolder(run).iterations())
     has = f"it has {len(numbers)}, from {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
     raise InputError(f"{run} has no rollouts of iteration {place.iteration}; {has}.")
 
@@ -92,7 +76,7 @@ def find(rollout_id: str, results: Path) -> Found:
     group = ids.filter(pl.col("rollout_id") == rollout_id)["group_id"].to_list()
     if not group:
         raise InputError(f"{folder} has no rollout {rollout_id}. {_what_is_there(ids, place)}")
-    folders = iteration_folders(place.run(results))
+    folders = place.run(results).iterations()
     rows = rollouts_of_groups({i: f for i, f in folders.items() if _has_group(f, group[0])}, group)
     by_id = {row["rollout_id"]: row for row in rows}
     row = by_id[rollout_id]
@@ -116,15 +100,11 @@ def _elsewhere(rollout_id: str, folders: dict[int, Path]) -> dict[str, Any] | No
     folder = folders.get(place.iteration)
     if folder is None:
         return None
-    group = rollout_id.rpartition("/")[0]
-    if place.group.startswith("i"):  # a continuation names the group that it helps
-        iteration, _, name = place.group.partition(".")
-        group = f"{place.arm}/s{place.seed}/{iteration}/{name}"
-    rows = rollouts_of_groups({place.iteration: folder}, [group])
+    rows = rollouts_of_groups({place.iteration: folder}, [place.group_id])
     return next((row for row in rows if row["rollout_id"] == rollout_id), None)
 
 
-def _what_is_there(ids: pl.DataFrame, place: Place) -> str:
+def _what_is_there(ids: pl.DataFrame, place: RolloutId) -> str:
     names = [place_of(name) for name in ids["rollout_id"]]
     same = [name for name, found in zip(ids["rollout_id"], names, strict=True) if found.group == place.group]
     if same:

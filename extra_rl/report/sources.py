@@ -12,9 +12,8 @@ import polars as pl
 
 from extra_rl.config.comparisons import WARM_START
 from extra_rl.errors import InputError
+from extra_rl.results import RunFolder
 from extra_rl.tables.files import read_provenance
-
-ITERATION = re.compile(r"iteration_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,9 @@ class Sources:
 def find(results: Path) -> Sources:
     """Reads which arms and seeds there are. Raises InputError where no iteration is finished."""
     found: dict[tuple[str, int], list[Path]] = {}
-    for file in sorted(results.glob("*/s*/iteration_*/summarize.parquet")):
-        folder = file.parent
-        seed = re.fullmatch(r"s(\d+)", folder.parent.name)
-        if seed and ITERATION.fullmatch(folder.name):
-            found.setdefault((folder.parents[1].name, int(seed[1])), []).append(folder)
+    for run in RunFolder.below(results):
+        if folders := run.iterations(with_table="summarize"):
+            found[run.arm, run.seed] = list(folders.values())
     if not found:
         raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
     section = _compare_section(results)

@@ -11,6 +11,7 @@ from extra_rl.report.facts import advantage_settings, prompts
 from extra_rl.report.lookup import Found
 from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
 from extra_rl.report.visible import visible
+from extra_rl.results import iteration_name
 
 LEVELS = (0.1, 0.3, 0.7, 1.2, 2.0)
 """Nats at which the next colour begins; explorer.js has the same."""
@@ -139,7 +140,7 @@ def _advantages(row: dict[str, Any], folder: Path) -> Iterator[str]:
     if not row["advantages"]:
         yield "  the stage advantage has not run yet"
     for given in row["advantages"]:
-        settings = advantage_settings(folder.with_name(f"iteration_{given['at']:04d}") / "advantage.parquet")
+        settings = advantage_settings(folder.with_name(iteration_name(given["at"])) / "advantage.parquet")
         parts = adding_up(given["normalised"], given["bonus"], given["advantage"])
         role = ", as parent of a joined group" if given["carried"] else ""
         yield f"  iteration {given['at']}{role}: group {given['advantage_group']}, {given['group_type']}"
@@ -164,9 +165,9 @@ def files_of(row: dict[str, Any], folder: Path) -> list[str]:
     of = "regenerate" if _is_in(row["rollout_id"], folder / "regenerate.parquet") else "generate"
     names = [of, *(f"{stage}_{of}" for stage in TABLES), "novelty"]
     files = [folder / f"{name}.parquet" for name in names]
-    files += [folder.with_name(f"iteration_{given['at']:04d}") / "advantage.parquet" for given in row["advantages"]]
+    files += [folder.with_name(iteration_name(given["at"])) / "advantage.parquet" for given in row["advantages"]]
     if row["prefix"] is not None:
-        files.append(folder.with_name(f"iteration_{row['prefix']['found_in']:04d}") / "choose_prefixes.parquet")
+        files.append(folder.with_name(iteration_name(row["prefix"]["found_in"])) / "choose_prefixes.parquet")
     return [str(file) for file in files if file.is_file()]
 
 

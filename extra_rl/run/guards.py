@@ -18,6 +18,7 @@ import polars as pl
 from extra_rl.algorithms.mismatch import TOLERANCE, mismatch
 from extra_rl.config.run import OnMismatch
 from extra_rl.errors import NoSignalError, NumericalError
+from extra_rl.results import RunFolder, iteration_name
 from extra_rl.run.records import MISMATCH_TOLERANCE
 from extra_rl.run.stage import Context
 
@@ -131,12 +132,12 @@ def refuse_without_signal(previous_summarize: Path | None, context: Context) -> 
     """
     limit = announced().stop_without_signal
     number = context.job.iteration - 1
-    if not limit or previous_summarize is None or previous_summarize.parent.name != f"iteration_{number:04d}":
+    if not limit or previous_summarize is None or previous_summarize.parent.name != iteration_name(number):
         return
-    run = previous_summarize.parents[1]
+    run = RunFolder(previous_summarize.parents[1])
     dry: list[Iteration] = []
     while number >= 0 and len(dry) < limit:
-        found = read_iteration(run / f"iteration_{number:04d}", number)
+        found = read_iteration(run.iteration(number), number)
         if found is None or found.useful:
             return
         if found.rollouts:

@@ -16,6 +16,7 @@ import dataframely as dy
 import polars as pl
 
 from extra_rl.errors import ConfigError
+from extra_rl.results import place_name
 from extra_rl.run.progress import Console, Progress
 from extra_rl.seeding import derive_seed
 from extra_rl.tables.files import canonical_json
@@ -87,7 +88,7 @@ class Job:
     @property
     def place(self) -> str:
         """`{arm}/s{seed}/i{iteration}`, or the seed alone for what all arms share."""
-        return f"{self.arm}/s{self.seed}/i{self.iteration}" if self.arm else f"s{self.seed}"
+        return place_name(self.arm, self.seed, self.iteration) if self.arm else f"s{self.seed}"
 
     @property
     def title(self) -> str:

@@ -14,6 +14,7 @@ import polars as pl
 
 from extra_rl.config.sections import SamplingConfig, TaskConfig
 from extra_rl.errors import ConfigError
+from extra_rl.results import without_arm
 from extra_rl.sampling.rollouts import Plan
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
@@ -40,7 +41,7 @@ def demonstrated(
     solve = _solver(task)
     rows: list[dict[str, Any]] = []
     for plan in plans:
-        solution = solve(problems[plan.problem_id], generator(seed, "demonstration", plan.rollout_id.partition("/")[2]))
+        solution = solve(problems[plan.problem_id], generator(seed, "demonstration", without_arm(plan.rollout_id)))
         tokens = response_tokens(solution, task, next(iter(sampling.stop), None), tokenizer)
         kept = tokens[: sampling.max_response_tokens]
         rows.append(

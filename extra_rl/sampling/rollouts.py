@@ -12,6 +12,7 @@ import polars as pl
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
+from extra_rl.results import continuation_group, without_arm
 from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, longest_of, refuse_not_finite
 from extra_rl.sampling.tail import TailClock
 from extra_rl.seeding import derive_seed
@@ -64,12 +65,12 @@ def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Pl
     plans: list[Plan] = []
     count_of: dict[str, int] = {}
     for row in prefixes.filter(pl.col("chosen") & (pl.col("when") == when)).iter_rows(named=True):
-        _, _, iteration, group = row["group_id"].rsplit("/", 3)
+        continued = continuation_group(row["group_id"], place)
         for _ in range(row["continuations"]):
             n = count_of[row["group_id"]] = count_of.get(row["group_id"], -1) + 1
             plans.append(
                 Plan(
-                    rollout_id=f"{place}/{iteration}.{group}/{n}",
+                    rollout_id=f"{continued}/{n}",
                     group_id=row["group_id"],
                     problem_id=row["problem_id"],
                     origin="regenerated",
@@ -140,7 +141,7 @@ def _request(plan: Plan, sampling: SamplingConfig, seed: int) -> Request:
     return Request(
         context=(*plan.prompt_tokens, *plan.prefix_tokens),
         max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
-        seed=derive_seed(seed, plan.rollout_id.partition("/")[2]),  # without the arm
+        seed=derive_seed(seed, without_arm(plan.rollout_id)),  # without the arm
         expected=None if plan.expected is None else max(1, plan.expected - len(plan.prefix_tokens)),
         prefix_length=len(plan.prefix_tokens),
     )

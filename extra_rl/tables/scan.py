@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import polars as pl
 
 from extra_rl.errors import InputError
+from extra_rl.results import IterationFolder
 from extra_rl.tables.iteration import SCORES
 
 
@@ -35,11 +35,8 @@ def scan_iteration(path: str | Path) -> pl.LazyFrame:
 
 def scan_run(path: str | Path) -> pl.LazyFrame:
     """`scan_iteration` of every iteration folder below `path` (a run, an arm, or a seed), in order."""
-    folders = sorted(
-        folder
-        for folder in Path(path).glob("**/iteration_*")
-        if re.fullmatch(r"iteration_\d+", folder.name) and (folder / "generate.parquet").is_file()
-    )
+    named = (IterationFolder.at(folder) for folder in Path(path).glob("**/iteration_*"))
+    folders = sorted(folder.path for folder in named if folder and folder.table("generate").is_file())
     if not folders:
         raise InputError(f"{path}: no iteration folders below it.")
     return pl.concat([scan_iteration(folder) for folder in folders], how="diagonal")

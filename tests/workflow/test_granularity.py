@@ -12,7 +12,7 @@ import yaml
 
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of
-from stages.wiring import STEPS, inputs_of, outputs_of
+from stages.pipeline import STEPS, inputs_of, outputs_of
 from tests.conftest import Run, new_run
 
 pytestmark = pytest.mark.slow
@@ -82,13 +82,13 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]
         words = shlex.split(line) if "python -m stages" in line else []
         if words:
             log = words[words.index("--log") + 1]
-            start, end = words.index("--input"), words.index("--output")
-            started[log] = (set(words[start + 1 : end]), set(words[end + 1 :]))
+            start, middle, end = (words.index(word) for word in ("--input", "--output", "--log"))
+            started[log] = (set(words[start + 1 : middle]), set(words[middle + 1 : end]))
     for iteration, previous in ((0, ""), (1, f"{arm}/iteration_0000")):
         here = f"{arm}/iteration_{iteration:04d}"
         initial = "results/mini/warm_start/policy/manifest.json"
         given = {
-            "former_policy": initial if previous else "",
+            "previous_policy": initial if previous else "",
             "train": "results/mini/prepare/train.parquet",
             "policy": f"{previous}/policy/manifest.json" if previous else initial,
             "initial": initial,
@@ -96,7 +96,7 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]
         for step in STEPS:
             section = sections[step.stage]
             words, outputs = started.pop(f"{here}/logs/{step.name}.log")
-            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous, section).items()}
+            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous, section).items() if p}
             assert outputs == {f"{r}={p}" for r, p in outputs_of(step, here).items()}
     assert {Path(log).stem for log in started} == {"prepare", "warm_start"}
 

@@ -2,6 +2,7 @@
 from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
+from extra_rl.results import iteration_name
 from stages.experiment import (
     announce,
     experiment_of,
@@ -12,7 +13,7 @@ from stages.experiment import (
     start_worker,
     use_this_python,
 )
-from stages.layout import Layout, as_inputs, as_quoted_inputs
+from stages.layout import Layout, as_inputs, by_role
 from stages.terminal import is_noise
 
 logger.addFilter(lambda record: not is_noise(record.getMessage()))
@@ -32,6 +33,15 @@ wanted = LAYOUT.wanted
 def job(stage):
     """Params function: canonical JSON of the stage's version, section, seed and place. The only param of a rule."""
     return lambda wildcards: job_json(EXPERIMENT, stage, dict(wildcards))
+
+
+def files(wildcards, input, output):
+    """Params function: a job's files by role, as words of its command."""
+    return f"--input {by_role(input)} --output {by_role(output)}"
+
+
+# The command of every stage. Which one it is, is part of the job.
+STAGE = "python -m stages --job {params.job:q} {params.files} --log {log}"
 
 
 def jobs_of_an_iteration(wildcards):

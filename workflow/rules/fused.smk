@@ -1,9 +1,9 @@
 # All stages of an iteration as one job, for `granularity: iteration` (docs/decisions/0013-granularity.md). Included in
 # that case only; the rules of iteration.smk that it takes the place of stay, for stages asked for by hand.
 #
-#   inputs   the problems, the policy of the former iteration and what that iteration remembers
+#   inputs   the problems, the policy of the previous iteration and what that iteration left for this one
 #   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/<stage>.parquet, policy/
-from stages.wiring import STEPS, former_tables, table
+from stages.pipeline import STEPS, outputs_of, previous_tables
 
 
 ruleorder: iteration > select
@@ -24,10 +24,12 @@ rule iteration:
         train=f"{RESULTS}/prepare/train.parquet",
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
-        former_policy=wanted("score_entropy", "parents_policy", LAYOUT.former_policy),
-        former=previous(*(f"{name}.parquet" for name in former_tables())),
+        previous_policy=wanted(
+            "score_entropy", "parents_policy", LAYOUT.previous_policy
+        ),
+        previous=previous(*(f"{name}.parquet" for name in previous_tables())),
     output:
-        [table(HERE, name) for step in STEPS for name in step.adds.values()],
+        [path for step in STEPS for path in outputs_of(step, HERE).values()],
     log:
         [f"{HERE}/logs/{step.name}.log" for step in STEPS],
     conda:
@@ -35,9 +37,12 @@ rule iteration:
     threads: max(threads_of(step.stage) for step in STEPS)
     params:
         jobs=jobs_of_an_iteration,
+        here=lambda wildcards: LAYOUT.iteration(
+            wildcards.arm, wildcards.seed, int(wildcards.iteration)
+        ),
+        files=lambda wildcards, input: by_role(
+            {role: path for role, path in input.items() if role != "previous"}
+        ),
     shell:
-        "python -m stages iteration --jobs {params.jobs:q}"
-        f" --here {RESULTS}/{{wildcards.arm}}/s{{wildcards.seed}}/iteration_{{wildcards.iteration}}"
-        " --former {input.former}"
-        " --input train={input.train} policy={input.policy} initial={input.initial}"
-        " former_policy={input.former_policy}"
+        "python -m stages iteration --jobs {params.jobs:q} --here {params.here}"
+        " --previous {input.previous} --input {params.files}"

@@ -9,7 +9,7 @@
 # The problems, in disjoint sets.
 rule prepare:
     input:
-        sources=list(LAYOUT.sources().values()),
+        **LAYOUT.sources(),
     output:
         train=f"{RESULTS}/prepare/train.parquet",
         held_out=f"{RESULTS}/prepare/held_out.parquet",
@@ -22,11 +22,9 @@ rule prepare:
     threads: threads_of("prepare")
     params:
         job=job("prepare"),
+        files=files,
     shell:
-        "python -m stages prepare --job {params.job:q} --log {log}"
-        f" --input {as_quoted_inputs('source', LAYOUT.sources())}"
-        " --output train={output.train} held_out={output.held_out} dropped={output.dropped}"
-        " sources={output.sources}"
+        STAGE
 
 
 # The initial policy: made and taught here, or a given model.
@@ -44,10 +42,9 @@ rule warm_start:
     threads: threads_of("warm_start")
     params:
         job=job("warm_start"),
+        files=files,
     shell:
-        "python -m stages warm_start --job {params.job:q} --log {log}"
-        " --input held_out={input.held_out} train={input.train}"
-        " --output warm_start={output.warm_start} policy={output.policy}"
+        STAGE
 
 
 # Where every arm starts from, on the held-out problems.
@@ -57,7 +54,7 @@ rule evaluate_warm_start:
         policy=f"{RESULTS}/{{start}}/policy/manifest.json",
     output:
         evaluate=f"{RESULTS}/{{start}}/evaluate.parquet",
-        figures=f"{RESULTS}/{{start}}/evaluate_figures.parquet",
+        evaluate_figures=f"{RESULTS}/{{start}}/evaluate_figures.parquet",
     log:
         f"{RESULTS}/logs/evaluate_{{start}}.log",
     conda:
@@ -65,10 +62,9 @@ rule evaluate_warm_start:
     threads: threads_of("evaluate")
     params:
         job=job("evaluate"),
+        files=files,
     shell:
-        "python -m stages evaluate --job {params.job:q} --log {log}"
-        " --input held_out={input.held_out} policy={input.policy}"
-        " --output evaluate={output.evaluate} evaluate_figures={output.figures}"
+        STAGE
 
 
 # The initial policy's evaluation and nothing else: `snakemake evaluate --config model='{source: MODEL}' name=NAME`.

@@ -1,8 +1,8 @@
 # One iteration: the stages in the order in which data flows. `verify` and `score_entropy` run once for the fresh
 # rollouts and once for the regenerated ones (wildcard `of`). A mechanism is switched off by a value of its section,
-# never here: all arms share these rules.
+# never here: all arms share these rules. The name of an input or output is the role in which the stage takes it.
 #
-#   inputs   the problems, the policy of the former iteration and what that iteration remembers
+#   inputs   the problems, the policy of the previous iteration and what that iteration left for this one
 #   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/<stage>.parquet, policy/
 
 
@@ -21,11 +21,9 @@ rule select:
     threads: threads_of("select")
     params:
         job=job("select"),
+        files=files,
     shell:
-        "python -m stages select --job {params.job:q} --log {log}"
-        " --input train={input.train} previous_summarize={input.previous_summarize}"
-        " previous_summarize_state={input.previous_summarize_state}"
-        " --output select={output.select}"
+        STAGE
 
 
 # Rollouts of the selected problems, and of the prefixes that were queued.
@@ -45,12 +43,9 @@ rule generate:
     threads: threads_of("generate")
     params:
         job=job("generate"),
+        files=files,
     shell:
-        "python -m stages generate --job {params.job:q} --log {log}"
-        " --input select={input.select} train={input.train} policy={input.policy}"
-        " previous_choose_prefixes={input.previous_choose_prefixes}"
-        " previous_summarize_lengths={input.previous_summarize_lengths}"
-        " --output generate={output.generate}"
+        STAGE
 
 
 # A verdict for every rollout.
@@ -67,10 +62,9 @@ rule verify:
     threads: threads_of("verify")
     params:
         job=job("verify"),
+        files=files,
     shell:
-        "python -m stages verify --job {params.job:q} --log {log}"
-        " --input rollouts={input.rollouts} train={input.train}"
-        " --output verify={output.verify}"
+        STAGE
 
 
 # What a second judge says otherwise; wanted where the configuration names one (audit.judge).
@@ -88,10 +82,9 @@ rule audit:
     threads: threads_of("audit")
     params:
         job=job("audit"),
+        files=files,
     shell:
-        "python -m stages audit --job {params.job:q} --log {log}"
-        " --input rollouts={input.rollouts} verify={input.verify} train={input.train}"
-        " --output audit={output.audit}"
+        STAGE
 
 
 # The policy's own logprob and entropy of every token; with `rows: signal` of those rollouts that may carry a signal.
@@ -117,12 +110,9 @@ rule score_entropy:
     threads: threads_of("score_entropy")
     params:
         job=job("score_entropy"),
+        files=files,
     shell:
-        "python -m stages score_entropy --job {params.job:q} --log {log}"
-        " --input rollouts={input.rollouts} policy={input.policy} verify={input.verify}"
-        " parents={input.parents} parents_verify={input.parents_verify}"
-        " parents_scores={input.parents_scores} parents_policy={input.parents_policy}"
-        " --output score_entropy={output.score_entropy}"
+        STAGE
 
 
 # Where to sample on from: prefixes of failed rollouts of hard problems.
@@ -149,13 +139,9 @@ rule choose_prefixes:
     threads: threads_of("choose_prefixes")
     params:
         job=job("choose_prefixes"),
+        files=files,
     shell:
-        "python -m stages choose_prefixes --job {params.job:q} --log {log}"
-        " --input generate={input.generate} verify_generate={input.verify_generate}"
-        " score_entropy_generate={input.score_entropy_generate} policy={input.policy}"
-        " initial={input.initial} previous_choose_prefixes_pool={input.previous_choose_prefixes_pool}"
-        " previous_summarize_state={input.previous_summarize_state}"
-        " --output choose_prefixes={output.choose_prefixes} choose_prefixes_pool={output.choose_prefixes_pool}"
+        STAGE
 
 
 # Continuations sampled in the same iteration.
@@ -172,10 +158,9 @@ rule regenerate:
     threads: threads_of("regenerate")
     params:
         job=job("regenerate"),
+        files=files,
     shell:
-        "python -m stages regenerate --job {params.job:q} --log {log}"
-        " --input choose_prefixes={input.choose_prefixes} policy={input.policy}"
-        " --output regenerate={output.regenerate}"
+        STAGE
 
 
 # How far each rollout lies from its siblings.
@@ -199,14 +184,9 @@ rule novelty:
     threads: threads_of("novelty")
     params:
         job=job("novelty"),
+        files=files,
     shell:
-        "python -m stages novelty --job {params.job:q} --log {log}"
-        " --input generate={input.generate} regenerate={input.regenerate}"
-        " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
-        " score_entropy_generate={input.score_entropy_generate}"
-        " score_entropy_regenerate={input.score_entropy_regenerate} initial={input.initial}"
-        " previous_novelty_memory={input.previous_novelty_memory}"
-        " --output novelty={output.novelty} novelty_memory={output.novelty_memory}"
+        STAGE
 
 
 # Reward, normalised, plus bonus.
@@ -228,14 +208,9 @@ rule advantage:
     threads: threads_of("advantage")
     params:
         job=job("advantage"),
+        files=files,
     shell:
-        "python -m stages advantage --job {params.job:q} --log {log}"
-        " --input generate={input.generate} regenerate={input.regenerate}"
-        " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
-        " novelty={input.novelty}"
-        " previous_generate={input.previous_generate}"
-        " previous_verify_generate={input.previous_verify_generate}"
-        " --output advantage={output.advantage}"
+        STAGE
 
 
 # The optimizer steps: the next policy.
@@ -251,7 +226,7 @@ rule update:
         previous_generate=previous("generate.parquet"),
         previous_score_entropy_generate=previous("score_entropy_generate.parquet"),
     output:
-        steps=f"{HERE}/update.parquet",
+        update_=f"{HERE}/update.parquet",
         next_policy=f"{HERE}/policy/manifest.json",
     log:
         f"{HERE}/logs/update.log",
@@ -260,14 +235,9 @@ rule update:
     threads: threads_of("update")
     params:
         job=job("update"),
+        files=files,
     shell:
-        "python -m stages update --job {params.job:q} --log {log}"
-        " --input generate={input.generate} regenerate={input.regenerate}"
-        " score_entropy_generate={input.score_entropy_generate}"
-        " score_entropy_regenerate={input.score_entropy_regenerate} advantage={input.advantage}"
-        " policy={input.policy} initial={input.initial} previous_generate={input.previous_generate}"
-        " previous_score_entropy_generate={input.previous_score_entropy_generate}"
-        " --output update={output.steps} next_policy={output.next_policy}"
+        STAGE
 
 
 # The iteration in one row and one line.
@@ -282,7 +252,7 @@ rule summarize:
         score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         advantage=f"{HERE}/advantage.parquet",
-        steps=f"{HERE}/update.parquet",
+        update_=f"{HERE}/update.parquet",
         policy=LAYOUT.policy,
         previous_summarize=previous("summarize.parquet"),
         previous_summarize_lengths=previous("summarize_lengths.parquet"),
@@ -298,18 +268,9 @@ rule summarize:
     threads: threads_of("summarize")
     params:
         job=job("summarize"),
+        files=files,
     shell:
-        "python -m stages summarize --job {params.job:q} --log {log}"
-        " --input select={input.select} generate={input.generate} regenerate={input.regenerate}"
-        " verify_generate={input.verify_generate} verify_regenerate={input.verify_regenerate}"
-        " score_entropy_generate={input.score_entropy_generate}"
-        " score_entropy_regenerate={input.score_entropy_regenerate}"
-        " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
-        " policy={input.policy} previous_summarize={input.previous_summarize}"
-        " previous_summarize_lengths={input.previous_summarize_lengths}"
-        " previous_summarize_state={input.previous_summarize_state}"
-        " --output summarize={output.summarize} summarize_lengths={output.summarize_lengths}"
-        " summarize_state={output.summarize_state}"
+        STAGE
 
 
 # The policy that the iteration made, on the held-out problems.
@@ -319,7 +280,7 @@ rule evaluate_iteration:
         policy=f"{HERE}/policy/manifest.json",
     output:
         evaluate=f"{HERE}/evaluate.parquet",
-        figures=f"{HERE}/evaluate_figures.parquet",
+        evaluate_figures=f"{HERE}/evaluate_figures.parquet",
     log:
         f"{HERE}/logs/evaluate.log",
     conda:
@@ -327,7 +288,6 @@ rule evaluate_iteration:
     threads: threads_of("evaluate")
     params:
         job=job("evaluate"),
+        files=files,
     shell:
-        "python -m stages evaluate --job {params.job:q} --log {log}"
-        " --input held_out={input.held_out} policy={input.policy}"
-        " --output evaluate={output.evaluate} evaluate_figures={output.figures}"
+        STAGE

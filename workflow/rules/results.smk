@@ -7,7 +7,7 @@ SUMMARIZED = LAYOUT.finals("summarize")
 STARTS = {label: EVALUATED[label] for label in LAYOUT.starts()}
 # A label for every final policy, made into its two inputs by sed: a command may be 128 KiB long, which the paths of a
 # grid of 600 policies exceed.
-LAST = f"{RESULTS}/&/iteration_{RUN.iterations - 1:04d}"
+LAST = f"{RESULTS}/&/{iteration_name(RUN.iterations - 1)}"
 FINALS = (
     f"$(printf '%s\\n' {' '.join(SUMMARIZED)} | "
     f"sed 's#.*#evaluate:&={LAST}/evaluate.parquet summarize:&={LAST}/summarize.parquet#')"
@@ -42,11 +42,11 @@ rule compare:
         "../envs/extra.yaml"
     params:
         job=job("compare"),
+        files=lambda wildcards, output: (
+            f"--input {as_inputs('evaluate', STARTS)} {FINALS} --output {by_role(output)}"
+        ),
     shell:
-        "python -m stages compare --job {params.job:q} --log {log}"
-        f" --input {as_inputs('evaluate', STARTS)} {FINALS}"
-        " --output compare={output.compare} compare_seeds={output.compare_seeds}"
-        " compare_differences={output.compare_differences} summary={output.summary}"
+        STAGE
 
 
 # The page that a reader opens: the answer, its figures, the rollouts behind them.

@@ -4,9 +4,6 @@
 #   inputs   those of generate and regenerate (iteration.smk)
 #   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/shards/{generate,regenerate}_<shard>.parquet, and
 #            {generate,regenerate}.parquet
-SHARDS = as_inputs(
-    "shard", {shard: f"{{input.shard_{shard}}}" for shard in LAYOUT.shards}
-)
 
 
 # In place of the whole in one job.
@@ -43,7 +40,6 @@ rule gather:
     threads: threads_of("gather")
     params:
         job=job("gather"),
+        files=files,
     shell:
-        "python -m stages gather --job {params.job:q} --log {log}"
-        f" --input {SHARDS}"
-        " --output rollouts={output.rollouts}"
+        STAGE

@@ -1,0 +1,144 @@
+"""Where the files of an experiment lie and how its rollouts are named; no other module spells these names out.
+
+    results/<name>/<arm>/s<seed>/iteration_<0000>/<table>.parquet
+    {arm}/s{seed}/i{iteration}/{group}/{n}      a rollout; group: `5`, or `i12.5` of a continuation
+
+A run is one arm with one seed. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+ITERATIONS = "*/s*/iteration_*"
+"""Glob pattern of every iteration's folder, below `results/<name>`."""
+
+_ITERATION = re.compile(r"iteration_(\d+)", re.ASCII)
+_SEED = re.compile(r"s(\d+)", re.ASCII)
+_ROLLOUT = re.compile(r"([\w][\w.+-]*)/s(\d+)/i(\d+)/((?:i\d+\.)?\d+)/(\d+)", re.ASCII)
+
+
+def iteration_name(number: int) -> str:
+    """Name of an iteration's folder: `iteration_0012`."""
+    return f"iteration_{number:04d}"
+
+
+def iteration_span(first: int, last: int) -> str:
+    """The folders of several iterations as a shell writes them: `iteration_{0007..0012}`."""
+    return iteration_name(first) if first == last else f"iteration_{{{first:04d}..{last:04d}}}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one arm and seed, `results/<name>/<arm>/s<seed>`."""
+
+    path: Path
+
+    @classmethod
+    def below(cls, results: Path) -> list[Self]:
+        """Every run that has a folder below `results/<name>`, by name."""
+        return [cls(path) for path in sorted(results.glob("*/s*")) if _SEED.fullmatch(path.name)]
+
+    @property
+    def arm(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def seed(self) -> int:
+        """Raises ValueError where the folder is not named after a seed."""
+        found = _SEED.fullmatch(self.path.name)
+        if found is None:
+            raise ValueError(f"{self.path} is not the folder of a run")
+        return int(found[1])
+
+    def iteration(self, number: int) -> Path:
+        """Folder of an iteration, which need not exist."""
+        return self.path / iteration_name(number)
+
+    def iterations(self, with_table: str = "generate") -> dict[int, Path]:
+        """iteration -> folder, ascending, of the iterations in which a table exists."""
+        folders = (IterationFolder.at(path) for path in self.path.glob("iteration_*"))
+        found = {folder.number: folder.path for folder in folders if folder and folder.table(with_table).is_file()}
+        return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class IterationFolder:
+    """The folder of one iteration of a run."""
+
+    path: Path
+    number: int
+
+    @classmethod
+    def at(cls, path: Path) -> Self | None:
+        """None where the path is not named like an iteration."""
+        found = _ITERATION.fullmatch(path.name)
+        return cls(path, int(found[1])) if found else None
+
+    def table(self, name: str) -> Path:
+        return self.path / f"{name}.parquet"
+
+    def sibling(self, number: int) -> Path:
+        """Folder of another iteration of the same run, which need not exist."""
+        return self.path.with_name(iteration_name(number))
+
+
+@dataclass(frozen=True)
+class RolloutId:
+    """The id of a rollout in parts: where it was sampled, and which of its group it is.
+
+    group: `5` of fresh rollouts, `i12.5` of continuations that were sampled for group 5 of iteration 12.
+    """
+
+    arm: str
+    seed: int
+    iteration: int
+    group: str
+    n: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """None where the text is not an id."""
+        found = _ROLLOUT.fullmatch(text)
+        return cls(found[1], int(found[2]), int(found[3]), found[4], int(found[5])) if found else None
+
+    def __str__(self) -> str:
+        return f"{place_name(self.arm, self.seed, self.iteration)}/{self.group}/{self.n}"
+
+    @property
+    def group_id(self) -> str:
+        """The group that it belongs to: of a continuation the one that it was sampled for."""
+        iteration, _, name = self.group.rpartition(".")
+        where = int(iteration[1:]) if iteration else self.iteration
+        return f"{place_name(self.arm, self.seed, where)}/{name}"
+
+    def folder(self, results: Path) -> Path:
+        """Folder of the iteration in which it was sampled, below `results/<name>`."""
+        return self.run(results).iteration(self.iteration)
+
+    def run(self, results: Path) -> RunFolder:
+        return RunFolder(results / self.arm / f"s{self.seed}")
+
+
+def place_name(arm: str, seed: int, iteration: int) -> str:
+    """`{arm}/s{seed}/i{iteration}`, with which the ids of an iteration's groups and rollouts begin."""
+    return f"{arm}/s{seed}/i{iteration}"
+
+
+def group_iteration(group_id: str) -> int:
+    """The iteration in which a group's fresh rollouts were sampled."""
+    return int(group_id.rsplit("/", 2)[1][1:])
+
+
+def continuation_group(group_id: str, place: str) -> str:
+    """What ids of continuations begin with that are sampled at `place` for a group: `{place}/i12.5`."""
+    _, iteration, group = group_id.rsplit("/", 2)
+    return f"{place}/{iteration}.{group}"
+
+
+def without_arm(rollout_id: str) -> str:
+    """The id's part that arms share, from which the noise of a rollout is drawn."""
+    return rollout_id.partition("/")[2]

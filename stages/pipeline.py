@@ -1,0 +1,122 @@
+"""Which file feeds which stage within an iteration, derived from the declarations of the stages.
+
+It reads `Stage.reads` and `Stage.adds`. A role names its file: `verify_generate` is that table of the same iteration,
+`previous_generate` the table of the iteration before. The exceptions are below: files from outside the iteration, and
+the two stages that run twice. The rules of `workflow/rules/iteration.smk` write out the same paths; a test checks it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from extra_rl.run.stage import Stage
+
+GIVEN = ("train", "policy", "initial")
+"""Roles of files that no stage of an iteration writes."""
+PREVIOUS = "previous_"
+"""How the roles of tables begin that the iteration before wrote."""
+PARENTS = {"parents": "generate", "parents_verify": "verify_generate", "parents_scores": "score_entropy_generate"}
+"""Rollouts among which the parents of continuations are, with their verdicts and scores: role -> table. Continuations
+in `generate` have their parents in the iteration before, those in `regenerate` in the same one."""
+NEXT_POLICY = "policy/manifest.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage in an iteration. of: the table of rollouts that it runs for, where it runs twice."""
+
+    stage: str
+    of: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of its table and its log: `verify_generate`."""
+        return f"{self.stage}_{self.of}" if self.of else self.stage
+
+
+STEPS = (
+    Step("select"),
+    Step("generate"),
+    Step("verify", "generate"),
+    Step("score_entropy", "generate"),
+    Step("choose_prefixes"),
+    Step("regenerate"),
+    Step("verify", "regenerate"),
+    Step("score_entropy", "regenerate"),
+    Step("novelty"),
+    Step("advantage"),
+    Step("update"),
+    Step("summarize"),
+)
+
+
+def stage_of(name: str) -> Stage:
+    """The declaration of a stage."""
+    stage: Stage = importlib.import_module(f"stages.{name}").STAGE
+    return stage
+
+
+def unread(stage: str, section: Mapping[str, Any]) -> frozenset[str]:
+    """Roles that a stage does not read under its section: its job then does not wait for them."""
+    if stage == "choose_prefixes" and section["scores_from"] == "sampler":
+        return frozenset({"score_entropy_generate"})
+    if stage == "score_entropy":
+        parents = frozenset({*PARENTS, "parents_policy"})
+        if section["rows"] == "all":
+            return parents | {"verify"}
+        return frozenset() if section["joined"] else parents
+    return frozenset()
+
+
+def inputs_of(
+    step: Step, given: Mapping[str, str], here: str, previous: str, section: Mapping[str, Any]
+) -> dict[str, str]:
+    """Role -> path of a step's inputs; empty for a file that is not read or does not exist before iteration 0.
+
+    Args:
+        given: paths of the roles in GIVEN, and `previous_policy`, from which the iteration before sampled.
+        here: folder of the iteration.
+        previous: folder of the iteration before, or empty.
+        section: of the stage, from the configuration.
+    """
+    paths = {}
+    for declared in stage_of(step.stage).reads:
+        role = declared.rstrip("?")
+        paths[role] = _path(role, step.of, given, here, previous)
+    return paths | dict.fromkeys(unread(step.stage, section) & paths.keys(), "")
+
+
+def _path(role: str, of: str, given: Mapping[str, str], here: str, previous: str) -> str:
+    if role in GIVEN:
+        return given[role]
+    if role.startswith(PREVIOUS):
+        return table(previous, role.removeprefix(PREVIOUS))
+    if role == "parents_policy":
+        return given["policy"] if of == "regenerate" else given.get("previous_policy", "")
+    if role in PARENTS:
+        return table(here if of == "regenerate" else previous, PARENTS[role])
+    if of:
+        return table(here, of if role == "rollouts" else f"{role}_{of}")
+    return table(here, role)
+
+
+def outputs_of(step: Step, here: str) -> dict[str, str]:
+    """Role -> path of a step's outputs."""
+    paths = {role: table(here, role) for role in stage_of(step.stage).adds}
+    if step.of:
+        paths = {role: table(here, f"{role}_{step.of}") for role in paths}
+    return paths | ({"next_policy": f"{here}/{NEXT_POLICY}"} if "next_policy" in paths else {})
+
+
+def table(folder: str, name: str) -> str:
+    """Path of a table; empty where there is no folder."""
+    return f"{folder}/{name}.parquet" if folder else ""
+
+
+def previous_tables() -> list[str]:
+    """Names of the tables that an iteration reads of the one before it."""
+    roles = {role.rstrip("?") for step in STEPS for role in stage_of(step.stage).reads}
+    return sorted({role.removeprefix(PREVIOUS) for role in roles if role.startswith(PREVIOUS)} | {*PARENTS.values()})
