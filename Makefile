@@ -9,22 +9,22 @@ BIN := .venv/bin
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
 # Six arms, three seeds, two warm starts, and results/experiment/report.html; type it again to go on after an interruption.
 experiment: .venv/ready
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/experiment.yaml
 
 # The confirming grid of docs/results: eleven arms in five regimes (25 cells), twelve seeds, hours; type it again to go on.
 starvation: .venv/ready
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml
 
 # A pretrained language model on two cores: one seed of five arms in three regimes, hours; type it again to go on.
 smollm2: .venv/ready
-	$(BIN)/python -m compileall -q extra_rl stages extra_cli
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smollm2.yaml
 
 test: lint tests

@@ -15,9 +15,7 @@ import random
 import time
 from collections import Counter
 
-from extra_rl.verdict import Judgement, Verdict
-from mathjudge.bounded import Item, judge_all
-from mathjudge.judge import MathJudge
+from mathjudge import Item, Judgement, MathJudge, Verdict, judge_all
 
 HANG = Item("x + 1", r"so it is \boxed{9^{9^{9}} x \cdot 9^{9^{9}} + 1}")
 TEXT = "We compute step by step. " * 40

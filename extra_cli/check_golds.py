@@ -68,9 +68,11 @@ def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
 
     from extra_rl.config.section import mistakes
     from extra_rl.config.sections import VerifierConfig
+    from extra_rl.judging.pool import mathjudge_errors_as
     from mathjudge.grade import read_policy
 
-    policy = read_policy(arguments.policy)
+    with mathjudge_errors_as(ConfigError):
+        policy = read_policy(arguments.policy)
     try:
         return VerifierConfig(workers=arguments.workers, timeout_s=arguments.timeout, policy=policy)
     except ValidationError as error:
@@ -106,9 +108,11 @@ def read_rows(path: Path, answer: str | None, name: str | None, problem: str) ->
     """
     import polars as pl
 
-    from mathjudge.grade import read_table
+    from extra_rl.judging.pool import mathjudge_errors_as
+    from mathjudge.tables import read_table
 
-    table = read_table(path, text=None)
+    with mathjudge_errors_as(InputError):
+        table = read_table(path, text=None)
     gold = answer or next((column for column in ANSWERS if column in table.columns), ANSWERS[0])
     for column in (gold, name):
         if column and column not in table.columns:

@@ -26,6 +26,7 @@ from extra_rl.errors import ExtraError
 
 if TYPE_CHECKING:
     from extra_rl.models.probe import Probe
+    from extra_rl.models.protocol import CausalLM, Tokenizer
 
 HELP = "this environment: versions, cores, disk; with MODEL, whether a model's numbers are right"
 
@@ -121,7 +122,7 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def described(model: Any, tokenizer: Any, ends: tuple[int, ...]) -> Iterator[str]:
+def described(model: CausalLM, tokenizer: Tokenizer, ends: tuple[int, ...]) -> Iterator[str]:
     """What the model is, line by line."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kind = getattr(model.config, "model_type", "?")

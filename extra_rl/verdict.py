@@ -1,7 +1,8 @@
-"""The verdict: what became of one response when it was judged.
+"""The verdict of the pipeline: what became of one response.
 
 An enum and not a boolean, because "wrong", "cut off" and "the gold cannot be parsed" call for different action
-(and the last must never be a silent zero in a group's statistics).
+(and the last must never be a silent zero in a group's statistics). The verdicts of `mathjudge` are among these, equal
+by value (`extra_rl.judging.pool`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ delivered. So each judgement runs in a worker process that can be killed:
 Workers are forked from a fork server, a fresh process that has imported the heavy modules once: callers hold threads
 (torch, polars) and must not be forked, and a worker starts in milliseconds, not in the second that sympy takes.
 Rows travel in chunks and each verdict comes back at once, so a hang costs its own timeout and nothing else.
-Source: our decision. Measured against pebble.ProcessPool (docs/verifier.md): there a replaced worker stalls the
+Source: our decision. Measured against pebble.ProcessPool (README.md): there a replaced worker stalls the
 queue for 0.1 s and more, and starts cold, which a batch with one hang in a hundred rows cannot afford.
 """
 
@@ -34,9 +34,9 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from extra_rl.errors import InputError
-from extra_rl.verdict import Judgement, Verdict
 from mathjudge.bounded_worker import Lost, work
+from mathjudge.errors import MathJudgeError
+from mathjudge.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -109,11 +109,12 @@ def judge_all(
     A row that exceeds its time or memory, or that kills its worker, is `timeout` (rules "time", "memory", "died"); an
     exception of `judge` is `error` (rule: its class). Of a response longer than `max_chars` only the last `max_chars`
     characters are sent, as those of a response that was cut off; without an answer there it is `no_answer` (rule
-    "too_long"). A gold as long is `gold_unparseable`, "too_long". Raises InputError where a limit is not positive or a
-    worker cannot start (a judge that cannot be pickled).
+    "too_long"). A gold as long is `gold_unparseable`, "too_long".
+
+    Raises MathJudgeError where a limit is not positive or a worker cannot start (a judge that cannot be pickled).
     """
     if workers < 1 or timeout_s <= 0 or memory_mb < 1 or max_chars < 1:
-        raise InputError("judge_all: workers, timeout_s, memory_mb and max_chars must be positive.")
+        raise MathJudgeError("judge_all: workers, timeout_s, memory_mb and max_chars must be positive.")
     long = {n for n, item in enumerate(items) if len(item.response) > max_chars}
     bounded = [item.tail(max_chars) if n in long else item for n, item in enumerate(items)]
     batch = _Batch(judge, bounded, timeout_s, memory_mb, progress or (lambda _: None), preload)
@@ -242,7 +243,7 @@ class _Batch:
         """Kill a worker that sleeps, or clear up after one that died with its spares, and hire another."""
         worker.kill()
         if not worker.ready:
-            raise InputError(
+            raise MathJudgeError(
                 "A verifier worker did not start. Its judge must be a function or class of an importable module, "
                 f"and fit into memory_mb={self.memory_mb}; the worker's message is on stderr."
             )
@@ -258,7 +259,9 @@ class _Batch:
             with _without_main():
                 process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise InputError(f"The judge cannot be pickled: {error}. Use a function or class of a module.") from error
+            raise MathJudgeError(
+                f"The judge cannot be pickled: {error}. Use a function or class of a module."
+            ) from error
         theirs.close()
         return _Worker(process, ours, deadline=time.monotonic() + START_TIMEOUT_S)
 

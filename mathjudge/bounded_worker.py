@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from extra_rl.verdict import Judgement, Verdict
+from mathjudge.verdict import Judgement, Verdict
 
 FIRST_SPAN_S = 0.25
 MAX_SPARES = 24

@@ -1,7 +1,7 @@
-"""Judge a table of answers: `python -m mathjudge.grade PAIRS.parquet --out VERDICTS.parquet`.
+"""Judge a table of answers: `mathjudge PAIRS.jsonl --out VERDICTS.parquet`.
 
-READS   columns `gold` and `response` (or `prediction`), optional `truncated` (bool); Parquet, CSV or JSON lines.
-ADDS    `verdict`, `extracted`, `rule`; every other column stays as it is.
+It reads Parquet, CSV or JSON lines with the columns `gold` (the reference answer) and `response` (or `prediction`), and
+optionally `truncated` (true or false). It writes the same table with `verdict`, `extracted` and `rule` as Parquet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +17,14 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import ValidationError
 
-from extra_rl.errors import ConfigError, ExtraError, InputError
-from extra_rl.tables.files import write_whole
 from mathjudge.bounded import Item, judge_all
+from mathjudge.errors import MathJudgeError
 from mathjudge.judge import MathJudge
 from mathjudge.policy import Policy
+from mathjudge.tables import make_folder, read_table, write_table
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-TEXT = ("gold", "response", "prediction")
-"""Columns that are read as they are written: 1/2 may follow a thousand integers, and 073 is no number."""
 
 
 def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], object], **limits: float) -> pl.DataFrame:
@@ -37,7 +33,7 @@ def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], obje
 
     text = next((name for name in ("response", "prediction") if name in table.columns), None)
     if "gold" not in table.columns or text is None:
-        raise InputError(f"The table needs the columns gold and response (or prediction); it has {table.columns}.")
+        raise MathJudgeError(f"The table needs the columns gold and response (or prediction); it has {table.columns}.")
     cut = table["truncated"].fill_null(False).to_list() if "truncated" in table.columns else [False] * len(table)
     items = [
         Item(gold, response, bool(truncated))
@@ -52,54 +48,20 @@ def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], obje
 
 
 def _texts(column: pl.Series) -> list[str]:
-    """A column as text, nothing for null. InputError where its values are no single answers."""
+    """A column as text, nothing for null. MathJudgeError where its values are no single answers."""
     import polars as pl
 
     if column.dtype.is_nested():
-        raise InputError(f"column {column.name} holds {column.dtype}; expected text or numbers.")
+        raise MathJudgeError(f"column {column.name} holds {column.dtype}; expected text or numbers.")
     return column.cast(pl.String).fill_null("").to_list()
 
 
-def read_table(path: Path, text: Collection[str] | None = TEXT) -> pl.DataFrame:
-    """A Parquet, CSV or JSON-lines file. text: columns of a CSV that stay as they are written, None for all.
-
-    Raises InputError if it is missing or cannot be read as what it claims.
-    """
-    import polars as pl
-
-    def read_csv() -> pl.DataFrame:
-        names = pl.read_csv(path, n_rows=0).columns
-        as_text = {name: pl.String for name in names if text is None or name in text}
-        return pl.read_csv(path, schema_overrides=as_text, infer_schema_length=None)
-
-    readers: dict[str, Callable[[], pl.DataFrame]] = {
-        ".parquet": lambda: pl.read_parquet(path, glob=False),
-        ".csv": read_csv,
-        ".jsonl": lambda: pl.read_ndjson(path, infer_schema_length=None),
-        ".ndjson": lambda: pl.read_ndjson(path, infer_schema_length=None),
-    }
-    if path.suffix not in readers:
-        raise InputError(f"{path}: unknown kind of table; known: {', '.join(readers)}.")
-    try:
-        return readers[path.suffix]()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
-
-
-def make_folder(folder: Path) -> None:
-    """InputError where it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out: {folder} cannot be written to ({error}).") from error
-
-
 def read_policy(text: str | None) -> Policy:
-    """The policy from a YAML mapping, {relative_tolerance: 0.01}. Raises ConfigError for unknown keys and values."""
+    """The policy from a YAML mapping, {relative_tolerance: 0.01}. Raises MathJudgeError for unknown keys and values."""
     try:
         return Policy(**(yaml.safe_load(text) if text else {}))
     except (ValidationError, yaml.YAMLError, TypeError) as error:
-        raise ConfigError(f"--policy: {error}") from error
+        raise MathJudgeError(f"--policy: {error}") from error
 
 
 @contextmanager
@@ -112,7 +74,9 @@ def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mathjudge.grade", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="mathjudge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pairs", type=Path, help="table with the columns gold and response (or prediction)")
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
@@ -123,7 +87,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or that of the error that the user can mend."""
+    """Return the exit code: 0, or 2 for an error that the user can mend."""
     options = parse_arguments(arguments)
     try:
         policy, table = read_policy(options.policy), read_table(options.pairs)
@@ -131,14 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
         with progress_bar(len(table)) as progress:
             limits = {"workers": options.workers, "timeout_s": options.timeout, "memory_mb": options.memory}
             graded = grade(table, policy, progress=progress, **limits)
-        write_whole(options.out, lambda tmp: graded.write_parquet(tmp))
-    except ExtraError as error:
+        write_table(graded, options.out)
+    except MathJudgeError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 2
     counts = Counter(graded["verdict"])
     print(", ".join(f"{verdict} {count}" for verdict, count in counts.most_common()) or "no rows")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

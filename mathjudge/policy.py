@@ -41,3 +41,6 @@ class Policy(BaseModel):
         unknown = set(self.fallbacks) - set(FALLBACKS)
         if unknown:
             raise ValueError(f"unknown fallbacks {sorted(unknown)}; known: {', '.join(FALLBACKS)}")
+
+
+DEFAULT = Policy()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from extra_rl.errors import NumericalError
+from extra_rl.models.protocol import CausalLM
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.settings import LossSettings
 from research.noise import Products
@@ -31,7 +32,7 @@ def policy_loss(settings: LossSettings) -> LossSettings:
 
 
 def group_products(
-    model: Any,
+    model: CausalLM,
     rollouts: Sequence[TrainingRollout],
     groups: Mapping[str, str],
     settings: LossSettings,

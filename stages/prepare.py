@@ -22,6 +22,7 @@ from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.gym_library import NOTES, release
+from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems import clean
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_items import counts_of, gym_problems
@@ -111,7 +112,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 Row = dict[str, object]
 
 
-def generated(config: Config, tokenizer: object, room: int) -> tuple[list[PreparedProblem], list[Row]]:
+def generated(config: Config, tokenizer: Tokenizer, room: int) -> tuple[list[PreparedProblem], list[Row]]:
     """The problems of a generated task, and those whose prompt is too long."""
     problems = generated_problems(
         config.task,
@@ -126,7 +127,9 @@ def generated(config: Config, tokenizer: object, room: int) -> tuple[list[Prepar
     return kept, [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
 
 
-def from_gym(config: Config, context: Context, tokenizer: object, room: int) -> tuple[list[PreparedProblem], list[Row]]:
+def from_gym(
+    config: Config, context: Context, tokenizer: Tokenizer, room: int
+) -> tuple[list[PreparedProblem], list[Row]]:
     """The problems of the sets of Reasoning Gym, and those that were dropped; says what to know of their scorers."""
     task = config.task
     counts = counts_of(task.sets, config.train_per_level, config.tuning_per_level, config.final_per_level)
@@ -173,7 +176,7 @@ def read_sources(inputs: Inputs, task: TaskConfig) -> list[tuple[str, Source]]:
 
 
 def from_sources(
-    sources: list[tuple[str, Source]], config: Config, context: Context, tokenizer: object, room: int
+    sources: list[tuple[str, Source]], config: Config, context: Context, tokenizer: Tokenizer, room: int
 ) -> tuple[list[PreparedProblem], list[Row]]:
     """Cleaned training problems, some of them set aside for tuning, and whole benchmarks; and what was removed."""
     given = [problem for split, source in sources if split == "train" for problem in source.problems]

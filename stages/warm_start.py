@@ -8,7 +8,6 @@ SOURCE  our decision: reinforcement learning needs a policy that is sometimes ri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 from pydantic import Field
@@ -16,6 +15,7 @@ from pydantic import Field
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
 from extra_rl.errors import ModelError
+from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 
@@ -81,7 +81,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
 
 
-def refuse_without_room(model: Any, config: ModelConfig) -> None:
+def refuse_without_room(model: CausalLM, config: ModelConfig) -> None:
     """ModelError where a run's longest sequence does not fit into what the model reads."""
     from extra_rl.models.family import context
 
@@ -95,7 +95,7 @@ def refuse_without_room(model: Any, config: ModelConfig) -> None:
 
 
 def teach(
-    model: Any, tokenizer: Any, inputs: Inputs, config: Config, context: Context
+    model: CausalLM, tokenizer: Tokenizer, inputs: Inputs, config: Config, context: Context
 ) -> list[tuple[int, float, float]]:
     """Supervised training on worked solutions of problems that are not held out."""
     from extra_rl.tasks.demonstrations import demonstrations

@@ -42,6 +42,7 @@ SNAKEFILES = [*sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "workflow" / "
 STAGE_FILES = [ROOT / "stages" / f"{name}.py" for name in STAGES]
 INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
 LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
+VERIFIER = sorted((ROOT / "mathjudge").rglob("*.py"))
 COMMANDS = sorted((ROOT / "extra_cli").rglob("*.py"))
 PACKAGES = ("extra_rl", "stages", "extra_cli", "mathjudge", "research")
 
@@ -181,6 +182,14 @@ def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
     assert within(imports(everywhere(path)), "stages", "extra_cli", "tests", "snakemake") == set()
 
 
+@pytest.mark.parametrize("path", VERIFIER, ids=label)
+def test_the_mathematics_verifier_imports_nothing_of_ours(path: Path) -> None:
+    """It is a distribution of its own: `pip install ./mathjudge`."""
+    assert (
+        within(imports(everywhere(path)), "extra_rl", "stages", "extra_cli", "research", "tests", "snakemake") == set()
+    )
+
+
 @pytest.mark.parametrize("path", [*STAGE_FILES, *INFRASTRUCTURE], ids=label)
 def test_nothing_imports_the_commands(path: Path) -> None:
     assert within(imports(everywhere(path)), "extra_cli") == set()
@@ -203,7 +212,7 @@ def test_algorithms_novelty_and_statistics_do_no_io(room: str) -> None:
         assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, label(path)
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
+@pytest.mark.parametrize("path", [*LIBRARY, *VERIFIER, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
 def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
     assert within(imports(at_import(ast.parse(path.read_text()))), *HEAVY) == set()
 
@@ -217,7 +226,7 @@ def test_the_workflow_imports_no_stage_and_no_algorithm() -> None:
     lines = [line.strip() for path in SNAKEFILES for line in path.read_text().splitlines()]
     statements = [line for line in lines if re.match(r"(from|import) \S", line)]
     found = imports(node for line in statements for node in ast.walk(ast.parse(line.replace("(", "x"))))
-    library = {"extra_rl.run.lock", "extra_rl.results", "extra_rl.config.experiment"}
+    library = {"extra_rl.run.lock", "extra_rl.results"}
     allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | library
     holders = {"stages", "extra_rl", "extra_rl.run"}  # packages of which only a module is taken
     assert within(found, "stages", "extra_rl") - holders == within(found, *allowed) != set()

@@ -1,7 +1,7 @@
 """Second judges for an audit: what simpler or other verifiers say of the same responses.
 
-A row on which they disagree with `math.judge` is worth a look: either judge may be wrong. Both use the extraction of
-the first judge, so that they disagree on equality alone. Source: our decision.
+A row on which they disagree with `mathjudge.judge` is worth a look: either judge may be wrong. Both use the extraction
+of the first judge, so that they disagree on equality alone. Source: our decision.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ import logging
 import shlex
 from collections.abc import Callable, Sequence
 
+import mathjudge
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.command import Case, judge_by_command
-from extra_rl.verdict import Judgement, Verdict
-from mathjudge.bounded import Item, judge_all
+from extra_rl.judging.pool import judge_in_pool
+from extra_rl.verdict import Judgement
+from mathjudge import Item, Verdict
 from mathjudge.extract import extract
 from mathjudge.golds import gold_text
 from mathjudge.normalise import clean, squash
 from mathjudge.policy import FALLBACKS
 
 
-def string(item: Item) -> Judgement:
+def string(item: Item) -> mathjudge.Judgement:
     """Right where gold and answer are the same text, once spelled alike (`normalise`)."""
     answer = extract(item.response, frozenset(FALLBACKS), item.truncated).text
     if not answer:
         return _no_answer(item)
     equal = squash(clean(answer)) == squash(clean(gold_text(item.gold)))
-    return Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "string")
+    return mathjudge.Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "string")
 
 
-def sympy_only(item: Item) -> Judgement:
+def sympy_only(item: Item) -> mathjudge.Judgement:
     r"""math-verify 0.9.0 as it comes, on the extracted answers in `\boxed{}`, without any rule of ours.
 
     Only its LaTeX extraction is used. The other one, for plain expressions, hands digits and operators of the text to
@@ -46,13 +48,13 @@ def sympy_only(item: Item) -> Judgement:
         for text in (gold_text(item.gold), answer)
     )
     if not gold:
-        return Judgement(Verdict.GOLD_UNPARSEABLE, answer, "sympy_only")
+        return mathjudge.Judgement(Verdict.GOLD_UNPARSEABLE, answer, "sympy_only")
     equal = verify(gold, given, timeout_seconds=None)
-    return Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "sympy_only")
+    return mathjudge.Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "sympy_only")
 
 
-def _no_answer(item: Item) -> Judgement:
-    return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, "none")
+def _no_answer(item: Item) -> mathjudge.Judgement:
+    return mathjudge.Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, "none")
 
 
 JUDGES = {"string": string, "sympy_only": sympy_only}
@@ -77,15 +79,7 @@ def second_judgements(
     """
     if judge not in JUDGES:
         return judge_by_command(judge, cases, timeout_s, progress)
-    return judge_all(
-        JUDGES[judge],
-        [_item(case, task) for case in cases],
-        workers=verifier.workers,
-        timeout_s=verifier.timeout_s,
-        memory_mb=verifier.memory_mb,
-        max_chars=verifier.max_chars,
-        progress=progress,
-    )
+    return judge_in_pool(JUDGES[judge], [_item(case, task) for case in cases], verifier, progress=progress)
 
 
 def _item(case: Case, task: TaskConfig) -> Item:

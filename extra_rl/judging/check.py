@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import mathjudge
 from extra_rl.config.sections import VerifierConfig
+from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
-from mathjudge.bounded import Item, judge_all
+from mathjudge import Item, Policy, judge
 from mathjudge.golds import gold_problem, gold_text
-from mathjudge.judge import judge
-from mathjudge.policy import Policy
 
 REASONS = {
     "empty": "there is no answer in it",
@@ -43,13 +43,10 @@ def check_golds(
     """
     times = Counter(golds)
     counts = iter(times.values())
-    judgements = judge_all(
+    judgements = judge_in_pool(
         GoldCheck(verifier.policy),
         [Item(gold, gold) for gold in times],
-        workers=verifier.workers,
-        timeout_s=verifier.timeout_s,
-        memory_mb=verifier.memory_mb,
-        max_chars=verifier.max_chars,
+        verifier,
         progress=(lambda _: progress(next(counts))) if progress else None,
     )
     reasons = dict(zip(times, map(_reason, judgements), strict=True))
@@ -58,18 +55,18 @@ def check_golds(
 
 @dataclass(frozen=True)
 class GoldCheck:
-    """Judges an item's gold by itself; picklable, for `judge_all`. The rule of a failure is a key of `REASONS`."""
+    """Judges an item's gold by itself; picklable, for `judge_in_pool`. The rule of a failure is a key of `REASONS`."""
 
     policy: Policy
 
-    def __call__(self, item: Item) -> Judgement:
+    def __call__(self, item: Item) -> mathjudge.Judgement:
         if problem := gold_problem(item.gold):
-            return Judgement(Verdict.GOLD_UNPARSEABLE, None, problem)
+            return mathjudge.Judgement(mathjudge.Verdict.GOLD_UNPARSEABLE, None, problem)
         found = judge(item.gold, rf"The answer is \boxed{{{gold_text(item.gold)}}}", self.policy)
-        if found.verdict is Verdict.RIGHT:
+        if found.verdict is mathjudge.Verdict.RIGHT:
             return found
         decided = found.rule.rpartition("/")[2]
-        return Judgement(found.verdict, found.extracted, decided if decided in REASONS else "not_found")
+        return mathjudge.Judgement(found.verdict, found.extracted, decided if decided in REASONS else "not_found")
 
 
 def _reason(judgement: Judgement) -> str | None:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
+import mathjudge
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.answer import Answer
+from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
 
 
@@ -53,14 +55,7 @@ def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfi
 
 
 def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:
-    from mathjudge.bounded import Item, judge_all
-    from mathjudge.judge import MathJudge
-
-    return judge_all(
-        MathJudge(verifier.policy),
-        [Item(a.gold, a.response, not a.finished, a.relative_tolerance, a.absolute_tolerance) for a in answers],
-        workers=verifier.workers,
-        timeout_s=verifier.timeout_s,
-        memory_mb=verifier.memory_mb,
-        max_chars=verifier.max_chars,
-    )
+    items = [
+        mathjudge.Item(a.gold, a.response, not a.finished, a.relative_tolerance, a.absolute_tolerance) for a in answers
+    ]
+    return judge_in_pool(mathjudge.MathJudge(verifier.policy), items, verifier)

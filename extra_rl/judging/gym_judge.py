@@ -17,14 +17,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import mathjudge
 from extra_rl.judging.gym_library import EVALUATION, disarm, make, require
 from extra_rl.judging.gym_record import from_json, to_json
-from extra_rl.verdict import Judgement, Verdict
-from mathjudge.bounded import judge_all
+from extra_rl.judging.pool import judge_in_pool
+from mathjudge import Verdict
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig, VerifierConfig
     from extra_rl.judging.answer import Answer
+    from extra_rl.verdict import Judgement
 
 PHRASE = re.compile(r"\b(?:answer[ \t*_]*:[*_]*|(answer[ \t]+is)\b[ \t]*:?)", re.IGNORECASE)
 
@@ -52,7 +54,7 @@ class GymItem:
 
 @dataclass(frozen=True)
 class GymJudge:
-    """The judge of a task as a picklable callable for `judge_all`. right_from: least score of a right answer.
+    """The judge of a task as a picklable callable for `judge_in_pool`. right_from: least score of a right answer.
 
     sets: (dataset, configuration as JSON) of the task's sets, which a worker makes before it judges anything.
     """
@@ -65,16 +67,17 @@ class GymJudge:
         for dataset, config in self.sets:
             scorer_of(dataset, config)
 
-    def __call__(self, item: GymItem) -> Judgement:
+    def __call__(self, item: GymItem) -> mathjudge.Judgement:
         """The verdict. Whatever the scorer raises is raised."""
         where, answer = extracted(item.response, item.truncated)
         if answer is None:
-            return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
+            return mathjudge.Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
         record = from_json(item.record)
         if EVALUATION.get(record["dataset"]) == "expression" and not is_arithmetic(answer, item.gold):
-            return Judgement(Verdict.WRONG, answer, f"{where}/no_expression")
+            return mathjudge.Judgement(Verdict.WRONG, answer, f"{where}/no_expression")
         score = float(scorer_of(record["dataset"], to_json(record["config"]))(answer, record["entry"]))
-        return Judgement(Verdict.RIGHT if score >= self.right_from else Verdict.WRONG, answer, f"{where}/{score:.4g}")
+        verdict = Verdict.RIGHT if score >= self.right_from else Verdict.WRONG
+        return mathjudge.Judgement(verdict, answer, f"{where}/{score:.4g}")
 
 
 @lru_cache(maxsize=64)
@@ -119,19 +122,12 @@ def judge_gym(
     verifier: VerifierConfig,
     progress: Callable[[int], object] | None = None,
 ) -> list[Judgement]:
-    """One judgement an answer, in order; `metadata` of each is the record of its item. progress: as in `judge_all`.
+    """One judgement an answer, in order; `metadata` of each is the record of its item. progress: as in `judge_in_pool`.
 
     Raises ConfigError where the package is missing.
     """
     require()
     sets = sorted({(chosen.dataset, to_json(chosen.config)) for chosen in task.sets.values()})
-    return judge_all(
-        GymJudge(task.right_from, tuple(sets)),
-        [GymItem(a.gold, a.response, not a.finished, a.metadata or "") for a in answers],
-        workers=verifier.workers,
-        timeout_s=verifier.timeout_s,
-        memory_mb=verifier.memory_mb,
-        max_chars=verifier.max_chars,
-        preload="reasoning_gym",
-        progress=progress,
-    )
+    items = [GymItem(a.gold, a.response, not a.finished, a.metadata or "") for a in answers]
+    judge = GymJudge(task.right_from, tuple(sets))
+    return judge_in_pool(judge, items, verifier, progress=progress, preload="reasoning_gym")

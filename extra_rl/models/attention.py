@@ -16,6 +16,8 @@ from extra_rl.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 HONOURED = {"softcap": "+softcap", "s_aux": "+sinks"}
 """Arguments beyond mask and scale that change what attention computes, and how a name says that they are used."""
 INERT = frozenset(
@@ -44,7 +46,7 @@ def honoured_by(implementation: str) -> frozenset[str]:
     return frozenset(named & set(HONOURED))
 
 
-def use_attention(model: Any, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> None:
+def use_attention(model: CausalLM, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> None:
     """Makes the model attend by `attention(..., softcap=, s_aux=)` with masks of `mask` from now on.
 
     It computes with the further arguments that the model's own implementation computes with, and refuses others.
@@ -63,19 +65,19 @@ def use_attention(model: Any, name: str, attention: Callable[..., Any], mask: Ca
         raise ModelError(f"{type(model).__name__} has attention of its own that cannot be exchanged.")
 
 
-def own_attention(model: Any) -> str:
+def own_attention(model: CausalLM) -> str:
     """Name of the implementation that the model was loaded with."""
     name: str = model.__dict__.setdefault("extra_own_attention", model.config._attn_implementation)
     return name
 
 
-def ignored_arguments(model: Any) -> set[str]:
+def ignored_arguments(model: CausalLM) -> set[str]:
     """Arguments of HONOURED that the model passes and its own implementation leaves out, as far as they were seen."""
     seen: set[str] = model.__dict__.setdefault("extra_ignored", set())
     return seen
 
 
-def restore_attention(model: Any) -> None:
+def restore_attention(model: CausalLM) -> None:
     """Gives the model its own implementation back."""
     name = own_attention(model)
     if model.config._attn_implementation != name:

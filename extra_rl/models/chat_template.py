@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from extra_rl.models.protocol import Tokenizer
+
 DATE_STRING = "%d %b %Y"
 """The format of `date_string` in the templates that take one (Llama 3.1 and later): 26 Jul 2024."""
 
@@ -14,7 +16,7 @@ _noted: set[str] = set()
 
 
 def render_chat(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     messages: Sequence[Mapping[str, Any]],
     date: str,
     *,
@@ -40,7 +42,7 @@ def render_chat(
     return text
 
 
-def name_of(tokenizer: Any) -> str:
+def name_of(tokenizer: Tokenizer) -> str:
     """The directory or hub name that the tokenizer was read from, for messages."""
     return str(getattr(tokenizer, "name_or_path", "") or "the tokenizer")
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from extra_rl.errors import ModelError
 from extra_rl.models.files import listed
+from extra_rl.models.protocol import CausalLM, Tokenizer
 
 
-def require_complete(source: str, model: Any, report: Mapping[str, Any]) -> None:
+def require_complete(source: str, model: CausalLM, report: Mapping[str, Any]) -> None:
     """ModelError where checkpoint and model differ in a tensor's name or shape.
 
     report: transformers' loading report (`output_loading_info=True`), from which it has already taken tied heads and
@@ -49,7 +50,7 @@ def _advice(missing: set[str], unexpected: set[str]) -> str:
     return "Use the config.json that belongs to these weights, or export the checkpoint again with save_pretrained."
 
 
-def require_finite(source: str, model: Any, cause: str) -> None:
+def require_finite(source: str, model: CausalLM, cause: str) -> None:
     """ModelError naming the tensors that hold NaN or infinity. cause: what to say about how that came and what to do.
 
     One sum per tensor, read at memory speed; only where a sum is not finite are the elements looked at.
@@ -77,7 +78,7 @@ def require_finite(source: str, model: Any, cause: str) -> None:
         raise ModelError(f"{source}: {len(bad)} weight tensors hold NaN or infinity ({listed(bad)}). {cause}")
 
 
-def require_causal(source: str, model: Any) -> None:
+def require_causal(source: str, model: CausalLM) -> None:
     """ModelError for an encoder: BERT and its kin load as language models whose tokens see the tokens after them.
 
     Only families that also exist as masked language models are measured: does another last token change the logits
@@ -102,7 +103,7 @@ def require_causal(source: str, model: Any) -> None:
 DECODER_ONLY = "Name a causal (decoder-only) language model."
 
 
-def require_float(source: str, model: Any) -> None:
+def require_float(source: str, model: CausalLM) -> None:
     """ModelError for weights that stay quantised: they cannot be trained, nor saved as an ordinary policy."""
     kinds = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if not p.is_floating_point()})
     eight_bits = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.element_size() < 2})
@@ -113,7 +114,7 @@ def require_float(source: str, model: Any) -> None:
         )
 
 
-def require_vocabulary(source: str, model: Any, tokenizer: Any) -> None:
+def require_vocabulary(source: str, model: CausalLM, tokenizer: Tokenizer) -> None:
     """ModelError where the tokenizer gives ids for which the model's embedding has no row.
 
     A special token that no text of ours holds (Gemma 3 has one, for images) is only reported on stderr.

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.errors import ModelError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+
+    from extra_rl.models.protocol import CausalLM
 
 PLACES = (1e6, 1e-2, 1.0, -1.0, 30.0, -30.0, 5.0, -5.0, 0.1, -100.0, 300.0, -1e6)
 """Head outputs at which the transform is read. The first shows a cap, the second the slope at zero."""
@@ -42,7 +43,7 @@ class Head:
         return raw_XV if self.cap is None else self.cap * torch.tanh(raw_XV / self.cap)
 
 
-def backbone(model: Any) -> Any:
+def backbone(model: CausalLM) -> Any:
     """The model without its head: what turns token ids into `last_hidden_state`. ModelError where there is none."""
     body = model.base_model
     if body is model:
@@ -52,7 +53,7 @@ def backbone(model: Any) -> Any:
     return body
 
 
-def decoder_layers(model: torch.nn.Module) -> list[Any]:
+def decoder_layers(model: CausalLM) -> list[Any]:
     """The decoder layers in order: the longest list of modules below the model. ModelError where there is none."""
     import torch
 
@@ -62,7 +63,7 @@ def decoder_layers(model: torch.nn.Module) -> list[Any]:
     return max(lists, key=len)
 
 
-def read_head(model: Any) -> Head | None:
+def read_head(model: CausalLM) -> Head | None:
     """The model's head with its transform; None where no scale and soft cap explains what its forward pass does.
 
     Costs one forward pass over one token. The transform is exact to float32: a number of the configuration, or its
@@ -133,7 +134,7 @@ def _numbers(values: object) -> Iterator[float]:
         yield float(values)
 
 
-def windows(model: Any) -> list[int]:
+def windows(model: CausalLM) -> list[int]:
     """The attention windows and chunks, in tokens, that the configuration names, in ascending order.
 
     Keys such as `max_window_layers` and `sliding_window_pattern` count layers and are left out.
@@ -167,7 +168,7 @@ def context(config: Any) -> int | None:
     return min(limits, default=None)
 
 
-def without_dropout(model: Any) -> None:
+def without_dropout(model: CausalLM) -> None:
     """Puts the model into evaluation mode for training: what is trained is the policy that was sampled, so neither
     dropout nor router noise may change it.
 
@@ -182,7 +183,7 @@ def without_dropout(model: Any) -> None:
             if "extra_trains" not in vars(module):
                 module.register_forward_pre_hook(_evaluates)
                 module.register_forward_hook(_as_before, always_call=True)
-            module.extra_trains = True
+            module.extra_trains = True  # type: ignore[assignment]
         elif "lora_dropout" in name.split("."):
             module.training = True
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from extra_rl.errors import ModelError
 from extra_rl.models.files import GENERATION_CONFIG, one_line, read_json
+from extra_rl.models.protocol import CausalLM
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -25,7 +26,7 @@ def read_repaired(source: Path | str, revision: str | None = None) -> Any | None
     return None if path is None else repaired(read_json(path), str(path))
 
 
-def repair(model: Any, source: Path | str) -> None:
+def repair(model: CausalLM, source: Path | str) -> None:
     """Mend the generation config of a model in memory (one made from config.json is validated by nobody else)."""
     config = getattr(model, "generation_config", None)
     if config is not None:

@@ -29,6 +29,7 @@ from extra_rl.models.files import (
     read_json,
     require_readable,
 )
+from extra_rl.models.protocol import CausalLM
 from extra_rl.models.removed import refuse_removed
 
 TOKENIZER_JSON = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -170,7 +171,7 @@ def _read(place: Path | str, revision: str | None, precision: str, gguf: str | N
     return model
 
 
-def _plain(model: Any, tied: bool, precision: str) -> Any:
+def _plain(model: CausalLM, tied: bool, precision: str) -> Any:
     """An ordinary model of the same class with the same weights, without what quantisers and adapters leave in it.
 
     tied: whether its head is its embedding.
@@ -183,7 +184,8 @@ def _plain(model: Any, tied: bool, precision: str) -> Any:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.tie_word_embeddings = tied
-    made, report = type(model).from_pretrained(
+    family: Any = type(model)
+    made, report = family.from_pretrained(
         None, config=config, state_dict=model.state_dict(), dtype=getattr(torch, precision), output_loading_info=True
     )
     require_complete(str(model.name_or_path), made, report)

@@ -14,6 +14,8 @@ from extra_rl.models.attention import restore_attention
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 TOLERANCE = {"float32": (1e-3, 1e-4), "bfloat16": (0.6, 0.08), "float16": (0.2, 0.02)}
 """Largest and mean difference in nats from the reference that a path may have, by the type of the weights. Noise that
 was measured: docs/models.md. A lost mask or window is off by 1 to 16 nats with wide random weights, 0.6 on average in
@@ -69,7 +71,9 @@ class Measurement:
         return f"{self.path} differs by up to {self.largest:.2g} nats from the model's own forward pass"
 
 
-def own_statistics(model: Any, tokens: Sequence[int], name: str, first: int = 1) -> tuple[list[float], list[float]]:
+def own_statistics(
+    model: CausalLM, tokens: Sequence[int], name: str, first: int = 1
+) -> tuple[list[float], list[float]]:
     """The reference: logprob and entropy of every token from `first` on, nats, temperature 1.
 
     By the model's own forward pass over one sequence without cache and padding. name: of the model, for the error.
@@ -102,7 +106,7 @@ def own_statistics(model: Any, tokens: Sequence[int], name: str, first: int = 1)
 
 
 def measured(
-    model: Any,
+    model: CausalLM,
     path: Path,
     sequences: Sequences,
     reference: Callable[[Any, Sequence[int], Sequence[int]], tuple[list[float], list[float]]],

@@ -24,6 +24,7 @@ from extra_rl.models.digests import STATE_FILES, digests_of
 from extra_rl.models.files import one_line
 from extra_rl.models.load import load_model, load_tokenizer
 from extra_rl.models.probe import remember
+from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.models.removed import FORGOTTEN_FILE, REMOVED_FILE, remove_file
 from extra_rl.models.turns import eos_token_ids
 from extra_rl.tables.files import canonical_json, write_whole
@@ -54,8 +55,8 @@ OPTIMIZER_FILE, ADAPTER_FILE = STATE_FILES
 class Policy:
     """A loaded policy: the transformers model, its tokenizer and the ids that end a response."""
 
-    model: Any
-    tokenizer: Any
+    model: CausalLM
+    tokenizer: Tokenizer
     eos_token_ids: tuple[int, ...]
     directory: Path
 
@@ -143,8 +144,8 @@ def load_directory(directory: Path, *, device: str = "cpu", precision: str = "fl
 
 def save_policy(
     manifest_path: Path,
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     provenance: Mapping[str, Any],
     write_state: Callable[[Path], None] | None = None,
 ) -> None:

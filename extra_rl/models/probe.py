@@ -26,6 +26,7 @@ from extra_rl.errors import ModelError
 from extra_rl.models import family
 from extra_rl.models.attention import ignored_arguments, own_attention
 from extra_rl.models.measure import TOLERANCE, Measurement, Path, Rank, Sequences, measured, own_statistics
+from extra_rl.models.protocol import CausalLM
 
 PROMPTS = (6, 6, 3, 9)
 RESPONSES = (2, 3, 4, 2)
@@ -94,7 +95,7 @@ class Probe:
     def tolerance(self) -> tuple[float, float]:
         return TOLERANCE.get(self.dtype, TOLERANCE["float32"])
 
-    def first_that_holds(self, what: str, model: Any, paths: Sequence[Path]) -> str:
+    def first_that_holds(self, what: str, model: CausalLM, paths: Sequence[Path]) -> str:
         """Name of the first path that is within the tolerance; the same answer without measuring from the second call
         on. ModelError where none is, NumericalError where the reference is not finite."""
         self._reference.clear()
@@ -117,13 +118,13 @@ class Probe:
                 )
         return self.decisions[what].path
 
-    def holds(self, model: Any, path: Path) -> bool:
+    def holds(self, model: CausalLM, path: Path) -> bool:
         """Whether a path that the user asks for by name may be used; measured once."""
         self._reference.clear()
         found = next((m for m in self.measurements if m.path == path.name), None) or self.measure(model, path)
         return found.holds(self.tolerance)
 
-    def measure(self, model: Any, path: Path, *, brief: bool = False) -> Measurement:
+    def measure(self, model: CausalLM, path: Path, *, brief: bool = False) -> Measurement:
         """Runs a path and the reference, and notes how far they are apart."""
         with exact_products():
             found = measured(model, path, self.brief if brief else self.sequences, self.reference)
@@ -131,7 +132,9 @@ class Probe:
         self.seconds += found.seconds
         return found
 
-    def reference(self, model: Any, prompt: Sequence[int], response: Sequence[int]) -> tuple[list[float], list[float]]:
+    def reference(
+        self, model: CausalLM, prompt: Sequence[int], response: Sequence[int]
+    ) -> tuple[list[float], list[float]]:
         """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1; computed
         once for all paths that are tried. NumericalError where a logit is not finite."""
         tokens = (*prompt, *response)
@@ -201,7 +204,7 @@ def forget_probes() -> None:
     _MADE.clear()
 
 
-def remember(model: Any, remembered: Mapping[str, Any] | None) -> None:
+def remember(model: CausalLM, remembered: Mapping[str, Any] | None) -> None:
     """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`.
 
     What is of another form is not used: the whole probe runs then.
@@ -210,7 +213,7 @@ def remember(model: Any, remembered: Mapping[str, Any] | None) -> None:
     model.__dict__["extra_remembered"] = remembered if usable else {}
 
 
-def probe_of(model: Any, tokens: int | None = None) -> Probe:
+def probe_of(model: CausalLM, tokens: int | None = None) -> Probe:
     """The model's probe; made at the first call, kept with the model. Nothing but the head is measured yet.
 
     tokens: of the longest prompt, at the first call; None: as many as REACH allows.
@@ -225,7 +228,7 @@ def probe_of(model: Any, tokens: int | None = None) -> Probe:
     return found
 
 
-def known_head(model: Any) -> family.Head:
+def known_head(model: CausalLM) -> family.Head:
     """The model's head; ModelError where what it does to its logits is neither a scale nor a soft cap."""
     head = probe_of(model).head
     if head is None:
@@ -233,7 +236,7 @@ def known_head(model: Any) -> family.Head:
     return replace(head, module=model.get_output_embeddings())  # which may have been exchanged since
 
 
-def _new_probe(model: Any, tokens: int | None) -> Probe:
+def _new_probe(model: CausalLM, tokens: int | None) -> Probe:
     from extra_rl.seeding import generator
 
     parameters = sum(p.numel() for p in model.parameters())
@@ -269,7 +272,7 @@ def _new_probe(model: Any, tokens: int | None) -> Probe:
     )
 
 
-def _key(model: Any) -> str:
+def _key(model: CausalLM) -> str:
     """Digest of what decides which code runs for a model, whatever its weights."""
     from importlib.metadata import version
 
@@ -286,10 +289,10 @@ def _key(model: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _name(model: Any) -> str:
+def _name(model: CausalLM) -> str:
     return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
 
 
-def _context(model: Any) -> int:
+def _context(model: CausalLM) -> int:
     """Tokens that the model reads."""
     return family.context(model.config) or LONGEST * 2

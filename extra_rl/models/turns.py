@@ -11,6 +11,7 @@ from typing import Any
 
 from extra_rl.errors import ModelError
 from extra_rl.models.chat_template import note_once, render_chat
+from extra_rl.models.protocol import CausalLM, Tokenizer
 
 USER, ANSWER, NEXT, SYSTEM = "Userqxz", "Answerqxz", "Nextqxz", "Systemqxz"
 """Messages of the conversations that are rendered to see what a template writes around them."""
@@ -29,7 +30,7 @@ class TurnEnd:
     token_id: int | None
 
 
-def eos_token_ids(model: Any, tokenizer: Any, source: Path | str) -> tuple[int, ...]:
+def eos_token_ids(model: CausalLM, tokenizer: Tokenizer, source: Path | str) -> tuple[int, ...]:
     """Return the ids that end a response, sorted.
 
     They are those of the generation config, the tokenizer and the model's config, and the token that ends a turn in
@@ -56,7 +57,7 @@ def eos_token_ids(model: Any, tokenizer: Any, source: Path | str) -> tuple[int, 
     return tuple(sorted(ids))
 
 
-def known_end_ids(tokenizer: Any, directory: Path | None = None) -> tuple[int, ...]:
+def known_end_ids(tokenizer: Tokenizer, directory: Path | None = None) -> tuple[int, ...]:
     """Return the ids that `eos_token_ids` would find, from the tokenizer and the files in `directory`, sorted.
 
     No weights are read. Empty where nothing names an end. Raises ModelError for a config that is no JSON.
@@ -67,7 +68,7 @@ def known_end_ids(tokenizer: Any, directory: Path | None = None) -> tuple[int, .
     return tuple(sorted(named | _config_ids(config, tokenizer) | _turn_end_ids(turn_end(tokenizer))))
 
 
-def turn_end(tokenizer: Any) -> TurnEnd | None:
+def turn_end(tokenizer: Tokenizer) -> TurnEnd | None:
     """Return what ends an assistant's turn in the chat template; None without a template, or where it writes nothing.
 
     A conversation is rendered with a known word as the assistant's last message, and the first added token after that
@@ -101,7 +102,7 @@ def turn_end(tokenizer: Any) -> TurnEnd | None:
 class _Marks:
     """The added tokens of a tokenizer that can mark a place in a conversation, found in text."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._ids = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if _marks(token)}
         longest_first = sorted(self._ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
@@ -137,7 +138,7 @@ def _marks(token: Any) -> bool:
     return bool(text) and (token.special or not (text[0].isalnum() or text[-1].isalnum()))
 
 
-def _rendered(tokenizer: Any, contents: tuple[str, ...]) -> str | None:
+def _rendered(tokenizer: Tokenizer, contents: tuple[str, ...]) -> str | None:
     """The conversation's text, None where the template refuses it or leaves a message out."""
     turns = [content for content in contents if content != SYSTEM]
     messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(turns)]
@@ -171,7 +172,7 @@ def _turn_end_ids(end: TurnEnd | None) -> set[int]:
     return set() if end is None or end.token_id is None else {end.token_id}
 
 
-def _note(end: TurnEnd, named: set[int], ids: set[int], tokenizer: Any, source: Path | str) -> None:
+def _note(end: TurnEnd, named: set[int], ids: set[int], tokenizer: Tokenizer, source: Path | str) -> None:
     if end.token_id is None:
         ends = ", ".join(repr(tokenizer.convert_ids_to_tokens(index)) for index in sorted(ids))
         note_once(
@@ -185,7 +186,7 @@ def _note(end: TurnEnd, named: set[int], ids: set[int], tokenizer: Any, source: 
         )
 
 
-def _named(generation: Any, config: Any, tokenizer: Any) -> set[int]:
+def _named(generation: Any, config: Any, tokenizer: Tokenizer) -> set[int]:
     """Ids of the generation config and of the tokenizer."""
     ids = set(_ids(generation))
     if _get(generation, "_from_model_config"):  # made by the library out of the model's config
@@ -193,13 +194,13 @@ def _named(generation: Any, config: Any, tokenizer: Any) -> set[int]:
     return ids | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
 
 
-def _config_ids(config: Any, tokenizer: Any) -> set[int]:
+def _config_ids(config: Any, tokenizer: Tokenizer) -> set[int]:
     """Ids of the model's config and of its text part."""
     texts = _get(config, "text_config")
     return (set(_ids(config)) | set(_ids(texts))) - _accidental(config, tokenizer)
 
 
-def _accidental(config: Any, tokenizer: Any) -> set[int]:
+def _accidental(config: Any, tokenizer: Tokenizer) -> set[int]:
     """Ids that only the config's class names, and that are ordinary tokens here.
 
     A LlamaConfig without `eos_token_id` has 2, the end of Llama's own vocabulary; in another it may be `#`.

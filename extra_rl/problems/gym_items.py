@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
 
 from extra_rl.config.sections import GymSetConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.answer import Answer
 from extra_rl.judging.gym_judge import judge_gym
+from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_make import GymItemMade, made_items
 from extra_rl.problems.overlap import normalise
@@ -76,7 +76,7 @@ def gym_problems(
     task: TaskConfig,
     verifier: VerifierConfig,
     counts: Mapping[str, Counts],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     room: int,
     seed: int,
@@ -121,7 +121,7 @@ def _candidates(
     faults: Mapping[str, str],
     examples: list[GymItemMade],
     task: TaskConfig,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
 ) -> dict[str, list[_Candidate]]:
     """Every item with its prompt, and what is wrong with it, by set."""
     items = [item for members in made.values() for item in members]

@@ -10,6 +10,7 @@ import polars as pl
 
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
+from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems.overlap import normalise
 from extra_rl.problems.sources import RawProblem, read_source
 from extra_rl.tables import contracts
@@ -55,7 +56,7 @@ def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
 
 def generated_problems(
     task: TaskConfig,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     seed: int,
     train_per_level: Mapping[str, int],
@@ -94,7 +95,7 @@ def generated_problems(
     ]
 
 
-def benchmark_problems(task: TaskConfig, tokenizer: Any) -> list[PreparedProblem]:
+def benchmark_problems(task: TaskConfig, tokenizer: Tokenizer) -> list[PreparedProblem]:
     """All problems of `task.benchmarks`, in the order of the configuration. Raises InputError (`read_source`), and
     ConfigError where prompts show examples, which come from training problems."""
     if task.examples:
@@ -110,7 +111,7 @@ def benchmark_problems(task: TaskConfig, tokenizer: Any) -> list[PreparedProblem
 
 
 def prepared(
-    problems: Sequence[RawProblem], split: str, task: TaskConfig, tokenizer: Any, examples: Sequence[Example] = ()
+    problems: Sequence[RawProblem], split: str, task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example] = ()
 ) -> list[PreparedProblem]:
     """Problems with their prompts, in order."""
     rendered = render([problem.text for problem in problems], task, tokenizer, examples)

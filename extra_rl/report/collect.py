@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from extra_rl.report.sources import ITERATION, Sources
+from extra_rl.report.sources import Sources
+from extra_rl.results import IterationFolder
 
 COUNTS = ("groups", "all_wrong", "mixed", "all_right", "regenerated_groups", "rescued_groups")
 FIGURES = ("pass_rate", "mean_entropy", "mean_length", "bonus_share")
@@ -91,6 +92,6 @@ def _cells(sources: Sources) -> pl.DataFrame:
 
 
 def _number(folder: Path) -> int:
-    found = ITERATION.fullmatch(folder.name)
+    found = IterationFolder.at(folder)
     assert found
-    return int(found[1])
+    return found.number

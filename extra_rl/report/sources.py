@@ -91,8 +91,8 @@ def find(results: Path) -> Sources:
     """Reads which arms and seeds there are. Raises InputError where no iteration is finished."""
     found: dict[tuple[str, int], list[Path]] = {}
     for run in RunFolder.below(results):
-        if folders := run.iterations(with_table="summarize"):
-            found[run.arm, run.seed] = list(folders.values())
+        if finished := run.iterations(with_table="summarize"):
+            found[run.arm, run.seed] = list(finished.values())
     if not found:
         raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
     section = _compare_section(results)

@@ -19,8 +19,9 @@ from extra_rl.sampling.draw import draw
 from extra_rl.sampling.stop import StopRule, StopStrings, stop_rule
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+
+    from extra_rl.models.protocol import CausalLM
 
 COMPACT_BELOW = 0.85
 """The batch is rebuilt, without its finished rows and with new ones, once fewer than this share of it goes on.
@@ -41,7 +42,7 @@ class FastDecoder:
     """
 
     def __init__(
-        self, model: torch.nn.Module, head: Head, eos_token_ids: Sequence[int], stops: StopStrings | None = None
+        self, model: CausalLM, head: Head, eos_token_ids: Sequence[int], stops: StopStrings | None = None
     ) -> None:
         self._model, self._head = model.eval(), head
         self._eos, self._stops = sorted(eos_token_ids), stops
@@ -73,7 +74,7 @@ class _Batch:
 
     def __init__(
         self,
-        model: Any,
+        model: CausalLM,
         head: Head,
         queue: Sequence[Request],
         config: SamplingConfig,

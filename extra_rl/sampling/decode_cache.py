@@ -15,6 +15,8 @@ from extra_rl.models.attention import mixed_values, softmax_with_sinks, use_atte
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 ATTENTION = "extra_grouped"
 """Name under which `use_grouped_attention` registers the attention with transformers."""
 
@@ -139,7 +141,7 @@ class DecodeCache:
         self._filled = {layer: filled + columns for layer, filled in self._filled.items()}
 
 
-def use_grouped_attention(model: Any) -> None:
+def use_grouped_attention(model: CausalLM) -> None:
     """Makes the model attend by `grouped_attention` from now on. ModelError where its attention cannot be exchanged."""
     use_attention(model, ATTENTION, grouped_attention, decoding_mask)
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from extra_rl.config.sections import SamplingConfig, TaskConfig
 from extra_rl.errors import ConfigError
+from extra_rl.models.protocol import Tokenizer
 from extra_rl.results import without_arm
 from extra_rl.sampling.rollouts import Plan
 from extra_rl.seeding import generator
@@ -27,7 +28,7 @@ def demonstrated(
     train: pl.DataFrame,
     task: TaskConfig,
     sampling: SamplingConfig,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     decode: Callable[[Sequence[Sequence[int]]], list[str]],
     seed: int,
 ) -> pl.DataFrame:

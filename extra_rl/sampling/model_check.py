@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from extra_rl.models.probe import Probe, probe_of
+from extra_rl.models.protocol import CausalLM
 from extra_rl.sampling.transformers import sampling_path
 from extra_rl.scoring.layout import chosen
 
 
-def probe(model: Any, *, tokens: int | None = None) -> Probe:
+def probe(model: CausalLM, *, tokens: int | None = None) -> Probe:
     """What holds for a loaded model: its paths for sampling and scoring, measured against its own forward pass.
 
     tokens: length of the longest probe sequence, to reach a window that is longer than what is affordable at each load;

@@ -20,6 +20,8 @@ from extra_rl.sampling.stop import StopStrings, stop_rule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 
 class PlainDecoder:
     """Samples by `model.generate`. padding: contexts of different lengths share a batch, left-padded; where a family
@@ -27,7 +29,7 @@ class PlainDecoder:
     it."""
 
     def __init__(
-        self, model: Any, eos_token_ids: Sequence[int], *, padding: bool = True, stops: StopStrings | None = None
+        self, model: CausalLM, eos_token_ids: Sequence[int], *, padding: bool = True, stops: StopStrings | None = None
     ) -> None:
         self._model, self._eos, self._padding, self._stops = model.eval(), sorted(eos_token_ids), padding, stops
 

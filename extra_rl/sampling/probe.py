@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from extra_rl.errors import NumericalError
 from extra_rl.models.measure import Measurement
+from extra_rl.models.protocol import CausalLM
 
 ROWS, LENGTH = 8, 32
 
@@ -27,7 +27,7 @@ def probe_sequences(vocabulary: int, context: int) -> list[tuple[int, ...]]:
     return [tuple(row) for row in drawn.tolist()]
 
 
-def policy_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+def policy_logprobs(model: CausalLM, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
     """The policy's own logprob (nats, temperature 1) of every token but the first of each sequence, by its own forward
     pass. NumericalError where one is not finite."""
     from extra_rl.models.measure import own_statistics

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ConfigError
+from extra_rl.models.protocol import Tokenizer
 from extra_rl.sampling.base import Sample
 from extra_rl.sampling.text import Decode, response_decoder
 
@@ -55,7 +55,7 @@ class StopRule:
 class StopStrings:
     """The stop rules of one tokenizer. ends: ids that end a response by themselves (`response_decoder`)."""
 
-    def __init__(self, tokenizer: Any, ends: Collection[int] | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, ends: Collection[int] | None = None) -> None:
         self._tokenizer, self._ends = tokenizer, ends
         self._rules: dict[tuple[str, ...], StopRule] = {}
 
@@ -140,7 +140,7 @@ def _completes(text: str, stop: Sequence[str]) -> bool:
     return any(b.endswith(string) or string.endswith(b) for string in likely for b in beginnings)
 
 
-def _only_appends(tokenizer: Any) -> bool:
+def _only_appends(tokenizer: Tokenizer) -> bool:
     """Whether a further token leaves the text before it as it is (broken bytes apart).
 
     Where spaces are cleaned up afterwards it may not, nor with decoders that look at the token behind; of tokenizers in

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+
+from extra_rl.models.protocol import Tokenizer
 
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 """Token ids of responses -> their texts."""
 
 
-def response_decoder(tokenizer: Any, ends: Collection[int] | None = None, stop: Sequence[str] = ()) -> Decode:
+def response_decoder(tokenizer: Tokenizer, ends: Collection[int] | None = None, stop: Sequence[str] = ()) -> Decode:
     """Return a function that turns the token ids of responses into the texts that are judged.
 
     A text reaches to the first token that ends a response, exclusive: what a model invents after its turn is no part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.measure import Path, Scored, Sequences
@@ -15,7 +15,7 @@ from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.stop import StopStrings
 
 if TYPE_CHECKING:
-    import torch
+    from extra_rl.models.protocol import CausalLM
 
 PROBE_ROWS = 3
 """Rows of the probe's batch: fewer than its requests, so that one takes the place of another that has ended."""
@@ -30,7 +30,7 @@ class TransformersSampler:
     `config.stop` needs it.
     """
 
-    def __init__(self, model: torch.nn.Module, eos_token_ids: Sequence[int], stops: StopStrings | None = None) -> None:
+    def __init__(self, model: CausalLM, eos_token_ids: Sequence[int], stops: StopStrings | None = None) -> None:
         name = sampling_path(model)
         self._decoder = _decoder(name, model.eval(), eos_token_ids, stops)
 
@@ -45,7 +45,7 @@ class TransformersSampler:
         return self._decoder.sample(requests, config, advance, limits)
 
 
-def sampling_path(model: Any) -> str:
+def sampling_path(model: CausalLM) -> str:
     """Name of the path that samples from this model; measured at the first call. ModelError where none holds."""
     paths = [
         Path(FAST, "fast", partial(_sampled, FAST, model)),
@@ -55,13 +55,13 @@ def sampling_path(model: Any) -> str:
     return probe_of(model).first_that_holds("sampling", model, paths)
 
 
-def _decoder(name: str, model: Any, eos_token_ids: Sequence[int], stops: StopStrings | None = None) -> Sampler:
+def _decoder(name: str, model: CausalLM, eos_token_ids: Sequence[int], stops: StopStrings | None = None) -> Sampler:
     if name != FAST:
         return PlainDecoder(model, eos_token_ids, padding=name == PLAIN, stops=stops)
     return FastDecoder(model, known_head(model), eos_token_ids, stops)
 
 
-def _sampled(name: str, model: Any, sequences: Sequences) -> list[Scored]:
+def _sampled(name: str, model: CausalLM, sequences: Sequences) -> list[Scored]:
     """Rollouts of the sequences' prompts, as long as their responses, with the logprobs that the sampler reports."""
     requests = [Request(prompt, len(response), seed) for seed, (prompt, response) in enumerate(sequences)]
     config = SamplingConfig(batch_rows=min(PROBE_ROWS, len(requests) - 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from extra_rl.errors import ConfigError
 from extra_rl.models.measure import Path, Scored, Sequences
@@ -18,6 +18,8 @@ from extra_rl.scoring.sequences import TokenSequence
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from extra_rl.models.protocol import CausalLM
 
 Layout = Literal["auto", "padded", "packed", "shared_prefix"]
 
@@ -32,7 +34,7 @@ RANKS: dict[str, Literal["fast", "plain"]] = {"shared_prefix": "fast", "padded":
 """Layouts that `auto` tries, best first. `plain`: padded rows by the family's own forward pass, head included."""
 
 
-def chosen(layout: Layout, model: Any) -> str:
+def chosen(layout: Layout, model: CausalLM) -> str:
     """The layout that is used: for `auto` the first of RANKS that holds against the model's own forward pass.
 
     The model is measured at the first call. `padded` may become `plain`. ConfigError where the model cannot be computed
@@ -50,7 +52,7 @@ def chosen(layout: Layout, model: Any) -> str:
     return layout
 
 
-def budget_of(layout: str, model: Any, tokens_per_batch: int) -> int:
+def budget_of(layout: str, model: CausalLM, tokens_per_batch: int) -> int:
     """Tokens of a micro-batch in a layout that `chosen` gave: fewer than asked for where logits are held whole."""
     if layout != "plain":
         return tokens_per_batch
@@ -60,7 +62,7 @@ def budget_of(layout: str, model: Any, tokens_per_batch: int) -> int:
 
 
 def token_statistics(
-    model: Any, batch: Sequence[TokenSequence], temperature: float, precision: str, layout: str
+    model: CausalLM, batch: Sequence[TokenSequence], temperature: float, precision: str, layout: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """logprob_BT, entropy_BT and mask_BT of `response_statistics`, computed in a layout that `chosen` gave."""
     from extra_rl.scoring.packed import packed_statistics
@@ -73,11 +75,11 @@ def token_statistics(
     return packed_statistics(model, batch, temperature, precision, share=layout == "shared_prefix")
 
 
-def _path(layout: str, model: Any, rank: Literal["fast", "plain"]) -> Path:
+def _path(layout: str, model: CausalLM, rank: Literal["fast", "plain"]) -> Path:
     return Path(layout, rank, partial(_score, layout, model))
 
 
-def _score(layout: str, model: Any, sequences: Sequences) -> list[Scored]:
+def _score(layout: str, model: CausalLM, sequences: Sequences) -> list[Scored]:
     """The sequences in one micro-batch of that layout."""
     batch = [TokenSequence(prompt, response) for prompt, response in sequences]
     logprob_BT, entropy_BT, mask_BT = token_statistics(model, batch, 1.0, "float32", layout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +18,16 @@ from extra_rl.scoring.shared_prefix import lay_out
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 
 def packed_statistics(
-    model: Any, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32", *, share: bool = True
+    model: CausalLM,
+    batch: Sequence[TokenSequence],
+    temperature: float,
+    precision: str = "float32",
+    *,
+    share: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `response_statistics` returns, up to rounding: logprob_BT, entropy_BT and mask_BT; differentiable.
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 ATTENTION = "extra_segments"
 """Name under which `use_segments` registers the attention with transformers."""
 
@@ -130,7 +132,7 @@ def path_mask(*, mask_function: Callable[..., Any], **options: Any) -> Any:
     return PathMask(segments, mask_function, options.get("local_size"), use_vmap, may_skip)
 
 
-def use_segments(model: Any) -> None:
+def use_segments(model: CausalLM) -> None:
     """Makes the model attend by `segment_attention` from now on. ModelError where its attention cannot be exchanged.
 
     It stays so: a layer that is computed again for gradient checkpointing runs long after its forward pass. Outside of

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 
 class _Padded(NamedTuple):
     """A right-padded batch. tokens_BL, valid_BL (1: a token); of the response tokens, in the order of rows: row_X,
@@ -31,7 +33,7 @@ class _Padded(NamedTuple):
 
 
 def response_statistics(
-    model: torch.nn.Module, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
+    model: CausalLM, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logprob and entropy of every response token of a right-padded batch, at `temperature`.
 
@@ -52,7 +54,7 @@ def response_statistics(
 
 
 def plain_statistics(
-    model: Any, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
+    model: CausalLM, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same by the family's own forward pass, its own head included: for models that no faster path computes.
 
@@ -70,7 +72,7 @@ PLAIN_LOGITS = 2**27
 """Logits of a micro-batch on the plain path, at most: 512 MiB in float32, held a few times."""
 
 
-def plain_tokens(model: Any, tokens_per_batch: int) -> int:
+def plain_tokens(model: CausalLM, tokens_per_batch: int) -> int:
     """Tokens of a micro-batch on the plain path: those asked for, or fewer where the vocabulary is large."""
     vocabulary = int(model.config.get_text_config().vocab_size)
     return max(1, min(tokens_per_batch, PLAIN_LOGITS // vocabulary))

@@ -6,12 +6,12 @@ Generated tasks make their own; problems from files bring them in a column (`sol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import polars as pl
 
 from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError
+from extra_rl.models.protocol import Tokenizer
 from extra_rl.models.turns import turn_end
 from extra_rl.seeding import generator
 from extra_rl.tasks.base import TASKS, Problem, Task, load_task
@@ -40,7 +40,7 @@ def shown(examples: Sequence[tuple[Problem, str]]) -> list[Example]:
     return [(problem.prompt, solution) for problem, solution in examples]
 
 
-def response_tokens(solution: str, task: TaskConfig, stop: str | None, tokenizer: Any) -> list[int]:
+def response_tokens(solution: str, task: TaskConfig, stop: str | None, tokenizer: Tokenizer) -> list[int]:
     """The tokens of a worked solution, with what ends a response.
 
     In a chat that is the end of the turn; in bare text `stop`, or the tokenizer's end of sequence where that is None.
@@ -65,7 +65,7 @@ def response_tokens(solution: str, task: TaskConfig, stop: str | None, tokenizer
 def demonstrations(
     task: TaskConfig,
     stop: str | None,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     seed: int,
     level_weights: Mapping[str, float],
@@ -99,7 +99,7 @@ def demonstrations(
 def _of_rows(
     task: TaskConfig,
     stop: str | None,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     seed: int,
     level_weights: Mapping[str, float],
     train: pl.DataFrame,

@@ -8,6 +8,7 @@ from typing import Any
 from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.chat_template import name_of, note_once, reason_of, render_chat
+from extra_rl.models.protocol import Tokenizer
 
 QUESTION, SYSTEM = "Questionqxz", "Systemqxz"
 """Messages that are rendered first, to see what the template does with them."""
@@ -20,13 +21,13 @@ OTHER_DATES = ("1999-12-31", "2001-02-03")
 NO_TEMPLATE = "set task.chat_template: false, which sends the bare text"
 
 
-def uses_chat(task: TaskConfig, tokenizer: Any) -> bool:
+def uses_chat(task: TaskConfig, tokenizer: Tokenizer) -> bool:
     """Whether prompts are rendered by the tokenizer's chat template."""
     return task.chat_template and bool(getattr(tokenizer, "chat_template", None))
 
 
 def render(
-    texts: Sequence[str], task: TaskConfig, tokenizer: Any, examples: Sequence[Example] = ()
+    texts: Sequence[str], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example] = ()
 ) -> list[tuple[str, list[int]]]:
     """Prompt and token ids of each text. Exactly this is sent; `prompt` and `prompt_tokens` of a problem keep it.
 
@@ -47,7 +48,7 @@ def render(
     return _with_tokens(_conversations(texts, task, tokenizer, shown), tokenizer, add_special_tokens=False)
 
 
-def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Any) -> None:
+def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Tokenizer) -> None:
     """A note where a pretrained model's first token is the problem's own: many read little of what stands there, as the
     first position serves their attention as a sink (arXiv 2309.17453)."""
     pretrained = getattr(tokenizer, "name_or_path", "") and len({tokens[0] for _, tokens in prompts if tokens}) > 1
@@ -59,7 +60,9 @@ def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Any) 
         )
 
 
-def _conversations(texts: Sequence[str], task: TaskConfig, tokenizer: Any, examples: Sequence[Example]) -> list[str]:
+def _conversations(
+    texts: Sequence[str], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example]
+) -> list[str]:
     """Each text as a user's message in the template. Raises ModelError where the template cannot be used."""
     if not texts:
         return []
@@ -138,7 +141,7 @@ def _works(chat: Callable[..., str], changed: dict[str, Any]) -> bool:
         return False
 
 
-def _with_tokens(prompts: list[str], tokenizer: Any, *, add_special_tokens: bool) -> list[tuple[str, list[int]]]:
+def _with_tokens(prompts: list[str], tokenizer: Tokenizer, *, add_special_tokens: bool) -> list[tuple[str, list[int]]]:
     if not prompts:
         return []
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: as long as rank 0 may take to write a policy. A dead one ends all at once
 (torchrun), so nothing waits for it."""
@@ -35,7 +36,7 @@ class Sharded(Parallel):
         super().__init__(device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
-    def place(self, model: torch.nn.Module, *, trained: bool = True) -> Any:
+    def place(self, model: Any, *, trained: bool = True) -> Any:
         """Shards the model in place: its parameters become DTensors, of which this process holds one shard.
 
         The root's method `computed` gathers the weights outside of the decoder layers before what it is given runs,
@@ -53,7 +54,7 @@ class Sharded(Parallel):
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)  # gloo has no PREMUL_SUM
-        model.computed = MethodType(_computed, model)  # type: ignore[assignment]
+        model.computed = MethodType(_computed, model)
         register_fsdp_forward_method(model, "computed")
         return model
 

@@ -20,6 +20,7 @@ from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.digests import require_file
 from extra_rl.models.policy import ADAPTER_FILE, Policy, load_policy, read_manifest, resolve
+from extra_rl.models.protocol import CausalLM
 from extra_rl.models.removed import refuse_removed
 from extra_rl.tables.files import canonical_json
 
@@ -75,7 +76,7 @@ def load_adapted(initial: Path, current: Path, lora: LoraConfig, seed: int) -> t
     return replace(base, directory=directory), adapted
 
 
-def adapter_tensors(model: Any) -> dict[str, Any]:
+def adapter_tensors(model: CausalLM) -> dict[str, Any]:
     """The trained parameters by name: A and B of every adapter."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -136,7 +137,7 @@ def _saved(directory: Path, initial: Path, current: Path, lora: LoraConfig) -> d
         return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 
 
-def _targets(model: Any, lora: LoraConfig) -> str | list[str]:
+def _targets(model: CausalLM, lora: LoraConfig) -> str | list[str]:
     import torch
 
     if lora.targets == "all_linear":

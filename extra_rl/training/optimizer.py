@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from extra_rl.models.protocol import CausalLM
+
 KEYS = {
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
     "adamw_8bit": ("step", "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2"),
@@ -71,7 +73,9 @@ def make_optimizer(kind: str, parameters: Iterable[Tensor], **options: Any) -> O
     return optimizer
 
 
-def optimizer_state(optimizer: Optimizer, model: Any, *, keep: bool = True, copy: bool = True) -> dict[str, Tensor]:
+def optimizer_state(
+    optimizer: Optimizer, model: CausalLM, *, keep: bool = True, copy: bool = True
+) -> dict[str, Tensor]:
     """The state as named tensors on the CPU, `{step|exp_avg|exp_avg_sq}/{parameter}` for AdamW.
 
     keep: false gives nothing; a process that does not save helps to put shards together nevertheless. copy: false gives

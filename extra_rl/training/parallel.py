@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+
+    from extra_rl.models.protocol import CausalLM
 
 
 class Parallel:
@@ -22,11 +23,11 @@ class Parallel:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
 
-    def place(self, model: torch.nn.Module, *, trained: bool = True) -> Any:
+    def place(self, model: CausalLM, *, trained: bool = True) -> Any:
         """The model, where and as this process computes with it. trained: it will have gradients."""
         return model.to(self.device)
 
-    def forward(self, model: Any, compute: Callable[[], Tensor]) -> Tensor:
+    def forward(self, model: CausalLM, compute: Callable[[], Tensor]) -> Tensor:
         """compute(), which may use any weight of the placed model directly."""
         return compute()
 

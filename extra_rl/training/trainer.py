@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from extra_rl.models.protocol import CausalLM
+
 
 def reference_model(manifest: Path, device: str = "cpu") -> Any:
     """The frozen initial policy for the KL term; its head is read before it may be sharded."""
@@ -41,7 +43,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Any,
+        model: CausalLM,
         optimizer: torch.optim.Optimizer,
         settings: LossSettings,
         reference: Any | None,

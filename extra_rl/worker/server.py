@@ -54,6 +54,9 @@ PRELOAD = (
 )
 """Third-party modules only; project code is imported after the fork."""
 
+OWN = ("extra_rl", "extra_cli", "mathjudge", "stages")
+"""The project's packages: what of them the server has imported is imported anew in each job."""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Set to 1 before the imports, so that none of them starts a pool; stages set their own number of threads."""
 
@@ -83,7 +86,7 @@ class Server:
         self._parent_fd = parent_fd
         self._clients: set[_Client] = set()
         self._stopping = False
-        self._own_modules = [name for name in sys.modules if name.split(".")[0] == "extra_rl"]
+        self._own_modules = [name for name in sys.modules if name.split(".")[0] in OWN]
         self._signal_read, self._signal_write = socket.socketpair()
         self._signal_write.setblocking(False)
         signal.set_wakeup_fd(self._signal_write.fileno())

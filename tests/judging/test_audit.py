@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
-from extra_rl.judging.audit import judge_mistake, second_judgements
+from extra_rl.judging.audit import judge_mistake, second_judgements, string, sympy_only
 from extra_rl.judging.command import Case
 from extra_rl.verdict import Verdict
+from mathjudge import Item
 
 MATH, SUM = TaskConfig(name="math"), TaskConfig(name="signed_sum")
 
@@ -39,6 +40,14 @@ def test_string_knows_spelling_and_no_values() -> None:
 def test_sympy_only_knows_values_and_none_of_our_rules() -> None:
     cases = [case("1/2", r"\boxed{0.5}"), case("1/2", r"\boxed{0.6}"), case("10", r"\boxed{10_7}")]
     assert [v for v, _, _ in verdicts("sympy_only", cases)] == ["right", "wrong", "right"]
+
+
+def test_both_by_themselves() -> None:
+    assert string(Item("1/2", r"\boxed{\frac12}")).verdict == "wrong"
+    assert string(Item(r"\frac{1}{2}", r"\boxed{\dfrac12}")).verdict == "right"
+    assert sympy_only(Item("1/2", r"\boxed{0.5}")).verdict == "right"
+    assert sympy_only(Item("1/2", r"\boxed{0.6}")).verdict == "wrong"
+    assert sympy_only(Item("1/2", "The answer", truncated=True)).verdict == "truncated"
 
 
 @pytest.mark.parametrize("judge", ["string", "sympy_only"])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import mathjudge
 from extra_rl.config.sections import VerifierConfig
 from extra_rl.judging import check
 from extra_rl.judging.check import REASONS, GoldCheck, check_golds
+from extra_rl.judging.pool import in_pipeline
 from extra_rl.verdict import Judgement, Verdict
-from mathjudge.bounded import Item
-from mathjudge.policy import Policy
+from mathjudge import Item, Policy
 
 LIMITS = VerifierConfig(timeout_s=5.0)
 
@@ -37,13 +39,15 @@ def test_every_gold_has_its_reason_in_its_place() -> None:
 def test_equal_golds_are_judged_once_and_each_gets_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def judge_all(judge: GoldCheck, items: list[Item], **limits: object) -> list[Judgement]:
+    def judge_in_pool(
+        judge: GoldCheck, items: list[Item], _: VerifierConfig, *, progress: Callable[[Item], object]
+    ) -> list[Judgement]:
         asked.extend(item.gold for item in items)
         for item in items:
-            limits["progress"](item)  # type: ignore[operator]
-        return [judge(item) for item in items]
+            progress(item)
+        return [in_pipeline(judge(item)) for item in items]
 
-    monkeypatch.setattr(check, "judge_all", judge_all)
+    monkeypatch.setattr(check, "judge_in_pool", judge_in_pool)
     done: list[int] = []
     assert check_golds(["7", "", "7", "7", ""], LIMITS, done.append) == [None, "empty", None, None, "empty"]
     assert asked == ["7", ""]
@@ -53,26 +57,26 @@ def test_equal_golds_are_judged_once_and_each_gets_its_reason(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("verdict", "rule", "reason"),
     [
-        (Verdict.RIGHT, "box/text", None),
-        (Verdict.WRONG, "box/different", "different"),
-        (Verdict.WRONG, "box/several_answers", "several_answers"),
-        (Verdict.NO_ANSWER, "none", "not_found"),
-        (Verdict.TRUNCATED, "unclosed_box", "not_found"),
+        (mathjudge.Verdict.RIGHT, "box/text", None),
+        (mathjudge.Verdict.WRONG, "box/different", "different"),
+        (mathjudge.Verdict.WRONG, "box/several_answers", "several_answers"),
+        (mathjudge.Verdict.NO_ANSWER, "none", "not_found"),
+        (mathjudge.Verdict.TRUNCATED, "unclosed_box", "not_found"),
     ],
 )
 def test_what_its_own_box_is_judged_as(
-    verdict: Verdict, rule: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+    verdict: mathjudge.Verdict, rule: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str]] = []
 
-    def judge(gold: str, response: str, policy: Policy) -> Judgement:
+    def judge(gold: str, response: str, policy: Policy) -> mathjudge.Judgement:
         seen.append((gold, response))
-        return Judgement(verdict, None, rule)
+        return mathjudge.Judgement(verdict, None, rule)
 
     monkeypatch.setattr(check, "judge", judge)
     found = GoldCheck(Policy())(Item(r"so it is \boxed{7}", ""))
     assert found.rule == (reason or rule)
-    assert (found.verdict is Verdict.RIGHT) == (reason is None)
+    assert (found.verdict is mathjudge.Verdict.RIGHT) == (reason is None)
     ((gold, response),) = seen
     assert gold == r"so it is \boxed{7}"
     assert response.endswith(r"\boxed{7}")
@@ -85,7 +89,7 @@ def test_a_gold_that_takes_too_long_or_breaks_the_judge_is_named(monkeypatch: py
         Judgement(Verdict.ERROR, None, "KeyError"),
         Judgement(Verdict.NO_ANSWER, None, "too_long"),
     ]
-    monkeypatch.setattr(check, "judge_all", lambda *_, **__: judgements)
+    monkeypatch.setattr(check, "judge_in_pool", lambda *_, **__: judgements)
     reasons = check_golds(["a", "b", "c"], LIMITS)
     assert reasons == ["timeout", "error", "too_long"]
     assert set(reasons) <= set(REASONS)

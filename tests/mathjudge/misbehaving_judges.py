@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from extra_rl.verdict import Judgement, Verdict
-from mathjudge.bounded import Item
+from mathjudge import Item, Judgement, Verdict
 
 
 def echo(item: Item) -> Judgement:

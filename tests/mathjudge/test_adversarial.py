@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from extra_rl.verdict import Verdict
-from mathjudge.judge import judge
+from mathjudge import Verdict, judge
 
 
 class Text(str):

@@ -8,10 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from extra_rl.errors import InputError
-from extra_rl.verdict import Verdict
-from mathjudge.bounded import Item, judge_all
-from mathjudge.judge import MathJudge
+from mathjudge import Item, MathJudge, MathJudgeError, Verdict, judge_all
 
 
 def items(*responses: str) -> list[Item]:
@@ -84,9 +81,9 @@ def test_no_items(misbehaving: ModuleType) -> None:
 
 
 def test_bad_limits_and_judges_are_refused(misbehaving: ModuleType) -> None:
-    with pytest.raises(InputError, match="positive"):
+    with pytest.raises(MathJudgeError, match="positive"):
         judge_all(misbehaving.echo, items("a"), workers=0)
-    with pytest.raises(InputError, match="pickl"):
+    with pytest.raises(MathJudgeError, match="pickl"):
         judge_all(lambda item: misbehaving.echo(item), items("a"))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mathjudge.judge import same_text
-from mathjudge.policy import Policy
+from mathjudge import Policy
+from mathjudge.compare import same_text
 
 SAME = [
     # numbers and their spellings

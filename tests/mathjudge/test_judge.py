@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import polars as pl
 import pytest
 
-from extra_rl.judging.audit import string, sympy_only
-from extra_rl.verdict import Verdict
-from mathjudge.bounded import Item
-from mathjudge.golds import gold_problem, gold_text
-from mathjudge.judge import MathJudge, judge
-from mathjudge.policy import Policy
+from mathjudge import Item, MathJudge, Policy, Verdict, gold_problem, judge
+from mathjudge.golds import gold_text
 
 MAX_WRONG_ROWS = 5
 
@@ -111,19 +105,6 @@ def test_gold_text() -> None:
 def test_nesting_too_deep_is_wrong_and_not_an_error() -> None:
     assert judge("42", r"\boxed{" + "(" * 900 + "1" + ")" * 900 + "}").verdict is Verdict.WRONG
     assert judge("42", r"\boxed{" + "(C) " * 700 + "}").verdict is Verdict.WRONG
-
-
-def test_second_judges() -> None:
-    assert string(Item("1/2", r"\boxed{\frac12}")).verdict is Verdict.WRONG
-    assert string(Item(r"\frac{1}{2}", r"\boxed{\dfrac12}")).verdict is Verdict.RIGHT
-    assert sympy_only(Item("1/2", r"\boxed{0.5}")).verdict is Verdict.RIGHT
-    assert sympy_only(Item("1/2", r"\boxed{0.6}")).verdict is Verdict.WRONG
-    assert sympy_only(Item("1/2", "The answer", truncated=True)).verdict is Verdict.TRUNCATED
-
-
-def test_importing_the_judge_is_light() -> None:
-    code = "import sys, mathjudge.judge; print([m for m in ('sympy', 'math_verify', 'torch') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_no_text_reaches_eval(monkeypatch: pytest.MonkeyPatch) -> None:

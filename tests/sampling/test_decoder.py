@@ -13,7 +13,7 @@ from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.sampling.open import open_decoder, open_sampler
 from extra_rl.sampling.text import response_decoder
-from mathjudge.judge import judge
+from mathjudge import judge
 from tests import chat_families as families
 from tests.chat_families import tokenizer_with
 from tests.conftest import POLICY

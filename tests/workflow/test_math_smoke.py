@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from extra_rl.tables import scan_run
-from mathjudge.bounded import Item
-from mathjudge.judge import MathJudge, Policy
+from mathjudge import Item, MathJudge, Policy
 from tests.conftest import ROOT, Run
 
 DATA = os.environ.get("EXTRA_TEST_DATA")

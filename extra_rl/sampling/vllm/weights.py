@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from extra_rl.models.policy import STATE_FILES
+from extra_rl.models.protocol import CausalLM
 
 HEAD = "lm_head.weight"
 HEAD_FILE = "extra-lm-head.safetensors"
@@ -26,7 +26,7 @@ def link_view(policy: Path, view: Path) -> None:
             (view / path.name).symlink_to(path.resolve())
 
 
-def write_head(view: Path, model: Any) -> None:
+def write_head(view: Path, model: CausalLM) -> None:
     """Adds `lm_head.weight` to a view where `model`, its transformers model, ties it to the embedding."""
     from safetensors.torch import save_file
 

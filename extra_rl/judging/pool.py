@@ -1,0 +1,66 @@
+"""Judging in the killable processes of `mathjudge`, in the words of the pipeline.
+
+`mathjudge` knows nothing of this library: it has its own verdicts and its own error. Here they become the pipeline's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import mathjudge
+from extra_rl.errors import ExtraError, InputError
+from extra_rl.verdict import Judgement, Verdict
+
+if TYPE_CHECKING:
+    from extra_rl.config.sections import VerifierConfig
+    from mathjudge.bounded import Judgeable
+
+ItemT = TypeVar("ItemT", bound="Judgeable")
+
+
+def judge_in_pool(
+    judge: Callable[[ItemT], mathjudge.Judgement],
+    items: Sequence[ItemT],
+    verifier: VerifierConfig,
+    *,
+    progress: Callable[[int], object] | None = None,
+    preload: str | None = None,
+) -> list[Judgement]:
+    """Return the judgement of each item, in order, within the limits of the section `verifier`.
+
+    Args:
+        judge: a picklable function or object of an importable module; it runs in the worker processes.
+        items: anything picklable with the texts `gold` and `response` (`mathjudge.bounded.Judgeable`).
+        progress: called with 1 for each finished item.
+        preload: module that the fork server imports first; None: the parser of mathematics.
+
+    Raises InputError where the workers cannot start.
+    """
+    with mathjudge_errors_as(InputError):
+        judged = mathjudge.judge_all(
+            judge,
+            items,
+            workers=verifier.workers,
+            timeout_s=verifier.timeout_s,
+            memory_mb=verifier.memory_mb,
+            max_chars=verifier.max_chars,
+            progress=progress,
+            preload=preload,
+        )
+    return [in_pipeline(judgement) for judgement in judged]
+
+
+def in_pipeline(judgement: mathjudge.Judgement) -> Judgement:
+    """The same judgement with the pipeline's verdict: equal by value."""
+    return Judgement(Verdict(judgement.verdict.value), judgement.extracted, judgement.rule)
+
+
+@contextmanager
+def mathjudge_errors_as(kind: type[ExtraError]) -> Iterator[None]:
+    """Raise an error of `mathjudge` as one of this library, with the same message."""
+    try:
+        yield
+    except mathjudge.MathJudgeError as error:
+        raise kind(str(error)) from error

@@ -1,0 +1,39 @@
+"""Where judgements and errors of `mathjudge` become the pipeline's."""
+
+from __future__ import annotations
+
+import pytest
+
+import mathjudge
+from extra_rl.config.sections import VerifierConfig
+from extra_rl.errors import ConfigError, InputError
+from extra_rl.judging.audit import string
+from extra_rl.judging.pool import in_pipeline, judge_in_pool, mathjudge_errors_as
+from extra_rl.verdict import Judgement, Verdict
+
+
+@pytest.mark.parametrize("verdict", mathjudge.Verdict)
+def test_every_verdict_is_one_of_the_pipeline(verdict: mathjudge.Verdict) -> None:
+    assert in_pipeline(mathjudge.Judgement(verdict, "7", "box/text")) == Judgement(
+        Verdict(verdict.value), "7", "box/text"
+    )
+
+
+def test_only_the_pipeline_drops_a_response() -> None:
+    assert set(Verdict) - {Verdict(verdict.value) for verdict in mathjudge.Verdict} == {Verdict.DROPPED}
+
+
+def test_the_pool_answers_with_the_pipelines_own_type() -> None:
+    (found,) = judge_in_pool(string, [mathjudge.Item("7", r"\boxed{7}")], VerifierConfig())
+    assert found == Judgement(Verdict.RIGHT, "7", "string")
+    assert type(found.verdict) is Verdict
+
+
+def test_a_worker_that_cannot_start_is_an_error_of_the_library() -> None:
+    with pytest.raises(InputError, match="cannot be pickled"):
+        judge_in_pool(lambda item: string(item), [mathjudge.Item("7", "7")], VerifierConfig())
+
+
+def test_the_message_stays() -> None:
+    with pytest.raises(ConfigError, match=r"^--policy: no such key$"), mathjudge_errors_as(ConfigError):
+        raise mathjudge.MathJudgeError("--policy: no such key")
