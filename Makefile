@@ -5,7 +5,7 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run experiment starvation smollm2 test test-vllm lint tests clean
+.PHONY: run experiment starvation smollm2 test test-vllm lint tests docs clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
@@ -39,6 +39,10 @@ lint: .venv/ready
 tests: .venv/ready
 	$(BIN)/pytest -n $(CORES) --dist worksteal --durations 15
 
+# docs/ as a site, with links and anchors checked: open site/index.html.
+docs: .venv/ready
+	$(BIN)/mkdocs build
+
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -63,4 +67,4 @@ test-vllm: .venv-vllm/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm .snakemake results .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .snakemake results site .mypy_cache .ruff_cache .pytest_cache

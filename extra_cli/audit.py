@@ -48,6 +48,7 @@ def judged_in(folder: Path) -> list[str]:
 def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
     """One table of disagreements beside the rollouts, or in `--to`. InputError where another judge's lies there."""
     from extra_rl.run.execute import execute
+    from extra_rl.run.records import relocate
     from extra_rl.run.stage import Job
     from stages.command import read_record
     from stages.load import load
@@ -66,23 +67,12 @@ def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
     inputs = {
         "rollouts": folder / f"{of}.parquet",
         "verify": verified,
-        "train": arguments.train or beside(verified, record["outputs"]["verify"], record["inputs"]["train"]),
+        "train": arguments.train or relocate(verified, record["outputs"]["verify"], record["inputs"]["train"]),
     }
     output = (arguments.to / first.place if arguments.to else folder) / f"audit_{of}.parquet"
     refuse_other_judge(output, arguments.judge)
     execute(stage.STAGE, stage.Config, stage.run, job, inputs, {"audit": output}, None)
     print(f"  {output}")
-
-
-def beside(found: Path, recorded: str, wanted: str) -> Path:
-    """Where `wanted` lies now: records name paths from the directory in which the run was made.
-
-    found: where a file of the run lies; recorded: its path in the record. A run that was copied whole is found too.
-    """
-    here, tail = found.resolve(), Path(recorded)
-    if tail.is_absolute() or here.parts[-len(tail.parts) :] != tail.parts:
-        return Path(wanted)
-    return Path(*here.parts[: -len(tail.parts)]) / wanted
 
 
 def refuse_other_judge(output: Path, judge: str) -> None:

@@ -1,7 +1,8 @@
 """The command `extra`. Training is Snakemake's part; here is what looks at results, plans, checks and evaluates.
 
 A new command is one file in this folder with `HELP`, `add_arguments(parser)` and `run(arguments) -> exit code`, and its
-name in `COMMANDS`.
+name in `COMMANDS`. Any installed package adds such a module as a command by an entry point in the group
+`extra.commands`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from types import ModuleType
 
-from extra_rl.errors import ExtraError
+from extra_rl.errors import ConfigError, ExtraError
 
 COMMANDS = (
+    "init",
     "show",
     "compare",
     "doctor",
@@ -23,18 +28,27 @@ COMMANDS = (
     "plan",
     "report",
     "explain",
-    "counterfactual",
-    "prefix-signal",
-    "gradient-noise",
 )
+GROUP = "extra.commands"
+"""Entry points of this group are commands of other packages: name -> module."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a user's error is one message on standard error."""
-    parser = argparse.ArgumentParser(prog="extra", description=(__doc__ or "").splitlines()[0])
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        modules = modules_for(words[0] if words else "")
+    except ExtraError as error:
+        print(f"extra: {error}", file=sys.stderr)
+        return error.exit_code
+    return run_command("extra", (__doc__ or "").splitlines()[0], modules, words)
+
+
+def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words: Sequence[str]) -> int:
+    """Parse the words, run the command that they name, and return its exit code. Also used by other packages."""
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = module_of(name)
+    for name, module in modules.items():
         module.add_arguments(
             subparsers.add_parser(
                 name,
@@ -43,13 +57,42 @@ def main(argv: list[str] | None = None) -> int:
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )
         )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(words)
     try:
-        exit_code: int = module_of(arguments.command).run(arguments)
+        exit_code: int = modules[arguments.command].run(arguments)
     except ExtraError as error:
-        print(f"extra {arguments.command}: {error}", file=sys.stderr)
+        print(f"{prog} {arguments.command}: {error}", file=sys.stderr)
         return error.exit_code
     return exit_code
+
+
+def modules_for(command: str) -> dict[str, ModuleType]:
+    """Return name -> module of the commands of this folder; unless `command` is one of these, of other packages too.
+
+    Raises ConfigError where the module of `command` cannot be loaded. Other broken modules are left out with a
+    warning.
+    """
+    modules = {name: module_of(name) for name in COMMANDS}
+    if command in modules:
+        return modules
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name in modules:
+            continue
+        try:
+            module = entry.load()
+            attrgetter("HELP", "add_arguments", "run")(module)
+            modules[entry.name] = module
+        except Exception as error:
+            message = f"{entry.name} of {origin(entry)} cannot be loaded: {type(error).__name__}: {error}"
+            if entry.name == command:
+                raise ConfigError(f"{message}. Update or remove that package.") from error
+            print(f"extra: {message}; left out.", file=sys.stderr)
+    return modules
+
+
+def origin(entry: EntryPoint) -> str:
+    """Return the package and module of a command, for messages."""
+    return f"{entry.dist.name} ({entry.value})" if entry.dist else entry.value
 
 
 def module_of(name: str) -> ModuleType:

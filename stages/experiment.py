@@ -94,6 +94,16 @@ def open_engines(experiment: Experiment) -> None:
         run_engine.open_folder(Path(".snakemake"))
 
 
+def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
+    """One handler that calls all of them with its argument, in this order."""
+
+    def call(log: str) -> None:
+        for function in functions:
+            function(log)
+
+    return call
+
+
 def use_this_python() -> None:
     """Makes `python` in shell commands the interpreter that runs Snakemake, activated environment or not."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -24,7 +24,7 @@ from stages.schema import schema
 INTRODUCTION = f"""# Configuration
 
 One file describes a run: top-level keys, shared sections, one section per stage, and `arms`. An arm is a diff over the
-rest; it may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/presets/`):
+rest; it may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/config/presets/`):
 
 ```yaml
 arms:
@@ -50,6 +50,7 @@ is kept. `first_iteration` moves the window: earlier iterations are finished fil
 | file here | |
 | --- | --- |
 | `tiny.yaml` | offline, the default: every training problem is nearly out of reach |
+| `config.yaml` | a link to it: what `snakemake` reads where no file is named |
 | `mixed.yaml` | the same with problems of all levels |
 | `smollm2.yaml` | `make smollm2`: a pretrained language model on two cores (docs/smollm2.md) |
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |

@@ -44,7 +44,8 @@ INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
 LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
 VERIFIER = sorted((ROOT / "mathjudge").rglob("*.py"))
 COMMANDS = sorted((ROOT / "extra_cli").rglob("*.py"))
-PACKAGES = ("extra_rl", "stages", "extra_cli", "mathjudge", "research")
+PACKAGES = ("extra_rl", "stages", "extra_cli", "mathjudge", "extra_research")
+STUDIES = sorted((ROOT / "extra_research").rglob("*.py"))
 
 
 def label(path: Path) -> str:
@@ -200,6 +201,23 @@ def test_commands_import_neither_tests_nor_snakemake(path: Path) -> None:
     assert within(imports(everywhere(path)), "tests", "snakemake") == set()
 
 
+@pytest.mark.parametrize(
+    "path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS, *VERIFIER, *SNAKEFILES], ids=label
+)
+def test_nothing_names_the_studies(path: Path) -> None:
+    """Not as an import, nor as text that an import could be made of: `extra` finds them by their entry points."""
+    assert "extra_research" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=label)
+def test_studies_import_the_library_and_the_public_doors_of_stages_and_commands(path: Path) -> None:
+    found = imports(everywhere(path))
+    doors = {"stages.load", "stages.load.load", "extra_cli.main", "extra_cli.main.run_command"}
+    assert within(found, "stages", "extra_cli", "tests", "benchmarks", "snakemake") <= doors
+    private = {name for name in within(found, "extra_rl") if any(part.startswith("_") for part in name.split("."))}
+    assert private == set()
+
+
 @pytest.mark.parametrize("room", PURE)
 def test_algorithms_novelty_and_statistics_do_no_io(room: str) -> None:
     files = sorted((ROOT / room).rglob("*.py"))
@@ -212,7 +230,7 @@ def test_algorithms_novelty_and_statistics_do_no_io(room: str) -> None:
         assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, label(path)
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *VERIFIER, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS], ids=label)
+@pytest.mark.parametrize("path", [*LIBRARY, *VERIFIER, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS, *STUDIES], ids=label)
 def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
     assert within(imports(at_import(ast.parse(path.read_text()))), *HEAVY) == set()
 
@@ -279,8 +297,9 @@ experiment_of(read_yaml(Path("config/tiny.yaml")))
         "import stages.advantage",
         "import extra_rl.tables; extra_rl.tables.scan_iteration",
         "import extra_rl; from extra_cli import main; [main.module_of(name) for name in main.COMMANDS]",
+        "import extra_rl.errors; from extra_research.commands import counterfactual, gradient_noise, prefix_signal",
     ],
-    ids=["Snakefile", "verify", "advantage", "tables", "cli"],
+    ids=["Snakefile", "verify", "advantage", "tables", "cli", "studies"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     found = loaded_by(code)

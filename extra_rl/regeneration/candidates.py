@@ -141,21 +141,12 @@ def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int
 
     Needs the `tokenizer.json` of the policy only, not torch.
     """
-    tokenizer = _tokenizer(tokenizer_file)
+    tokenizer = tokenizer_of(tokenizer_file)
     return {token for token in token_ids if boundary in tokenizer.decode([token], skip_special_tokens=False)}
 
 
-def texts_of(prefixes: pl.DataFrame, rollouts: pl.DataFrame, tokenizer_file: Path) -> list[str]:
-    """The texts of prefixes (rollout_id, prefix_length) of rollouts, without special tokens, order kept."""
-    tokens = prefixes.join(
-        rollouts.select("rollout_id", "response_tokens"), on="rollout_id", how="left", maintain_order="left"
-    ).select(pl.col("response_tokens").list.head("prefix_length"))
-    lists = tokens["response_tokens"].to_list()
-    texts: list[str] = _tokenizer(tokenizer_file).decode_batch(lists, skip_special_tokens=True)
-    return texts
-
-
-def _tokenizer(policy_file: Path) -> Tokenizer:
+def tokenizer_of(policy_file: Path) -> Tokenizer:
+    """Return the tokenizer of the policy that a manifest describes, without loading transformers."""
     from tokenizers import Tokenizer
 
     from extra_rl.models.policy import resolve

@@ -9,7 +9,6 @@ import polars as pl
 from extra_rl.report.collect import final_samples
 from extra_rl.report.curves import over_seeds
 from extra_rl.report.sources import Sources
-from research.solutions import distinct_solutions
 
 
 def table(sources: Sources) -> dict[str, Any] | None:
@@ -35,3 +34,17 @@ def table(sources: Sources) -> dict[str, Any] | None:
         if cell.folder in evaluated
     ]
     return {"benchmarks": benchmarks, "rows": rows}
+
+
+def distinct_solutions(evaluate: pl.DataFrame) -> pl.DataFrame:
+    """Return (benchmark, problem_id, right, distinct) of an evaluation table, one row a problem, in the table's order.
+
+    right: samples judged correct. distinct: different texts among these, after collapsing white space. Texts rather
+    than, say, the multiset of a signed sum's steps: a text means the same for every task, and the order of steps is
+    part of a solution, so two orders of the same steps count as two. Source: our decision.
+    """
+    right = pl.col("verdict").cast(pl.String) == "right"
+    text = pl.col("response").str.replace_all(r"\s+", " ").str.strip_chars()
+    return evaluate.group_by("benchmark", "problem_id", maintain_order=True).agg(
+        right=right.sum().cast(pl.Int64), distinct=text.filter(right).n_unique().cast(pl.Int64)
+    )

@@ -23,6 +23,17 @@ def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:
     return found
 
 
+def relocate(found: Path, recorded: str, wanted: str) -> Path:
+    """Return where `wanted` lies now: records name paths relative to the directory in which the run was made.
+
+    found: where a file of the run lies; recorded: its path in the record. Works for a run that was copied whole, too.
+    """
+    here, tail = found.resolve(), Path(recorded)
+    if tail.is_absolute() or here.parts[-len(tail.parts) :] != tail.parts:
+        return Path(wanted)
+    return Path(*here.parts[: -len(tail.parts)]) / wanted
+
+
 def seconds_of_iteration(folder: Path) -> dict[str, float]:
     """stage (as its file is named) -> wall seconds of its run, for the stages of one iteration that are done; of its
     slowest shard, where it has shards."""

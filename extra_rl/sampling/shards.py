@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from extra_rl.algorithms.balance import shares
 from extra_rl.errors import ConfigError
+from extra_rl.scoring.batches import shares
 
 if TYPE_CHECKING:
     from extra_rl.sampling.rollouts import Plan

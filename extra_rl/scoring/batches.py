@@ -1,4 +1,4 @@
-"""Micro-batches of token sequences: which are computed together, within a budget of tokens.
+"""Micro-batches of token sequences: which are computed together, within a budget of tokens, and by which process.
 
 Rows of one prompt share it, and regenerated rows a long prefix: with the layout `shared_prefix` they form a piece that
 stays together, as far as the budget lets it. Else every row is a piece of its own. Source: our decision.
@@ -6,11 +6,15 @@ stays together, as far as the budget lets it. Else every row is a piece of its o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from extra_rl.scoring.sequences import TokenSequence, micro_batches
+from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.scoring.shared_prefix import common_prefix, trie_order
+
+PADDING = 0.05
+"""Largest share of a micro-batch that may be padding: another pass costs less than computing more of it (measured,
+docs/arithmetic.md)."""
 
 
 class Piece(NamedTuple):
@@ -69,9 +73,57 @@ def fill(pieces: Sequence[Piece], layout: str, budget: int) -> list[Piece]:
     return [_joined(found, padded=False) for found in bins]
 
 
+def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Indices in batches of at most `token_budget` padded tokens (at least one row), longest first.
+
+    Sorting by length keeps padding small; a batch also ends where the next row would raise its share of padding above
+    PADDING. The order within a batch is stable. Source: our decision.
+    """
+    batch: list[int] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
+        if batch and (padded > token_budget or tokens + lengths[index] < (1 - PADDING) * padded):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += lengths[index]
+    if batch:
+        yield batch
+
+
 def _joined(pieces: Sequence[Piece], *, padded: bool) -> Piece:
     computed = len(pieces) * max(p.computed for p in pieces) if padded else sum(p.computed for p in pieces)
     return Piece([row for p in pieces for row in p.rows], sum(p.tokens for p in pieces), computed)
+
+
+def micro_batches_by_process(
+    sequences: Sequence[TokenSequence], layout: str, budget: int, processes: int
+) -> list[list[Piece]]:
+    """Micro-batches of at most `budget` tokens for each process of an optimizer step; every row is in one of them.
+
+    A piece is never split between processes, and is cut small enough that each process can take an equal share of the
+    tokens. Every process computes the same global plan, so no communication is needed.
+    """
+    fair = -(-sum(map(len, sequences)) // processes)
+    pieces = pieces_of(sequences, layout, min(budget, fair))
+    parts = shares([piece.computed for piece in pieces], processes)
+    return [fill([pieces[i] for i in part], layout, budget) for part in parts]
+
+
+def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Indices in `count` shares of nearly equal sums of lengths: longest first, each to the share with least so far.
+
+    Indices ascend within a share; a share is empty where there are fewer rows than shares. Source: the LPT rule
+    (Graham 1969), at most 4/3 of the best possible maximum.
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    sums = [0] * count
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        part = min(range(count), key=lambda k: (sums[k], k))
+        parts[part].append(index)
+        sums[part] += lengths[index]
+    return [sorted(part) for part in parts]
 
 
 def computed_of_rows(batch: Piece, sequences: Sequence[TokenSequence], layout: str) -> list[int]:

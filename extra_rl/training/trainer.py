@@ -12,9 +12,8 @@ from extra_rl.algorithms import loss as losses
 from extra_rl.errors import NumericalError
 from extra_rl.models.family import without_dropout
 from extra_rl.models.probe import probe_of
-from extra_rl.scoring.batches import Piece, token_shares
+from extra_rl.scoring.batches import Piece, micro_batches_by_process, token_shares
 from extra_rl.scoring.layout import budget_of, chosen, token_statistics
-from extra_rl.training.batching import plan
 from extra_rl.training.lora import frozen_base
 from extra_rl.training.metrics import StepSums
 from extra_rl.training.optimizer import steps_taken
@@ -72,7 +71,8 @@ class Trainer:
         counted = [r for r in (active if settings.signal_only else rollouts) if r.loss_tokens > 0]
         self._optimizer.zero_grad()
         total = StepSums()
-        plans = plan([r.sequence for r in active], self._layout, self._budget, self._parallel.world)
+        sequences = [r.sequence for r in active]
+        plans = micro_batches_by_process(sequences, self._layout, self._budget, self._parallel.world)
         for batch, weight in self._micro_batches(active, plans):
             sums = total if weight else StepSums()
             loss = self._parallel.forward(self._model, lambda b=batch, s=sums: self._loss(b, counted, s))  # type: ignore[misc]

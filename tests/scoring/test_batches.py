@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from extra_rl.scoring.batches import Piece, computed_of_rows, fill, pieces_of, token_shares
-from extra_rl.scoring.sequences import TokenSequence, micro_batches
+from extra_rl.scoring.batches import Piece, computed_of_rows, fill, micro_batches, pieces_of, token_shares
+from extra_rl.scoring.sequences import TokenSequence
 
 BUDGET = 8192
 

@@ -9,6 +9,7 @@ import dataframely as dy
 import polars as pl
 import pytest
 
+from extra_research import contracts as contracts_of_studies
 from extra_rl.errors import ContractError
 from extra_rl.tables import contracts
 from extra_rl.tables.files import check
@@ -169,7 +170,10 @@ def test_columns_come_in_the_contracts_order_and_strangers_stay_out() -> None:
 
 
 SCHEMAS = [
-    c for c in vars(contracts).values() if isinstance(c, type) and issubclass(c, dy.Schema) and c is not dy.Schema
+    found
+    for module in (contracts, contracts_of_studies)
+    for found in vars(module).values()
+    if isinstance(found, type) and issubclass(found, dy.Schema) and found is not dy.Schema
 ]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from extra_rl.scoring.batches import micro_batches_by_process
 from extra_rl.scoring.sequences import TokenSequence
-from extra_rl.training.batching import plan
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.trainer import Trainer
 from tests.models import random_qwen3
@@ -70,7 +70,7 @@ def test_padding_and_shared_tokens_are_reported() -> None:
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_row_has_one_process_and_work_is_shared_out(layout: str, processes: int) -> None:
     rows = [TokenSequence((g, 7, 7), (*range(i, 30 + i),)) for g in range(2) for i in range(8)]
-    plans = plan(rows, layout, 200, processes)
+    plans = micro_batches_by_process(rows, layout, 200, processes)
     assert sorted(row for batches in plans for batch in batches for row in batch.rows) == list(range(16))
     work = [sum(batch.computed for batch in batches) for batches in plans]
     assert max(work) <= 1.5 * min(work)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from extra_cli.main import main
+from extra_research.__main__ import main as studies
 from extra_rl.tables import scan_run
 from tests.conftest import Run, new_run
 
@@ -71,6 +72,6 @@ def test_the_commands_that_look_at_rollouts_know_what_to_say(run: Run, capsys: p
     assert main(["explain", unscored, "--results", str(run.results)]) == 0
     assert "not scored: score_entropy has not run yet, or left this rollout out" in capsys.readouterr().out
     folder = run.results / "cheap" / "s0" / "iteration_0001"
-    assert main(["prefix-signal", str(folder), "--out", str(run.workdir)]) != 0
+    assert studies(["prefix-signal", str(folder), "--out", str(run.workdir)]) != 0
     assert "failed rollouts have no entropies" in capsys.readouterr().err
     assert main(["report", str(run.results), "--out", str(run.workdir / "report.html")]) == 0

@@ -6,6 +6,7 @@ from extra_rl.results import iteration_name
 from stages.experiment import (
     announce,
     experiment_of,
+    in_turn,
     job_json,
     jobs_json,
     open_engines,
@@ -68,9 +69,20 @@ wildcard_constraints:
     iteration="|".join(f"{i:04d}" for i in range(RUN.first_iteration, RUN.iterations)),
 
 
-onstart:
+def begin(log):
+    """Before the first job: the run's lock, and what lives as long as the run."""
     # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
     if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
         start_worker()
         open_engines(EXPERIMENT)
+
+
+onstart:
+    begin(log)
+
+
+if not workflow.modifier.is_main_snakefile():
+    # Snakemake ignores the `onstart` of a module, without which a run would have no lock. An `onstart` that the user's
+    # Snakefile had before runs first.
+    workflow._onstart = in_turn(workflow._onstart, begin)

@@ -5,14 +5,6 @@ its key and only the columns that it owns; `extra_rl.tables.scan_iteration` join
 refused wherever a column does not say `nullable=True`, and lists of floats never hold NaN or infinity.
 """
 
-from extra_rl.tables.contracts.counterfactual import (
-    CounterfactualAdvantages,
-    CounterfactualPrefixes,
-    CounterfactualRules,
-    CounterfactualVariants,
-    GradientNoise,
-    PrefixSignal,
-)
 from extra_rl.tables.contracts.evaluation import (
     CachedSamples,
     Comparison,
@@ -70,23 +62,17 @@ __all__ = [
     "Advantages",
     "CachedSamples",
     "Comparison",
-    "CounterfactualAdvantages",
-    "CounterfactualPrefixes",
-    "CounterfactualRules",
-    "CounterfactualVariants",
     "Differences",
     "Disagreements",
     "DroppedProblems",
     "EvaluationFigures",
     "EvaluationSamples",
-    "GradientNoise",
     "IterationState",
     "IterationSummary",
     "JudgedSamples",
     "Novelty",
     "NoveltyMemory",
     "PrefixPool",
-    "PrefixSignal",
     "Prefixes",
     "Problems",
     "ResponseLengths",

@@ -1,0 +1,108 @@
+"""Makes a working project folder: a configuration, a Snakefile that runs the installed workflow, profiles.
+
+extra init my-experiment
+extra init my-experiment --config experiment
+
+The folder is then run with `snakemake`, without a checkout of this project. docs/deploy.md names the other ways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+from pathlib import Path
+
+from extra_rl.errors import ConfigError, InputError
+
+HELP = "make a project folder that runs the installed workflow"
+
+SNAKEFILE = """\
+# The workflow of the installed package extra-rl, run on config/config.yaml or on the files that --configfile names.
+from extra_cli.init import packaged
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+module extra:
+    snakefile:
+        str(packaged("workflow") / "Snakefile")
+    config:
+        config
+
+
+use rule * from extra
+
+
+# Your own rules may follow.
+"""
+
+README = """\
+# {name}
+
+Made by `extra init --config {config}`; `config/config.yaml` is the experiment.
+
+```sh
+extra plan config/config.yaml     # what it will cost; nothing is run
+snakemake --cores 2 --dry-run     # which jobs would run
+snakemake --cores 2               # run, or go on after an interruption
+extra show results/{run}  # iterations so far, and the comparison
+```
+
+Results are in `results/{run}/`, with `report.html` at the end. `extra --help` lists the other commands and
+`python -m stages.reference` explains every key of the configuration. On Slurm, edit
+`workflow/profiles/slurm/config.yaml` and add `--workflow-profile workflow/profiles/slurm`.
+"""
+
+GITIGNORE = """\
+/results/
+/.snakemake/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the new project; it must not exist or be empty")
+    parser.add_argument("--config", default="tiny", metavar="NAME", help=f"one of {', '.join(configurations())}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    make(arguments.folder, arguments.config)
+    print(f"{arguments.folder}: a project with the configuration {arguments.config}. Next:")
+    print(f"  cd {shlex.quote(str(arguments.folder))} && snakemake --cores 2")
+    return 0
+
+
+def make(folder: Path, config: str) -> None:
+    """Write the project; ConfigError for an unknown configuration, InputError where the folder holds something."""
+    if config not in configurations():
+        raise ConfigError(f"--config {config}: unknown; the configurations are {', '.join(configurations())}.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: not an empty folder. Name a new one.")
+    for part in ("config", "workflow"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    shutil.copy(packaged("config") / f"{config}.yaml", folder / "config" / "config.yaml")
+    shutil.copy(packaged("config") / "schema.json", folder / "config")
+    shutil.copytree(packaged("workflow") / "profiles", folder / "workflow" / "profiles")
+    (folder / "workflow" / "Snakefile").write_text(SNAKEFILE)
+    (folder / "README.md").write_text(README.format(name=folder.resolve().name, config=config, run=run_name(folder)))
+    (folder / ".gitignore").write_text(GITIGNORE)
+
+
+def run_name(folder: Path) -> str:
+    """Return `name` of the project's configuration, which names its results."""
+    from extra_rl.config.experiment import read_yaml
+
+    return str(read_yaml(folder / "config" / "config.yaml")["name"])
+
+
+def configurations() -> list[str]:
+    """Return the names of the configurations that come with the package, without the default's second name."""
+    return sorted(path.stem for path in packaged("config").glob("*.yaml") if path.stem != "config")
+
+
+def packaged(name: str) -> Path:
+    """Return the folder `workflow` or `config` of this package: next to this file in a wheel, else in the checkout."""
+    installed = Path(__file__).parent / "project" / name
+    return installed if installed.is_dir() else Path(__file__).parents[1] / name

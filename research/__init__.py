@@ -1,1 +1,0 @@
-"""Offline studies of finished iterations: counterfactual variants, gradient noise, signals in prefixes."""
