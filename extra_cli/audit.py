@@ -50,7 +50,8 @@ def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
     from extra_rl.run.execute import execute
     from extra_rl.run.records import relocate
     from extra_rl.run.stage import Job
-    from stages.command import load, read_record
+    from stages.command import read_record
+    from stages.load import load
 
     verified = folder / f"verify_{of}.parquet"
     record = read_record(verified)

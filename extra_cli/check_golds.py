@@ -66,9 +66,9 @@ def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
     """The verifier's section from the options; ConfigError names a value that cannot be."""
     from pydantic import ValidationError
 
+    from extra_rl.config.section import mistakes
     from extra_rl.config.sections import VerifierConfig
     from extra_rl.judging.pool import mathjudge_errors_as
-    from extra_rl.run.stage import mistakes
     from mathjudge.grade import read_policy
 
     with mathjudge_errors_as(ConfigError):
@@ -80,14 +80,14 @@ def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
 
 
 def known_rows(name: str, folder: str | None) -> pl.DataFrame | None:
-    """The rows of a known benchmark or training set (`extra_rl.tasks.benchmarks`), None where the name is not known."""
+    """The rows of a known benchmark or training set (`extra_rl.config.benchmarks`), None for an unknown name."""
     import polars as pl
     from pydantic import ValidationError
 
+    from extra_rl.config.benchmarks import registry
+    from extra_rl.config.section import mistakes
     from extra_rl.config.sections import TaskConfig
-    from extra_rl.run.stage import mistakes
-    from extra_rl.tasks.benchmarks import registry
-    from extra_rl.tasks.sources import read_source
+    from extra_rl.problems.sources import read_source
 
     field = next((f for f, kind in (("benchmarks", "benchmarks"), ("train", "training")) if name in registry(kind)), "")
     if not field:

@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
     from extra_rl.evaluation.policies import find_policy
     from extra_rl.models.policy import load_tokenizer
+    from extra_rl.problems.prepared import benchmark_problems, problems_frame
     from extra_rl.run.progress import Console
-    from extra_rl.tasks.problems import benchmark_problems, problems_frame
     from stages.evaluate import evaluated
 
     policy = find_policy(arguments.model, arguments.revision)
@@ -90,7 +90,7 @@ def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
 def config_of(arguments: argparse.Namespace) -> Config:
     """The section `evaluate`: the paper's, or that of --config, with what the command line says over it."""
     from extra_rl.config.experiment import read_yaml
-    from extra_rl.run.stage import parse_config
+    from extra_rl.config.section import parse_config
     from stages.evaluate import Config
 
     if arguments.config:
@@ -121,7 +121,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
 
 
 def paper_benchmarks() -> tuple[str, ...]:
-    from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS
+    from extra_rl.config.benchmarks import PAPER_BENCHMARKS
 
     return PAPER_BENCHMARKS
 

@@ -14,9 +14,9 @@ from extra_research.finished import FinishedStage
 from extra_research.variants import AS_IT_WAS, Variant, random_params
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.novelty import MEASURES
-from extra_rl.novelty.pool import pool_of, stored_embeddings
 from extra_rl.run.stage import Inputs
 from extra_rl.tables.iteration import all_rollouts
+from extra_rl.tables.pool import pool_of, stored_embeddings
 
 
 class Advantages(NamedTuple):

@@ -13,14 +13,15 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.results import IterationFolder
 from extra_rl.run.execute import Run, gather, record_path
 from extra_rl.run.progress import Console
 from extra_rl.run.records import relocate
-from extra_rl.run.stage import Context, Inputs, Job, Stage, StageConfig, parse_config
+from extra_rl.run.stage import Context, Inputs, Job, Stage
 from extra_rl.tables.files import read_table, write_table
-from stages.command import load
+from stages.load import load
 
 
 @dataclass(frozen=True)

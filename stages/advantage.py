@@ -16,8 +16,9 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms import advantage as algorithm
+from extra_rl.config.section import StageConfig
 from extra_rl.errors import ContractError
-from extra_rl.run.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
 from extra_rl.tables.signal import completed_by, with_advantage_group

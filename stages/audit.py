@@ -13,11 +13,12 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field, field_validator
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError, ContractError
 from extra_rl.judging.audit import NONE, judge_mistake, second_judgements
 from extra_rl.judging.command import Case
-from extra_rl.run.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 from extra_rl.verdict import Verdict
 

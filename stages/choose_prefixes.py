@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from extra_rl.algorithms import prefixes
 from extra_rl.algorithms.budget import served_groups, served_share
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.regeneration.candidates import (
@@ -30,7 +31,7 @@ from extra_rl.regeneration.candidates import (
     with_rank,
 )
 from extra_rl.results import group_iteration
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import rollouts_of

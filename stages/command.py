@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -22,7 +21,8 @@ import yaml
 from extra_rl.errors import ConfigError, ExtraError, InputError
 from extra_rl.run.execute import execute, record_path
 from extra_rl.run.stage import Job, Stage
-from stages import STAGES
+from stages import STAGES, iteration
+from stages.load import load
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     name = argv[0]
     try:
         if argv[0] == "iteration":
-            importlib.import_module("stages.iteration").main(argv[1:])
+            iteration.main(argv[1:])
             return 0
         name, words = stage_in(argv)
         module = load(name)
@@ -51,13 +51,6 @@ def stage_in(argv: list[str]) -> tuple[str, list[str]]:
     if argv[0] == "--job" and len(argv) > 1:
         return Job.from_json(argv[1]).stage, argv
     return argv[0], argv[1:]
-
-
-def load(name: str) -> ModuleType:
-    """The module of a stage, by its name."""
-    if name not in STAGES:
-        raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}.")
-    return importlib.import_module(f"stages.{name}")
 
 
 def overview() -> str:

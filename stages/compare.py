@@ -22,10 +22,12 @@ from extra_rl.comparison.differences import difference_rows, with_p
 from extra_rl.comparison.evaluated import MEAN, by_regime, seed_rows
 from extra_rl.comparison.figures import rows, scores_of
 from extra_rl.comparison.lines import figure_lines, named_lines
-from extra_rl.comparison.names import WARM_START, Policy, all_pairs, named_pairs, policy_of, refuse_unknown, start_of
+from extra_rl.comparison.names import Policy, all_pairs, policy_of, start_of
 from extra_rl.comparison.summary import summarise
+from extra_rl.config.comparisons import WARM_START, named_pairs, refuse_unknown
+from extra_rl.config.section import StageConfig
 from extra_rl.errors import ConfigError
-from extra_rl.run.stage import Context, Inputs, JsonFile, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, JsonFile, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.files import write_whole
 

@@ -15,12 +15,13 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, Stop, TaskConfig, VerifierConfig
 from extra_rl.errors import InputError
 from extra_rl.evaluation import Evaluation
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.run.progress import Console
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.sampling.tail import report_tail
 from extra_rl.tables import contracts
 

@@ -14,13 +14,14 @@ from extra_rl.errors import ExtraError
 from extra_rl.models.retention import ANNOUNCED, Retention
 from extra_rl.report.summary_line import HORIZON
 from extra_rl.run import guards
+from extra_rl.run.guards import Guards
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
 from extra_rl.worker import launch
 from stages import STAGES
-from stages.command import load
 from stages.layout import start_folder
+from stages.load import load
 from stages.pipeline import STEPS
 
 Result = TypeVar("Result")
@@ -71,7 +72,8 @@ def announce(experiment: Experiment) -> None:
     os.environ[HORIZON] = ",".join(map(str, (run.iterations, *budgets)))
     retention = Retention(**run.retention.model_dump(), **run.model_dump(include={"evaluate_every", "first_iteration"}))
     os.environ[ANNOUNCED] = retention.to_json()
-    os.environ[guards.ANNOUNCED] = run.guards.to_json()
+    checks = Guards(run.on_mismatch, run.mismatch_tolerance, run.stop_without_signal)
+    os.environ[guards.ANNOUNCED] = checks.to_json()
 
 
 def start_worker() -> None:

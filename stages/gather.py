@@ -13,8 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.section import StageConfig
 from extra_rl.errors import InputError
-from extra_rl.run.stage import Context, Inputs, Job, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, Job, Stage
 from extra_rl.sampling.shards import parse_shard, shard_names
 from extra_rl.tables import contracts
 from extra_rl.tables.files import read_provenance

@@ -18,9 +18,10 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import (
     Plan,

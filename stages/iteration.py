@@ -13,7 +13,7 @@ from pathlib import Path
 from extra_rl.errors import ConfigError
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
-from stages.command import load
+from stages.load import load
 from stages.pipeline import STEPS, Step, inputs_of, outputs_of
 
 

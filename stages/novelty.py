@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 from pydantic import Field, ValidationError, model_validator
 
+from extra_rl.config.section import StageConfig, mistakes
 from extra_rl.config.sections import ComputeConfig
 from extra_rl.novelty import MEASURES
-from extra_rl.novelty.pool import pool_of
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig, mistakes
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
+from extra_rl.tables.pool import pool_of
 
 
 class Config(StageConfig):

@@ -3,9 +3,9 @@
 READS   source (math: the local files that the configuration names; a data set of the hub is read by its name)
 ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
 SOURCE  disjoint by canonical problem: our decision; mathematics: nothing is trained on that overlaps a benchmark,
-        repeats another problem, has contradictory golds or one that judges nothing (`extra_rl.tasks.clean`); a training
-        prompt that leaves no room for a response is dropped and listed. Benchmarks are never thinned. Reasoning Gym:
-        `extra_rl.tasks.gym_items`.
+        repeats another problem, has contradictory golds or one that judges nothing (`extra_rl.problems.clean`); a
+        training prompt that leaves no room for a response is dropped and listed. Benchmarks are never thinned.
+        Reasoning Gym: `extra_rl.problems.gym_items`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ import dataframely as dy
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.gym_library import NOTES, release
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.run.stage import Context, Inputs, SourceFile, Stage, StageConfig
+from extra_rl.problems import clean
+from extra_rl.problems.clean import Removed
+from extra_rl.problems.gym_items import counts_of, gym_problems
+from extra_rl.problems.prepared import PreparedProblem, generated_problems, prepared, problems_frame, tokenizer_of
+from extra_rl.problems.sources import RawProblem, Source, read_source
+from extra_rl.problems.splits import refuse_long, set_aside, split_by_length
+from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json
-from extra_rl.tasks import clean
-from extra_rl.tasks.clean import Removed
-from extra_rl.tasks.gym_items import counts_of, gym_problems
-from extra_rl.tasks.problems import PreparedProblem, generated_problems, prepared, problems_frame, tokenizer_of
-from extra_rl.tasks.sources import RawProblem, Source, read_source
-from extra_rl.tasks.splits import refuse_long, set_aside, split_by_length
 
 
 class Config(StageConfig):

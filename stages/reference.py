@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from extra_rl.config.arms import PRESETS
-from extra_rl.config.experiment import RunConfig
+from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED, GymSetConfig, SourceConfig
 from extra_rl.training.lora import LoraConfig
 from stages import STAGES
-from stages.command import load
+from stages.load import load
 from stages.schema import schema
 
 INTRODUCTION = f"""# Configuration

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import continuation_plans, refuse_cut_distribution, roll_out
 from extra_rl.sampling.shards import positions_of

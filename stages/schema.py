@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS
-from extra_rl.config.experiment import RunConfig
+from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
 from stages import STAGES
-from stages.command import load
+from stages.load import load
 
 REFERENCE = "#/$defs/{model}"
 FILLED_IN = {

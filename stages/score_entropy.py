@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, NumericalError
 from extra_rl.models.policy import read_manifest
 from extra_rl.run.guards import check_mismatch
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.tables import contracts
 from extra_rl.tables.signal import rows_with_signal

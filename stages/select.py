@@ -15,9 +15,10 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
+from extra_rl.config.section import StageConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.run.guards import refuse_without_signal
-from extra_rl.run.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 
 

@@ -20,11 +20,12 @@ from pydantic import Field
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.algorithms.budget import recent
 from extra_rl.algorithms.mismatch import mismatch
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.report.summary_line import horizon, summary_line
 from extra_rl.run.compute import compute_figures, total_compute
 from extra_rl.run.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
 from extra_rl.verdict import Verdict

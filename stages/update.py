@@ -17,9 +17,10 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import InputError
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.tables import contracts
 from extra_rl.training.lora import LoraConfig

@@ -14,10 +14,11 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, field_validator
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError, ContractError
 from extra_rl.judging.dispatch import judge_rollouts
-from extra_rl.run.stage import Context, Inputs, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 from extra_rl.verdict import DEFAULT_REWARDS, Verdict
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.protocol import CausalLM, Tokenizer
-from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
+from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 
 
@@ -49,9 +50,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.models.checks import require_vocabulary
     from extra_rl.models.policy import eos_token_ids, load_model, save_policy
     from extra_rl.models.probe import probe_of
+    from extra_rl.problems.prepared import tokenizer_of
     from extra_rl.sampling.transformers import sampling_path
     from extra_rl.scoring.layout import chosen
-    from extra_rl.tasks.problems import tokenizer_of
     from extra_rl.training.warm_start import ModelShape, new_model
 
     device = config.compute.apply()

@@ -7,7 +7,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ PURE = {
     },
     "extra_rl/novelty": {
         *("__future__", "collections.abc", "dataclasses", "math", "types", "typing"),
-        *("numpy", "numpy.typing", "polars", "scipy", "pydantic"),
+        *("numpy", "numpy.typing", "scipy", "pydantic"),
         *("extra_rl.algorithms", "extra_rl.errors", "extra_rl.novelty", "extra_rl.seeding"),
     },
     "extra_rl/statistics": {
@@ -43,6 +44,7 @@ INFRASTRUCTURE = sorted(set((ROOT / "stages").glob("*.py")) - set(STAGE_FILES))
 LIBRARY = sorted((ROOT / "extra_rl").rglob("*.py"))
 VERIFIER = sorted((ROOT / "mathjudge").rglob("*.py"))
 COMMANDS = sorted((ROOT / "extra_cli").rglob("*.py"))
+PACKAGES = ("extra_rl", "stages", "extra_cli", "mathjudge", "extra_research")
 STUDIES = sorted((ROOT / "extra_research").rglob("*.py"))
 
 
@@ -79,6 +81,88 @@ def at_import(tree: ast.AST) -> Iterator[ast.AST]:
 
 def within(modules: set[str], *packages: str) -> set[str]:
     return {module for module in modules if any(module == p or module.startswith(f"{p}.") for p in packages)}
+
+
+Graph = dict[str, set[str]]
+
+
+def sources() -> dict[str, str]:
+    """Module -> source, of all packages."""
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return {
+        label(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path.read_text() for path in files
+    }
+
+
+def file_graph(texts: Mapping[str, str]) -> Graph:
+    """Module -> modules that it imports anywhere, inside functions and under TYPE_CHECKING too.
+
+    `from a import b` imports the module `a.b` where there is one, else `a`.
+    """
+    graph: Graph = {module: set() for module in texts}
+    for module, text in texts.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                graph[module] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[module] |= {name if name in texts else str(node.module) for name in names}
+    return {module: (found & set(texts)) - {module} for module, found in graph.items()}
+
+
+def room_of(module: str) -> str:
+    """A folder or file directly below `extra_rl`, else the top-level package."""
+    return ".".join(module.split(".")[: 2 if module.startswith("extra_rl.") else 1])
+
+
+def room_graph(graph: Graph) -> Graph:
+    """Room -> other rooms that its files import."""
+    rooms: Graph = {}
+    for module, found in graph.items():
+        rooms.setdefault(room_of(module), set()).update(map(room_of, found))
+    return {room: found - {room} for room, found in rooms.items()}
+
+
+def circle(graph: Graph) -> list[str]:
+    """One circle of a graph as a path that ends where it begins; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = file_graph(sources())
+    assert len(graph) > 200
+    assert circle(graph) == []
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    rooms = room_graph(file_graph(sources()))
+    assert {"extra_rl.config", "extra_rl.seeding", "extra_rl.problems", "stages", "mathjudge"} <= set(rooms)
+    assert "extra_rl.config" in rooms["extra_rl.problems"]
+    assert circle(rooms) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import extra_rl.config.arms",
+        "from extra_rl.config import arms",
+        "def f():\n    from extra_rl.config.arms import merge",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from extra_rl.config.arms import merge",
+    ],
+)
+def test_a_circle_is_seen(back: str) -> None:
+    """Of files, and of rooms whose files form none: arms -> seeding -> arms, and arms -> seeding -> sections."""
+    files = {"extra_rl": "", "extra_rl.config": "", "extra_rl.config.arms": "from extra_rl.seeding import generator"}
+    assert circle(file_graph({**files, "extra_rl.seeding": "import math"})) == []
+    assert set(circle(file_graph({**files, "extra_rl.seeding": back}))) == {"extra_rl.config.arms", "extra_rl.seeding"}
+    other = {"extra_rl.config.sections": "", "extra_rl.seeding": back.replace("arms", "sections")}
+    graph = file_graph({**files, **other})
+    assert circle(graph) == []
+    assert set(circle(room_graph(graph))) == {"extra_rl.config", "extra_rl.seeding"}
 
 
 @pytest.mark.parametrize("path", STAGE_FILES, ids=label)
@@ -128,7 +212,7 @@ def test_nothing_names_the_studies(path: Path) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=label)
 def test_studies_import_the_library_and_the_public_doors_of_stages_and_commands(path: Path) -> None:
     found = imports(everywhere(path))
-    doors = {"stages.command", "stages.command.load", "extra_cli.main", "extra_cli.main.run_command"}
+    doors = {"stages.load", "stages.load.load", "extra_cli.main", "extra_cli.main.run_command"}
     assert within(found, "stages", "extra_cli", "tests", "benchmarks", "snakemake") <= doors
     private = {name for name in within(found, "extra_rl") if any(part.startswith("_") for part in name.split("."))}
     assert private == set()
@@ -163,8 +247,10 @@ def test_the_workflow_imports_no_stage_and_no_algorithm() -> None:
     lines = [line.strip() for path in SNAKEFILES for line in path.read_text().splitlines()]
     statements = [line for line in lines if re.match(r"(from|import) \S", line)]
     found = imports(node for line in statements for node in ast.walk(ast.parse(line.replace("(", "x"))))
-    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | {"extra_rl.run", "extra_rl.results"}
-    assert within(found, "stages", "extra_rl") - {"stages", "extra_rl"} == within(found, *allowed) != set()
+    library = {"extra_rl.run.lock", "extra_rl.results"}
+    allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | library
+    holders = {"stages", "extra_rl", "extra_rl.run"}  # packages of which only a module is taken
+    assert within(found, "stages", "extra_rl") - holders == within(found, *allowed) != set()
     assert within(found, *HEAVY, "numpy", "polars") == set()
 
 

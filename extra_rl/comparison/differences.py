@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from extra_rl.algorithms.pass_at_k import bootstrap_means
 from extra_rl.comparison.evaluated import MEAN, Evaluated, means_of, refuse_other_problems
-from extra_rl.comparison.names import Pair
+from extra_rl.config.comparisons import Pair
 from extra_rl.seeding import generator
 from extra_rl.statistics.blocked_t import blocked_t_interval, degrees_of_freedom
 from extra_rl.statistics.holm import holm

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from extra_rl.comparison.figures import Scores
-from extra_rl.comparison.names import WARM_START, Pair, Policy
+from extra_rl.comparison.names import Policy
+from extra_rl.config.comparisons import WARM_START, Pair
 from extra_rl.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from extra_rl.comparison.differences import stands
-from extra_rl.comparison.names import WARM_START
 from extra_rl.comparison.summary import family
+from extra_rl.config.comparisons import WARM_START
 from extra_rl.statistics.spread import mean_and_sd
 
 HEAD = ["", "", "difference", "sd", "t interval", "bootstrap", "p", "Holm p", "seeds"]

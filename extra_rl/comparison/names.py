@@ -1,4 +1,4 @@
-"""What the labels of policies stand for, and which arms are compared with which."""
+"""What the labels of policies stand for, and which arms are compared beyond those that the run names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from extra_rl.config.comparisons import WARM_START, Pair
 from extra_rl.errors import ConfigError
-
-WARM_START = "warm_start"
 
 
 class Policy(NamedTuple):
@@ -22,14 +21,6 @@ class Policy(NamedTuple):
     arm: str
     seed: int
     number: int = 0
-
-
-class Pair(NamedTuple):
-    """A difference that is asked for: arm - base. named: before the run (`compare.comparisons`)."""
-
-    arm: str
-    base: str
-    named: bool = True
 
 
 def policy_of(label: str, regimes: Iterable[str]) -> Policy:
@@ -47,33 +38,6 @@ def policy_of(label: str, regimes: Iterable[str]) -> Policy:
     if not seed.isdigit() or (regimes and (regime not in regimes or not arm)):
         raise ConfigError(f"evaluate:{label}: no arm and seed of this configuration; regimes: {', '.join(regimes)}.")
     return Policy(folder, regime, arm, int(seed)) if regimes else Policy(folder, "", folder, int(seed))
-
-
-def named_pairs(comparisons: Sequence[str]) -> list[Pair]:
-    """The pairs of texts `arm - base`. ValueError for another form, an arm against itself, or one named twice."""
-    pairs = []
-    for text in comparisons:
-        arm, minus, base = text.partition(" - ")
-        pair = Pair(arm.strip(), base.strip())
-        words = re.fullmatch(r"[A-Za-z0-9_-]+", pair.arm) and re.fullmatch(r"[A-Za-z0-9_-]+", pair.base)
-        if not minus or not words or pair.arm == pair.base:
-            raise ValueError(f"{text!r}: name two arms as `extra - grpo`, with a space on both sides of the minus")
-        if pair in pairs:
-            raise ValueError(f"{text!r} is named twice")
-        pairs.append(pair)
-    return pairs
-
-
-def refuse_unknown(comparisons: Sequence[str], arms: Iterable[str]) -> None:
-    """ConfigError where a comparison names an arm that the configuration has not."""
-    known = dict.fromkeys([*arms, WARM_START])
-    for pair in named_pairs(comparisons):
-        for name in (pair.arm, pair.base):
-            if name not in known:
-                raise ConfigError(
-                    f"compare.comparisons: `{pair.arm} - {pair.base}`: there is no arm {name!r}; "
-                    f"there are {', '.join(known)}."
-                )
 
 
 def all_pairs(named: Sequence[Pair], arms: Sequence[str]) -> list[Pair]:

@@ -11,7 +11,8 @@ import polars as pl
 
 from extra_rl.comparison.budgets import Spent, costs
 from extra_rl.comparison.differences import stands
-from extra_rl.comparison.names import WARM_START, Policy
+from extra_rl.comparison.names import Policy
+from extra_rl.config.comparisons import WARM_START
 from extra_rl.statistics.holm import least_adjusted_p
 from extra_rl.statistics.spread import mean_and_sd
 

@@ -9,96 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel
 
-from extra_rl.comparison.names import refuse_unknown
 from extra_rl.config.arms import Cell, cells_of, mapping, merge, regimes_of
-from extra_rl.config.sections import SHARED, Section
+from extra_rl.config.comparisons import refuse_unknown
+from extra_rl.config.run import RunConfig, run_config
+from extra_rl.config.section import StageConfig, parse_config
+from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
-from extra_rl.models.retention import RetentionConfig
-from extra_rl.run.guards import Guards, OnMismatch
-from extra_rl.run.stage import StageConfig, parse_config
 
 BUDGETS = ("token_budget", "compute_budget")
 """Keys of `select` that end an arm's sampling; the comparison must know them."""
-
-
-class GenerationConfig(Section):
-    """How `generate` and `regenerate` are spread over devices. Read by the workflow, no part of any stage's section."""
-
-    shards: int = Field(
-        1,
-        ge=1,
-        le=1000,
-        description="jobs that share the rollouts of a call, a device each (docs/decisions/0009-shards.md); another "
-        "number samples the iterations of the window again",
-    )
-
-
-class RunConfig(Section):
-    """Top-level keys beside the sections and arms."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
-    seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
-    warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
-        [0],
-        min_length=1,
-        description="seeds of the initial policies made here; experiment seeds take them in turns, the i-th seed the "
-        "i-th of them, with every arm",
-    )
-    iterations: int = Field(ge=1, le=10_000, description="iterations of every arm and seed")
-    first_iteration: int = Field(
-        0, ge=0, description="iterations before it are finished and never looked at again (the window)"
-    )
-    granularity: Literal["stage", "iteration"] = Field(
-        "stage",
-        description="what one job of the workflow runs: a stage, or all stages of an iteration in one process "
-        "(docs/decisions/0013-granularity.md). The files are the same; `iteration` saves a small model the time "
-        "between its stages",
-    )
-    evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
-    retention: RetentionConfig = Field(
-        default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
-    )
-    on_mismatch: OnMismatch = Field(
-        "stop",
-        description="what happens when sampler and policy differ by more than `mismatch_tolerance`: `stop` or `warn` "
-        "(docs/sampling.md); changing it re-runs nothing",
-    )
-    mismatch_tolerance: float | None = Field(
-        None,
-        gt=0,
-        description="mean absolute difference of the sampler's and the policy's logprobs, in nats, over the tokens "
-        "that one stage has sampled; null: 0.01 in float32, 0.2 in bfloat16; changing it re-runs nothing",
-    )
-    stop_without_signal: int | None = Field(
-        None,
-        ge=0,
-        description="end the run when an arm and seed has had N iterations in a row without a group whose rewards "
-        "differ (docs/sampling.md); null or 0: never, as an ended run is not compared; changing it re-runs nothing",
-    )
-    generation: GenerationConfig = Field(
-        default_factory=GenerationConfig, description="how sampling is spread over devices"
-    )
-
-    @field_validator("seeds", "warm_starts")
-    @classmethod
-    def named_once(cls, values: list[int]) -> list[int]:
-        if len(set(values)) < len(values):
-            raise ValueError("name each once")
-        return values
-
-    @property
-    def guards(self) -> Guards:
-        """The keys that the stages are told outside of their sections."""
-        return Guards(self.on_mismatch, self.mismatch_tolerance, self.stop_without_signal)
-
-    def warm_start_of(self, seed: int) -> int:
-        """The initial policy that an experiment seed starts from."""
-        return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
 
 
 class Experiment(BaseModel):
@@ -137,7 +61,7 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
     unknown = sorted(set(raw) - known)
     if unknown:
         raise ConfigError(f"unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
-    run = _run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
+    run = run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
     base = {key: value for key, value in raw.items() if key in SHARED or key in stages}
     regimes = regimes_of(mapping(raw.get("regimes"), "regimes"))
     cells = cells_of(mapping(raw.get("arms"), "arms"), regimes)
@@ -191,21 +115,6 @@ def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
     missing = [what for what, lacks in needed.items() if lacks]
     if missing:
         raise ConfigError(f"{where}: score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all.")
-
-
-def _run_config(values: Mapping[str, Any]) -> RunConfig:
-    try:
-        config = RunConfig.model_validate(values)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
-        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
-    if config.first_iteration >= config.iterations:
-        raise ConfigError("first_iteration must be below iterations: nothing would be left to run.")
-    if config.granularity == "iteration" and config.generation.shards > 1:
-        raise ConfigError(
-            "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage."
-        )
-    return config
 
 
 def sections(

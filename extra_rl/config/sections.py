@@ -7,18 +7,13 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from extra_rl.config.benchmarks import Kind, complete, registry
+from extra_rl.config.section import Section
 from extra_rl.devices.locks import take_cuda
 from extra_rl.errors import ConfigError
-from extra_rl.tasks.benchmarks import Kind, complete, registry
 from mathjudge.policy import Policy
-
-
-class Section(BaseModel):
-    """Frozen; unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class ComputeConfig(Section):

@@ -25,7 +25,7 @@ from mathjudge import Verdict
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig, VerifierConfig
-    from extra_rl.judging.dispatch import Answer
+    from extra_rl.judging.answer import Answer
     from extra_rl.verdict import Judgement
 
 PHRASE = re.compile(r"\b(?:answer[ \t*_]*:[*_]*|(answer[ \t]+is)\b[ \t]*:?)", re.IGNORECASE)

@@ -12,11 +12,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from extra_rl.config.sections import Section
+from extra_rl.config.run import LAST_POLICIES
 from extra_rl.errors import InputError
 from extra_rl.models.digests import require_unchanged
 from extra_rl.models.policy import OPTIMIZER_FILE, read_manifest
@@ -28,35 +26,6 @@ ANNOUNCED = "EXTRA_RETENTION"
 """Environment variable by which the workflow tells `update` what may go, as JSON of `Retention`. It changes no stage's
 bytes, so it is no part of a rule's param: other values re-run nothing. A stage run by hand is told nothing and removes
 nothing."""
-
-LAST = 2
-"""Iterations whose policy always stays: the last, and the one before it, which a repeated `update` starts from."""
-
-
-class RetentionConfig(Section):
-    """What stays on disk of a run's policies. Read by the workflow, no part of any stage's section."""
-
-    weights_every: int = Field(
-        1, ge=1, description="keep the weights of every k-th iteration, of those evaluated, and of the last two; 1: all"
-    )
-    optimizer_states: int = Field(
-        0, ge=0, description="keep the optimizer states of the last n iterations, at least 2; 0: of all"
-    )
-    optimizer_folder: str | None = Field(
-        None,
-        description="folder in which optimizer states are written, with a link beside the policy; in memory, for "
-        "example /dev/shm/NAME, they are lost when the machine restarts (docs/decisions/0010-optimizer-state.md); "
-        "null: beside the policy",
-    )
-
-    @model_validator(mode="after")
-    def an_interrupted_update_can_be_repeated(self) -> Self:
-        if 0 < self.optimizer_states < LAST:
-            raise ValueError(
-                f"optimizer_states must be 0 (keep all) or at least {LAST}: an interrupted update starts "
-                "again from the state before it"
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -87,7 +56,7 @@ def kept_weights(iterations: int, weights_every: int, evaluate_every: int = 0) -
     return [
         i
         for i in range(iterations)
-        if i >= iterations - LAST
+        if i >= iterations - LAST_POLICIES
         or (i + 1) % weights_every == 0
         or (evaluate_every > 0 and (i + 1) % evaluate_every == 0)
     ]

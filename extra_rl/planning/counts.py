@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extra_rl.config.experiment import RunConfig
+from extra_rl.config.run import RunConfig
 from extra_rl.run.compute import compute
 
 Sections = Mapping[str, Mapping[str, Any]]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from extra_rl.config.experiment import RunConfig
+from extra_rl.config.run import RunConfig
 from extra_rl.models.retention import kept_optimizer_states, kept_weights
 from extra_rl.planning.counts import Rollouts, Sections
 from extra_rl.planning.memory import adapter_bytes, optimizer_bytes

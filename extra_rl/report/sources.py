@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from extra_rl.comparison.names import WARM_START
+from extra_rl.config.comparisons import WARM_START
 from extra_rl.errors import InputError
 from extra_rl.results import RunFolder
 from extra_rl.tables.files import read_provenance

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from extra_rl.algorithms.mismatch import TOLERANCE
 from extra_rl.run.progress import duration
-from extra_rl.sampling.probe import TOLERANCE
 
 HORIZON = "EXTRA_HORIZON"
 """Environment variable `iterations,token_budget,compute_budget` of a run. Only the line reads it: as a key of a section

@@ -19,11 +19,12 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.policy import read_manifest
 from extra_rl.models.probe import forget_probes, probes_made
 from extra_rl.run.progress import Console
-from extra_rl.run.stage import Context, Inputs, Job, SourceFile, Stage, StageConfig, parse_config
+from extra_rl.run.stage import Context, Inputs, Job, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
 PACKAGES = ("torch", "transformers", "polars", "pyarrow")

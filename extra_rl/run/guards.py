@@ -11,21 +11,19 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
-from extra_rl.algorithms.mismatch import mismatch
+from extra_rl.algorithms.mismatch import TOLERANCE, mismatch
+from extra_rl.config.run import OnMismatch
 from extra_rl.errors import NoSignalError, NumericalError
 from extra_rl.results import RunFolder, iteration_name
 from extra_rl.run.records import MISMATCH_TOLERANCE
 from extra_rl.run.stage import Context
-from extra_rl.sampling.probe import TOLERANCE
 
 ANNOUNCED = "EXTRA_GUARDS"
 """Environment variable with the JSON of `Guards`, set by the workflow for every stage."""
-
-OnMismatch = Literal["stop", "warn"]
 
 
 @dataclass(frozen=True)

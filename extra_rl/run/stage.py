@@ -1,4 +1,4 @@
-"""What a stage is: its name and version, its section, what it reads and adds, and what it may know while it runs.
+"""What a stage is: its name and version, what it reads and adds, and what it may know while it runs.
 
 A stage is a function from checked tables to tables (`stages/*.py`); files, provenance and records are the runner's part
 (`extra_rl/run/execute.py`).
@@ -10,30 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import dataframely as dy
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from extra_rl.errors import ConfigError
 from extra_rl.results import place_name
 from extra_rl.run.progress import Console, Progress
 from extra_rl.seeding import derive_seed
-from extra_rl.tables.files import (
-    canonical_json,
-)
-
-
-class StageConfig(BaseModel):
-    """Base of every stage's `Config`: frozen, unknown keys refused.
-
-    SHORTHAND: the key that is meant where a configuration gives plain text for the section (`audit: string`).
-    """
-
-    SHORTHAND: ClassVar[str | None] = None
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+from extra_rl.tables.files import canonical_json
 
 
 class PolicyDirectory:
@@ -163,26 +149,3 @@ class Inputs:
     def policy(self, role: str = "policy") -> Path:
         """Path of a policy's manifest."""
         return self.paths[role]
-
-
-def parse_config(config_class: type[StageConfig], section: Mapping[str, Any], name: str) -> Any:
-    """The validated section; ConfigError names the key, what was given and what is allowed."""
-    try:
-        return config_class.model_validate(dict(section))
-    except ValidationError as error:
-        lines = [f"  {line}" for line in mistakes(error, config_class, name)]
-        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
-
-
-def mistakes(error: ValidationError, config_class: type[BaseModel], where: str) -> list[str]:
-    """One line for every mistake in a section: its place below `where`, and what is wrong with it."""
-    return [f"{'.'.join([where, *map(str, e['loc'])])}: {_reason(e, config_class)}" for e in error.errors()]
-
-
-def _reason(error: Any, config_class: type[BaseModel]) -> str:
-    if error["type"] == "extra_forbidden":
-        known = ", ".join(sorted(config_class.model_fields)) if len(error["loc"]) == 1 else "see config/README.md"
-        return f"unknown key (known here: {known})"
-    if error["type"] == "value_error":  # said by a validator of ours
-        return str(error["ctx"]["error"])
-    return f"{error['msg']} (given: {error['input']!r})"

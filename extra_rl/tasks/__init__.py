@@ -1,1 +1,1 @@
-"""Problem sources: generated tasks (one small file each) and mathematics from local files."""
+"""Generated tasks, one file each, their prompts and their demonstrations."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from extra_rl.config.sections import Section
+from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.digests import require_file
 from extra_rl.models.policy import ADAPTER_FILE, Policy, load_policy, read_manifest, resolve

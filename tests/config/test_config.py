@@ -11,13 +11,14 @@ import pytest
 from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, read_preset
-from extra_rl.config.experiment import RunConfig, read_yaml
+from extra_rl.config.experiment import read_yaml
+from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
 from extra_rl.novelty import MEASURES
 from stages import STAGES
-from stages.command import load
 from stages.experiment import experiment_of, job_json
+from stages.load import load
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))

@@ -10,14 +10,15 @@ import pytest
 from extra_rl.config.sections import GymSetConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging import gym_library
-from extra_rl.judging.dispatch import Answer, judge_answers
+from extra_rl.judging.answer import Answer
+from extra_rl.judging.dispatch import judge_answers
 from extra_rl.judging.gym_record import from_json, to_json
 from extra_rl.verdict import Judgement
 
 pytest.importorskip("reasoning_gym", reason="the extra reasoning-gym is not installed")
 
 from extra_rl.judging.gym_judge import extracted, is_arithmetic
-from extra_rl.tasks.gym_make import GymItemMade, item_of
+from extra_rl.problems.gym_make import GymItemMade, item_of
 
 
 def item(dataset: str, **config: Any) -> GymItemMade:

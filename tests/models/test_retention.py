@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from extra_rl.config.run import RetentionConfig
 from extra_rl.errors import InputError
 from extra_rl.models import digests, retention
 from extra_rl.models.policy import (
@@ -21,7 +22,7 @@ from extra_rl.models.policy import (
     write_same_policy,
 )
 from extra_rl.models.removed import REMOVED_FILE, how_to_rebuild, read_removed, refuse_removed
-from extra_rl.models.retention import Retention, RetentionConfig, kept_optimizer_states, kept_weights, thin
+from extra_rl.models.retention import Retention, kept_optimizer_states, kept_weights, thin
 from extra_rl.tables.files import file_digest
 from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
 

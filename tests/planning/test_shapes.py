@@ -60,7 +60,7 @@ def test_parts_of_a_small_shape_by_hand() -> None:
 
 
 def test_a_new_model_has_the_shape_that_the_warm_start_makes() -> None:
-    from extra_rl.tasks.problems import tokenizer_of
+    from extra_rl.problems.prepared import tokenizer_of
     from extra_rl.training.warm_start import ModelShape, new_model
 
     for tokenizer in ("words", "bytes"):

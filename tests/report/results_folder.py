@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.section import parse_config
 from extra_rl.evaluation.figures import figures
 from extra_rl.run.execute import execute
-from extra_rl.run.stage import Job, parse_config
+from extra_rl.run.stage import Job
 from extra_rl.tables import contracts
 from extra_rl.tables.files import write_table
 from stages import compare

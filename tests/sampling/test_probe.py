@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from extra_rl.algorithms.mismatch import TOLERANCE
 from extra_rl.errors import NumericalError
-from extra_rl.sampling.probe import TOLERANCE, policy_logprobs, probe_sequences, refuse_another_policy
+from extra_rl.sampling.probe import policy_logprobs, probe_sequences, refuse_another_policy
 from tests.models import random_qwen3
 
 WHERE = Path("policy")

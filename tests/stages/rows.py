@@ -11,9 +11,10 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from extra_rl.config.section import parse_config
 from extra_rl.config.sections import SHARED
 from extra_rl.run.progress import Console
-from extra_rl.run.stage import Context, Inputs, Job, parse_config
+from extra_rl.run.stage import Context, Inputs, Job
 from extra_rl.tables import contracts
 from extra_rl.tables.files import check, write_table
 

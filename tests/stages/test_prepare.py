@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.benchmarks import PAPER_BENCHMARKS
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
 from extra_rl.tables import contracts, read_table
 from extra_rl.tables.files import file_digest, read_provenance
-from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS
 from stages import prepare
 from tests.stages.rows import run_stage
 

@@ -10,10 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError, ContractError, InputError
 from extra_rl.run.execute import execute
-from extra_rl.run.stage import Job, StageConfig
+from extra_rl.run.stage import Job
 from extra_rl.tables import contracts
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table
 from stages import advantage, verify

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extra_rl.config.experiment import parse_config
+from extra_rl.config.section import parse_config
 from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models import chat_template

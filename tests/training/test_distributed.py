@@ -17,10 +17,10 @@ import pytest
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
+from extra_rl.config.section import parse_config
 from extra_rl.errors import ConfigError, ModelError, NumericalError
 from extra_rl.models.policy import read_manifest
 from extra_rl.run.progress import Console
-from extra_rl.run.stage import parse_config
 from extra_rl.scoring.batches import shares
 from extra_rl.training import launch, worker
 from extra_rl.training.launch import WorkerJob, train_in_processes

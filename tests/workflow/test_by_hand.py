@@ -13,7 +13,8 @@ import pytest
 
 from extra_rl.run.execute import record_path
 from stages import STAGES
-from stages.command import load, main
+from stages.command import main
+from stages.load import load
 from tests.conftest import Run, environment
 
 EXTRA = "results/mini/extra/s0"

@@ -15,7 +15,7 @@ from extra_rl.tables import read_table, scan_iteration
 from extra_rl.tables.files import read_provenance
 from extra_rl.tables.scan import scan_run
 from stages import STAGES
-from stages.command import load
+from stages.load import load
 from tests.conftest import Run
 
 ARMS = ("grpo", "extra")

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from extra_rl.algorithms.mismatch import TOLERANCE
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models.probe import Probe, probe_of
 from extra_rl.sampling.base import Sampler
-from extra_rl.sampling.probe import TOLERANCE, policy_logprobs, probe_sequences, refuse_another_policy
+from extra_rl.sampling.probe import policy_logprobs, probe_sequences, refuse_another_policy
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.arguments import engine_arguments, environment

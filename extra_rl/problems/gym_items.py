@@ -14,17 +14,17 @@ from itertools import zip_longest
 
 from extra_rl.config.sections import GymSetConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
-from extra_rl.judging.dispatch import Answer
+from extra_rl.judging.answer import Answer
 from extra_rl.judging.gym_judge import judge_gym
 from extra_rl.models.protocol import Tokenizer
+from extra_rl.problems.clean import Removed
+from extra_rl.problems.gym_make import GymItemMade, made_items
+from extra_rl.problems.overlap import normalise
+from extra_rl.problems.prepared import PreparedProblem
+from extra_rl.problems.sources import RawProblem
 from extra_rl.run.stage import Context
 from extra_rl.seeding import generator
-from extra_rl.tasks.clean import Removed
-from extra_rl.tasks.gym_make import GymItemMade, made_items
-from extra_rl.tasks.overlap import normalise
-from extra_rl.tasks.problems import PreparedProblem
 from extra_rl.tasks.prompts import render
-from extra_rl.tasks.sources import RawProblem
 from extra_rl.verdict import Judgement, Verdict
 
 NONSENSE = "<answer>qxz</answer>"

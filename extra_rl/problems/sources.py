@@ -10,11 +10,11 @@ from pathlib import Path
 
 import polars as pl
 
+from extra_rl.config.benchmarks import SUFFIXES
 from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
+from extra_rl.problems import hub
 from extra_rl.tables.files import canonical_json
-from extra_rl.tasks import hub
-from extra_rl.tasks.benchmarks import SUFFIXES
 
 
 @dataclass(frozen=True)

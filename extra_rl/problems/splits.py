@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from extra_rl.errors import ConfigError
+from extra_rl.problems.prepared import PreparedProblem
 from extra_rl.seeding import generator
-from extra_rl.tasks.problems import PreparedProblem
 
 
 def set_aside(train: list[PreparedProblem], count: int, seed: int) -> list[PreparedProblem]:

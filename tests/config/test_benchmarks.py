@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from extra_rl.config.benchmarks import PAPER_BENCHMARKS, registry
 from extra_rl.config.sections import SourceConfig, TaskConfig
-from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS, registry
 
 
 def test_the_registry_is_whole() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.benchmarks import PAPER_BENCHMARKS
 from extra_rl.config.sections import SourceConfig, TaskConfig
 from extra_rl.errors import InputError
-from extra_rl.tasks import hub
-from extra_rl.tasks.benchmarks import PAPER_BENCHMARKS
-from extra_rl.tasks.sources import Source, read_source
+from extra_rl.problems import hub
+from extra_rl.problems.sources import Source, read_source
 
 ROWS: dict[str, list[Any]] = {
     "id": ["a", "b", "c"],

@@ -29,7 +29,7 @@ Kind = Literal["benchmarks", "training"]
 @cache
 def registry(kind: Kind) -> dict[str, dict[str, Any]]:
     """Name -> entry of `benchmarks.yaml`."""
-    text = importlib.resources.files("extra_rl.tasks").joinpath("benchmarks.yaml").read_text()
+    text = importlib.resources.files("extra_rl.config").joinpath("benchmarks.yaml").read_text()
     found: dict[str, dict[str, Any]] = yaml.safe_load(text)[kind]
     return found
 

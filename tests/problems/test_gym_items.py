@@ -11,11 +11,12 @@ import pytest
 from extra_rl.config.sections import GymSetConfig, ModelConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging import gym_library
-from extra_rl.judging.dispatch import Answer, judge_answers
+from extra_rl.judging.answer import Answer
+from extra_rl.judging.dispatch import judge_answers
 from extra_rl.judging.gym_record import from_json
 from extra_rl.planning.counts import held_out, training_problems
 from extra_rl.planning.shapes import shape_of
-from extra_rl.tasks.problems import tokenizer_of
+from extra_rl.problems.prepared import tokenizer_of
 from stages import prepare
 from tests.stages.rows import run_stage
 
@@ -174,7 +175,7 @@ def test_a_plan_counts_from_the_sizes() -> None:
 @needs_package
 def test_every_data_set_judges_its_own_answer_right_and_nonsense_not() -> None:
     """Two items of each; under a minute of CPU time."""
-    from extra_rl.tasks.gym_make import made_items
+    from extra_rl.problems.gym_make import made_items
 
     sets = {name: GymSetConfig(dataset=name, size=2, seed=7) for name in gym_library.names()}
     made = [item for members in made_items(sets, lambda _: None).values() for item in members]
@@ -191,7 +192,7 @@ def test_every_data_set_judges_its_own_answer_right_and_nonsense_not() -> None:
 @needs_package
 @pytest.mark.parametrize("dataset", ["list_functions", "word_ladder", "polynomial_multiplication"])
 def test_items_are_the_same_whatever_the_hash_seed(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from extra_rl.tasks.gym_make import made_items
+    from extra_rl.problems.gym_make import made_items
 
     sets = {"s": GymSetConfig(dataset=dataset, size=8)}
     monkeypatch.setenv("PYTHONHASHSEED", "1")

@@ -11,13 +11,13 @@ import polars as pl
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
+from extra_rl.problems.overlap import normalise
+from extra_rl.problems.sources import RawProblem, read_source
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import examples_of, shown
-from extra_rl.tasks.overlap import normalise
 from extra_rl.tasks.prompts import Example, render
 from extra_rl.tasks.sets import make_sets
-from extra_rl.tasks.sources import RawProblem, read_source
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ Some generators walk through sets of texts, whose order changes with Python's ha
 `random`. So the process has a fixed hash seed, and `random` is seeded for each item. What the library prints is
 dropped.
 
-`made_items` is the caller's side. `python -m extra_rl.tasks.gym_make` reads the sets as JSON and writes one JSON object
-a line: an item, or {"error": message} for what the user can mend.
+`made_items` is the caller's side. `python -m extra_rl.problems.gym_make` reads the sets as JSON and writes one JSON
+object a line: an item, or {"error": message} for what the user can mend.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def made_items(sets: Mapping[str, GymSetConfig], progress: Callable[[int], objec
     wanted = json.dumps({name: json.loads(to_json(chosen.model_dump())) for name, chosen in sets.items()})
     found: dict[str, list[GymItemMade]] = {name: [] for name in sets}
     with subprocess.Popen(
-        [sys.executable, "-m", "extra_rl.tasks.gym_make", wanted],
+        [sys.executable, "-m", "extra_rl.problems.gym_make", wanted],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

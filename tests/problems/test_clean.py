@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from extra_rl.config.sections import VerifierConfig
-from extra_rl.tasks.clean import Removed, without_overlap, without_repetition, without_unverifiable
-from extra_rl.tasks.sources import RawProblem
+from extra_rl.problems.clean import Removed, without_overlap, without_repetition, without_unverifiable
+from extra_rl.problems.sources import RawProblem
 
 VERIFIER = VerifierConfig()
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import compress
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
-from extra_rl.tasks.overlap import BenchmarkIndex, normalise
-from extra_rl.tasks.sources import RawProblem
+from extra_rl.problems.overlap import BenchmarkIndex, normalise
+from extra_rl.problems.sources import RawProblem
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig)
 
 def _same_golds(pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierConfig) -> dict[tuple[str, str], bool]:
     """Whether the golds of each pair are one answer: the same text, or right when one is judged by the other."""
-    from extra_rl.judging.dispatch import Answer, judge_answers
+    from extra_rl.judging.answer import Answer
+    from extra_rl.judging.dispatch import judge_answers
     from extra_rl.verdict import Verdict
 
     doubtful = [pair for pair in pairs if pair[0].answer.strip() != pair[1].answer.strip()]
@@ -99,7 +100,7 @@ def _as_response(gold: str) -> str:
 def without_unverifiable(
     problems: Sequence[RawProblem], verifier: VerifierConfig, progress: Callable[[int], object] | None = None
 ) -> Cleaned:
-    """Without those whose gold judges nothing (`rewards.check`): every right response would be wrong."""
+    """Without those whose gold judges nothing (`extra_rl.judging.check`): every right response would be wrong."""
     from extra_rl.judging.check import REASONS, check_golds
 
     reasons = check_golds([problem.answer for problem in problems], verifier, progress)

@@ -1,0 +1,128 @@
+"""The top-level keys of a configuration: how far a run goes, what stays on disk, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from extra_rl.config.section import Section
+from extra_rl.errors import ConfigError
+
+LAST_POLICIES = 2
+"""Iterations whose policy always stays: the last, and the one before it, which a repeated `update` starts from."""
+
+OnMismatch = Literal["stop", "warn"]
+
+
+class GenerationConfig(Section):
+    """How `generate` and `regenerate` are spread over devices. Read by the workflow, no part of any stage's section."""
+
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="jobs that share the rollouts of a call, a device each (docs/decisions/0009-shards.md); another "
+        "number samples the iterations of the window again",
+    )
+
+
+class RetentionConfig(Section):
+    """What stays on disk of a run's policies. Read by the workflow, no part of any stage's section."""
+
+    weights_every: int = Field(
+        1, ge=1, description="keep the weights of every k-th iteration, of those evaluated, and of the last two; 1: all"
+    )
+    optimizer_states: int = Field(
+        0, ge=0, description="keep the optimizer states of the last n iterations, at least 2; 0: of all"
+    )
+    optimizer_folder: str | None = Field(
+        None,
+        description="folder in which optimizer states are written, with a link beside the policy; in memory, for "
+        "example /dev/shm/NAME, they are lost when the machine restarts (docs/decisions/0010-optimizer-state.md); "
+        "null: beside the policy",
+    )
+
+    @model_validator(mode="after")
+    def an_interrupted_update_can_be_repeated(self) -> Self:
+        if 0 < self.optimizer_states < LAST_POLICIES:
+            raise ValueError(
+                f"optimizer_states must be 0 (keep all) or at least {LAST_POLICIES}: an interrupted update starts "
+                "again from the state before it"
+            )
+        return self
+
+
+class RunConfig(Section):
+    """Top-level keys beside the sections and arms."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
+    seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
+    warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
+        [0],
+        min_length=1,
+        description="seeds of the initial policies made here; experiment seeds take them in turns, the i-th seed the "
+        "i-th of them, with every arm",
+    )
+    iterations: int = Field(ge=1, le=10_000, description="iterations of every arm and seed")
+    first_iteration: int = Field(
+        0, ge=0, description="iterations before it are finished and never looked at again (the window)"
+    )
+    granularity: Literal["stage", "iteration"] = Field(
+        "stage",
+        description="what one job of the workflow runs: a stage, or all stages of an iteration in one process "
+        "(docs/decisions/0013-granularity.md). The files are the same; `iteration` saves a small model the time "
+        "between its stages",
+    )
+    evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
+    retention: RetentionConfig = Field(
+        default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
+    )
+    on_mismatch: OnMismatch = Field(
+        "stop",
+        description="what happens when sampler and policy differ by more than `mismatch_tolerance`: `stop` or `warn` "
+        "(docs/sampling.md); changing it re-runs nothing",
+    )
+    mismatch_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="mean absolute difference of the sampler's and the policy's logprobs, in nats, over the tokens "
+        "that one stage has sampled; null: 0.01 in float32, 0.2 in bfloat16; changing it re-runs nothing",
+    )
+    stop_without_signal: int | None = Field(
+        None,
+        ge=0,
+        description="end the run when an arm and seed has had N iterations in a row without a group whose rewards "
+        "differ (docs/sampling.md); null or 0: never, as an ended run is not compared; changing it re-runs nothing",
+    )
+    generation: GenerationConfig = Field(
+        default_factory=GenerationConfig, description="how sampling is spread over devices"
+    )
+
+    @field_validator("seeds", "warm_starts")
+    @classmethod
+    def named_once(cls, values: list[int]) -> list[int]:
+        if len(set(values)) < len(values):
+            raise ValueError("name each once")
+        return values
+
+    def warm_start_of(self, seed: int) -> int:
+        """The initial policy that an experiment seed starts from."""
+        return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+    """The validated top-level keys; ConfigError names each bad value, and keys that exclude each other."""
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
+    if config.first_iteration >= config.iterations:
+        raise ConfigError("first_iteration must be below iterations: nothing would be left to run.")
+    if config.granularity == "iteration" and config.generation.shards > 1:
+        raise ConfigError(
+            "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage."
+        )
+    return config
