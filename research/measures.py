@@ -15,24 +15,19 @@ from research.replay import Finished
 
 
 def novelty_of(novelty: Finished, changes: Mapping[str, Any]) -> pl.DataFrame:
-    """(rollout_id, novelty) of every rollout under a changed section of the stage `novelty`, dropped ones 0.
+    """(rollout_id, novelty) of every rollout under a changed section of the stage `novelty`.
 
     Embeddings are those that the run stored; ContractError where the measure needs some and there are none. Only the
     stage's measure, params and tail can change: what is remembered is what the run remembered.
     """
     config = novelty.config(changes)
-    everything = all_rollouts(novelty.inputs)
-    rows = everything.filter(pl.col("finish_reason") != "dropped")
-    names = everything.select("rollout_id")
+    rows = all_rollouts(novelty.inputs)
     if rows.is_empty():
-        return names.with_columns(novelty=pl.lit(0.0, pl.Float32))
+        return pl.DataFrame(schema={"rollout_id": pl.String, "novelty": pl.Float32})
     stored = novelty.made["novelty"].select("rollout_id", "embedding")
     rows = rows.join(stored, on="rollout_id", how="left", maintain_order="left")
     measure = MEASURES[config.measure]
     memory = novelty.inputs["previous_novelty_memory"]
     pool, _ = pool_of(rows, memory, config.tail_tokens, stored_embeddings(rows))
     result = measure.measure(pool, measure.Params.model_validate(config.params), novelty.seed())
-    found = pl.DataFrame({"rollout_id": rows["rollout_id"], "novelty": result.novelty_N.astype(np.float32)})
-    return names.join(found, on="rollout_id", how="left", maintain_order="left").with_columns(
-        pl.col("novelty").fill_null(0.0)
-    )
+    return pl.DataFrame({"rollout_id": rows["rollout_id"], "novelty": result.novelty_N.astype(np.float32)})

@@ -77,7 +77,7 @@ STEPS = (
         "generate",
         files=("select",),
         given=("train", "policy"),
-        former=("choose_prefixes", "summarize_lengths"),
+        former=("choose_prefixes",),
         adds={"generate": "generate"},
     ),
     VERIFY,
@@ -86,7 +86,7 @@ STEPS = (
         "choose_prefixes",
         files=("generate", "verify_generate", "score_entropy_generate"),
         given=("policy", "initial"),
-        former=("choose_prefixes_pool", "summarize_state"),
+        former=("choose_prefixes_pool",),
         adds={"choose_prefixes": "choose_prefixes", "choose_prefixes_pool": "choose_prefixes_pool"},
     ),
     Step("regenerate", files=("choose_prefixes",), given=("policy",), adds={"regenerate": "regenerate"}),
@@ -116,8 +116,8 @@ STEPS = (
         "summarize",
         files=("select", *BOTH, *VERDICTS, *SCORES, "choose_prefixes", "advantage", "update"),
         given=("policy",),
-        former=("summarize", "summarize_lengths", "summarize_state"),
-        adds={name: name for name in ("summarize", "summarize_lengths", "summarize_state")},
+        former=("summarize", "summarize_state"),
+        adds={"summarize": "summarize", "summarize_state": "summarize_state"},
     ),
 )
 

@@ -17,7 +17,6 @@ from extra_rl.evaluation.store import Cached, SampleStore, problem_key
 from extra_rl.judging.dispatch import Answer, judge_answers
 from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request
-from extra_rl.sampling.tail import TailClock
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 
@@ -33,11 +32,11 @@ DECODED_TOGETHER = 1024
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tables EvaluationSamples and EvaluationFigures, and when the samples ended that had to be drawn."""
+    """Tables EvaluationSamples and EvaluationFigures. opening_seconds: until the sampler was ready; 0 without one."""
 
     samples: pl.DataFrame
     figures: pl.DataFrame
-    clock: TailClock
+    opening_seconds: float
 
 
 def evaluate(
@@ -75,14 +74,14 @@ def evaluate(
         for row, sample in rows
     ]
     store = SampleStore.open(cache, policy.digest, settings_of(sampling, compute, seed)) if cache else None
-    drawn, decode, clock = samples_of(
+    drawn, decode, opening = samples_of(
         wanted, policy, sampling, compute, store=store, part_samples=part_samples, console=console, label=label
     )
     table = _judged([row for row, _ in rows], [sample for _, sample in rows], drawn, decode, task, verifier)
     found = figures(table)
     for line in [f"{label}: {policy.name}", *table_lines(found)]:
         console.say(line)
-    return Evaluation(table, found, clock)
+    return Evaluation(table, found, opening)
 
 
 def settings_of(sampling: SamplingConfig, compute: ComputeConfig, seed: int) -> dict[str, Any]:

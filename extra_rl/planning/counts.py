@@ -98,8 +98,6 @@ def _rollouts(
     prefixes = sections["choose_prefixes"]
     groups = fresh_groups(sections, hard_share)
     hard = hard_share * groups
-    if prefixes["chain"]:  # of those that are sampled on for, as many stay hard, until they are too old
-        hard *= sum(hard_share**age for age in range(prefixes["max_age"] + 1))
     served = hard if prefixes["groups"] == "all_hard" else min(prefixes["groups"], hard)
     return Rollouts(
         fresh=groups * sections["generate"]["group_size"],

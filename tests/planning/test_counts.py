@@ -154,10 +154,3 @@ def test_rounds_sample_again_as_many_problems_as_are_not_mixed() -> None:
     assert counts.at_most(three).fresh == 3 * 40
     with_one = sections(generate={"rounds": 1})
     assert counts.expected(with_one, HALF).fresh == 40
-
-
-def test_a_chain_serves_groups_again_until_they_are_too_old() -> None:
-    """Five of ten groups are hard, 2.5 of these an iteration later, 1.25 after that; at most all, every time."""
-    chain = sections(choose_prefixes={"groups": "all_hard", "chain": True, "max_age": 2})
-    assert counts.expected(chain, HALF).served == 8.75
-    assert counts.at_most(chain).served == 30

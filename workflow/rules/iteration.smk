@@ -35,7 +35,6 @@ rule generate:
         train=f"{RESULTS}/prepare/train.parquet",
         policy=LAYOUT.policy,
         previous_choose_prefixes=previous("choose_prefixes.parquet"),
-        previous_summarize_lengths=previous("summarize_lengths.parquet"),
     output:
         generate=f"{HERE}/generate.parquet",
     log:
@@ -49,7 +48,6 @@ rule generate:
         "python -m stages generate --job {params.job:q} --log {log}"
         " --input select={input.select} train={input.train} policy={input.policy}"
         " previous_choose_prefixes={input.previous_choose_prefixes}"
-        " previous_summarize_lengths={input.previous_summarize_lengths}"
         " --output generate={output.generate}"
 
 
@@ -138,7 +136,6 @@ rule choose_prefixes:
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
-        previous_summarize_state=previous("summarize_state.parquet"),
     output:
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
@@ -154,7 +151,6 @@ rule choose_prefixes:
         " --input generate={input.generate} verify_generate={input.verify_generate}"
         " score_entropy_generate={input.score_entropy_generate} policy={input.policy}"
         " initial={input.initial} previous_choose_prefixes_pool={input.previous_choose_prefixes_pool}"
-        " previous_summarize_state={input.previous_summarize_state}"
         " --output choose_prefixes={output.choose_prefixes} choose_prefixes_pool={output.choose_prefixes_pool}"
 
 
@@ -285,11 +281,9 @@ rule summarize:
         steps=f"{HERE}/update.parquet",
         policy=LAYOUT.policy,
         previous_summarize=previous("summarize.parquet"),
-        previous_summarize_lengths=previous("summarize_lengths.parquet"),
         previous_summarize_state=previous("summarize_state.parquet"),
     output:
         summarize=f"{HERE}/summarize.parquet",
-        summarize_lengths=f"{HERE}/summarize_lengths.parquet",
         summarize_state=f"{HERE}/summarize_state.parquet",
     log:
         f"{HERE}/logs/summarize.log",
@@ -306,10 +300,8 @@ rule summarize:
         " score_entropy_regenerate={input.score_entropy_regenerate}"
         " choose_prefixes={input.choose_prefixes} advantage={input.advantage} update={input.steps}"
         " policy={input.policy} previous_summarize={input.previous_summarize}"
-        " previous_summarize_lengths={input.previous_summarize_lengths}"
         " previous_summarize_state={input.previous_summarize_state}"
-        " --output summarize={output.summarize} summarize_lengths={output.summarize_lengths}"
-        " summarize_state={output.summarize_state}"
+        " --output summarize={output.summarize} summarize_state={output.summarize_state}"
 
 
 # The policy that the iteration made, on the held-out problems.

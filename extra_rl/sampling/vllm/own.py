@@ -11,7 +11,7 @@ from typing import Any
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.base import Request, Sample, decoding_order
 from extra_rl.sampling.stop import StopRule, StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
 
@@ -59,7 +59,6 @@ class OwnEngine:
         requests: Sequence[Request],
         config: SamplingConfig,
         advance: Callable[[int], object] = lambda n: None,
-        limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`).
 
@@ -68,24 +67,21 @@ class OwnEngine:
         rule = stop_rule(self._stops, config)
         asked = {
             str(i): (requests[i].context, sampling_parameters(requests[i], config, self._eos))
-            for i in decoding_order(requests, config.order)  # equal contexts together: read once, then cached
+            for i in decoding_order(requests)  # equal contexts together: read once, then cached
         }
         parts: dict[str, _Parts] = {name: _Parts(rule, requests[int(name)].prefix) for name in asked}
         stopped: set[str] = set()
-        ended = tokens = 0
-        for outputs in self._run(asked, by_step=limits != NO_LIMITS or rule is not None, stopped=stopped):
-            before = ended
+        for outputs in self._run(asked, by_step=rule is not None, stopped=stopped):
+            ended = 0
             for output in outputs:
                 part = parts[output.request_id]
                 if part.over():
                     continue  # of a step that was under way when a stop string ended the response
-                tokens += part.add(output.outputs[0])
+                part.add(output.outputs[0])
                 ended += part.over()
                 if part.over() and not output.finished:
                     stopped.add(output.request_id)
-            advance(ended - before)
-            if limits.reached(ended, tokens):
-                break
+            advance(ended)
         return [parts[str(i)].sample() for i in range(len(requests))]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -102,7 +98,7 @@ class OwnEngine:
     ) -> Iterator[list[Any]]:
         """Outputs after every step: of the requests that ended, or, `by_step`, what each has sampled in it.
 
-        Leaving the loop early ends what still runs; so does, for a request, putting its name into `stopped`.
+        Putting the name of a request into `stopped` ends it; an error in the loop ends what still runs.
         """
         from vllm import SamplingParams
         from vllm.inputs import tokens_input
@@ -139,22 +135,22 @@ class _Parts:
         """Whether it has ended."""
         return self.finish_reason is not None
 
-    def add(self, made: Any) -> int:
-        """Takes the new tokens of an output, up to one by which a stop string ends the response; how many they are."""
+    def add(self, made: Any) -> None:
+        """Takes the new tokens of an output, up to one by which a stop string ends the response."""
         before = len(self._tokens)
         self._tokens += made.token_ids
         self._logprobs += _flat(made.logprobs)
         self.finish_reason = made.finish_reason
         if self._rule is not None:
-            found = self._rule.ended(self._prefix, Sample(self._tokens, self._logprobs, "dropped"), before)
-            if found.finish_reason == "stop":
-                self._tokens, self._logprobs, self.finish_reason = found.tokens, found.logprobs, "stop"
-        return len(self._tokens) - before
+            end = self._rule.end_of(self._prefix, self._tokens, before)
+            if end is not None:
+                del self._tokens[end:], self._logprobs[end:]
+                self.finish_reason = "stop"
 
     def sample(self) -> Sample:
-        if self.finish_reason not in ("stop", "length", None):
+        if self.finish_reason not in ("stop", "length"):
             raise ModelError(f"vLLM ended a response for the reason {self.finish_reason!r}: its log says why.")
-        return Sample(self._tokens, self._logprobs, self.finish_reason or "dropped")
+        return Sample(self._tokens, self._logprobs, self.finish_reason)
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from extra_rl.tables.contracts.learning import (
     IterationSummary,
     Novelty,
     NoveltyMemory,
-    ResponseLengths,
     UpdateSteps,
 )
 from extra_rl.tables.contracts.problems import DroppedProblems, Problems, Selection, Sources, WarmStartSteps
@@ -46,7 +45,6 @@ from extra_rl.tables.contracts.words import (
     DROP_RULES,
     ENDS,
     EVALUATION_METRICS,
-    FINISH_REASONS,
     GROUP_TYPES,
     JUDGED,
     ORIGINS,
@@ -60,7 +58,6 @@ __all__ = [
     "DROP_RULES",
     "ENDS",
     "EVALUATION_METRICS",
-    "FINISH_REASONS",
     "GROUP_TYPES",
     "JUDGED",
     "ORIGINS",
@@ -89,7 +86,6 @@ __all__ = [
     "PrefixSignal",
     "Prefixes",
     "Problems",
-    "ResponseLengths",
     "Rollouts",
     "RolloutsOfShard",
     "SeedFigures",
