@@ -18,7 +18,7 @@ import polars as pl
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.algorithms.mismatch import mismatch
 from extra_rl.report.summary_line import horizon, summary_line
-from extra_rl.run.compute import compute_figures, total_compute
+from extra_rl.run.compute import compute_figures
 from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage, StageConfig
 from extra_rl.tables import contracts
@@ -62,10 +62,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         **update_figures(inputs),
         **mismatch_figures(inputs),
     }
-    total = sum(inputs["previous_summarize"]["total_sampled_tokens"])
-    summary["total_sampled_tokens"] = total + summary["sampled_tokens"]
     summary |= compute_figures(inputs, inputs.policy(), summary["sampled_tokens"])
-    summary["total_compute"] = total_compute(inputs["previous_summarize"]["total_compute"], summary["compute"])
+    for name in ("sampled_tokens", "compute"):
+        summary[f"total_{name}"] = sum(inputs["previous_summarize"][f"total_{name}"]) + summary[name]
     folder = context.outputs["summarize"].parent
     context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder), tolerance_of_iteration(folder)))
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)

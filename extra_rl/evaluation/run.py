@@ -23,7 +23,7 @@ from extra_rl.tables import contracts
 SETTINGS = ("backend", "temperature", "top_p", "top_k", "max_response_tokens")
 """What of the sampling section decides which distribution a sample is drawn from; the precision of the weights and the
 seed are the rest of a cache key. Batch size, threads and device change rounding only: a cached sample is taken whatever
-they are. Stop strings count where there are any (`settings_of`)."""
+they are."""
 
 
 DECODED_TOGETHER = 1024
@@ -85,9 +85,9 @@ def evaluate(
 
 
 def settings_of(sampling: SamplingConfig, compute: ComputeConfig, seed: int) -> dict[str, Any]:
-    """What names a cache of samples beside the policy. Without stop strings, as it was before there were any."""
-    stop = {"stop": sorted(set(sampling.stop))} if sampling.stop else {}
-    return {**sampling.model_dump(include=set(SETTINGS)), **stop, "precision": compute.precision, "seed": seed}
+    """What names a cache of samples beside the policy; the order of stop strings does not matter."""
+    own = {"stop": sorted(set(sampling.stop)), "precision": compute.precision, "seed": seed}
+    return {**sampling.model_dump(include=set(SETTINGS)), **own}
 
 
 def _judged(

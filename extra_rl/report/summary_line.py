@@ -50,8 +50,8 @@ def summary_line(
     wall = sum(seconds.values())
     left = max(0.0, iterations - row["iteration"] - 1)
     share = (row["iteration"] + 1) / iterations
-    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row["total_compute"], row["compute"] or 0.0)]
-    known = [(whole, done, step) for whole, done, step in budgets if whole and done is not None]
+    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row["total_compute"], row["compute"])]
+    known = [(whole, done, step) for whole, done, step in budgets if whole]
     if known:
         left = min(max(0.0, (whole - done) / max(step, 1)) for whole, done, step in known)
         share = min(1.0, max(done / whole for whole, done, _ in known))

@@ -155,8 +155,6 @@ def test_compute_is_counted_from_the_tables(tmp_path: Path) -> None:
     assert row["compute"] == row["total_compute"] == 2 * weights * (14 + 9 + 35) + 6 * weights * 2
     previous = frame(contracts.IterationSummary, [row | {"iteration": 1, "total_compute": 1e9}])
     assert summary(found | {"previous_summarize": previous}, tmp_path)["total_compute"] == row["compute"] + 1e9
-    unknown = frame(contracts.IterationSummary, [row | {"iteration": 1, "total_compute": None}])
-    assert summary(found | {"previous_summarize": unknown}, tmp_path)["total_compute"] is None
 
 
 def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:

@@ -120,10 +120,8 @@ class IterationSummary(dy.Schema):
     prefilled_tokens = column.count("tokens of distinct prompts, with their prefixes, that the sampler read", "tokens")
     scored_tokens = column.count("tokens that the layers ran on in score_entropy", "tokens")
     trained_tokens = column.count("tokens that the layers ran on in update's forward and backward passes", "tokens")
-    compute = column.large(
-        "2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4); null: N is not known", "FLOP", nullable=True
-    )
-    total_compute = column.large("compute of this arm and seed so far", "FLOP", nullable=True)
+    compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
+    total_compute = column.large("compute of this arm and seed so far", "FLOP")
 
 
 class IterationState(dy.Schema):
