@@ -37,21 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
 def facts_of(results: Path) -> dict[str, Any]:
     """`seeds` and `differences` (rows of compare_seeds and compare_differences), `summary` (summary.json).
 
-    Raises InputError where the run is not finished, or was compared by an older version.
+    Raises InputError where the run is not finished.
     """
     from extra_rl.tables import contracts
     from extra_rl.tables.files import read_table
 
-    if not (results / "compare.parquet").is_file():
-        raise InputError(
-            f"{results}/compare.parquet: no such file. Name the folder of a finished run (results/<name>); "
-            "`extra show` shows one that is not finished."
-        )
     for name in ("compare_seeds.parquet", "compare_differences.parquet", "summary.json"):
         if not (results / name).is_file():
             raise InputError(
-                f"{results}/{name}: no such file: an older version compared these arms. Run snakemake again with the "
-                "same configuration; nothing is trained anew."
+                f"{results}/{name}: no such file. Name the folder of a finished run (results/<name>); `extra show` "
+                "shows one that is not finished."
             )
     return {
         "seeds": read_table(results / "compare_seeds.parquet", contracts.SeedFigures).to_dicts(),

@@ -29,7 +29,7 @@ def lines_of(results: Path) -> list[str]:
     import polars as pl
 
     from extra_rl.report.summary_line import Horizon, summary_line
-    from extra_rl.run.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
+    from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 
     files = sorted(results.glob(f"{ITERATIONS}/summarize.parquet"))
     if not files:
@@ -39,15 +39,8 @@ def lines_of(results: Path) -> list[str]:
         row = pl.read_parquet(file).row(0, named=True)
         iterations = len(list(file.parents[1].glob("iteration_*")))
         folder = file.parent
-        lines.append(
-            summary_line(
-                row,
-                Horizon(iterations, 0),
-                seconds_of_iteration(folder),
-                tails_of_iteration(folder),
-                tolerance_of_iteration(folder),
-            )
-        )
+        horizon = Horizon(iterations, 0)
+        lines.append(summary_line(row, horizon, seconds_of_iteration(folder), tolerance_of_iteration(folder)))
     summary = results / "summary.json"
     if summary.is_file():
         lines += ["", *comparison_lines(json.loads(summary.read_text()))]

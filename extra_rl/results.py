@@ -128,11 +128,6 @@ def place_name(arm: str, seed: int, iteration: int) -> str:
     return f"{arm}/s{seed}/i{iteration}"
 
 
-def group_iteration(group_id: str) -> int:
-    """The iteration in which a group's fresh rollouts were sampled."""
-    return int(group_id.rsplit("/", 2)[1][1:])
-
-
 def continuation_group(group_id: str, place: str) -> str:
     """What ids of continuations begin with that are sampled at `place` for a group: `{place}/i12.5`."""
     _, iteration, group = group_id.rsplit("/", 2)

@@ -19,7 +19,6 @@ class Verdict(StrEnum):
     GOLD_UNPARSEABLE = "gold_unparseable"  # our data's fault: excluded, never a silent 0
     TIMEOUT = "timeout"  # the judgement of this text exceeded its time or memory
     ERROR = "error"  # the verifier's fault: excluded, never a silent 0
-    DROPPED = "dropped"  # sampling ended before the response did (docs/sampling.md): never judged, never rewarded
 
 
 DEFAULT_REWARDS: dict[Verdict, float | None] = {
@@ -30,7 +29,6 @@ DEFAULT_REWARDS: dict[Verdict, float | None] = {
     Verdict.TIMEOUT: 0.0,
     Verdict.GOLD_UNPARSEABLE: None,
     Verdict.ERROR: None,
-    Verdict.DROPPED: None,
 }
 """What a verdict is worth unless `verify.rewards` says otherwise; None: not judged, out of its group's statistics."""
 

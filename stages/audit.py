@@ -1,8 +1,7 @@
 """Lets a second judge look at the rollouts again, and keeps the rows on which the two disagree.
 
 READS   rollouts (generate or regenerate), verify (the first judge's verdicts), train (the problems' texts)
-ADDS    audit: one row a disagreement about right or not, with both judgements and the response; dropped rollouts, which
-        nobody judged, are left out
+ADDS    audit: one row a disagreement about right or not, with both judgements and the response
 SOURCE  our decision; nothing reads this table: rewards follow the first judge alone
 """
 
@@ -57,8 +56,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     """The rows on which the judges disagree, in the order of the rollouts. The gold is that of the first judgement."""
     if config.judge == NONE:
         raise ConfigError("audit.judge is none: name a second judge (see config/README.md).")
-    ended = inputs["rollouts"].filter(pl.col("finish_reason") != "dropped")
-    rows = judged(ended, inputs["verify"], inputs["train"])
+    rows = judged(inputs["rollouts"], inputs["verify"], inputs["train"])
     cases = [
         Case(r["rollout_id"], r["prompt"], r["gold"], r["response"], r["finish_reason"] != "stop", r["first_extracted"])
         for r in rows.iter_rows(named=True)

@@ -2,8 +2,7 @@
 
 READS   generate, verify_generate, score_entropy_generate (not with `scores_from: sampler`), policy (its tokenizer),
         initial (embedder for smoothing),
-        previous_choose_prefixes_pool (waiting groups and remembered prefixes), previous_summarize_state (recent yields,
-        for `budget: rescue_rate`)
+        previous_choose_prefixes_pool (waiting groups and remembered prefixes)
 ADDS    choose_prefixes (every candidate, its score, its rank, whether it was chosen), choose_prefixes_pool (memory)
 SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
 """
@@ -18,7 +17,6 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from extra_rl.algorithms import prefixes
-from extra_rl.algorithms.budget import served_groups, served_share
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, TaskConfig
 from extra_rl.errors import ConfigError
@@ -30,7 +28,6 @@ from extra_rl.regeneration.candidates import (
     remembered,
     with_rank,
 )
-from extra_rl.results import group_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
@@ -76,26 +73,6 @@ class Config(StageConfig):
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
 
-    chain: bool = Field(
-        False,
-        description="true: failed continuations of groups that are still hard are cut again, behind their own prefix, "
-        "until max_age after the group's first iteration; false: fresh rollouts alone are cut",
-    )
-    budget: Literal["fixed", "rescue_rate"] = Field(
-        "fixed",
-        description="rescue_rate: only a share of an iteration's hard groups is kept, by what tokens of continuations "
-        "have rescued against what fresh tokens have found (docs/method.md 3)",
-    )
-    budget_start: float = Field(0.5, ge=0, le=1, description="rescue_rate: the share before anything is measured")
-    budget_least: float = Field(
-        0.1, gt=0, le=1, description="rescue_rate: the least share, so that it goes on measuring"
-    )
-    budget_prior: float = Field(
-        0.1,
-        gt=0,
-        description="rescue_rate: weight of budget_start, as a share of the recent fresh tokens spent on continuations",
-    )
-
     @model_validator(mode="after")
     def cuts_have_a_range(self) -> Self:
         if self.first_cut > self.last_cut:
@@ -117,12 +94,6 @@ class Config(StageConfig):
             )
         return self
 
-    @model_validator(mode="after")
-    def a_chain_has_its_links_at_hand(self) -> Self:
-        if self.chain and self.when == "same_iteration":
-            raise ValueError("chain: true needs when: next_iteration, which puts continuations beside fresh rollouts")
-        return self
-
 
 STAGE = Stage(
     name="choose_prefixes",
@@ -134,7 +105,6 @@ STAGE = Stage(
         "policy": PolicyDirectory,
         "initial": PolicyDirectory,
         "previous_choose_prefixes_pool?": contracts.PrefixPool,
-        "previous_summarize_state?": contracts.IterationState,
     },
     adds={"choose_prefixes": contracts.Prefixes, "choose_prefixes_pool": contracts.PrefixPool},
 )
@@ -146,8 +116,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     off = config.groups == 0 or context.job.iteration < config.warmup_iterations
     if off or inputs["generate"].is_empty():
         return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
-    rollouts = cuttable(with_token_scores(inputs, config), config, context.job.iteration)
-    new = within_budget(find_candidates(rollouts, config, inputs, context), config, inputs["previous_summarize_state"])
+    fresh = with_token_scores(inputs, config).filter(pl.col("origin") == "fresh")
+    new = find_candidates(fresh, config, inputs, context)
     waiting = remembered(pool.filter("waiting"))
     groups = waiting | new  # those that waited longest come first
     limit = len(groups) if config.groups == "all_hard" else config.groups
@@ -173,39 +143,6 @@ def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
     if "score_entropy_generate" not in inputs.tables:
         raise ConfigError("choose_prefixes reads score_entropy_generate unless scores_from: sampler; name its path.")
     return rollouts_of(inputs, "generate")
-
-
-def cuttable(rollouts: pl.DataFrame, config: Config, iteration: int) -> pl.DataFrame:
-    """The rollouts that may be cut if their group is hard: fresh ones and, in a chain, continuations of groups that are
-    not too old."""
-    fresh = pl.col("origin") == "fresh"
-    if not config.chain:
-        return rollouts.filter(fresh)
-    young = [iteration - group_iteration(group) <= config.max_age for group in rollouts["group_id"]]
-    return rollouts.filter(fresh | pl.Series(young, dtype=pl.Boolean))
-
-
-def within_budget(
-    groups: dict[str, list[Candidate]], config: Config, state: pl.DataFrame
-) -> dict[str, list[Candidate]]:
-    """The hard groups of this iteration that are worth their tokens: all, or the first of them (`budget: rescue_rate`).
-
-    The others are given up: if they waited, each would be served in the end, whatever the share. state: IterationState
-    of the iteration before, or no row.
-    """
-    if config.budget == "fixed":
-        return groups
-    row = next(state.iter_rows(named=True), {})
-    share = served_share(
-        row.get("recent_useful", 0.0),
-        row.get("recent_fresh_tokens", 0.0),
-        row.get("recent_rescued", 0.0),
-        row.get("recent_guided_tokens", 0.0),
-        start=config.budget_start,
-        least=config.budget_least,
-        prior=config.budget_prior,
-    )
-    return dict(list(groups.items())[: served_groups(len(groups), share)])
 
 
 def find_candidates(

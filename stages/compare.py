@@ -127,11 +127,11 @@ def refuse_unspent(spent: Mapping[str, Spent], inputs: Inputs, config: Config) -
         folder = label.partition("/s")[0]
         budget = config.token_budgets.get(folder, config.token_budget)
         flop = config.compute_budgets.get(folder, config.compute_budget)
-        reached = [budget is not None and tokens >= budget, flop is not None and (compute or 0.0) >= flop]
+        reached = [budget is not None and tokens >= budget, flop is not None and compute >= flop]
         if (budget is None and flop is None) or any(reached):
             continue
         missing = [] if budget is None else [f"sampled {tokens:,} of {budget:,} tokens"]
-        missing += [] if flop is None else [f"computed {compute or 0.0:.4g} of {flop:.4g} FLOP"]
+        missing += [] if flop is None else [f"computed {compute:.4g} of {flop:.4g} FLOP"]
         done = inputs.tables[f"summarize:{label}"]["iteration"].item() + 1
         raise ConfigError(
             f"{label} {' and '.join(missing)} in {done} iterations, so arms cannot be compared. "

@@ -21,15 +21,12 @@ from extra_rl.errors import InputError
 from extra_rl.evaluation import Evaluation
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.run.progress import Console
+from extra_rl.run.records import OPENING_SECONDS
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
-from extra_rl.sampling.tail import report_tail
 from extra_rl.tables import contracts
 
 OWN = ("temperature", "top_p", "top_k", "max_response_tokens", "stop")
 """What evaluation does not take over from `sampling`, as it has keys of its own."""
-
-OF_TRAINING = ("order", "call_tokens")
-"""What it leaves at its default: an evaluation drops nothing, and its cache holds whole batches in one order."""
 
 
 class Config(StageConfig):
@@ -37,9 +34,7 @@ class Config(StageConfig):
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
-    sampling: SamplingConfig = Field(
-        description="shared section `sampling`: backend and batch size; nothing is ever dropped here"
-    )
+    sampling: SamplingConfig = Field(description="shared section `sampling`: backend and batch size")
     compute: ComputeConfig = Field(description="shared section `compute`")
     split: Literal["tuning", "final"] = Field("final", description="tuning: for choosing settings; final: to report")
     samples: int = Field(16, ge=1, description="samples per problem")
@@ -82,7 +77,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         )
     label = f"evaluate {context.job.arm or 'warm start'}"
     made = evaluated(problems, policy_of_manifest(inputs.policy()), config, context.console, label)
-    report_tail(made.clock, context, "samples")
+    context.figures[OPENING_SECONDS] = made.opening_seconds
     return {"evaluate": made.samples, "evaluate_figures": made.figures}
 
 
@@ -98,7 +93,7 @@ def evaluated(
         task=config.task,
         verifier=config.verifier,
         sampling=SamplingConfig(
-            **config.sampling.model_dump(exclude={*OWN, *OF_TRAINING}),
+            **config.sampling.model_dump(exclude=set(OWN)),
             **config.model_dump(include=set(OWN)) | {"stop": config.stops},
         ),
         compute=config.compute,

@@ -2,16 +2,16 @@
 With `source: demonstrations` they are worked solutions instead: the supervised control.
 
 READS   select, train (prompts; answers, between rounds), policy, previous_choose_prefixes (prefixes due in this
-        iteration's batch), previous_summarize_lengths (what the longest are, where they are to come first)
+        iteration's batch)
 ADDS    generate: token ids, sampler logprobs, lineage
 SOURCE  GRPO's group of G rollouts (docs/method.md 1); `when: next_iteration` as in the released code (R): queued
-        prefixes go into one batch with the fresh prompts, which costs no second, late sampling call; over-sampling,
-        dropping and rounds: docs/sampling.md
+        prefixes go into one batch with the fresh prompts, which costs no second, late sampling call; rounds:
+        docs/sampling.md
 """
 
 from __future__ import annotations
 
-import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
+from extra_rl.run.records import OPENING_SECONDS
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
-from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import (
     Plan,
     continuation_plans,
@@ -32,7 +32,6 @@ from extra_rl.sampling.rollouts import (
 )
 from extra_rl.sampling.rounds import further_rounds, mixed_groups
 from extra_rl.sampling.shards import positions_of
-from extra_rl.sampling.tail import TailClock, report_tail
 from extra_rl.tables import contracts
 
 
@@ -49,12 +48,6 @@ class Config(StageConfig):
         description="demonstrations: worked solutions in the place of rollouts, all right and of advantage 1; nothing "
         "is sampled (use `update.loss: supervised`)",
     )
-    oversample: float = Field(
-        1.0,
-        ge=1,
-        description="so many times G are started per prompt; once as many rollouts have ended as without it, the rest "
-        "is dropped (docs/sampling.md); 1: off",
-    )
     rounds: int = Field(
         1,
         ge=1,
@@ -65,20 +58,19 @@ class Config(StageConfig):
 
     @model_validator(mode="after")
     def demonstrations_come_in_one_round(self) -> Config:
-        if self.source == "demonstrations" and (self.rounds > 1 or self.oversample > 1):
-            raise ValueError("source: demonstrations samples nothing: set rounds: 1 and oversample: 1")
+        if self.source == "demonstrations" and self.rounds > 1:
+            raise ValueError("source: demonstrations samples nothing: set rounds: 1")
         return self
 
 
 STAGE = Stage(
     name="generate",
-    version=4,
+    version=5,
     reads={
         "select": contracts.Selection,
         "train": contracts.Problems,
         "policy": PolicyDirectory,
         "previous_choose_prefixes?": contracts.Prefixes,
-        "previous_summarize_lengths?": contracts.ResponseLengths,
     },
     adds={"generate": contracts.Rollouts},
     shards={"generate": contracts.RolloutsOfShard},
@@ -93,8 +85,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         raise ConfigError("a shard cannot know what lacks in all: with generate.rounds > 1, set generation.shards: 1.")
     if inputs["select"].is_empty():
         return {"generate": contracts.RolloutsOfShard.create_empty()}
-    started = started_per_prompt(config)
-    fresh = fresh_plans(inputs["select"], inputs["train"], inputs["previous_summarize_lengths"], started)
+    size = config.group_size
+    fresh = fresh_plans(inputs["select"], inputs["train"], size)
     now = len(fresh) // config.rounds
     plans = fresh[:now] + continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
@@ -105,29 +97,31 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         given = worked_solutions(mine, inputs, config, context)
         return {"generate": given.with_columns(position=pl.Series(here, dtype=pl.Int64))}
     bars = [context.progress(len(mine), f"{context.job.title}: rollout")]
-    clock = TailClock(lambda count: bars[-1].update(count))
 
     def announce(number: int, missing: int, rollouts: int) -> None:
         title = f"{context.job.title}, round {number}"
         context.console.note(f"{title}: {missing} mixed group(s) missing, {rollouts} rollouts more")
         bars.append(context.progress(rollouts, f"{title}: rollout"))
 
-    where = (inputs.policy(), config.sampling, config.compute, context.seed(), clock)
+    def advance(count: int) -> None:
+        bars[-1].update(count)
+
+    where = (inputs.policy(), config.sampling, config.compute, context.seed(), advance)
+    started = time.monotonic()
     with open_roller([*mine, *spare], *where) as roll:
-        table = roll(mine, limits_of(plans, config).part(len(here), len(plans)))
+        context.figures[OPENING_SECONDS] = time.monotonic() - started
+        table = roll(mine)
         if spare:
             table = further_rounds(
                 table,
-                [spare[i : i + started] for i in range(0, len(spare), started)],
-                wanted=now // started,
+                [spare[i : i + size] for i in range(0, len(spare), size)],
+                wanted=now // size,
                 rounds=config.rounds,
                 roll=roll,
-                limits_of=lambda plans: limits_of(plans, config),
                 count_mixed=lambda table: mixed_groups(table, inputs["train"], config.task, config.verifier),
                 announce=announce,
             )
             here = list(range(len(table)))
-    report_tail(clock, context, "rollouts")
     return {"generate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}
 
 
@@ -140,16 +134,3 @@ def worked_solutions(plans: Sequence[Plan], inputs: Inputs, config: Config, cont
     directory = resolve(inputs.policy())
     tokenizer, decode = load_tokenizer(directory), open_decoder(directory, config.sampling.stop)
     return demonstrated(plans, inputs["train"], config.task, config.sampling, tokenizer, decode, context.seed())
-
-
-def limits_of(plans: Sequence[Plan], config: Config) -> Limits:
-    """Where one call that samples these plans ends: `oversample` and `sampling.call_tokens`."""
-    started = started_per_prompt(config)
-    fresh = sum(plan.origin == "fresh" for plan in plans)
-    extra = fresh // started * (started - config.group_size)
-    return Limits(ended=len(plans) - extra if extra else None, tokens=config.sampling.call_tokens)
-
-
-def started_per_prompt(config: Config) -> int:
-    """G times `oversample`, rounded up; the small shift keeps 25 x 2.2 = 55.00000000000001 from becoming 56."""
-    return math.ceil(config.group_size * config.oversample - 1e-9)

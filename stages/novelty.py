@@ -75,15 +75,11 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """Raw novelty of every rollout of the iteration, right or wrong, in the order of the rollouts.
-
-    A dropped rollout is no response: it is compared with none and not remembered, and its novelty is 0.
-    """
-    everything = all_rollouts(inputs)
-    rollouts = everything.filter(pl.col("finish_reason") != "dropped")
+    """Raw novelty of every rollout of the iteration, right or wrong, in the order of the rollouts."""
+    rollouts = all_rollouts(inputs)
     memory = inputs["previous_novelty_memory"]
     if rollouts.is_empty():
-        return {"novelty": with_dropped(contracts.Novelty.create_empty(), everything), "novelty_memory": memory}
+        return {"novelty": contracts.Novelty.create_empty(), "novelty_memory": memory}
     tails = [np.array(tokens[-config.tail_tokens :]) for tokens in rollouts["response_tokens"]]
     embeddings = embed(rollouts, tails, config, inputs)
     pool, names = pool_of(rollouts, memory, config.tail_tokens, embeddings)
@@ -110,17 +106,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         schema_overrides={"embedding": pl.List(pl.Float32)},
     )
     return {
-        "novelty": with_dropped(contracts.Novelty.cast(novelty), everything),
+        "novelty": contracts.Novelty.cast(novelty),
         "novelty_memory": remember(memory, contracts.NoveltyMemory.cast(fresh), config.remember),
     }
-
-
-def with_dropped(novelty: pl.DataFrame, rollouts: pl.DataFrame) -> pl.DataFrame:
-    """A row for every rollout, in their order: those without one were dropped, have no novelty and no embedding."""
-    if len(novelty) == len(rollouts):
-        return novelty
-    rows = rollouts.select("rollout_id").join(novelty, on="rollout_id", how="left", maintain_order="left")
-    return rows.with_columns(pl.col("novelty").fill_null(0.0))
 
 
 def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, inputs: Inputs) -> np.ndarray | None:

@@ -7,6 +7,7 @@ SOURCE  entropy-guided prefix regeneration (docs/method.md 3)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import polars as pl
@@ -14,11 +15,10 @@ from pydantic import Field
 
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.run.records import OPENING_SECONDS
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
-from extra_rl.sampling.base import Limits
-from extra_rl.sampling.rollouts import continuation_plans, refuse_cut_distribution, roll_out
+from extra_rl.sampling.rollouts import continuation_plans, open_roller, refuse_cut_distribution
 from extra_rl.sampling.shards import positions_of
-from extra_rl.sampling.tail import TailClock, report_tail
 from extra_rl.tables import contracts
 
 
@@ -31,7 +31,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="regenerate",
-    version=4,
+    version=5,
     reads={"choose_prefixes": contracts.Prefixes, "policy": PolicyDirectory},
     adds={"regenerate": contracts.Rollouts},
     shards={"regenerate": contracts.RolloutsOfShard},
@@ -42,12 +42,13 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     """The rollouts table of the continuations."""
     refuse_cut_distribution(config.sampling)
     plans = continuation_plans(inputs["choose_prefixes"], "same_iteration", context.job.place)
-    if not plans:
-        return {"regenerate": contracts.RolloutsOfShard.create_empty()}
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
-    limits = Limits(tokens=config.sampling.call_tokens).part(len(here), len(plans))
-    clock = TailClock(context.progress(len(here), f"{context.job.title}: rollout").update)
+    if not here:  # no model is loaded for nothing
+        return {"regenerate": contracts.RolloutsOfShard.create_empty()}
     mine = [plans[i] for i in here]
-    table = roll_out(mine, inputs.policy(), config.sampling, config.compute, context.seed(), clock, limits)
-    report_tail(clock, context, "continuations")
+    advance = context.progress(len(mine), f"{context.job.title}: rollout").update
+    started = time.monotonic()
+    with open_roller(mine, inputs.policy(), config.sampling, config.compute, context.seed(), advance) as roll:
+        context.figures[OPENING_SECONDS] = time.monotonic() - started
+        table = roll(mine)
     return {"regenerate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
 from extra_rl.config.section import StageConfig
-from extra_rl.errors import ConfigError, InputError
+from extra_rl.errors import ConfigError
 from extra_rl.run.guards import refuse_without_signal
 from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
@@ -84,19 +84,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def budget_spent(former: pl.DataFrame, config: Config) -> bool:
-    """Whether the run has reached either of its budgets. former: IterationSummary of the iteration before, or no row.
-
-    InputError where there is a budget of compute and the compute is not known.
-    """
+    """Whether either budget is spent. former: IterationSummary of the iteration before, or no row."""
     for tokens, compute in former.select("total_sampled_tokens", "total_compute").iter_rows():
         if config.token_budget is not None and tokens >= config.token_budget:
             return True
-        if config.compute_budget is not None and compute is None:
-            raise InputError(
-                "select.compute_budget: the compute spent so far is not known, because the number of weights of an "
-                "older policy is not: its manifest does not say, and retention has removed its weights. Use "
-                "select.token_budget, or start the run again."
-            )
         if config.compute_budget is not None and compute >= config.compute_budget:
             return True
     return False

@@ -1,10 +1,9 @@
 """Puts an iteration into one row, and says it in one line.
 
 READS   the iteration's tables, policy (its number of weights), previous_summarize (the running totals),
-        previous_summarize_lengths and _state
+        previous_summarize_state
 ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
-        of sampler and policy, tokens, compute; summarize_lengths: response lengths by problem, where sampling.order
-        wants them; summarize_state: how far the stream is read, and recent yields, for select and choose_prefixes
+        of sampler and policy, tokens, compute; summarize_state: how far the stream is read, for select
 SOURCE  our decision; sampled tokens and compute are the currencies of equal budgets (docs/method.md 4)
 """
 
@@ -15,16 +14,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
 from extra_rl.algorithms.advantage import bonus_share
-from extra_rl.algorithms.budget import recent
 from extra_rl.algorithms.mismatch import mismatch
 from extra_rl.config.section import StageConfig
-from extra_rl.config.sections import SamplingConfig
 from extra_rl.report.summary_line import horizon, summary_line
-from extra_rl.run.compute import compute_figures, total_compute
-from extra_rl.run.records import seconds_of_iteration, tails_of_iteration, tolerance_of_iteration
+from extra_rl.run.compute import compute_figures
+from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
@@ -34,12 +30,10 @@ from extra_rl.verdict import Verdict
 class Config(StageConfig):
     """Nothing of its own: every figure is always there."""
 
-    sampling: SamplingConfig = Field(description="shared section `sampling`: its `order` may want response lengths")
-
 
 STAGE = Stage(
     name="summarize",
-    version=5,
+    version=6,
     reads={
         "select": contracts.Selection,
         "generate": contracts.Rollouts,
@@ -53,14 +47,9 @@ STAGE = Stage(
         "update": contracts.UpdateSteps,
         "policy": PolicyDirectory,
         "previous_summarize?": contracts.IterationSummary,
-        "previous_summarize_lengths?": contracts.ResponseLengths,
         "previous_summarize_state?": contracts.IterationState,
     },
-    adds={
-        "summarize": contracts.IterationSummary,
-        "summarize_lengths": contracts.ResponseLengths,
-        "summarize_state": contracts.IterationState,
-    },
+    adds={"summarize": contracts.IterationSummary, "summarize_state": contracts.IterationState},
 )
 
 
@@ -74,26 +63,13 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         **update_figures(inputs),
         **mismatch_figures(inputs),
     }
-    total = sum(inputs["previous_summarize"]["total_sampled_tokens"])
-    summary["total_sampled_tokens"] = total + summary["sampled_tokens"]
     summary |= compute_figures(inputs, inputs.policy(), summary["sampled_tokens"])
-    summary["total_compute"] = total_compute(inputs["previous_summarize"]["total_compute"], summary["compute"])
+    for name in ("sampled_tokens", "compute"):
+        summary[f"total_{name}"] = sum(inputs["previous_summarize"][f"total_{name}"]) + summary[name]
     folder = context.outputs["summarize"].parent
-    context.console.say(
-        summary_line(
-            summary,
-            horizon(),
-            seconds_of_iteration(folder),
-            tails_of_iteration(folder),
-            tolerance_of_iteration(folder),
-        )
-    )
+    context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder), tolerance_of_iteration(folder)))
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)
-    return {
-        "summarize": frame,
-        "summarize_lengths": response_lengths(inputs, config.sampling, context.job.iteration),
-        "summarize_state": state(inputs, summary, context.job.iteration),
-    }
+    return {"summarize": frame, "summarize_state": state(inputs, context.job.iteration)}
 
 
 def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
@@ -101,7 +77,6 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
     batch = all_rollouts(inputs, scores=("verify",))
     fresh = batch.filter(pl.col("origin") == "fresh")
     guided = batch.filter(pl.col("origin") == "regenerated")
-    whole = fresh.filter(pl.col("finish_reason") != "dropped")
     judged = fresh.filter(pl.col("reward").is_not_null())
     own = inputs["advantage"].filter(~pl.col("carried"))
     types = (
@@ -123,7 +98,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
         "excluded": int(batch["reward"].is_null().sum()),
         **{f"verdict_{v.value}": int((batch["verdict"] == v.value).sum()) for v in Verdict},
         "mean_entropy": float(entropies.mean(dtype=np.float64)) if len(entropies) else None,
-        "mean_length": _mean(whole["response_tokens"].list.len().cast(pl.Float64)),
+        "mean_length": _mean(fresh["response_tokens"].list.len().cast(pl.Float64)),
         "truncated": int((batch["finish_reason"] == "length").sum()),
         "prefixes_chosen": int(inputs["choose_prefixes"]["chosen"].sum()),
         "regenerated_rollouts": len(guided),
@@ -150,7 +125,7 @@ def update_figures(inputs: Inputs) -> dict[str, float | int | None]:
 
 
 def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
-    """How far sampler and policy lie apart, over every token that was sampled and scored, dropped rollouts' too."""
+    """How far sampler and policy lie apart, over every token that was sampled and scored."""
     scored = all_rollouts(inputs, scores=("score_entropy",)).filter(pl.col("policy_logprobs").is_not_null())
     tokens = scored.select(
         pl.col(name).list.slice(pl.col("prefix_length")) for name in ("policy_logprobs", "sampler_logprobs")
@@ -159,38 +134,13 @@ def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
     return {f"mismatch_{name}": value for name, value in mismatch(*columns)._asdict().items()}
 
 
-def state(inputs: Inputs, summary: Mapping[str, Any], iteration: int) -> pl.DataFrame:
+def state(inputs: Inputs, iteration: int) -> pl.DataFrame:
     """IterationState after this iteration."""
-    former = next(inputs["previous_summarize_state"].iter_rows(named=True), {})
-    batch = all_rollouts(inputs, scores=())
-    fresh = batch.filter(pl.col("origin") == "fresh")
-    sampled = inputs["select"].filter(pl.col("group_id").is_in(fresh["group_id"].unique().implode()))["position"]
-    fresh_tokens = int(fresh["sampled_tokens"].sum())
-    counts = {
-        "recent_useful": summary["mixed"],
-        "recent_fresh_tokens": fresh_tokens,
-        "recent_rescued": summary["rescued_groups"],
-        "recent_guided_tokens": summary["sampled_tokens"] - fresh_tokens,
-    }
-    row = {
-        "iteration": iteration,
-        "next_position": former.get("next_position", 0) if sampled.is_empty() else sampled.max() + 1,  # type: ignore[operator]
-        **{name: recent(former.get(name, 0.0), count) for name, count in counts.items()},
-    }
+    fresh = inputs["generate"].filter(pl.col("origin") == "fresh")["group_id"].unique()
+    sampled = inputs["select"].filter(pl.col("group_id").is_in(fresh.implode()))["position"].to_list()
+    before = inputs["previous_summarize_state"]["next_position"].to_list() or [0]
+    row = {"iteration": iteration, "next_position": max(sampled) + 1 if sampled else before[0]}
     return contracts.IterationState.cast(pl.DataFrame([row]))
-
-
-def response_lengths(inputs: Inputs, sampling: SamplingConfig, iteration: int) -> pl.DataFrame:
-    """ResponseLengths after this iteration. A dropped rollout would have been longer, nobody knows how long: it counts
-    as the limit, as an unknown length does."""
-    if sampling.order != "longest_first":
-        return contracts.ResponseLengths.create_empty()
-    dropped = pl.col("finish_reason") == "dropped"
-    length = pl.when(dropped).then(sampling.max_response_tokens).otherwise(pl.col("response_tokens").list.len())
-    new = inputs["generate"].filter(pl.col("origin") == "fresh").group_by("problem_id", maintain_order=True)
-    now = contracts.ResponseLengths.cast(new.agg(iteration=pl.lit(iteration), length=length.mean()))
-    former = inputs["previous_summarize_lengths"]
-    return pl.concat([former.join(now, on="problem_id", how="anti", maintain_order="left"), now])
 
 
 def _mean(values: pl.Series) -> float | None:

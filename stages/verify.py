@@ -1,7 +1,7 @@
 """Judges every rollout against the answer of its own problem.
 
 READS   rollouts (generate or regenerate), train (the answers)
-ADDS    verify: verdict, extracted answer, the rule that decided, the reward; what was dropped is not judged
+ADDS    verify: verdict, extracted answer, the rule that decided, the reward
 SOURCE  own problem's answer (O): the released code (R) grades a regenerated rollout against the answer of the row that
         it displaced, kept as `gold: displaced` so that its cost can be measured
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import TaskConfig, VerifierConfig
@@ -36,17 +36,10 @@ class Config(StageConfig):
         description="answer for regenerated rollouts: their own problem's, or (defect of R) a fresh group's",
     )
 
-    @field_validator("rewards")
-    @classmethod
-    def dropped_has_no_reward(cls, rewards: dict[Verdict, float | None]) -> dict[Verdict, float | None]:
-        if rewards.get(Verdict.DROPPED) is not None:
-            raise ValueError("`dropped` can have no reward: such a rollout did not come to its end (docs/sampling.md)")
-        return rewards
-
 
 STAGE = Stage(
     name="verify",
-    version=4,
+    version=5,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
     adds={"verify": contracts.Verdicts},
 )

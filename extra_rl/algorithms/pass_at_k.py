@@ -35,16 +35,6 @@ def pass_at_k_each(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k
     return np.array([pass_at_k(int(n), int(c), k) for n, c in zip(n_P, c_P, strict=True)], dtype=np.float64)
 
 
-def pass_at_k_mean(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k: int) -> float:
-    """(1 / P) * sum over problems of pass@k: every problem weighs the same.
-
-    Raises ContractError for no problems, and as `pass_at_k`.
-    """
-    if len(n_P) == 0:
-        raise ContractError("pass@k of no problems is undefined; the benchmark's table has no rows")
-    return float(pass_at_k_each(n_P, c_P, k).mean())
-
-
 def pass_at_each_k(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], k_max: int) -> Floats:
     """(P, k_max): `pass_at_k` of every problem for k = 1 .. k_max; NaN where a problem has fewer than k samples."""
     row_of = {pair: row for row, pair in enumerate(sorted(set(zip(n_P.tolist(), c_P.tolist(), strict=True))))}
@@ -59,7 +49,8 @@ def bootstrap_means(values_PM: npt.NDArray[np.floating], rng: np.random.Generato
 
     NaN stands for a problem that a figure does not count; a mean is over those that it counts, NaN where a draw has
     none. For intervals take quantiles along axis 0; to combine benchmarks, average their arrays first.
-    Source as `bootstrap_interval`. Raises ConfigError unless resamples >= 1, ContractError for no problems.
+    Source: our decision (O); percentile bootstrap, Efron and Tibshirani 1993. It holds the uncertainty from the choice
+    of problems only, not from training seeds. Raises ConfigError unless resamples >= 1, ContractError for no problems.
     """
     if resamples < 1 or len(values_PM) == 0:
         error = ConfigError if resamples < 1 else ContractError
@@ -72,29 +63,3 @@ def bootstrap_means(values_PM: npt.NDArray[np.floating], rng: np.random.Generato
     sum_RM = np.einsum("rp,pm->rm", times_RP, np.where(counted_PM, values_PM, 0.0))
     with np.errstate(invalid="ignore"):
         return np.asarray(sum_RM / np.einsum("rp,pm->rm", times_RP, counted_PM.astype(float)))
-
-
-def bootstrap_interval(
-    values_P: npt.NDArray[np.floating],
-    rng: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = 2000,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of the mean over problems.
-
-    `resamples` times, P problems are drawn with replacement; low and high are the (1 - level) / 2 and
-    (1 + level) / 2 quantiles of the means. For two arms give the differences per problem: that is the paired
-    interval. It holds the uncertainty from the choice of problems only, not from training seeds; one problem
-    gives a single point.
-    Source: our decision (O); percentile bootstrap, Efron and Tibshirani 1993.
-    Raises ConfigError unless 0 < level < 1 and resamples >= 1, ContractError for no problems or NaN.
-    """
-    if not 0 < level < 1 or resamples < 1:
-        raise ConfigError(f"an interval needs 0 < level < 1 and resamples >= 1, not {level=}, {resamples=}")
-    if len(values_P) == 0 or not np.isfinite(values_P).all():
-        raise ContractError("an interval needs at least one problem and finite values; filter the rows first")
-    values = np.asarray(values_P, dtype=np.float64)
-    # One resample at a time: all at once would take resamples * P numbers.
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -32,7 +32,6 @@ def candidate_cuts(
     last: float = 0.8,
     min_tokens: int = 8,
     max_cuts: int = 15,
-    behind: int = 0,
 ) -> tuple[list[int], bool]:
     """Ascending cuts c with first * T <= c <= last * T, and whether they are a fallback (no boundary there).
 
@@ -40,8 +39,7 @@ def candidate_cuts(
     nearer than `min_tokens` to the last cut taken is passed over. Of more than `max_cuts`, that many stay,
     evenly spread: the earliest would lie side by side in a long response. Where no boundary lies in the range
     the cuts are every `min_tokens` from its start, and the second value is True. The empty prefix and the
-    whole response are never cuts, so a response of one token has none. behind: tokens of the prefix that the
-    response was sampled on from: that is a cut made before, and counts as one.
+    whole response are never cuts, so a response of one token has none.
 
     Source: boundaries, R; range, spacing, limit and fallback, our decision (O). The released code takes any
     boundary, and the first, a 2-token "<think>\\n" of nearly zero entropy, always wins.
@@ -57,12 +55,11 @@ def candidate_cuts(
     start = max(1, math.ceil(first * length - 1e-9))
     stop = min(length - 1, math.floor(last * length + 1e-9))
     boundaries = [cut for cut in range(start, stop + 1) if boundary_T[cut - 1]]
-    free = behind + min_tokens if behind else 1
     if not boundaries:
-        return spread(range(max(start, free), stop + 1, min_tokens), max_cuts), True
+        return spread(range(start, stop + 1, min_tokens), max_cuts), True
     cuts: list[int] = []
     for cut in boundaries:
-        if cut >= free and (not cuts or cut - cuts[-1] >= min_tokens):
+        if not cuts or cut - cuts[-1] >= min_tokens:
             cuts.append(cut)
     return spread(cuts, max_cuts), False
 
@@ -74,16 +71,15 @@ def spread(items: Sequence[Item], limit: int) -> list[Item]:
     return [items[(2 * part + 1) * len(items) // (2 * limit)] for part in range(limit)]
 
 
-def peak_cut(nats_T: npt.NDArray[np.floating], cuts: Sequence[int], behind: int = 0) -> int | None:
-    """The last cut that still leaves out the token of the most nats: max {c in cuts: c <= argmax_t H_t}, t >= behind.
+def peak_cut(nats_T: npt.NDArray[np.floating], cuts: Sequence[int]) -> int | None:
+    """The last cut that still leaves out the token of the most nats: max {c in cuts: c <= argmax_t H_t}.
 
-    behind: tokens of the prefix that the response was sampled on from, whose peak is its parent's. Of several equal
-    maxima the first counts. None where every cut lies behind the peak, or there is no cut.
+    Of several equal maxima the first counts. None where every cut lies behind the peak, or there is no cut.
     Source: entropy: prototype, docs/tiny.md; surprisal: docs/decisions/0014 (O).
     """
     if not cuts:
         return None
-    peak = behind + int(np.argmax(nats_T[behind:]))
+    peak = int(np.argmax(nats_T))
     return max((cut for cut in cuts if cut <= peak), default=None)
 
 

@@ -15,34 +15,34 @@ LOOKING = ("evaluate", "audit")
 
 
 class Spent(NamedTuple):
-    """What one seed of an arm spent, by the last row of `summarize`. compute: FLOP; None where it is not known."""
+    """What one seed of an arm spent, by the last row of `summarize`. compute: in FLOP."""
 
     tokens: int
-    compute: float | None
+    compute: float
 
 
-def costs(folders: Iterable[Path], sampled_tokens: int | None = None, compute: float | None = None) -> dict[str, Any]:
+def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]:
     """Seconds of everything below the folders, and `budget`: of the stages without evaluations and second judges.
 
-    sampled_tokens, compute: of all seeds; the latter is the analytic one, in FLOP (docs/method.md 4), None where it is
-    not known. loss_tokens: tokens in the denominators of all optimizer steps (`update.loss_tokens`),
-    None where no update is there. Seconds are sums over all seeds and stages, in the processes themselves: starting
-    them is not in it. tokens_per_cpu_second: sampled tokens per CPU-second of the stages; None where either is unknown.
+    spent: by all seeds; without it (a warm start) there is no `budget`. loss_tokens: tokens in the denominators of all
+    optimizer steps (`update.loss_tokens`), None where no update is there. Seconds are sums over all seeds and stages,
+    in the processes themselves: starting them is not in it. tokens_per_cpu_second: sampled tokens per CPU-second of the
+    stages; None without any.
     """
     folders = list(folders)
     rows = [row for folder in folders for row in records(folder, "**/*.run.json")]
     total = cost(rows)
-    if sampled_tokens is None:
+    if spent is None:
         return total
     training = cost(row for row in rows if row.get("stage") not in LOOKING)
     looking = cost(row for row in rows if row.get("stage") in LOOKING)
     cpu = training["compute_seconds"]
     budget = {
-        "sampled_tokens": sampled_tokens,
-        "compute": compute,
+        "sampled_tokens": spent.tokens,
+        "compute": spent.compute,
         "loss_tokens": loss_tokens(folders),
         **training,
-        "tokens_per_cpu_second": round(sampled_tokens / cpu, 3) if cpu else None,
+        "tokens_per_cpu_second": round(spent.tokens / cpu, 3) if cpu else None,
         **{f"looking_{name}": seconds for name, seconds in looking.items()},
     }
     return {**total, "budget": budget}

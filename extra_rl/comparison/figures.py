@@ -100,5 +100,5 @@ def rows(
 
 @lru_cache(maxsize=32)
 def _draws(benchmark: str, k: int, problems: int, resamples: int) -> npt.NDArray[np.int64]:
-    """(R, P): the draws of `algorithms.pass_at_k.bootstrap_interval`, the same for every policy, made once."""
+    """(R, P): the draws of a bootstrap over problems, the same for every policy, made once."""
     return generator(0, "compare", benchmark, k).integers(problems, size=(resamples, problems))

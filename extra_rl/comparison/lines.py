@@ -132,15 +132,15 @@ def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What each arm spent on all its seeds; `arms` of summary.json."""
     cells = [["", "sampled tokens", "TFLOP", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]]
     for name, figures in arms.items():
-        budget = figures.get("budget") or {}
+        budget = figures["budget"]
         cells.append(
             [
                 name,
-                _whole(budget.get("sampled_tokens")),
-                number(None if (flop := budget.get("compute")) is None else flop / 1e12),
-                *(_whole(budget.get(key)) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
-                _whole(budget.get("tokens_per_cpu_second")),
-                _whole(budget.get("looking_compute_seconds")),
+                _whole(budget["sampled_tokens"]),
+                number(budget["compute"] / 1e12),
+                *(_whole(budget[key]) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
+                _whole(budget["tokens_per_cpu_second"]),
+                _whole(budget["looking_compute_seconds"]),
             ]
         )
     return aligned(cells)

@@ -65,16 +65,14 @@ def _arm(
         | {"generated_tokens": own[str(seed)].tokens, "compute": own[str(seed)].compute}
         for seed in mine["seed"].unique(maintain_order=True).to_list()
     }
-    total = sum(of.tokens for of in own.values())
-    flop = [of.compute for of in own.values() if of.compute is not None]
-    compute = sum(flop) if len(flop) == len(own) else None
+    total = Spent(sum(of.tokens for of in own.values()), sum(of.compute for of in own.values()))
     sd = {name: mean_and_sd(np.array([row[name] for row in per_seed.values()]))[1] for name in _means(mine)}
     return {
         **_figures(mine),
         "sd": {name: None if value is None else round(value, 4) for name, value in sd.items()},
         **({"regime": regime, "arm": arm} if regime else {}),
-        "generated_tokens": total,
-        **costs([root / folder], total, compute),
+        "generated_tokens": total.tokens,
+        **costs([root / folder], total),
         "seeds": [int(seed) for seed in per_seed],
         "per_seed": per_seed,
     }

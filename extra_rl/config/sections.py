@@ -239,8 +239,6 @@ class EngineConfig(Section):
     )
 
 
-Order = Literal["context", "longest_first"]
-
 Stop = list[Annotated[str, Field(min_length=1)]]
 """Texts that end a response."""
 
@@ -261,17 +259,6 @@ class SamplingConfig(Section):
         "(docs/sampling.md); evaluate has its own",
     )
     batch_rows: int = Field(256, ge=1, description="sequences decoded together, at most")
-    order: Order = Field(
-        "context",
-        description="which requests the sampler takes first: `context`: neighbours of equal length, least padding; "
-        "`longest_first`: those whose response is expected to be long (docs/sampling.md); evaluate: always `context`",
-    )
-    call_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="once so many tokens have been sampled in one call of generate or regenerate, what still runs is "
-        "dropped (docs/sampling.md); null: never; evaluate never drops",
-    )
     engine: EngineConfig = Field(default_factory=EngineConfig, description="of the backend vllm")
     probe_tolerance: float | None = Field(
         None,

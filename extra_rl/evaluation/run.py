@@ -18,14 +18,13 @@ from extra_rl.judging.answer import Answer
 from extra_rl.judging.dispatch import judge_answers
 from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request
-from extra_rl.sampling.tail import TailClock
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 
 SETTINGS = ("backend", "temperature", "top_p", "top_k", "max_response_tokens")
 """What of the sampling section decides which distribution a sample is drawn from; the precision of the weights and the
 seed are the rest of a cache key. Batch size, threads and device change rounding only: a cached sample is taken whatever
-they are. Stop strings count where there are any (`settings_of`)."""
+they are."""
 
 
 DECODED_TOGETHER = 1024
@@ -34,11 +33,11 @@ DECODED_TOGETHER = 1024
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tables EvaluationSamples and EvaluationFigures, and when the samples ended that had to be drawn."""
+    """Tables EvaluationSamples and EvaluationFigures. opening_seconds: until the sampler was ready; 0 without one."""
 
     samples: pl.DataFrame
     figures: pl.DataFrame
-    clock: TailClock
+    opening_seconds: float
 
 
 def evaluate(
@@ -76,20 +75,20 @@ def evaluate(
         for row, sample in rows
     ]
     store = SampleStore.open(cache, policy.digest, settings_of(sampling, compute, seed)) if cache else None
-    drawn, decode, clock = samples_of(
+    drawn, decode, opening = samples_of(
         wanted, policy, sampling, compute, store=store, part_samples=part_samples, console=console, label=label
     )
     table = _judged([row for row, _ in rows], [sample for _, sample in rows], drawn, decode, task, verifier)
     found = figures(table)
     for line in [f"{label}: {policy.name}", *table_lines(found)]:
         console.say(line)
-    return Evaluation(table, found, clock)
+    return Evaluation(table, found, opening)
 
 
 def settings_of(sampling: SamplingConfig, compute: ComputeConfig, seed: int) -> dict[str, Any]:
-    """What names a cache of samples beside the policy. Without stop strings, as it was before there were any."""
-    stop = {"stop": sorted(set(sampling.stop))} if sampling.stop else {}
-    return {**sampling.model_dump(include=set(SETTINGS)), **stop, "precision": compute.precision, "seed": seed}
+    """What names a cache of samples beside the policy; the order of stop strings does not matter."""
+    own = {"stop": sorted(set(sampling.stop)), "precision": compute.precision, "seed": seed}
+    return {**sampling.model_dump(include=set(SETTINGS)), **own}
 
 
 def _judged(

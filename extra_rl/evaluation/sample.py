@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.store import Cached, Key, SampleStore
 from extra_rl.run.progress import Console, Progress
 from extra_rl.sampling.base import Request, decoding_order, longest_of, refuse_not_finite
-from extra_rl.sampling.tail import TailClock
 from extra_rl.sampling.text import Decode
 
 
@@ -37,8 +37,8 @@ def samples_of(
     part_samples: int,
     console: Console,
     label: str,
-) -> tuple[list[Cached], Decode, TailClock]:
-    """Every wanted sample, in order, how to turn token ids into text, and when samples ended.
+) -> tuple[list[Cached], Decode, float]:
+    """Every wanted sample, in order, how to turn token ids into text, and the seconds until the sampler was ready.
 
     The missing ones are drawn in parts of about `part_samples`, whole batches of the sampler in its own order, and
     each part is stored when it is done: an evaluation that was killed goes on with the same batches, so it ends with
@@ -53,18 +53,17 @@ def samples_of(
     if len(missing) < len(wanted):
         console.say(f"{label}: {len(wanted) - len(missing):,} of {len(wanted):,} samples are cached")
     if not missing:
-        return [found[one.key] for one in wanted], open_decoder(policy.directory, sampling.stop), TailClock()
-    clock = TailClock(Progress(console, len(missing), f"{label}: sample").update)
+        return [found[one.key] for one in wanted], open_decoder(policy.directory, sampling.stop), 0.0
+    advance = Progress(console, len(missing), f"{label}: sample").update
     ordered = [missing[i] for i in decoding_order([one.request for one in missing])]
     size = whole_batches(part_samples, sampling.batch_rows) if store else len(ordered)
     longest = longest_of([one.request for one in missing])
-    clock.opening()
+    started = time.monotonic()
     with open_sampler(policy.path, sampling, compute, longest) as (sampler, decode):
-        clock.opened()
+        opening = time.monotonic() - started
         for start in range(0, len(ordered), size):
             part = ordered[start : start + size]
-            clock.start()
-            drawn = sampler.sample([one.request for one in part], sampling, clock.ended)
+            drawn = sampler.sample([one.request for one in part], sampling, advance)
             refuse_not_finite(drawn, policy.path)
             new = {
                 one.key: Cached(np.asarray(sample.tokens, dtype=np.int32), sample.finish_reason)
@@ -73,7 +72,7 @@ def samples_of(
             if store:
                 store.add(new)
             found |= new
-    return [found[one.key] for one in wanted], decode, clock
+    return [found[one.key] for one in wanted], decode, opening
 
 
 def whole_batches(part_samples: int, batch_rows: int) -> int:

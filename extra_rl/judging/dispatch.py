@@ -10,7 +10,7 @@ import mathjudge
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.answer import Answer
 from extra_rl.judging.pool import judge_in_pool
-from extra_rl.verdict import Judgement, Verdict
+from extra_rl.verdict import Judgement
 
 
 def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
@@ -33,7 +33,7 @@ def judge_answers(answers: Sequence[Answer], task: TaskConfig, verifier: Verifie
 
 
 def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> list[Judgement]:
-    """One judgement a row, in order; a rollout that was dropped is `dropped` unread.
+    """One judgement a row, in order.
 
     rows: `contracts.Rollouts` with `problem`, `metadata`, `gold` and tolerances of the problem that each is judged by.
     """
@@ -47,11 +47,9 @@ def judge_rollouts(rows: pl.DataFrame, task: TaskConfig, verifier: VerifierConfi
             row["absolute_tolerance"],
             row["metadata"],
         )
-        for row in rows.filter(pl.col("finish_reason") != "dropped").iter_rows(named=True)
+        for row in rows.iter_rows(named=True)
     ]
-    judged = iter(judge_answers(answers, task, verifier))
-    dropped = Judgement(Verdict.DROPPED, None, "dropped")
-    return [dropped if reason == "dropped" else next(judged) for reason in rows["finish_reason"]]
+    return judge_answers(answers, task, verifier)
 
 
 def _judge_math(answers: Sequence[Answer], verifier: VerifierConfig) -> list[Judgement]:

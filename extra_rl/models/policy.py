@@ -8,7 +8,6 @@ unfinished. A manifest may point to a former policy instead (an iteration that t
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -97,25 +96,9 @@ def _is_manifest(found: object) -> bool:
     return isinstance(found.get("files"), dict) or isinstance(found.get("same_as"), str)
 
 
-def weights_of(manifest_path: Path) -> int | None:
-    """How many weights the policy of a manifest has: elements of all parameters, each tensor once.
-
-    From the manifest; where an older version wrote it, from the headers of the weights beside it, and None where
-    retention has removed those.
-    """
-    manifest = read_manifest(manifest_path)
-    if "weights" in manifest:
-        return int(manifest["weights"])
-    files = [path for path in resolve(manifest_path).glob("*.safetensors") if path.name not in STATE_FILES]
-    return sum(map(_elements_of, files)) if files else None
-
-
-def _elements_of(file: Path) -> int:
-    """Elements of all tensors of a safetensors file, from its header alone."""
-    from safetensors import safe_open
-
-    with safe_open(file, "np") as stored:  # numpy: shapes need no torch
-        return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())  # noqa: SIM118
+def weights_of(manifest_path: Path) -> int:
+    """How many weights the policy of a manifest has: elements of all parameters, each tensor once."""
+    return int(read_manifest(manifest_path)["weights"])
 
 
 def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:

@@ -12,7 +12,6 @@ import polars as pl
 
 from extra_rl.algorithms import prefixes
 from extra_rl.errors import InputError
-from extra_rl.results import group_iteration
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 
@@ -66,9 +65,8 @@ def candidates_of(
     iteration: int,
     seed: int,
 ) -> dict[str, list[Candidate]]:
-    """group_id -> candidates cut from failed rollouts (rollouts with verdicts and token scores, hard groups only).
+    """group_id -> candidates cut from failed fresh rollouts (with verdicts and token scores, hard groups only).
 
-    A continuation is cut behind its own prefix only, and looked at for the peak there; its age is that of its group.
     cut: `every_boundary` gives all cuts of a rollout, `before_peak_...` and `random` one of them, `none` the empty
     prefix of the group (a fresh resample). rank: says whether a score is of entropy or of surprisal. scores_from:
     `policy`: surprisal is -policy_logprobs; `sampler`: it is -sampler_logprobs, every score is of it, and no column of
@@ -81,21 +79,20 @@ def candidates_of(
         return groups
     ends_step = boundary_tokens(tokenizer_file, boundary, failed["response_tokens"].explode().unique().to_list())
     for row in failed.iter_rows(named=True):
-        behind, group = row["prefix_length"], row["group_id"]
-        born = iteration if row["origin"] == "fresh" else group_iteration(group)
+        group = row["group_id"]
         if cut == "none":
-            groups.setdefault(group, [_empty_prefix(row, born)])
+            groups.setdefault(group, [_empty_prefix(row, iteration)])
             continue
         tokens = row["response_tokens"]
         nats_T = _nats_of(row, scores_from)
         score_T = nats_T["surprisal" if rank == "low_mean_surprisal" or scores_from == "sampler" else "entropy"]
         boundary_T = np.array([token in ends_step for token in tokens])
         allowed, fallback = prefixes.candidate_cuts(
-            boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts, behind=behind
+            boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts
         )
         reason = "fixed_stride" if fallback else "boundary"
         if cut in ("before_peak_entropy", "before_peak_surprisal"):
-            peak = prefixes.peak_cut(nats_T[cut.removeprefix("before_peak_")], allowed, behind)
+            peak = prefixes.peak_cut(nats_T[cut.removeprefix("before_peak_")], allowed)
             allowed, reason = ([] if peak is None else [peak]), "fixed_stride" if fallback else "before_peak"
         elif cut == "random":
             drawn = prefixes.random_cut(allowed, generator(seed, row["rollout_id"]))
@@ -106,7 +103,7 @@ def candidates_of(
                 group_id=group,
                 problem_id=row["problem_id"],
                 parent_rollout_id=row["rollout_id"],
-                iteration=born,
+                iteration=iteration,
                 prompt_tokens=tuple(row["prompt_tokens"]),
                 prefix_tokens=tuple(tokens[:length]),
                 prefix_logprobs=tuple(row["sampler_logprobs"][:length]),

@@ -43,7 +43,7 @@ class Difference:
 
 
 def differences(sources: Sources) -> list[Difference]:
-    """Rows `mean` of compare_differences.parquet; [] where an older version compared, or nothing yet."""
+    """Rows `mean` of compare_differences.parquet; [] before compare has run."""
     table = sources.table("compare_differences")
     if table is None:
         return []
@@ -124,7 +124,7 @@ def rows(sources: Sources, ks: list[int], found: dict[str, dict[int, Score]]) ->
         for k in ks:
             if cell.arm == base or k not in mine or k not in other:
                 continue
-            # Before compare has run, or where an older version did: the plain difference of the means, no interval.
+            # Before compare has run: the plain difference of the means, no interval.
             row["against"][k] = against.get((cell.regime, cell.arm, k)) or Difference(
                 cell.regime,
                 cell.arm,

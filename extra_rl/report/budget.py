@@ -13,13 +13,13 @@ from extra_rl.run.records import cost, records
 def rows(sources: Sources, iterations: pl.DataFrame, sections: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a cell. Seconds are those of the stages of all seeds, without evaluations.
 
-    tokens: sampled, mean over seeds. compute: the analytic one in FLOP (docs/method.md 4), mean over seeds; None where
-    it is not known. budget: `select.token_budget`, None without one. overshoot: share by which the
-    mean exceeds it. steps: iterations that sampled, mean over seeds. sections: cell -> stage -> section.
+    tokens: sampled, mean over seeds. compute: the analytic one in FLOP (docs/method.md 4), mean over seeds. budget:
+    `select.token_budget`, None without one. overshoot: share by which the mean exceeds it. steps: iterations that
+    sampled, mean over seeds. sections: cell -> stage -> section.
     """
     totals = iterations.group_by("folder", "seed", maintain_order=True).agg(
         tokens=pl.col("sampled_tokens").sum(),
-        compute=pl.when(pl.col("compute").is_not_null().all()).then(pl.col("compute").sum()),
+        compute=pl.col("compute").sum(),
         steps=pl.len(),
         mixed=pl.col("mixed").sum(),
         rescued=pl.col("rescued_groups").sum(),
@@ -32,14 +32,13 @@ def rows(sources: Sources, iterations: pl.DataFrame, sections: dict[str, dict[st
         tokens = float(mine["tokens"].sum())
         mean = tokens / len(mine)
         budget = sections.get(cell.folder, {}).get("select", {}).get("token_budget")
-        compute = None if mine["compute"].null_count() else float(mine["compute"].sum()) / len(mine)
         cpu, wall = seconds(sources, cell.folder)
         found.append(
             {
                 "cell": cell,
                 "seeds": len(mine),
                 "tokens": mean,
-                "compute": compute,
+                "compute": float(mine["compute"].sum()) / len(mine),
                 "budget": budget,
                 "overshoot": mean / budget - 1 if budget else None,
                 "steps": float(mine["steps"].sum()) / len(mine),

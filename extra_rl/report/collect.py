@@ -21,11 +21,10 @@ def iterations(sources: Sources) -> pl.DataFrame:
     Iterations after the token budget sample nothing and are left out.
     """
     paths = [folder / "summarize.parquet" for folders in sources.iterations.values() for folder in folders]
-    wanted = ["seed", "iteration", "rollouts", *COUNTS, *FIGURES, "sampled_tokens", "total_sampled_tokens"]
-    scan = pl.scan_parquet(paths, glob=False, missing_columns="insert", extra_columns="ignore")
-    known = "compute" in scan.collect_schema()  # no column of a run that an older version made
+    wanted = ["seed", "iteration", "rollouts", *COUNTS, *FIGURES, "sampled_tokens", "total_sampled_tokens", "compute"]
     rows = (
-        scan.select("arm", *wanted, pl.col("compute") if known else pl.lit(None, pl.Float64).alias("compute"))
+        pl.scan_parquet(paths, glob=False)
+        .select("arm", *wanted)
         .filter(pl.col("rollouts") > 0)
         .rename({"arm": "folder"})
         .collect()
@@ -83,7 +82,7 @@ def _tokens(sources: Sources, wanted: Iterable[Path]) -> pl.DataFrame:
     if not paths:
         return pl.DataFrame(schema=schema)
     columns = [pl.col("arm").alias("folder"), "seed", "iteration", pl.col("total_sampled_tokens").alias("tokens")]
-    return pl.scan_parquet(paths, glob=False, extra_columns="ignore").select(columns).collect()
+    return pl.scan_parquet(paths, glob=False).select(columns).collect()
 
 
 def _cells(sources: Sources) -> pl.DataFrame:

@@ -239,7 +239,7 @@
       (given.trained === "trained" && given.loss_start ? `, from token ${given.loss_start + 1} on.` : ".");
     return make("div", { class: "ex-advantage" }, line, make("p", { class: "ex-note" }, visible(about)));
   };
-  const ENDS = { stop: "ended by itself", length: "cut off at the token limit", dropped: "dropped before its end" };
+  const ENDS = { stop: "ended by itself", length: "cut off at the token limit" };
   const render = (row) => {
     const settings = data.settings[row.arm] ?? {};
     const text = response(row);

@@ -44,15 +44,12 @@ def token_pieces(tokenizer: Tokenizer | None, token_ids: Sequence[int]) -> list[
 def joins_to(pieces: Sequence[str], response: str, tokenizer: Tokenizer | None) -> bool:
     """Whether the pieces show the stored response, so that it need not be shown too.
 
-    A stored response begins behind the special tokens at its border and ends before the one that ends it. Results of
-    earlier versions hold no special tokens at all.
+    A stored response begins behind the special tokens at its border and ends before the one that ends it.
     """
     if tokenizer is None:
         return not response
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     response = response.strip()
-    if "".join(piece for piece in pieces if piece.strip() not in special).strip() == response:
-        return True
     for begin, piece in enumerate(pieces):
         rest = "".join(pieces[begin:]).strip()
         if rest.startswith(response):

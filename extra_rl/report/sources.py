@@ -65,14 +65,12 @@ class Sources:
         return pl.read_parquet(path, glob=False) if path.is_file() else None
 
     def missing(self) -> list[str]:
-        """What an unfinished run, or one of an older version, lacks; one sentence each."""
+        """What an unfinished run lacks; one sentence each."""
         said = []
         if not self.section:
             said.append("compare.parquet is missing: the run is not finished, or compare has not run.")
             if self.regimes != [""]:
                 said.append("Regimes are read off the names of the folders; their numbers are not known yet.")
-        elif not (self.results / "compare_differences.parquet").is_file():
-            said.append("compare_differences.parquet is missing: an older version compared these arms.")
         if not self.warm_starts:
             said.append("No warm start has been evaluated.")
         longest = max((len(folders) for folders in self.iterations.values()), default=0)

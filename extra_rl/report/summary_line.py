@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from extra_rl.algorithms.mismatch import TOLERANCE
@@ -29,22 +28,17 @@ def horizon() -> Horizon:
     return Horizon(int(iterations), int(tokens), float(compute))
 
 
-MISMATCH_RATIO, LONG_TAIL = 2.0, 1 / 3
-"""Beyond these the line speaks of them: greatest ratio between policy and sampler, share of the sampling that the last
-10 % of the rollouts took. A ratio of 2 is the default of `update.importance_cap`. The mean difference of sampler and
-policy is held to the tolerance of the iteration (`extra_rl.run.guards`). Source: our decision."""
+MISMATCH_RATIO = 2.0
+"""Greatest ratio between policy and sampler beyond which the line speaks of it: the default of `update.importance_cap`.
+The mean difference of sampler and policy is held to the tolerance of the iteration (`extra_rl.run.guards`). Source: our
+decision."""
 
 
 def summary_line(
-    row: Mapping[str, Any],
-    run: Horizon,
-    seconds: Mapping[str, float],
-    tails: Mapping[str, float] = MappingProxyType({}),
-    tolerance: float | None = None,
+    row: Mapping[str, Any], run: Horizon, seconds: Mapping[str, float], tolerance: float | None = None
 ) -> str:
     """`row`: a row of `contracts.IterationSummary`. seconds: stage -> seconds of its run, for the slowest few.
-    tails: stage -> share of its sampling that the last 10 % of its rollouts took. tolerance: nats, on the mean
-    difference of sampler and policy; None: that of float32, for runs whose records have none.
+    tolerance: nats, on the mean difference of sampler and policy; None: that of float32, where none was recorded.
 
     The time left is extrapolated from this iteration alone: by the budget that is spent first, else by iterations.
     """
@@ -56,9 +50,8 @@ def summary_line(
     wall = sum(seconds.values())
     left = max(0.0, iterations - row["iteration"] - 1)
     share = (row["iteration"] + 1) / iterations
-    compute = row.get("compute") or 0.0  # no column of a run that an older version made
-    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row.get("total_compute"), compute)]
-    known = [(whole, done, step) for whole, done, step in budgets if whole and done is not None]
+    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row["total_compute"], row["compute"])]
+    known = [(whole, done, step) for whole, done, step in budgets if whole]
     if known:
         left = min(max(0.0, (whole - done) / max(step, 1)) for whole, done, step in known)
         share = min(1.0, max(done / whole for whole, done, _ in known))
@@ -69,7 +62,7 @@ def summary_line(
         f"groups {row['all_wrong']} wrong {row['mixed']} mixed {row['all_right']} right",
         f"entropy {_figure(row['mean_entropy'])} length {_figure(row['mean_length'])} cut off {row['truncated']}",
         *_faults(row),
-        *_worth_a_look(row, tails, TOLERANCE["float32"] if tolerance is None else tolerance),
+        *_mismatch(row, TOLERANCE["float32"] if tolerance is None else tolerance),
         f"regenerated {row['regenerated_groups']} rescued {row['rescued_groups']}",
         f"bonus {row['bonus_share']:.1%}",
         " ".join(f"{stage} {value:.1f}s" for stage, value in slowest),
@@ -83,19 +76,17 @@ def _faults(row: Mapping[str, Any]) -> list[str]:
         "gold unparseable": row["verdict_gold_unparseable"],
         "verifier errors": row["verdict_error"],
         "timeouts": row["verdict_timeout"],
-        "dropped": row.get("verdict_dropped"),  # no column of a run that an older version made
     }
     said = [f"{what} {count}" for what, count in counts.items() if count]
     return [" ".join(said)] if said else []
 
 
-def _worth_a_look(row: Mapping[str, Any], tails: Mapping[str, float], tolerance: float) -> list[str]:
-    """Mismatch of sampler and policy and long tails, said only beyond their thresholds."""
-    said = [f"{stage}'s last 10 % took {share:.0%}" for stage, share in tails.items() if share > LONG_TAIL]
-    mean, ratio = row.get("mismatch_mean"), row.get("mismatch_max_ratio")
-    if mean is not None and ratio is not None and (mean > tolerance or ratio > MISMATCH_RATIO):
-        said.append(f"sampler off by {mean:.2g} nats, ratio up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])}")
-    return said
+def _mismatch(row: Mapping[str, Any], tolerance: float) -> list[str]:
+    """Mismatch of sampler and policy, said only beyond its thresholds."""
+    mean, ratio = row["mismatch_mean"], row["mismatch_max_ratio"]
+    if mean is None or (mean <= tolerance and ratio <= MISMATCH_RATIO):
+        return []
+    return [f"sampler off by {mean:.2g} nats, ratio up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])}"]
 
 
 def _figure(value: float | None) -> str:

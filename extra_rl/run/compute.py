@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,15 @@ from extra_rl.tables.iteration import TablesByRole
 def compute_figures(tables: TablesByRole, policy: Path, sampled: int) -> dict[str, Any]:
     """prefilled_tokens, scored_tokens, trained_tokens and compute of `contracts.IterationSummary`.
 
-    tables: generate, regenerate, their scores, and update. policy: manifest of the policy that sampled; compute is None
-    where its number of weights is not known. sampled: tokens that the iteration sampled.
+    tables: generate, regenerate, their scores, and update. policy: manifest of the policy that sampled. sampled: tokens
+    that the iteration sampled.
     """
     counts = {
         "prefilled": sum(prefilled_tokens(tables[role]) for role in ("generate", "regenerate")),
         "scored": sum(int(tables[f"score_entropy_{of}"]["computed_tokens"].sum()) for of in ("generate", "regenerate")),
         "trained": int(tables["update"]["computed_tokens"].sum()),
     }
-    weights = weights_of(policy)
-    flop = None if weights is None else compute(weights, sampled=sampled, **counts)
+    flop = compute(weights_of(policy), sampled=sampled, **counts)
     return {**{f"{name}_tokens": count for name, count in counts.items()}, "compute": flop}
 
 
@@ -39,13 +37,6 @@ def prefilled_tokens(rollouts: pl.DataFrame) -> int:
     first = begun.unique(["group_id", "prefix_id", "prefix_length"], keep="first", maintain_order=True)
     columns = first.select("prompt_tokens", pl.col("response_tokens").list.head("prefix_length")).iter_rows()
     return sum(map(len, {(*prompt, *prefix) for prompt, prefix in columns}))
-
-
-def total_compute(former: Iterable[float | None], compute: float | None) -> float | None:
-    """Compute of the run so far; None where any part of it is not known. former: of the iteration before, if any."""
-    parts = [*former, compute]
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
 
 
 def compute(weights: int, *, sampled: int, prefilled: int, scored: int, trained: int) -> float:

@@ -9,8 +9,6 @@ from typing import Any
 
 OPENING_SECONDS = "opening_s"
 """Figure of a sampling stage: seconds until its sampler was ready."""
-TAIL_SHARE = "tail_share"
-"""Figure of a sampling stage: share of its sampling that the last 10 % of its rollouts took."""
 MISMATCH_TOLERANCE = "mismatch_tolerance"
 """Figure of `score_entropy`: the mean difference of sampler and policy, in nats, that was tolerated."""
 
@@ -40,24 +38,10 @@ def seconds_of_iteration(folder: Path) -> dict[str, float]:
     return {stage: max(r["wall_s"] for r in found) for stage, found in _by_stage(folder).items()}
 
 
-def tails_of_iteration(folder: Path) -> dict[str, float]:
-    """stage (as its file is named) -> share of its sampling that the last 10 % of its rollouts took; the greatest of
-    its shards."""
-    return _greatest(folder, TAIL_SHARE)
-
-
 def tolerance_of_iteration(folder: Path) -> float | None:
-    """The tolerance that sampler and policy were held to in an iteration; None in a run of an older version."""
-    return max(_greatest(folder, MISMATCH_TOLERANCE).values(), default=None)
-
-
-def _greatest(folder: Path, figure: str) -> dict[str, float]:
-    """stage (as its file is named) -> the greatest value of a figure in its records, for the stages that have it."""
-    values = {
-        stage: [r["figures"][figure] for r in found if figure in r.get("figures", {})]
-        for stage, found in _by_stage(folder).items()
-    }
-    return {stage: max(found) for stage, found in values.items() if found}
+    """The tolerance that sampler and policy were held to in an iteration; None where no token was compared."""
+    found = (record["figures"] for stage in _by_stage(folder).values() for record in stage)
+    return max((figures[MISMATCH_TOLERANCE] for figures in found if MISMATCH_TOLERANCE in figures), default=None)
 
 
 def _by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.family import Head, backbone
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.base import Request, Sample, decoding_order
 from extra_rl.sampling.decode_cache import TRIM, ContextCache, DecodeCache, use_grouped_attention
 from extra_rl.sampling.decode_rows import Rows, RowStops, new_rows
 from extra_rl.sampling.draw import draw
@@ -52,7 +52,6 @@ class FastDecoder:
         requests: Sequence[Request],
         config: SamplingConfig,
         advance: Callable[[int], object] = lambda n: None,
-        limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
         import torch
@@ -61,10 +60,10 @@ class FastDecoder:
             return []
         rule = stop_rule(self._stops, config)
         use_grouped_attention(self._model)
-        order = decoding_order(requests, config.order)
+        order = decoding_order(requests)
         batch = _Batch(self._model, self._head, [requests[i] for i in order], config, self._eos, rule)
         with torch.inference_mode():
-            batch.run(advance, limits)
+            batch.run(advance)
         place = {i: n for n, i in enumerate(order)}
         return [batch.samples[place[i]] for i in range(len(requests))]
 
@@ -96,23 +95,15 @@ class _Batch:
         self._rows: Rows = new_rows([], 0, self._longest_limit, self._device)
         self._valid: Tensor | None = None
 
-    def run(self, advance: Callable[[int], object], limits: Limits) -> None:
-        """Samples until the queue is empty and every row has ended, or a limit is reached."""
+    def run(self, advance: Callable[[int], object]) -> None:
+        """Samples until the queue is empty and every row has ended."""
         import torch
 
         logits_BV = self._admitted()
-        ended = tokens = 0
-        alive = len(self._rows)
         while True:
-            tokens += alive
             token_B, logprob_B = draw(logits_BV, self._rows.uniform(), self._config)
-            newly_ended = self._rows.append(token_B, logprob_B, self._eos, self._stops)
-            advance(newly_ended)
-            ended += newly_ended
+            advance(self._rows.append(token_B, logprob_B, self._eos, self._stops))
             alive = int(self._rows.alive_B.sum())
-            if limits.reached(ended, tokens):
-                self._drop_the_rest()
-                break
             rebuild = alive < COMPACT_BELOW * len(self._rows) or self._cache.full
             if rebuild:
                 self._drop_finished()
@@ -121,7 +112,6 @@ class _Batch:
             parts = [self._decoded()] if alive else []
             if rebuild and self._next < len(self._queue):
                 parts.append(self._admitted())
-                alive = len(self._rows)
             logits_BV = torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _drop_finished(self) -> None:
@@ -130,10 +120,6 @@ class _Batch:
         self._rows = self._rows.take(keep_A)
         self._cache.select(keep_A, int(self._rows.length_B.max()) if len(keep_A) else 0)
         self._valid = self._padding()
-
-    def _drop_the_rest(self) -> None:
-        self.samples |= self._rows.finished(self._eos_ids) | self._rows.dropped()
-        self.samples |= {i: Sample([], [], "dropped") for i in range(self._next, len(self._queue))}
 
     def _decoded(self) -> Tensor:
         """Logits after the last token of every row. (B, V)"""

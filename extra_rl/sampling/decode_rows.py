@@ -75,15 +75,6 @@ class Rows:
             found[int(request)] = Sample(ids, logprobs[:sampled].tolist(), reason)
         return found
 
-    def dropped(self) -> dict[int, Sample]:
-        """Samples of the rows that go on, as far as they have come, by request."""
-        rest = self.take(self.alive_B.nonzero().squeeze(1))
-        columns: Any = (rest.request_B, rest.sampled_B, rest.tokens_BT, rest.logprobs_BT)
-        return {
-            int(request): Sample(tokens[:sampled].tolist(), logprobs[:sampled].tolist(), "dropped")
-            for request, sampled, tokens, logprobs in zip(*(column.cpu() for column in columns), strict=True)
-        }
-
 
 @dataclass(frozen=True)
 class RowStops:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.attention import restore_attention
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.base import Request, Sample, decoding_order
 from extra_rl.sampling.decode_rows import RowStops, new_rows
 from extra_rl.sampling.draw import draw
 from extra_rl.sampling.stop import StopStrings, stop_rule
@@ -38,7 +38,6 @@ class PlainDecoder:
         requests: Sequence[Request],
         config: SamplingConfig,
         advance: Callable[[int], object] = lambda n: None,
-        limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
         if not self._padding and any(len(request.context) == 1 for request in requests):
@@ -47,28 +46,16 @@ class PlainDecoder:
                 "transformers takes it for a decoding step and goes on from the state of an earlier call. Use longer "
                 "prompts, or another model."
             )
-        samples = [Sample([], [], "dropped") for _ in requests]
         restore_attention(self._model)
-        ended = tokens = 0
+        samples: dict[int, Sample] = {}
         for batch in self._batches(requests, config):
-            if limits.reached(ended, tokens):
-                break
-            left = Limits(
-                *(
-                    None if limit is None else limit - spent
-                    for limit, spent in ((limits.ended, ended), (limits.tokens, tokens))
-                )
-            )
-            made = self._decode([requests[i] for i in batch], config, advance, left)
-            for i, sample in zip(batch, made, strict=True):
-                samples[i] = sample
-                tokens += len(sample.tokens)
-                ended += sample.finish_reason != "dropped"
-        return samples
+            made = self._decode([requests[i] for i in batch], config, advance)
+            samples |= zip(batch, made, strict=True)
+        return [samples[i] for i in range(len(requests))]
 
     def _batches(self, requests: Sequence[Request], config: SamplingConfig) -> Iterator[list[int]]:
         batch: list[int] = []
-        for i in decoding_order(requests, config.order):
+        for i in decoding_order(requests):
             other = batch and len(requests[i].context) != len(requests[batch[0]].context)
             if batch and (len(batch) == config.batch_rows or (other and not self._padding)):
                 yield batch
@@ -78,7 +65,7 @@ class PlainDecoder:
             yield batch
 
     def _decode(
-        self, requests: Sequence[Request], config: SamplingConfig, advance: Callable[[int], object], limits: Limits
+        self, requests: Sequence[Request], config: SamplingConfig, advance: Callable[[int], object]
     ) -> list[Sample]:
         import torch
         from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
@@ -95,21 +82,17 @@ class PlainDecoder:
         for row, request in enumerate(requests):
             tokens_BL[row, width - len(request.context) :] = torch.tensor(request.context)
             valid_BL[row, width - len(request.context) :] = 1
-        counts = {"ended": 0, "tokens": 0}
 
         class Draw(LogitsProcessor):  # type: ignore[misc]
             def __call__(self, _: Tensor, scores_BV: Tensor) -> Tensor:
                 """Draws a token a row; all others get minus infinity, so that generate takes ours."""
                 token_B, logprob_B = draw(scores_BV.float(), rows.uniform(), config)
-                counts["tokens"] += int(rows.alive_B.sum())
-                newly_ended = rows.append(token_B, logprob_B, eos, stops)
-                counts["ended"] += newly_ended
-                advance(newly_ended)
+                advance(rows.append(token_B, logprob_B, eos, stops))
                 return torch.full_like(scores_BV, -torch.inf).scatter_(1, token_B[:, None], 0.0)
 
         class Over(StoppingCriteria):  # type: ignore[misc]
             def __call__(self, ids_BL: Tensor, *_: Any, **__: Any) -> Tensor:
-                over = not bool(rows.alive_B.any()) or limits.reached(counts["ended"], counts["tokens"])
+                over = not bool(rows.alive_B.any())
                 return torch.full((ids_BL.shape[0],), over, dtype=torch.bool, device=ids_BL.device)
 
         own, model.generation_config = model.generation_config, GenerationConfig()  # no settings of the checkpoint
@@ -124,5 +107,5 @@ class PlainDecoder:
                 )
         finally:
             model.generation_config = own
-        found = rows.finished(set(self._eos)) | rows.dropped()
+        found = rows.finished(set(self._eos))
         return [found[i] for i in range(len(requests))]

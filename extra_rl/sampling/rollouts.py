@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,20 +12,19 @@ import polars as pl
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.results import continuation_group, without_arm
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, longest_of, refuse_not_finite
-from extra_rl.sampling.tail import TailClock
+from extra_rl.sampling.base import Request, Sample, longest_of, refuse_not_finite
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 
-Roll = Callable[[Sequence["Plan"], Limits], pl.DataFrame]
-"""Plans and limits of one call of a sampler -> rollouts table."""
+Roll = Callable[[Sequence["Plan"]], pl.DataFrame]
+"""Plans of one call of a sampler -> rollouts table."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """One rollout that is to be sampled: its lineage, and the tokens that are given.
 
-    expected: length of the whole response, prefix included, as far as there is a guess (`sampling.order`).
+    expected: guessed length of the whole response, prefix included, by which shards are balanced; None: no guess.
     """
 
     rollout_id: str
@@ -41,20 +39,13 @@ class Plan:
     expected: int | None = None
 
 
-def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, lengths: pl.DataFrame, group_size: int) -> list[Plan]:
-    """`group_size` rollouts for every selected problem. lengths: ResponseLengths, of the problems seen before."""
+def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int) -> list[Plan]:
+    """`group_size` rollouts for every selected problem."""
     rows = selection.join(
         train.select("problem_id", "prompt_tokens"), on="problem_id", how="left", maintain_order="left"
-    ).join(lengths.select("problem_id", "length"), on="problem_id", how="left", maintain_order="left")
+    )
     return [
-        Plan(
-            f"{row['group_id']}/{n}",
-            row["group_id"],
-            row["problem_id"],
-            "fresh",
-            row["prompt_tokens"],
-            expected=None if row["length"] is None else math.ceil(row["length"]),
-        )
+        Plan(f"{row['group_id']}/{n}", row["group_id"], row["problem_id"], "fresh", row["prompt_tokens"])
         for row in rows.iter_rows(named=True)
         for n in range(group_size)
     ]
@@ -94,28 +85,18 @@ def refuse_cut_distribution(sampling: SamplingConfig) -> None:
         )
 
 
-def roll_out(
+@contextmanager
+def open_roller(
     plans: Sequence[Plan],
     policy: Path,
     sampling: SamplingConfig,
     compute: ComputeConfig,
     seed: int,
-    clock: TailClock,
-    limits: Limits = NO_LIMITS,
-) -> pl.DataFrame:
-    """Samples every plan with the policy and returns the rollouts table, in the order of the plans (`open_roller`)."""
-    if not plans:
-        return contracts.Rollouts.create_empty()
-    with open_roller(plans, policy, sampling, compute, seed, clock) as roll:
-        return roll(plans, limits)
-
-
-@contextmanager
-def open_roller(
-    plans: Sequence[Plan], policy: Path, sampling: SamplingConfig, compute: ComputeConfig, seed: int, clock: TailClock
+    advance: Callable[[int], object],
 ) -> Iterator[Roll]:
     """A function that samples some of the `plans` and returns their rollouts table; a call of it is one of the sampler.
 
+    `advance(n)` is called whenever n more rollouts have ended.
     A rollout's seed follows from `seed` and its id without the arm, so that its tokens do not depend on what else is
     sampled, nor in which call. A prefix counts against the response limit. Its logprobs are those that it was once
     sampled with.
@@ -123,14 +104,11 @@ def open_roller(
     from extra_rl.sampling.open import open_sampler
 
     longest = longest_of([_request(plan, sampling, seed) for plan in plans])
-    clock.opening()
     with open_sampler(policy, sampling, compute, longest) as (sampler, decode):
-        clock.opened()
 
-        def roll(chosen: Sequence[Plan], limits: Limits = NO_LIMITS) -> pl.DataFrame:
-            clock.start()
+        def roll(chosen: Sequence[Plan]) -> pl.DataFrame:
             requests = [_request(plan, sampling, seed) for plan in chosen]
-            samples = sampler.sample(requests, sampling, clock.ended, limits)
+            samples = sampler.sample(requests, sampling, advance)
             refuse_not_finite(samples, policy)
             return _table(chosen, samples, decode)
 
@@ -141,8 +119,7 @@ def _request(plan: Plan, sampling: SamplingConfig, seed: int) -> Request:
     return Request(
         context=(*plan.prompt_tokens, *plan.prefix_tokens),
         max_tokens=max(1, sampling.max_response_tokens - len(plan.prefix_tokens)),
-        seed=derive_seed(seed, without_arm(plan.rollout_id)),  # without the arm
-        expected=None if plan.expected is None else max(1, plan.expected - len(plan.prefix_tokens)),
+        seed=derive_seed(seed, without_arm(plan.rollout_id)),
         prefix_length=len(plan.prefix_tokens),
     )
 

@@ -6,13 +6,11 @@ Source: DAPO, arXiv 2503.14476, section 3.2; a round no larger than what is miss
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import polars as pl
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.dispatch import judge_rollouts
-from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import Plan, Roll
 from extra_rl.verdict import DEFAULT_REWARDS
 
@@ -24,34 +22,25 @@ def further_rounds(
     wanted: int,
     rounds: int,
     roll: Roll,
-    limits_of: Callable[[Sequence[Plan]], Limits],
     count_mixed: Callable[[pl.DataFrame], int],
     announce: Callable[[int, int, int], object],
 ) -> pl.DataFrame:
     """The rollouts of round 1 (`first`) and of the further ones, at most `rounds` in all.
 
     A round samples as many groups, the next of `spare` (plans by group), as are still missing of `wanted` mixed ones.
-    It is the last one when none is missing, no group is spare, or all tokens that `limits_of` allows are sampled.
-    announce(round, missing, rollouts) is called before each. Dropped or not, all that was sampled is in the table.
+    It is the last one when none is missing or no group is spare. announce(round, missing, rollouts) is called before
+    each. All that was sampled is in the table.
     """
     tables, missing = [first], wanted
     for number in range(2, rounds + 1):
         missing -= count_mixed(tables[-1])
         groups, spare = spare[: max(missing, 0)], spare[max(missing, 0) :]
         plans = [plan for group in groups for plan in group]
-        limits = tokens_left(limits_of(plans), tables)
-        if not plans or (limits.tokens is not None and limits.tokens <= 0):
+        if not plans:
             break
         announce(number, missing, len(plans))
-        tables.append(roll(plans, limits))
+        tables.append(roll(plans))
     return pl.concat(tables)
-
-
-def tokens_left(limits: Limits, tables: Sequence[pl.DataFrame]) -> Limits:
-    """`limits` for a round, of whose tokens those of the rounds before are sampled already."""
-    if limits.tokens is None:
-        return limits
-    return replace(limits, tokens=limits.tokens - sum(int(table["sampled_tokens"].sum()) for table in tables))
 
 
 def mixed_groups(rollouts: pl.DataFrame, train: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> int:

@@ -45,7 +45,7 @@ def assign(plans: Sequence[Plan], count: int, longest: int) -> list[list[int]]:
 
     Groups stay whole: their rollouts share a prompt, which is read once. The longest group goes first, to the shard
     that has least to do (longest processing time first: at most 4/3 of the best balance); equal ones in their order.
-    A rollout costs its context and its response, as long as expected, else as long as may be.
+    A rollout costs its context and its response: a continuation's is as long as its parent's, a fresh one's the limit.
     """
     groups: dict[str, list[int]] = {}
     for position, plan in enumerate(plans):

@@ -14,7 +14,6 @@ from functools import cached_property
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.sampling.base import Sample
 from extra_rl.sampling.text import Decode, response_decoder
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
@@ -41,15 +40,18 @@ class StopRule:
         """Which of the responses (token ids) contain a stop string."""
         return [any(string in text for string in self.stop) for text in self.decode(responses)]
 
-    def ended(self, prefix: Sequence[int], sample: Sample, seen: int = 0) -> Sample:
-        """The sample up to the first token by which a stop string ends it, that token included; all of it where none
-        does. prefix: tokens of the response before those of the sample. seen: of its tokens, those known not to."""
-        for count in range(seen + 1, len(sample.tokens) + 1):
-            if self.may_end(sample.tokens[count - 1], count, len(prefix)):
-                (over,) = self.hold([[*prefix, *sample.tokens[:count]]])
+    def end_of(self, prefix: Sequence[int], sampled: Sequence[int], seen: int = 0) -> int | None:
+        """How many of the sampled tokens there are up to the first that completes a stop string, that token included;
+        None where none does.
+
+        prefix: tokens of the response before the sampled ones. seen: how many sampled tokens are known not to end it.
+        """
+        for count in range(seen + 1, len(sampled) + 1):
+            if self.may_end(sampled[count - 1], count, len(prefix)):
+                (over,) = self.hold([[*prefix, *sampled[:count]]])
                 if over:
-                    return Sample(sample.tokens[:count], sample.logprobs[:count], "stop")
-        return sample
+                    return count
+        return None
 
 
 class StopStrings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.measure import Path, Scored, Sequences
 from extra_rl.models.probe import known_head, probe_of
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
+from extra_rl.sampling.base import Request, Sample, Sampler
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.stop import StopStrings
@@ -39,10 +39,9 @@ class TransformersSampler:
         requests: Sequence[Request],
         config: SamplingConfig,
         advance: Callable[[int], object] = lambda n: None,
-        limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`)."""
-        return self._decoder.sample(requests, config, advance, limits)
+        return self._decoder.sample(requests, config, advance)
 
 
 def sampling_path(model: CausalLM) -> str:

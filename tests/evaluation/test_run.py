@@ -136,11 +136,11 @@ def test_another_policy_or_setting_samples_anew(tmp_path: Path, script: Script, 
     assert script.requests == 12
 
 
-def test_the_cache_of_before_stop_strings_is_still_found() -> None:
+def test_the_order_of_stop_strings_names_no_other_cache() -> None:
     def settings(**sampling: Any) -> dict[str, Any]:
         return settings_of(SamplingConfig(**sampling), ComputeConfig(), 3)
 
-    assert set(settings()) == {*SETTINGS, "precision", "seed"}
+    assert set(settings()) == {*SETTINGS, "stop", "precision", "seed"}
     assert settings(stop=["b", "a", "b"]) == settings(stop=["a", "b"]) == settings() | {"stop": ["a", "b"]}
 
 

@@ -84,7 +84,6 @@ A, B = '{"id": "a/0", "verdict": "right"}', '{"id": "a/1", "verdict": "wrong"}'
         ([A, '{"verdict": "right"}'], "line 2 an id that it was not asked about: None"),
         ([A, '{"id": ["a/1"], "verdict": "right"}'], "line 2 an id that it was not asked about"),
         ([A, '{"id": "a/1", "verdict": "correct"}'], "line 2 the verdict 'correct'; known: right, wrong"),
-        ([A, '{"id": "a/1", "verdict": "dropped"}'], "line 2 the verdict 'dropped'"),
         ([A, '{"id": "a/1", "verdict": true}'], "line 2 the verdict True"),
         ([A, '{"id": "a/1", "verdict": ["right"]}'], "line 2 the verdict"),
         ([A, '{"id": "a/1"}'], "line 2 the verdict None"),

@@ -65,15 +65,6 @@ def test_the_number_of_weights_is_known_without_them_and_ties_count_once(tmp_pat
     assert weights_of(manifest) == weights_of(tmp_path / "b" / "manifest.json") == elements
 
 
-def test_the_weights_of_an_older_policy_are_counted_from_the_headers(tmp_path: Path) -> None:
-    manifest = saved(tmp_path)
-    known = weights_of(manifest)
-    manifest.write_text(json.dumps({k: v for k, v in read_manifest(manifest).items() if k != "weights"}))
-    assert weights_of(manifest) == known
-    (tmp_path / "model.safetensors").unlink()
-    assert weights_of(manifest) is None
-
-
 def test_round_trip_and_digest(tmp_path: Path) -> None:
     first, again, other = saved(tmp_path / "a"), saved(tmp_path / "b"), saved(tmp_path / "c", seed=1)
     assert read_manifest(first)["digest"] == read_manifest(again)["digest"] != read_manifest(other)["digest"]

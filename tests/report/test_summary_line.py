@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extra_rl.report.summary_line import HORIZON, Horizon, horizon, summary_line
-from extra_rl.run.records import tails_of_iteration, tolerance_of_iteration
+from extra_rl.run.records import tolerance_of_iteration
 from extra_rl.tables import contracts
 
 ROW: dict[str, Any] = {
@@ -20,8 +20,8 @@ ROW: dict[str, Any] = {
 }
 
 
-def line(tails: dict[str, float] | None = None, **changes: Any) -> str:
-    return summary_line(ROW | changes, Horizon(3, 0), {"generate": 1.0}, tails or {})
+def line(**changes: Any) -> str:
+    return summary_line(ROW | changes, Horizon(3, 0), {"generate": 1.0})
 
 
 def test_the_budget_that_is_spent_first_ends_the_run() -> None:
@@ -64,26 +64,3 @@ def test_the_tolerance_is_read_from_the_records(tmp_path: Path) -> None:
 def test_the_mismatch_in_figures() -> None:
     shown = line(mismatch_mean=0.0213, mismatch_max_ratio=7.389, mismatch_kl=0.0345)
     assert "| sampler off by 0.021 nats, ratio up to 7.39, KL 0.0345 |" in shown
-
-
-def test_a_tail_above_a_third() -> None:
-    assert "last 10 %" not in line({"generate": 1 / 3, "regenerate": 0.1})
-    assert "| generate's last 10 % took 40% |" in line({"generate": 0.4, "regenerate": 0.1})
-
-
-def test_what_was_dropped() -> None:
-    assert "dropped" not in line()
-    assert "| dropped 3 |" in line(verdict_dropped=3)
-
-
-def test_a_row_of_an_older_version_still_has_a_line() -> None:
-    """`extra show` reads runs that were made before these columns."""
-    old = {name: value for name, value in ROW.items() if not name.startswith("mismatch") and name != "verdict_dropped"}
-    assert summary_line(old, Horizon(3, 0), {}).startswith("extra/s0 1/3")
-
-
-def test_tails_are_read_from_the_records_that_have_them(tmp_path: Path) -> None:
-    records = {"generate": {"figures": {"tail_share": 0.5}}, "verify_generate": {"figures": {}}, "update": {}}
-    for name, record in records.items():
-        (tmp_path / f"{name}.run.json").write_text(json.dumps(record))
-    assert tails_of_iteration(tmp_path) == {"generate": 0.5}

@@ -17,7 +17,7 @@ from extra_rl.run.progress import Console
 from extra_rl.run.stage import Context, Job
 from extra_rl.tables import contracts
 from stages.experiment import announce, experiment_of, job_json
-from tests.stages.rows import Row, dropped, frame, tables_of
+from tests.stages.rows import Row, frame, tables_of
 
 MINIMAL: dict[str, Any] = {"name": "mini", "iterations": 2, "arms": {"grpo": {}}}
 
@@ -47,11 +47,10 @@ def row(name: str, difference: float, **changes: Any) -> Row:
     return Row(name, sampler_logprob=-2.0, policy_logprob=-2.0 + difference, **changes)
 
 
-def test_the_tokens_of_a_prefix_are_not_compared_and_those_of_dropped_rollouts_are() -> None:
+def test_the_tokens_of_a_prefix_are_not_compared() -> None:
     continued = Row("a").continued("b", 2, sampler_logprob=-2.0, policy_logprob=(-9.0, -9.0, -2.004))
-    cut = dropped("c", 2, sampler_logprob=-2.0, policy_logprob=-1.999)
-    figures = compared([row("a", 0.002), continued, cut, dropped("d")])
-    assert figures["mismatch_mean"] == pytest.approx((3 * 0.002 + 0.004 + 2 * 0.001) / 6, rel=1e-3)
+    figures = compared([row("a", 0.002), continued])
+    assert figures["mismatch_mean"] == pytest.approx((3 * 0.002 + 0.004) / 4, rel=1e-3)
     assert figures["mismatch_max"] == pytest.approx(0.004, rel=1e-3)
     assert figures["mismatch_tolerance"] == 0.01
 
@@ -114,7 +113,8 @@ def test_by_hand_nothing_stops(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_without_a_sampled_token_there_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, on_mismatch="stop")
-    assert compared([]) == compared([dropped("a")]) == {}
+    given = row("a", 3.0, origin="demonstration", prefix_length=3)
+    assert compared([]) == compared([given]) == {}
 
 
 ALL_WRONG = {"all_wrong": 4}

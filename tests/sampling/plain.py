@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from extra_rl.config.sections import SamplingConfig
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.base import Request, Sample
 from extra_rl.sampling.text import Decode
 
 
@@ -24,28 +24,18 @@ class PlainSampler:
         requests: Sequence[Request],
         config: SamplingConfig,
         advance: Callable[[int], object],
-        limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
-        samples = {n: Sample([], [], "dropped") for n in range(len(requests))}
-        ended = tokens = 0
-        for n in decoding_order(requests, config.order):
-            if limits.reached(ended, tokens):
-                break
-            room = None if limits.tokens is None else limits.tokens - tokens
-            samples[n] = self._one(requests[n], config, room)
-            tokens += len(samples[n].tokens)
-            if samples[n].finish_reason != "dropped":
-                ended += 1
-                advance(1)
-        return [samples[n] for n in range(len(requests))]
+        samples = []
+        for request in requests:
+            samples.append(self._one(request, config))
+            advance(1)
+        return samples
 
-    def _one(self, request: Request, config: SamplingConfig, room: int | None) -> Sample:
+    def _one(self, request: Request, config: SamplingConfig) -> Sample:
         random = np.random.default_rng(request.seed)
         tokens: list[int] = []
         logprobs: list[float] = []
         while len(tokens) < request.max_tokens:
-            if len(tokens) == room:
-                return Sample(tokens, logprobs, "dropped")
             with torch.inference_mode():
                 logits_V = self._model(torch.tensor([[*request.context, *tokens]])).logits[0, -1].double()
             logprob_V = torch.log_softmax(logits_V / config.temperature, -1).numpy()

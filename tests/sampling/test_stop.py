@@ -14,13 +14,12 @@ from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.policy import load_policy
 from extra_rl.models.tokenizers import byte_level, word_level
-from extra_rl.sampling.base import Request, Sample
+from extra_rl.sampling.base import Request
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.open import open_decoder, open_sampler
 from extra_rl.sampling.plain import PlainDecoder
-from extra_rl.sampling.rollouts import Plan, roll_out
+from extra_rl.sampling.rollouts import Plan, open_roller
 from extra_rl.sampling.stop import StopStrings
-from extra_rl.sampling.tail import TailClock
 from extra_rl.sampling.text import response_decoder, until_stop
 from extra_rl.sampling.transformers import TransformersSampler
 from tests.conftest import POLICY
@@ -117,9 +116,7 @@ def test_no_token_that_completes_a_stop_string_is_passed_over(make: Callable[[],
         rule = stops.rule(stop)
         assert rule is not None
         count = ended_by_hand(decode, prefix, tokens, stop)
-        sample = rule.ended(prefix, Sample(tokens, [0.0] * len(tokens), "length"))
-        assert sample.tokens == tokens[:count], (stop, text)
-        assert sample.finish_reason == ("length" if count is None else "stop")
+        assert rule.end_of(prefix, tokens) == count, (stop, text)
         found += count is not None
     assert found > 60
 
@@ -149,9 +146,8 @@ def test_stop_strings_within_over_and_between_tokens(
     rule = StopStrings(tokenizer).rule(stop)
     assert rule is not None
     tokens = ids_of(*pieces)
-    sample = rule.ended((), Sample(tokens, [float(n) for n in range(len(tokens))], "length"))
-    assert sample == Sample(tokens[:ends], [float(n) for n in range(len(tokens))][:ends], "stop" if ends else "length")
-    assert response_decoder(tokenizer, stop=stop)([sample.tokens]) == [text]
+    assert rule.end_of((), tokens) == ends
+    assert response_decoder(tokenizer, stop=stop)([tokens[:ends]]) == [text]
 
 
 def test_a_stop_string_may_begin_in_the_prefix() -> None:
@@ -159,10 +155,10 @@ def test_a_stop_string_may_begin_in_the_prefix() -> None:
     assert rule is not None
     for before, after in (([b"a", b"Que"], [b"stion", b":"]), ([b"x" + EURO[:1]], [EURO[1:2], EURO[2:]])):
         tokens = [*ids_of(*after), *ids_of(b"b")]
-        assert rule.ended(ids_of(*before), Sample(tokens, [0.0] * 3, "length")).tokens == tokens[:2]
-        assert rule.ended((), Sample(tokens, [0.0] * 3, "length")).finish_reason == "length"
-    held = rule.ended(ids_of(b"Question:"), Sample(ids_of(b"a", b"b"), [0.0] * 2, "length"))
-    assert held.tokens == ids_of(b"a")  # nobody cuts there; if someone did, it would be over at once
+        assert rule.end_of(ids_of(*before), tokens) == 2
+        assert rule.end_of((), tokens) is None
+    # Nobody cuts behind a stop string; if someone did, the response would end with the next token.
+    assert rule.end_of(ids_of(b"Question:"), ids_of(b"a", b"b")) == 1
 
 
 def test_the_text_ends_before_the_first_stop_string() -> None:
@@ -283,7 +279,8 @@ def test_a_rollout_is_cut_before_the_stop_string_and_keeps_its_tokens() -> None:
         for n, plan in enumerate(plans)
     ]
     sampling = SamplingConfig(stop=["+ 3"], max_response_tokens=24)
-    table = roll_out(plans, POLICY / "manifest.json", sampling, ComputeConfig(), 0, TailClock())
+    with open_roller(plans, POLICY / "manifest.json", sampling, ComputeConfig(), 0, lambda count: None) as roll:
+        table = roll(plans)
     whole = open_decoder(POLICY)(table["response_tokens"].to_list())
     stopped = ["+ 3" in text for text in whole]
     assert any(stopped[:12])

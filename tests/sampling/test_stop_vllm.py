@@ -15,7 +15,7 @@ import pytest
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.policy import load_tokenizer
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
+from extra_rl.sampling.base import Request, Sample, Sampler
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.vllm.arguments import sampling_parameters
 from extra_rl.sampling.vllm.client import ServerClient
@@ -80,10 +80,10 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
     return PlayedServer(request.param)
 
 
-def drawn(sampler: Sampler, asked: Sequence[Request], limits: Limits = NO_LIMITS, **settings: Any) -> list[Sample]:
+def drawn(sampler: Sampler, asked: Sequence[Request], **settings: Any) -> list[Sample]:
     ended: list[int] = []
-    samples = sampler.sample(asked, SamplingConfig(**settings), ended.append, limits)
-    assert sum(ended) == sum(sample.finish_reason != "dropped" for sample in samples)
+    samples = sampler.sample(asked, SamplingConfig(**settings), ended.append)
+    assert sum(ended) == len(samples)
     return samples
 
 
@@ -107,8 +107,8 @@ def test_the_prefix_counts_and_the_prompt_does_not(sampler: Sampler) -> None:
     assert [s.tokens for s in samples] == [[9, 103], SCRIPT[7]]
 
 
-def test_limits_do_not_count_what_comes_behind_a_stop_string(sampler: Sampler) -> None:
-    samples = drawn(sampler, ASKED, Limits(ended=99), stop=["6"])
+def test_what_comes_behind_a_stop_string_is_left_out(sampler: Sampler) -> None:
+    samples = drawn(sampler, ASKED, stop=["6"])
     assert [s.tokens for s in samples] == [[9], [9], [15, 103, 9]]
     assert [s.finish_reason for s in samples] == ["stop"] * 3
 

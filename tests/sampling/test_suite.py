@@ -14,7 +14,7 @@ import torch
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.models.policy import load_policy
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, Sampler
+from extra_rl.sampling.base import Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.stop import StopStrings
@@ -82,10 +82,9 @@ def draw(
     sampler: Sampler,
     asked: Sequence[Request],
     advance: Callable[[int], object] = lambda n: None,
-    limits: Limits = NO_LIMITS,
     **settings: Any,
 ) -> list[Sample]:
-    return sampler.sample(asked, SamplingConfig(**settings), advance, limits)
+    return sampler.sample(asked, SamplingConfig(**settings), advance)
 
 
 def tokens(samples: Sequence[Sample]) -> list[list[int]]:
@@ -167,29 +166,6 @@ def test_every_finished_request_is_counted_once(sampler: Sampler) -> None:
     assert min(finished) >= 0
 
 
-@pytest.mark.parametrize("limits", [Limits(ended=1), Limits(ended=7), Limits(tokens=1), Limits(tokens=90)])
-def test_what_has_not_ended_at_a_limit_is_dropped(sampler: Sampler, limits: Limits) -> None:
-    """Dropped rollouts are beginnings of what they would have been, the others are whole."""
-    asked = requests()
-    finished: list[int] = []
-    whole = draw(sampler, asked)
-    samples = draw(sampler, asked, finished.append, limits)
-    ended = [sample.finish_reason != "dropped" for sample in samples]
-    assert sum(finished) == sum(ended) < len(asked)
-    for done, sample, would_be in zip(ended, samples, whole, strict=True):
-        assert len(sample.tokens) == len(sample.logprobs)
-        assert done or len(sample.tokens) < len(would_be.tokens)
-        assert sample.tokens == (would_be.tokens if done else would_be.tokens[: len(sample.tokens)])
-        assert not done or sample.finish_reason == would_be.finish_reason
-    assert sum(ended) >= (limits.ended or 0)
-    assert sum(map(len, tokens(samples))) >= (limits.tokens or 0)
-
-
-@pytest.mark.parametrize("limits", [Limits(ended=16), Limits(tokens=10_000), Limits(16, 10_000)])
-def test_limits_that_are_not_reached_change_nothing(sampler: Sampler, limits: Limits) -> None:
-    assert tokens(draw(sampler, requests(), limits=limits)) == tokens(draw(sampler, requests()))
-
-
 def cut(decode: Decode, request: Request, sample: Sample, stop: Sequence[str]) -> Sample:
     """What a sample without stop strings is with them: every beginning decoded."""
     for count in range(1, len(sample.tokens) + 1):
@@ -230,25 +206,6 @@ def test_a_stop_string_may_begin_in_the_prefix_and_not_in_the_prompt(sampler: Sa
         assert (of_the_response.tokens, of_the_response.finish_reason) == (would_be.tokens[:1], "stop")
         assert of_the_prompt.tokens == cut(decode, request, would_be, [seam]).tokens
         assert len(of_the_prompt.tokens) > 1
-
-
-@pytest.mark.parametrize("limits", [Limits(ended=5), Limits(tokens=60)])
-def test_limits_count_what_stop_strings_have_ended(sampler: Sampler, decode: Decode, limits: Limits) -> None:
-    asked, stop, finished = requests(), ["="], [0]
-    whole = draw(sampler, asked, stop=stop)
-    samples = draw(sampler, asked, finished.append, limits, stop=stop)
-    ended = [sample.finish_reason != "dropped" for sample in samples]
-    assert sum(finished) == sum(ended) < len(asked)
-    assert sum(ended) >= (limits.ended or 0)
-    assert sum(map(len, tokens(samples))) >= (limits.tokens or 0)
-    for done, sample, would_be in zip(ended, samples, whole, strict=True):
-        assert len(sample.tokens) == len(sample.logprobs)
-        assert sample.tokens == (would_be.tokens if done else would_be.tokens[: len(sample.tokens)])
-
-
-def test_the_order_of_sampling_changes_no_rollout(sampler: Sampler) -> None:
-    asked = [replace(r, expected=1 + n * 7 % 16) for n, r in enumerate(requests())]
-    assert tokens(draw(sampler, asked, batch_rows=3, order="longest_first")) == tokens(draw(sampler, asked))
 
 
 def test_nothing_asked_nothing_answered(sampler: Sampler) -> None:

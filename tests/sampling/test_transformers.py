@@ -11,7 +11,7 @@ import torch
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.sampling import decode
-from extra_rl.sampling.base import Limits, Request, Sample
+from extra_rl.sampling.base import Request, Sample
 from extra_rl.sampling.decode_cache import TRIM, DecodeCache
 from extra_rl.sampling.draw import draw
 from extra_rl.sampling.plain import PlainDecoder
@@ -145,48 +145,6 @@ def test_contexts_are_read_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyP
     shapes, parts = forward_passes(random_qwen3(), asked)
     assert shapes[:3] == [(2, 3), (1, 4), (1, 6)]  # (1, 7) and (1, 5, 9) fit together, padded
     assert [s.tokens for s in parts] == [s.tokens for s in whole]
-
-
-@pytest.mark.parametrize("limits", [Limits(ended=5), Limits(ended=9), Limits(tokens=30), Limits(tokens=150)])
-def test_a_limit_is_reached_by_as_little_as_a_step_allows_and_drops_the_same_every_time(limits: Limits) -> None:
-    model, rows = random_qwen3(), 8  # one that has ended may stay in the batch
-    sampler, config = TransformersSampler(model, [EOS, 17]), SamplingConfig(batch_rows=rows)
-    asked = requests()
-    whole = sampler.sample(asked, config)
-    finished: list[int] = []
-    samples = sampler.sample(asked, config, finished.append, limits)
-    assert sampler.sample(asked, config, limits=limits) == samples
-    kept = [sample for sample in samples if sample.finish_reason != "dropped"]
-    sampled = sum(len(sample.tokens) for sample in samples)
-    assert sum(finished) == len(kept)
-    if limits.ended:
-        assert limits.ended <= len(kept) < limits.ended + rows
-    if limits.tokens:
-        assert limits.tokens <= sampled < limits.tokens + rows
-    for sample, would_be in zip(samples, whole, strict=True):
-        cut = len(sample.tokens)
-        assert sample.logprobs == pytest.approx(would_be.logprobs[:cut], abs=1e-5)
-        assert sample.tokens == would_be.tokens[:cut]
-        assert sample == would_be if sample.finish_reason != "dropped" else cut < len(would_be.tokens)
-    assert Sample([], [], "dropped") in samples  # it still waited
-    assert any(sample.tokens for sample in samples if sample.finish_reason == "dropped")
-
-
-def test_all_that_end_in_the_step_that_reaches_a_limit_have_ended() -> None:
-    asked = [Request(PROMPTS[0], 3, seed) for seed in range(6)]
-    samples = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig(), limits=Limits(ended=2))
-    assert [sample.finish_reason for sample in samples] == ["length"] * 6
-
-
-def test_the_longest_are_taken_first_and_the_answers_keep_their_order() -> None:
-    asked = [Request(PROMPTS[n % 4], 2 + 3 * n, n) for n in range(8)]
-    model = random_qwen3()
-    shapes, plain = forward_passes(model, asked, batch_rows=3)
-    ordered, longest_first = forward_passes(model, asked, batch_rows=3, order="longest_first")
-    assert [sample.tokens for sample in longest_first] == [sample.tokens for sample in plain]
-    steps, steps_ordered = (sum(tokens == 1 for _, tokens in read) for read in (shapes, ordered))
-    # limits 2, 5, ... 23, of three at a time: 23 + 20 + 17 first, and the short ones fill their places
-    assert steps_ordered < steps
 
 
 def test_nothing_to_sample() -> None:

@@ -53,23 +53,17 @@ class Row:
     @property
     def judged(self) -> float | None:
         """The reward: as given, else 1 for right, none for what could not be judged, 0 for the rest."""
-        if self.reward is not None or self.verdict in ("error", "gold_unparseable", "dropped"):
+        if self.reward is not None or self.verdict in ("error", "gold_unparseable"):
             return self.reward
         return float(self.verdict == "right")
 
 
 def group(verdicts: str, *, group_id: str = f"{ARM}/s0/i0/0", **common: Any) -> list[Row]:
-    """A fresh group with a letter a rollout: r right, w wrong, t truncated, e verifier error (see also `dropped`)."""
+    """A fresh group with a letter a rollout: r right, w wrong, t truncated, e verifier error."""
     names = {"r": "right", "w": "wrong", "t": "truncated", "e": "error"}
     return [
         Row(f"{group_id}/{n}", group_id=group_id, verdict=names[letter], **common) for n, letter in enumerate(verdicts)
     ]
-
-
-def dropped(name: str, tokens: int = 0, **changes: Any) -> Row:
-    """A rollout that sampling did not bring to its end, after so many tokens."""
-    values: dict[str, Any] = {"verdict": "dropped", "finish_reason": "dropped", "response_tokens": (10,) * tokens}
-    return Row(name, **{**values, **changes})
 
 
 def frame(contract: type[dy.Schema], rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
@@ -96,7 +90,7 @@ def _rollout(row: Row) -> dict[str, Any]:
         "group_id": row.group_id,
         "problem_id": row.problem_id,
         "origin": row.origin,
-        "prefix_id": None if row.origin == "fresh" else f"{row.parent}@{row.prefix_length}",
+        "prefix_id": f"{row.parent}@{row.prefix_length}" if row.origin == "regenerated" else None,
         "parent_rollout_id": row.parent,
         "prefix_length": row.prefix_length,
         "prompt_tokens": row.prompt_tokens,

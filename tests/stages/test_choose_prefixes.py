@@ -8,10 +8,9 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError
-from extra_rl.tables import contracts
 from stages import choose_prefixes
 from tests.conftest import POLICY
-from tests.stages.rows import Row, frame, group, run_stage, tables_of
+from tests.stages.rows import Row, group, run_stage, tables_of
 
 END = 106  # `;` in the vocabulary of the test policy
 FIRST, SECOND = "extra/s0/i0/0", "extra/s0/i0/1"
@@ -38,11 +37,10 @@ def choose(
     pool: pl.DataFrame | None = None,
     iteration: int = 0,
     seed: int = 0,
-    tables: dict[str, pl.DataFrame] | None = None,
     **config: Any,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The prefixes and the pool."""
-    tables = tables_of(rows) | (tables or {})
+    tables = tables_of(rows)
     if pool is not None:
         tables["previous_choose_prefixes_pool"] = pool
     manifest = POLICY / "manifest.json"
@@ -136,105 +134,19 @@ def test_what_could_not_be_judged_is_neither_hard_nor_cut() -> None:
     assert half["parent_rollout_id"].to_list() == [f"{FIRST}/0"]
 
 
-def test_without_a_chain_continuations_are_not_continued_again() -> None:
+def test_continuations_are_not_continued_again() -> None:
     again = hard()[0].continued("extra/s0/i1/i0.0/0", 4, entropies=PEAK_AT_5)
     assert choose([again], cut="every_boundary")[0].is_empty()
-    assert len(choose([again], cut="every_boundary", chain=True)[0]) == 1
 
 
-def link(cut: int = 4, group_id: str = FIRST, iteration: int = 1, **changes: Any) -> Row:
-    """A failed continuation, cut at `cut`, of the group's first rollout."""
-    name = f"extra/s0/i{iteration}/i0.{group_id.rsplit('/', 1)[1]}/0"
-    return hard(group_id)[0].continued(name, cut, **changes)
-
-
-def test_in_a_chain_a_failed_continuation_is_cut_behind_its_own_prefix() -> None:
-    """Cuts 4 and 7 are allowed; 4 is where it was sampled on from, so 7 is left. The peak of its own tokens counts,
-    though the prefix has a higher one, its parent's."""
-    again = link(entropies=(0.1, 0.2, 0.3, 0.9, 0.1, 0.1, 0.1, 0.8, 0.1, 0.1))
-    (row,) = choose([again], iteration=1, chain=True, cut="every_boundary")[0].to_dicts()
-    assert row["prefix_id"] == "extra/s0/i1/i0.0/0@7"
-    assert (row["parent_rollout_id"], row["group_id"], row["iteration"]) == ("extra/s0/i1/i0.0/0", FIRST, 0)
-    assert row["prefix_tokens"] == list(response()[:7])
-    assert (row["chosen"], row["when"]) == (True, "next_iteration")
-    assert row["score"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.9 + 0.1 + 0.1 + 0.1) / 7)
-    assert choose([again], iteration=1, chain=True)[0]["prefix_id"].to_list() == ["extra/s0/i1/i0.0/0@7"]
-    at_once = link(entropies=(0.1, 0.2, 0.3, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1))
-    assert choose([at_once], iteration=1, chain=True)[0].is_empty()
-    assert choose([link(7)], iteration=1, chain=True, cut="every_boundary")[0].is_empty()
-
-
-def test_its_own_prefix_is_a_cut_from_which_others_keep_their_distance() -> None:
-    every: dict[str, Any] = {"chain": True, "cut": "every_boundary"}
-    for least, lengths in ((3, [7]), (4, [])):
-        found = choose([link()], iteration=1, min_tokens=least, **every)[0]
-        assert [len(tokens) for tokens in found["prefix_tokens"]] == lengths
-    plain = link(2, response_tokens=(10, 11, 12, 13, 14, 15, 16, 17, 18, 2))  # no boundary: strides behind the prefix
-    found = choose([plain], iteration=1, min_tokens=3, **every)[0]
-    assert [len(tokens) for tokens in found["prefix_tokens"]] == [5, 8]
-    assert set(found["cut_reason"]) == {"fixed_stride"}
-
-
-def test_a_rescued_group_is_not_continued_and_fresh_groups_come_first() -> None:
-    rescued = [link(group_id=SECOND), link(group_id=SECOND)]
-    rescued[1] = Row(**{**rescued[1].__dict__, "rollout_id": "extra/s0/i1/i0.1/1", "verdict": "right"})
-    fresh = hard("extra/s0/i1/0", "p3")
-    found = choose([*fresh, link(), *rescued], iteration=1, chain=True, cut="every_boundary")[0]
-    assert found["group_id"].unique(maintain_order=True).to_list() == ["extra/s0/i1/0", FIRST]
-
-
-def test_a_chain_ends_when_its_group_is_too_old_and_may_wait_before() -> None:
-    every = {"chain": True, "cut": "every_boundary", "max_age": 3}
-    for iteration, groups in ((3, [FIRST]), (4, [])):
-        assert choose([link(iteration=iteration)], iteration=iteration, **every)[0]["group_id"].to_list() == groups
-    fresh = hard("extra/s0/i2/0", "p3")
-    served, pool = choose([*fresh, link(iteration=2)], iteration=2, groups=1, **every)
-    assert set(served["group_id"]) == {"extra/s0/i2/0"}
-    assert (pool["group_id"].to_list(), pool["iteration"].to_list()) == ([FIRST], [0])
-    for iteration, groups in ((3, [FIRST]), (4, [])):
-        assert choose(group("r"), pool, iteration=iteration, **every)[0]["group_id"].to_list() == groups
-
-
-def test_the_control_of_a_chain_resamples_again() -> None:
-    (row,) = choose([link(0)], iteration=1, chain=True, cut="none")[0].to_dicts()
-    assert (row["prefix_id"], row["prefix_tokens"], row["iteration"]) == (f"{FIRST}@0", [], 0)
-
-
-def test_a_chain_needs_continuations_beside_fresh_rollouts() -> None:
-    with pytest.raises(ConfigError, match="chain: true needs when: next_iteration"):
-        choose(hard(), chain=True, when="same_iteration")
-
-
-def yields(useful: float, fresh: float, rescued: float, guided: float) -> pl.DataFrame:
-    row = {
-        "iteration": 0,
-        "next_position": 0,
-        "recent_useful": useful,
-        "recent_fresh_tokens": fresh,
-        "recent_rescued": rescued,
-        "recent_guided_tokens": guided,
-    }
-    return frame(contracts.IterationState, [row])
-
-
-@pytest.mark.parametrize(
-    ("state", "changes", "served", "waiting"),
-    [
-        (None, {}, 5, 0),  # the start: half of ten
-        ((8, 1000, 1, 500), {}, 3, 0),  # (1/8 + .05) / (.5 + .1) = .29
-        ((8, 1000, 8, 500), {}, 10, 0),  # a token of continuations does more
-        ((8, 1000, 0, 5000), {}, 1, 0),  # .05 / 5.1 is less than the least share
-        ((8, 1000, 8, 500), {"groups": 2}, 2, 8),
-        ((8, 1000, 0, 5000), {"budget": "fixed"}, 10, 0),
-    ],
-)
-def test_a_budget_that_follows_the_rescue_rate(state: Any, changes: dict[str, Any], served: int, waiting: int) -> None:
-    """Those beyond the share are given up, those beyond `groups` wait."""
-    rows = [row for n in range(10) for row in hard(f"extra/s0/i0/{n}", f"p{n}")]
-    tables = {} if state is None else {"previous_summarize_state": yields(*state)}
-    found, pool = choose(rows, tables=tables, **{"budget": "rescue_rate", **changes})
-    assert len(found) == served
-    assert pool.filter("waiting")["group_id"].n_unique() == waiting
+def test_a_candidate_knows_the_length_of_its_parent_also_when_it_waits_and_when_it_is_remembered() -> None:
+    short = hard(SECOND, "p1", response_tokens=response()[:8], entropies=PEAK_AT_5[:8])[:1]
+    rows = [*hard(), *short]
+    served, pool = choose(rows, cut="every_boundary", groups=1, remember=2)
+    assert set(served["parent_length"]) == {10}
+    assert set(pool.filter("waiting")["parent_length"]) == {8}
+    assert set(pool.filter(~pl.col("waiting"))["parent_length"]) == {10}
+    assert set(choose(group("rr"), pool, iteration=1, groups=1)[0]["parent_length"]) == {8}
 
 
 def test_groups_over_the_limit_wait_and_come_first_in_the_next_iteration() -> None:

@@ -94,10 +94,9 @@ def test_problems_from_files_need_a_worked_solution() -> None:
     assert made(rows, task={"name": "math"})["response"].to_list() == ["3 + 4 = 7"] * 2 + ["9 + 2 = 11"] * 2
 
 
-@pytest.mark.parametrize("key", ["rounds", "oversample"])
-def test_nothing_is_sampled_so_there_are_no_further_rounds(key: str) -> None:
+def test_nothing_is_sampled_so_there_are_no_further_rounds() -> None:
     with pytest.raises(ConfigError, match="samples nothing"):
-        made(**{key: 2})
+        made(rounds=2)
 
 
 def test_a_stop_string_ends_them_and_is_no_part_of_the_text() -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from extra_rl.errors import InputError
 from extra_rl.models.policy import load_tokenizer, write_same_policy
-from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.tables import contracts
 from stages import evaluate
 from tests.conftest import POLICY
@@ -77,20 +76,6 @@ def test_stop_strings_are_those_of_training_unless_an_evaluation_has_its_own(tmp
         assert equals not in tokens[:-1]
         assert reason == "stop" or tokens[-1] != equals
     assert table["response_tokens"].list.last().eq(equals).any()
-
-
-def test_options_of_training_drop_nothing_and_change_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = evaluated()
-    seen: list[Any] = []
-    sample = TransformersSampler.sample
-
-    def noted(sampler: TransformersSampler, requests: Any, config: Any, *rest: Any) -> Any:
-        seen.append(config)
-        return sample(sampler, requests, config, *rest)
-
-    monkeypatch.setattr(TransformersSampler, "sample", noted)
-    assert evaluated(sampling={"order": "longest_first", "call_tokens": 1}).equals(plain)
-    assert {(config.order, config.call_tokens) for config in seen} == {("context", None)}
 
 
 def test_the_split_is_chosen_and_an_empty_one_refused() -> None:

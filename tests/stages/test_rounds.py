@@ -9,14 +9,13 @@ import pytest
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
-from extra_rl.sampling.base import Limits
 from extra_rl.sampling.rollouts import Plan
 from extra_rl.sampling.rounds import further_rounds, mixed_groups
 from extra_rl.tables import contracts
 from stages import generate, select, summarize
 from stages.experiment import experiment_of
 from tests.conftest import POLICY
-from tests.stages.rows import Row, dropped, frame, group, problem, run_stage, tables_of
+from tests.stages.rows import Row, frame, group, problem, run_stage, tables_of
 from tests.stages.test_summarize import tables as iteration_tables
 
 PATHS = {"policy": POLICY / "manifest.json"}
@@ -47,30 +46,29 @@ def plans(group_id: str, size: int = 2) -> list[Plan]:
 class Script:
     """A roller whose groups turn out as told: the group's number -> mixed or not. It notes what it was asked for."""
 
-    def __init__(self, mixed: set[int], tokens: int = 3) -> None:
-        self.mixed, self.tokens = mixed, tokens
-        self.calls: list[tuple[list[str], int | None]] = []
+    def __init__(self, mixed: set[int]) -> None:
+        self.mixed = mixed
+        self.calls: list[int] = []
         self.said: list[tuple[int, int, int]] = []
 
-    def roll(self, chosen: Any, limits: Limits) -> pl.DataFrame:
-        self.calls.append(([plan.rollout_id for plan in chosen], limits.tokens))
-        rows = [Row(plan.rollout_id, group_id=plan.group_id, response_tokens=(5,) * self.tokens) for plan in chosen]
+    def roll(self, chosen: Any) -> pl.DataFrame:
+        self.calls.append(len(chosen))
+        rows = [Row(plan.rollout_id, group_id=plan.group_id, response_tokens=(5,) * 3) for plan in chosen]
         return tables_of(rows)["generate"]
 
     def count(self, table: pl.DataFrame) -> int:
         return len(self.mixed & {int(name.rsplit("/", 1)[1]) for name in table["group_id"]})
 
-    def run(self, wanted: int = 4, spare: int = 8, rounds: int = 3, tokens: int | None = None) -> list[str]:
+    def run(self, wanted: int = 4, spare: int = 8, rounds: int = 3) -> list[str]:
         """Groups in the order in which they were sampled."""
         names = [f"extra/s0/i0/{n}" for n in range(wanted + spare)]
-        first = self.roll([plan for name in names[:wanted] for plan in plans(name)], Limits(tokens=tokens))
+        first = self.roll([plan for name in names[:wanted] for plan in plans(name)])
         table = further_rounds(
             first,
             [plans(name) for name in names[wanted:]],
             wanted=wanted,
             rounds=rounds,
             roll=self.roll,
-            limits_of=lambda _: Limits(tokens=tokens),
             count_mixed=self.count,
             announce=lambda *figures: self.said.append(figures),
         )
@@ -81,7 +79,7 @@ def test_a_round_samples_as_many_new_problems_as_lack() -> None:
     """Of four one is mixed: three more; of these two: one more."""
     script = Script({1, 4, 6, 7})
     assert script.run() == list("01234567")
-    assert [len(call) for call, _ in script.calls] == [8, 6, 2]
+    assert script.calls == [8, 6, 2]
     assert script.said == [(2, 3, 6), (3, 1, 2)]
 
 
@@ -92,27 +90,14 @@ def test_enough_is_enough_and_rounds_have_an_end() -> None:
     assert Script(set()).run(rounds=9, spare=5) == list("012345678")
 
 
-def test_the_tokens_of_a_call_are_those_of_all_rounds() -> None:
-    """Eight rollouts of 3 tokens, then six: 42 of 43, so that the third round may sample one token."""
-    script = Script({0})
-    script.run(tokens=43)
-    assert [left for _, left in script.calls] == [43, 19, 1]
-    for tokens, calls in ((24, 1), (42, 2), (43, 3)):
-        script = Script({0})
-        script.run(tokens=tokens)
-        assert len(script.calls) == calls
-
-
 def test_what_counts_as_mixed() -> None:
-    """Right beside wrong or cut off; neither equal groups, nor rights beside what nobody could judge, nor
-    continuations."""
+    """Right beside wrong or cut off; neither equal groups nor continuations."""
     right = {"response": "3 + 4 = 7"}
     rows = [
         *group("rw", group_id="a/s0/i0/0"),
         *group("rr", group_id="a/s0/i0/1"),
         *group("ww", group_id="a/s0/i0/2"),
         *group("r", group_id="a/s0/i0/3"),
-        dropped("a/s0/i0/3/1", 2, group_id="a/s0/i0/3"),
         *group("r", group_id="a/s0/i0/4"),
         Row("a/s0/i0/4/1", group_id="a/s0/i0/4", verdict="truncated", finish_reason="length"),
     ]
@@ -155,14 +140,6 @@ def test_rounds_end_by_the_tasks_own_verifier() -> None:
         groups += missing
     assert table["group_id"].n_unique() == groups
     assert sum(mixed) > 0
-
-
-def test_over_sampling_drops_in_each_round() -> None:
-    table = generated(4, "-99", rounds=2, oversample=2.0, sampling={**HOT, "batch_rows": 4, "max_response_tokens": 40})
-    rounds = [table.slice(0, 12), table.slice(12)]
-    assert [len(part) for part in rounds] == [12, 12]
-    assert all("dropped" in part["finish_reason"].to_list() for part in rounds)
-    assert all((part["finish_reason"] != "dropped").sum() >= 6 for part in rounds)
 
 
 def test_a_shard_refuses_rounds() -> None:

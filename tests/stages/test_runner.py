@@ -110,11 +110,11 @@ def test_figures_of_a_stage_are_in_its_record_and_in_no_byte_of_its_table(tmp_pa
 
         @staticmethod
         def run(inputs: Any, config: Any, context: Any) -> Any:
-            context.figures["tail_share"] = 0.25
+            context.figures["opening_s"] = 0.25
             return verify.run(inputs, config, context)
 
     timed = verified(tmp_path / "timed", RIGHT, Timed("timed"))
-    assert json.loads((tmp_path / "timed" / "verify_generate.run.json").read_text())["figures"] == {"tail_share": 0.25}
+    assert json.loads((tmp_path / "timed" / "verify_generate.run.json").read_text())["figures"] == {"opening_s": 0.25}
     assert timed.read_bytes() == verified(tmp_path / "plain", RIGHT).read_bytes()
 
 

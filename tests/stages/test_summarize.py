@@ -14,7 +14,7 @@ from extra_rl.models.policy import load_model
 from extra_rl.tables import contracts
 from stages import advantage, summarize
 from tests.conftest import POLICY
-from tests.stages.rows import Row, dropped, frame, group, run_stage, tables_of
+from tests.stages.rows import Row, frame, group, run_stage, tables_of
 
 PATHS = {"policy": POLICY / "manifest.json"}
 WAITED = "extra/s0/i1/7"
@@ -93,14 +93,14 @@ def test_the_bonus_share_weighs_by_length_over_all_rows(tmp_path: Path) -> None:
 
 
 def test_the_mismatch_is_that_of_the_sampled_tokens_of_both_calls(tmp_path: Path) -> None:
-    """Three fresh tokens off by ln 2, two that a dropped rollout has by ln 4, one continued token by -ln 2; the two
-    tokens of its prefix, which another policy sampled, are not counted."""
+    """Three fresh tokens off by ln 2, two of another rollout by ln 4, one continued token by -ln 2; the two tokens of
+    its prefix, which another policy sampled, are not counted."""
     off = {"sampler_logprob": -3.0}
     fresh = Row("extra/s0/i2/0/0", group_id="extra/s0/i2/0", policy_logprob=-3 + LN2, **off)
-    cut = dropped("extra/s0/i2/0/1", 2, group_id="extra/s0/i2/0", policy_logprob=-3 + 2 * LN2, **off)
+    short = replace(fresh, rollout_id="extra/s0/i2/0/1", response_tokens=(10, 2), policy_logprob=-3 + 2 * LN2)
     parent = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7")
     child = parent.continued("extra/s0/i2/i1.7/0", 2, policy_logprob=-3 - LN2, **off)
-    found = tables_of([fresh, cut], [child]) | {"choose_prefixes": contracts.Prefixes.create_empty()}
+    found = tables_of([fresh, short], [child]) | {"choose_prefixes": contracts.Prefixes.create_empty()}
     child_scores = found["score_entropy_regenerate"].with_columns(
         policy_logprobs=pl.Series([[-3 + 9 * LN2] * 2 + [-3 - LN2]], dtype=pl.List(pl.Float32))
     )
@@ -113,48 +113,6 @@ def test_the_mismatch_is_that_of_the_sampled_tokens_of_both_calls(tmp_path: Path
     assert row["mismatch_max_ratio"] == pytest.approx(4.0, rel=1e-6)
     k3 = 3 * (2 - 1 - LN2) + 2 * (4 - 1 - 2 * LN2) + (0.5 - 1 + LN2)
     assert row["mismatch_kl"] == pytest.approx(k3 / 6, rel=1e-5)
-
-
-def test_dropped_rollouts_are_counted_and_their_lengths_are_not(tmp_path: Path, capsys: Any) -> None:
-    place = "extra/s0/i2/0"
-    rows = [
-        *group("rw", group_id=place),
-        dropped(f"{place}/2", 7, group_id=place),
-        dropped(f"{place}/3", group_id=place),
-    ]
-    row = summary(tables(rows), tmp_path)
-    assert (row["rollouts"], row["verdict_dropped"], row["excluded"], row["truncated"]) == (4, 2, 2, 0)
-    assert (row["mixed"], row["pass_rate"], row["mean_length"]) == (1, 0.5, 3.0)
-    assert row["sampled_tokens"] == 2 * 3 + 7
-    assert "dropped 2" in capsys.readouterr().out
-
-
-def test_lengths_are_handed_on_where_the_order_of_sampling_wants_them(tmp_path: Path) -> None:
-    """p0: 3, 3 and one that was dropped, which counts as the limit; p1 comes from before; p7 is no fresh rollout."""
-    place = "extra/s0/i2/0"
-    child = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7").continued("extra/s0/i2/i1.7/0", 1)
-    found = tables([*group("rw", group_id=place), dropped(f"{place}/2", 7, group_id=place), child])
-    found["previous_summarize_lengths"] = pl.DataFrame(
-        [("p1", 0, 5.0), ("p0", 1, 60.0)], contracts.ResponseLengths.create_empty().schema, orient="row"
-    )
-    outputs = {"summarize": tmp_path / "summarize.parquet"}
-    assert run_stage(summarize, found, paths=PATHS, outputs=outputs, iteration=2)["summarize_lengths"].is_empty()
-    config = {"sampling": {"order": "longest_first", "max_response_tokens": 30}}
-    lengths = run_stage(summarize, found, config, paths=PATHS, outputs=outputs, iteration=2)["summarize_lengths"]
-    assert lengths.rows() == [("p1", 0, 5.0), ("p0", 2, 12.0)]
-
-
-def test_recent_yields_weigh_older_iterations_less(tmp_path: Path) -> None:
-    """29 fresh tokens and one mixed group, six guided tokens and one rescued group, over three quarters of before."""
-    before = pl.DataFrame(
-        [(1, 24, 4.0, 100.0, 2.0, 40.0)], contracts.IterationState.create_empty().schema, orient="row"
-    )
-    found = tables(iteration()) | {"previous_summarize_state": before}
-    outputs = {"summarize": tmp_path / "summarize.parquet"}
-    (row,) = run_stage(summarize, found, paths=PATHS, outputs=outputs, iteration=2)["summarize_state"].to_dicts()
-    assert (row["iteration"], row["next_position"]) == (2, 24)
-    assert (row["recent_useful"], row["recent_fresh_tokens"]) == (1 + 3, 29 + 75)
-    assert (row["recent_rescued"], row["recent_guided_tokens"]) == (1 + 1.5, 6 + 30)
 
 
 def test_carried_parents_are_not_counted_twice(tmp_path: Path) -> None:
@@ -177,27 +135,26 @@ def test_sampled_tokens_add_up_over_iterations(tmp_path: Path) -> None:
 
 def test_compute_is_counted_from_the_tables(tmp_path: Path) -> None:
     """By hand: the first group's prompt of 2 tokens is read once for its two rollouts, that of the same problem in
-    another group not again, a context nothing was sampled from not at all; two continuations share prompt and prefix
+    another group not again, that of a demonstration not at all; two continuations share prompt and prefix
     (2 + 1 tokens), a third has a longer prefix (2 + 2)."""
     place, other = "extra/s0/i2/0", "extra/s0/i2/1"
     twins = group("rw", group_id=place)
     again = group("w", group_id=other)
-    unbegun = dropped(f"{place}/9", 0, group_id=place, prompt_tokens=(1, 5, 5, 5))
+    given = Row("extra/s0/i2/2/9", group_id="extra/s0/i2/2", prompt_tokens=(1, 5, 5, 5), response_tokens=(10,))
+    given = replace(given, origin="demonstration", prefix_length=1)
     parent = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7", prompt_tokens=(1, 6))
     short = [parent.continued(f"extra/s0/i2/i1.7/{n}", 1) for n in (0, 1)]
     longer = parent.continued("extra/s0/i2/i1.7/2", 2)
-    found = tables([*twins, *again, replace(unbegun, group_id="extra/s0/i2/2"), *short, longer])
+    found = tables([*twins, *again, given, *short, longer])
     row = summary(found, tmp_path)
     assert row["sampled_tokens"] == 3 * 3 + 2 + 2 + 1
     assert row["prefilled_tokens"] == 2 + 3 + 4
-    assert row["scored_tokens"] == 6 * (2 + 3) + 4  # each prompt and response in full, as the table of scores says
+    assert row["scored_tokens"] == 6 * (2 + 3) + 5  # each prompt and response in full, as the table of scores says
     assert row["trained_tokens"] == 2
     weights = sum(parameter.numel() for parameter in load_model(POLICY).parameters())
-    assert row["compute"] == row["total_compute"] == 2 * weights * (14 + 9 + 34) + 6 * weights * 2
+    assert row["compute"] == row["total_compute"] == 2 * weights * (14 + 9 + 35) + 6 * weights * 2
     previous = frame(contracts.IterationSummary, [row | {"iteration": 1, "total_compute": 1e9}])
     assert summary(found | {"previous_summarize": previous}, tmp_path)["total_compute"] == row["compute"] + 1e9
-    unknown = frame(contracts.IterationSummary, [row | {"iteration": 1, "total_compute": None}])
-    assert summary(found | {"previous_summarize": unknown}, tmp_path)["total_compute"] is None
 
 
 def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:

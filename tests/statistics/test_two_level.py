@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from extra_rl.algorithms.pass_at_k import bootstrap_interval, bootstrap_means
+from extra_rl.algorithms.pass_at_k import bootstrap_means
 from extra_rl.errors import ConfigError, ContractError
 from extra_rl.seeding import generator
 from extra_rl.statistics.two_level import drawn_seeds, two_level_interval
+from tests.algorithms.percentile import percentile_interval
 
 R = 4000
 
@@ -70,7 +71,7 @@ def test_one_seed_drawn_again_and_again_is_the_bootstrap_over_problems() -> None
     problems = np.random.default_rng(2).normal(3, 10, 60)
     drawn = np.zeros((R, 1), dtype=np.int64)
     found = two_level_interval(resampled(problems[None]), resampled(np.zeros((1, 60))), drawn)
-    assert found == pytest.approx(bootstrap_interval(problems, generator(1), resamples=R), abs=0.3)
+    assert found == pytest.approx(percentile_interval(problems, generator(1), R), abs=0.3)
 
 
 def test_benchmarks_weigh_the_same_and_share_their_seeds() -> None:

@@ -13,7 +13,7 @@ import yaml
 from tests.conftest import Run, copy_of, new_run
 
 ITERATIONS = 3
-FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize", "summarize_lengths", "summarize_state"}
+FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize", "summarize_state"}
 BEFORE_ADVANTAGE = {
     *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "choose_prefixes_pool"),
     *("regenerate", "verify_regenerate", "score_entropy_regenerate", "novelty", "novelty_memory"),

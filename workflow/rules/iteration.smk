@@ -33,7 +33,6 @@ rule generate:
         train=f"{RESULTS}/prepare/train.parquet",
         policy=LAYOUT.policy,
         previous_choose_prefixes=previous("choose_prefixes.parquet"),
-        previous_summarize_lengths=previous("summarize_lengths.parquet"),
     output:
         generate=f"{HERE}/generate.parquet",
     log:
@@ -128,7 +127,6 @@ rule choose_prefixes:
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
-        previous_summarize_state=previous("summarize_state.parquet"),
     output:
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
@@ -255,11 +253,9 @@ rule summarize:
         update_=f"{HERE}/update.parquet",
         policy=LAYOUT.policy,
         previous_summarize=previous("summarize.parquet"),
-        previous_summarize_lengths=previous("summarize_lengths.parquet"),
         previous_summarize_state=previous("summarize_state.parquet"),
     output:
         summarize=f"{HERE}/summarize.parquet",
-        summarize_lengths=f"{HERE}/summarize_lengths.parquet",
         summarize_state=f"{HERE}/summarize_state.parquet",
     log:
         f"{HERE}/logs/summarize.log",

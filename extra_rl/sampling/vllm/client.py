@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
-from extra_rl.sampling.base import NO_LIMITS, Limits, Request, Sample, decoding_order
+from extra_rl.sampling.base import FinishReason, Request, Sample, decoding_order
 from extra_rl.sampling.stop import StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
 
@@ -49,7 +49,6 @@ class ServerClient:
         requests: Sequence[Request],
         config: SamplingConfig,
         advance: Callable[[int], object] = lambda n: None,
-        limits: Limits = NO_LIMITS,
     ) -> list[Sample]:
         """One sample a request, in the order given (see `Sampler`).
 
@@ -58,27 +57,25 @@ class ServerClient:
         tokenizer, and the server drops a request whose client is gone.
         """
         rule = stop_rule(self._stops, config)
-        streamed = limits != NO_LIMITS or rule is not None
-        samples = [Sample([], [], "dropped") for _ in requests]
-        ended = tokens = 0
+        streamed = rule is not None
+        parts: list[tuple[list[int], list[float]]] = [([], []) for _ in requests]
+        samples: dict[int, Sample] = {}
 
         def take(i: int, choice: Mapping[str, Any]) -> bool:
             """Takes an answer, or a part of one; whether a stop string has ended the response, which the server does
             not know."""
-            nonlocal ended, tokens
-            former, new = samples[i], self._sample(choice)
-            sample = Sample(former.tokens + new.tokens, former.logprobs + new.logprobs, new.finish_reason)
-            if rule is not None:
-                sample = rule.ended(requests[i].prefix, sample, len(former.tokens))
-            samples[i] = sample
-            tokens += len(sample.tokens) - len(former.tokens)
-            over = sample.finish_reason != "dropped"
-            if over:
-                ended += 1
-                advance(1)
-            if limits.reached(ended, tokens):
-                raise _LimitsReachedError
-            return over and choice["finish_reason"] is None
+            tokens, logprobs = parts[i]
+            seen = len(tokens)
+            reason = self._take(choice, tokens, logprobs)
+            end = None if rule is None else rule.end_of(requests[i].prefix, tokens, seen)
+            if end is not None:
+                del tokens[end:], logprobs[end:]
+                reason = "stop"
+            if reason is None:
+                return False
+            samples[i] = Sample(tokens, logprobs, reason)
+            advance(1)
+            return choice["finish_reason"] is None
 
         async def draw(session: Any, i: int) -> None:
             body = {
@@ -96,10 +93,12 @@ class ServerClient:
                     if any(take(i, choice) for choice in choices):
                         answer.close()
                         return
+            if i not in samples:
+                raise ModelError(f"vLLM ended an answer in the middle of a response. Its log: {self._log}.")
 
-        order = decoding_order(requests, config.order)
+        order = decoding_order(requests)
         self._run_all([partial(draw, i=i) for i in order], config.batch_rows * 5 // 4 + 1)
-        return samples
+        return [samples[i] for i in range(len(requests))]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """The engine's logprob (nats, temperature 1) of every token but the first of each sequence."""
@@ -115,7 +114,7 @@ class ServerClient:
         return [found[i] for i in range(len(sequences))]
 
     def _run_all(self, calls: Sequence[Callable[[Any], Awaitable[None]]], at_once: int) -> None:
-        """Runs the calls in order, so many at once; the first failure, or `_LimitsReachedError`, ends the others."""
+        """Runs the calls in order, so many at once; the first failure ends the others."""
 
         async def run() -> None:
             waiting = iter(calls)
@@ -127,8 +126,7 @@ class ServerClient:
             async with self._session() as session:
                 await asyncio.gather(*[one_after_another(session) for _ in range(min(at_once, len(calls)))])
 
-        with suppress(_LimitsReachedError):
-            self._with_server(run())
+        self._with_server(run())
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         async def ask() -> Any:
@@ -171,9 +169,10 @@ class ServerClient:
                 "why it ended. Run the same command again: it starts another one, and nothing that is finished is lost."
             ) from None
 
-    def _sample(self, choice: Mapping[str, Any]) -> Sample:
-        """What an answer, or a part of one, brings; ModelError where other weights have sampled it."""
-        reason = choice["finish_reason"]
+    def _take(self, choice: Mapping[str, Any], tokens: list[int], logprobs: list[float]) -> FinishReason | None:
+        """Adds the tokens and logprobs of an answer, or of a part of one; why the response has ended, None if it has
+        not. ModelError where other weights have sampled it."""
+        reason: FinishReason | None = choice["finish_reason"]
         if reason not in ("stop", "length", None):
             raise ModelError(f"vLLM ended a response for the reason {reason!r}. Its log: {self._log}.")
         others = {span["version"] for span in choice.get("weight_versions") or ()} - {self._version}
@@ -183,11 +182,9 @@ class ServerClient:
                 f"({self._version}): another process loaded them into the run's engine. Run the same command again."
             )
         content = (choice.get("logprobs") or {}).get("content") or []
-        return Sample(list(choice["token_ids"] or ()), [_finite(c["logprob"]) for c in content], reason or "dropped")
-
-
-class _LimitsReachedError(Exception):
-    """Ends the requests that still run."""
+        tokens += choice["token_ids"] or ()
+        logprobs += [_finite(c["logprob"]) for c in content]
+        return reason
 
 
 def _finite(logprob: float) -> float:

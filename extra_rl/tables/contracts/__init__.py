@@ -20,7 +20,6 @@ from extra_rl.tables.contracts.learning import (
     IterationSummary,
     Novelty,
     NoveltyMemory,
-    ResponseLengths,
     UpdateSteps,
 )
 from extra_rl.tables.contracts.problems import DroppedProblems, Problems, Selection, Sources, WarmStartSteps
@@ -38,7 +37,6 @@ from extra_rl.tables.contracts.words import (
     DROP_RULES,
     ENDS,
     EVALUATION_METRICS,
-    FINISH_REASONS,
     GROUP_TYPES,
     JUDGED,
     ORIGINS,
@@ -52,7 +50,6 @@ __all__ = [
     "DROP_RULES",
     "ENDS",
     "EVALUATION_METRICS",
-    "FINISH_REASONS",
     "GROUP_TYPES",
     "JUDGED",
     "ORIGINS",
@@ -75,7 +72,6 @@ __all__ = [
     "PrefixPool",
     "Prefixes",
     "Problems",
-    "ResponseLengths",
     "Rollouts",
     "RolloutsOfShard",
     "SeedFigures",

@@ -13,9 +13,7 @@ class Novelty(dy.Schema):
     """`novelty`: how far each rollout lies from its siblings and from what is remembered."""
 
     rollout_id = column.key("rollout")
-    novelty = column.number(
-        "raw bonus before weight, centring and scale; 0 if dropped or with nothing to compare to", min=0.0
-    )
+    novelty = column.number("raw bonus before weight, centring and scale; 0 with nothing to compare to", min=0.0)
     nearest_rollout_id = column.text("nearest member of the comparison set", nullable=True)
     embedding = column.per_token("unit-norm embedding of the response; null if the measure has none", "", nullable=True)
 
@@ -100,9 +98,8 @@ class IterationSummary(dy.Schema):
     verdict_gold_unparseable = column.count("rollouts whose gold cannot be judged against")
     verdict_timeout = column.count("rollouts whose judgement exceeded its time or memory")
     verdict_error = column.count("rollouts at which the verifier failed")
-    verdict_dropped = column.count("rollouts that were dropped before they ended (docs/sampling.md)")
     mean_entropy = column.number("mean token entropy of fresh rollouts", "nats", nullable=True)
-    mean_length = column.number("mean response length of fresh rollouts that were not dropped", "tokens", nullable=True)
+    mean_length = column.number("mean response length of fresh rollouts", "tokens", nullable=True)
     truncated = column.count("rollouts cut off at the token limit")
     prefixes_chosen = column.count("prefixes chosen in this iteration")
     regenerated_rollouts = column.count("regenerated rollouts sampled in this iteration")
@@ -123,29 +120,12 @@ class IterationSummary(dy.Schema):
     prefilled_tokens = column.count("tokens of distinct prompts, with their prefixes, that the sampler read", "tokens")
     scored_tokens = column.count("tokens that the layers ran on in score_entropy", "tokens")
     trained_tokens = column.count("tokens that the layers ran on in update's forward and backward passes", "tokens")
-    compute = column.large(
-        "2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4); null: N is not known", "FLOP", nullable=True
-    )
-    total_compute = column.large("compute of this arm and seed so far", "FLOP", nullable=True)
+    compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
+    total_compute = column.large("compute of this arm and seed so far", "FLOP")
 
 
 class IterationState(dy.Schema):
-    """`summarize`: what the next iteration must know of the run so far, in one row.
-
-    recent: of this iteration and those before, each older one weighing 3/4 of the next (`extra_rl.algorithms.budget`).
-    """
+    """`summarize`: what the next iteration must know of the run so far, in one row."""
 
     iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
     next_position = column.count("place in the seed's stream of problems behind the last one that was sampled")
-    recent_useful = column.number("recent fresh groups with right and wrong rollouts", "groups", min=0.0)
-    recent_fresh_tokens = column.number("recent tokens sampled for fresh rollouts", "tokens", min=0.0)
-    recent_rescued = column.number("recent groups with a right regenerated rollout", "groups", min=0.0)
-    recent_guided_tokens = column.number("recent tokens sampled for regenerated rollouts", "tokens", min=0.0)
-
-
-class ResponseLengths(dy.Schema):
-    """`summarize`: how long a problem's responses were, for `sampling.order: longest_first`; else no rows."""
-
-    problem_id = column.key("problem")
-    iteration = column.count("the last iteration that sampled it")
-    length = column.number("mean response length of its fresh rollouts; a dropped one counts as the limit", "tokens")

@@ -6,8 +6,7 @@ import dataframely as dy
 import polars as pl
 
 from extra_rl.tables import column
-from extra_rl.tables.contracts.words import CUT_REASONS, FINISH_REASONS, JUDGED, ORIGINS, WHEN
-from extra_rl.verdict import Verdict
+from extra_rl.tables.contracts.words import CUT_REASONS, ENDS, JUDGED, ORIGINS, WHEN
 
 
 class Rollouts(dy.Schema):
@@ -26,9 +25,7 @@ class Rollouts(dy.Schema):
         "logprob under the distribution that each token was sampled from; 0 in a demonstration", "nats"
     )
     sampled_tokens = column.count("tokens that this row cost: response without prefix", "tokens")
-    finish_reason = column.one_of(
-        FINISH_REASONS, "ended by itself, cut off at the token limit, or dropped as it was (docs/sampling.md)"
-    )
+    finish_reason = column.one_of(ENDS, "ended by itself, or cut off at the token limit")
     response = column.text("decoded response up to its end, special tokens within it visible")
 
     @dy.rule()
@@ -73,7 +70,7 @@ class Verdicts(dy.Schema):
 
     rollout_id = column.key("rollout")
     gold = column.text("answer that it was judged against")
-    verdict = column.one_of([v.value for v in Verdict], "the judgement")
+    verdict = column.one_of(JUDGED, "the judgement")
     extracted = column.text("answer found in the response", nullable=True)
     rule = column.text("rule that decided")
     reward = column.number("verified reward; null: excluded from its group's statistics", nullable=True)
@@ -131,7 +128,7 @@ class Prefixes(dy.Schema):
     group_id = column.text("hard group that it is to help")
     problem_id = column.text("problem")
     parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
-    iteration = column.count("iteration in which the parent was sampled; in a chain, the fresh rollout it began with")
+    iteration = column.count("iteration in which the parent was sampled")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens that are kept")
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
@@ -164,7 +161,7 @@ class PrefixPool(dy.Schema):
     group_id = column.text("group it was cut from")
     problem_id = column.text("problem")
     parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
-    iteration = column.count("iteration in which the parent was sampled; in a chain, the fresh rollout it began with")
+    iteration = column.count("iteration in which the parent was sampled")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens that are kept")
     prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")

@@ -6,8 +6,7 @@ from extra_rl.verdict import Verdict
 
 ORIGINS = ["fresh", "regenerated", "demonstration"]
 ENDS = ["stop", "length"]
-FINISH_REASONS = [*ENDS, "dropped"]
-JUDGED = [v.value for v in Verdict if v is not Verdict.DROPPED]
+JUDGED = [v.value for v in Verdict]
 SPLITS = ["train", "tuning", "final"]
 DROP_RULES = ["overlap", "duplicate", "contradictory", "unverifiable", "too_long", "example"]
 WHEN = ["same_iteration", "next_iteration"]
