@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig
-from extra_rl.devices.locks import locks as devices
+from extra_rl.devices import locks as devices
 from extra_rl.devices.locks import release, take_cuda, take_free, visible_devices
 from extra_rl.errors import ConfigError, InputError
 

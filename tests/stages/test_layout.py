@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.experiment import experiment_of
-from stages.layout import Layout, as_quoted_inputs
+from stages.layout import Layout, by_role
 
 
 def test_local_sources_that_exist_are_inputs(tmp_path: Path) -> None:
@@ -20,16 +20,15 @@ def test_local_sources_that_exist_are_inputs(tmp_path: Path) -> None:
     }
     layout = Layout(experiment_of({"name": "x", "iterations": 1, "task": task, "arms": {"grpo": {}}}))
     assert layout.sources() == {
-        "train": str(tmp_path / "train.jsonl"),
-        "aime24": str(tmp_path / "my data" / "aime24.parquet"),
+        "source:train": str(tmp_path / "train.jsonl"),
+        "source:aime24": str(tmp_path / "my data" / "aime24.parquet"),
     }
 
 
-def test_paths_are_quoted() -> None:
-    assert as_quoted_inputs("source", {"a": "x.jsonl", "b": "my data/it's.jsonl"}) == (
-        "source:a=x.jsonl 'source:b=my data/it'\"'\"'s.jsonl'"
-    )
-    assert as_quoted_inputs("source", {}) == ""
+def test_files_by_role_are_quoted_and_those_that_are_absent_are_left_out() -> None:
+    files = {"source:a": "x.jsonl", "source:b": "my data/it's.jsonl", "previous": [], "update_": ["u.parquet"]}
+    assert by_role(files) == "source:a=x.jsonl 'source:b=my data/it'\"'\"'s.jsonl' update=u.parquet"
+    assert by_role({}) == ""
 
 
 def test_a_generated_task_has_none() -> None:
