@@ -1,6 +1,6 @@
 r"""LaTeX formulas as SymPy expressions, through the parser of math-verify (latex2sympy2_extended, an ANTLR grammar).
 
-What that parser gets wrong is mended here. No text reaches Python's `eval` (docs/verifier.md).
+What that parser gets wrong is mended here. No text reaches Python's `eval` (README.md, Safety).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def test_a_broken_link_is_found() -> None:
 
 
 def test_pages_that_code_and_configurations_name_exist() -> None:
-    folders = ("config", "docs", "extra_cli", "extra_rl", "mathjudge", "research", "stages", "tests", "workflow")
+    folders = ("config", "docs", "extra_cli", "extra_rl", "mathjudge", "extra_research", "stages", "tests", "workflow")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in SOURCES]
     assert len(files) > 300
     named = {name: file for file in files if file != Path(__file__) for name in MENTION.findall(file.read_text())}

@@ -1,9 +1,9 @@
 """Whether entropy or surprisal of a prefix predicts that its continuations are correct, in finished iterations.
 
-extra prefix-signal results/tiny/extra/s0/iteration_0003
-extra prefix-signal results/tiny/grpo/s*/iteration_000*
+extra prefix-signal results/mixed/grpo/s0/iteration_0003
+extra prefix-signal results/mixed/grpo/s*/iteration_000*
 
-Looks at failed fresh rollouts of hard groups, cut after every step. Generated tasks replay the steps before the cut;
+It looks at incorrect fresh rollouts of hard groups, cut after every step. Generated tasks replay the steps before the cut;
 for every task the continuations that the run sampled are read. From files alone. docs/counterfactuals.md explains the
 columns.
 """

@@ -1,6 +1,6 @@
 """One process to a device: every stage that computes on a GPU takes a free one first, and waits where there is none.
 
-The lock is `flock` on one file a device, as in run_lock.py: the kernel frees it when the process ends, at kill -9 too.
+The lock is `flock` on one file a device, as in run/lock.py: the kernel frees it when the process ends, at kill -9 too.
 All runs of a user share the locks of a machine. Source: our decision (docs/decisions/0009-shards.md).
 """
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = ("extra_rl", "stages", "extra_cli", "research")
+OURS = ("extra_rl", "stages", "extra_cli", "extra_research")
 HEAVY = ("sympy", "math_verify", "latex2sympy2_extended", "polars", "torch")
 
 
