@@ -187,7 +187,8 @@ def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
 def test_the_mathematics_verifier_imports_nothing_of_ours(path: Path) -> None:
     """It is a distribution of its own: `pip install ./mathjudge`."""
     assert (
-        within(imports(everywhere(path)), "extra_rl", "stages", "extra_cli", "extra_research", "tests", "snakemake") == set()
+        within(imports(everywhere(path)), "extra_rl", "stages", "extra_cli", "extra_research", "tests", "snakemake")
+        == set()
     )
 
 

@@ -3,9 +3,9 @@
 extra prefix-signal results/mixed/grpo/s0/iteration_0003
 extra prefix-signal results/mixed/grpo/s*/iteration_000*
 
-It looks at incorrect fresh rollouts of hard groups, cut after every step. Generated tasks replay the steps before the cut;
-for every task the continuations that the run sampled are read. From files alone. docs/counterfactuals.md explains the
-columns.
+It looks at incorrect fresh rollouts of hard groups, cut after every step. Generated tasks replay the steps before a
+cut; for every task the continuations that the run sampled are read. It reads files alone. docs/counterfactuals.md
+explains the columns.
 """
 
 from __future__ import annotations

@@ -235,8 +235,10 @@ class EngineConfig(Section):
     )
     kv_cache_gib: int = Field(1, ge=1, description="vllm on a CPU: memory for keys and values, in GiB")
     max_model_len: int | None = Field(
-        None, ge=2, description="vllm: longest prompt and response together; null: a power of two that fits the first call, at most "
-        "what the model reads"
+        None,
+        ge=2,
+        description="vllm: longest prompt and response together; null: a power of two that fits the first call, at "
+        "most what the model reads",
     )
 
 
