@@ -22,7 +22,7 @@ starvation: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml
 
-# A pretrained language model on two cores: one seed of five arms in three regimes, an hour and a half; type it again to go on.
+# A pretrained language model on two cores: one seed of five arms in three regimes, about an hour; type it again to go on.
 smollm2: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smollm2.yaml
