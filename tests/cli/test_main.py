@@ -19,6 +19,8 @@ ROW = {
     "seed": 0,
     "iteration": 2,
     "rollouts": 48,
+    "compute": 1e9,
+    "total_compute": 3e9,
     "mean_reward": 0.25,
     "pass_rate": 0.25,
     "all_wrong": 3,
