@@ -20,6 +20,8 @@ ROW = {
     "iteration": 2,
     "rollouts": 48,
     "compute": 1e9,
+    "mismatch_mean": None,
+    "mismatch_max_ratio": None,
     "total_compute": 3e9,
     "mean_reward": 0.25,
     "pass_rate": 0.25,
