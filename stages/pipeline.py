@@ -7,12 +7,12 @@ the two stages that run twice. The rules of `workflow/rules/iteration.smk` write
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from extra_rl.run.stage import Stage
+from stages.load import load
 
 GIVEN = ("train", "policy", "initial")
 """Roles of files that no stage of an iteration writes."""
@@ -55,7 +55,7 @@ STEPS = (
 
 def stage_of(name: str) -> Stage:
     """The declaration of a stage."""
-    stage: Stage = importlib.import_module(f"stages.{name}").STAGE
+    stage: Stage = load(name).STAGE
     return stage
 
 

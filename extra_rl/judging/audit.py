@@ -10,28 +10,27 @@ import logging
 import shlex
 from collections.abc import Callable, Sequence
 
-import mathjudge
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.command import Case, judge_by_command
 from extra_rl.judging.pool import judge_in_pool
-from extra_rl.verdict import Judgement
-from mathjudge import Item, Verdict
+from extra_rl.verdict import Judgement, Verdict
+from mathjudge import Item
 from mathjudge.extract import extract
 from mathjudge.golds import gold_text
 from mathjudge.normalise import clean, squash
 from mathjudge.policy import FALLBACKS
 
 
-def string(item: Item) -> mathjudge.Judgement:
+def string(item: Item) -> Judgement:
     """Right where gold and answer are the same text, once spelled alike (`normalise`)."""
     answer = extract(item.response, frozenset(FALLBACKS), item.truncated).text
     if not answer:
         return _no_answer(item)
     equal = squash(clean(answer)) == squash(clean(gold_text(item.gold)))
-    return mathjudge.Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "string")
+    return Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "string")
 
 
-def sympy_only(item: Item) -> mathjudge.Judgement:
+def sympy_only(item: Item) -> Judgement:
     r"""math-verify 0.9.0 as it comes, on the extracted answers in `\boxed{}`, without any rule of ours.
 
     Only its LaTeX extraction is used. The other one, for plain expressions, hands digits and operators of the text to
@@ -48,13 +47,13 @@ def sympy_only(item: Item) -> mathjudge.Judgement:
         for text in (gold_text(item.gold), answer)
     )
     if not gold:
-        return mathjudge.Judgement(Verdict.GOLD_UNPARSEABLE, answer, "sympy_only")
+        return Judgement(Verdict.GOLD_UNPARSEABLE, answer, "sympy_only")
     equal = verify(gold, given, timeout_seconds=None)
-    return mathjudge.Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "sympy_only")
+    return Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "sympy_only")
 
 
-def _no_answer(item: Item) -> mathjudge.Judgement:
-    return mathjudge.Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, "none")
+def _no_answer(item: Item) -> Judgement:
+    return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, "none")
 
 
 JUDGES = {"string": string, "sympy_only": sympy_only}

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import mathjudge
 from extra_rl.config.sections import VerifierConfig
 from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
@@ -59,14 +58,14 @@ class GoldCheck:
 
     policy: Policy
 
-    def __call__(self, item: Item) -> mathjudge.Judgement:
+    def __call__(self, item: Item) -> Judgement:
         if problem := gold_problem(item.gold):
-            return mathjudge.Judgement(mathjudge.Verdict.GOLD_UNPARSEABLE, None, problem)
+            return Judgement(Verdict.GOLD_UNPARSEABLE, None, problem)
         found = judge(item.gold, rf"The answer is \boxed{{{gold_text(item.gold)}}}", self.policy)
-        if found.verdict is mathjudge.Verdict.RIGHT:
+        if found.verdict is Verdict.RIGHT:
             return found
         decided = found.rule.rpartition("/")[2]
-        return mathjudge.Judgement(found.verdict, found.extracted, decided if decided in REASONS else "not_found")
+        return Judgement(found.verdict, found.extracted, decided if decided in REASONS else "not_found")
 
 
 def _reason(judgement: Judgement) -> str | None:

@@ -17,16 +17,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import mathjudge
 from extra_rl.judging.gym_library import EVALUATION, disarm, make, require
 from extra_rl.judging.gym_record import from_json, to_json
 from extra_rl.judging.pool import judge_in_pool
-from mathjudge import Verdict
+from extra_rl.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig, VerifierConfig
     from extra_rl.judging.answer import Answer
-    from extra_rl.verdict import Judgement
 
 PHRASE = re.compile(r"\b(?:answer[ \t*_]*:[*_]*|(answer[ \t]+is)\b[ \t]*:?)", re.IGNORECASE)
 
@@ -67,17 +65,17 @@ class GymJudge:
         for dataset, config in self.sets:
             scorer_of(dataset, config)
 
-    def __call__(self, item: GymItem) -> mathjudge.Judgement:
+    def __call__(self, item: GymItem) -> Judgement:
         """The verdict. Whatever the scorer raises is raised."""
         where, answer = extracted(item.response, item.truncated)
         if answer is None:
-            return mathjudge.Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
+            return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
         record = from_json(item.record)
         if EVALUATION.get(record["dataset"]) == "expression" and not is_arithmetic(answer, item.gold):
-            return mathjudge.Judgement(Verdict.WRONG, answer, f"{where}/no_expression")
+            return Judgement(Verdict.WRONG, answer, f"{where}/no_expression")
         score = float(scorer_of(record["dataset"], to_json(record["config"]))(answer, record["entry"]))
         verdict = Verdict.RIGHT if score >= self.right_from else Verdict.WRONG
-        return mathjudge.Judgement(verdict, answer, f"{where}/{score:.4g}")
+        return Judgement(verdict, answer, f"{where}/{score:.4g}")
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
-"""Judging in the killable processes of `mathjudge`, in the words of the pipeline.
+"""Judging in the killable processes of `mathjudge`, within the limits of the section `verifier`.
 
-`mathjudge` knows nothing of this library: it has its own verdicts and its own error. Here they become the pipeline's.
+`mathjudge` knows nothing of this library and has its own error. Here it becomes the pipeline's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import mathjudge
 from extra_rl.errors import ExtraError, InputError
-from extra_rl.verdict import Judgement, Verdict
+from extra_rl.verdict import Judgement
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import VerifierConfig
@@ -21,7 +21,7 @@ ItemT = TypeVar("ItemT", bound="Judgeable")
 
 
 def judge_in_pool(
-    judge: Callable[[ItemT], mathjudge.Judgement],
+    judge: Callable[[ItemT], Judgement],
     items: Sequence[ItemT],
     verifier: VerifierConfig,
     *,
@@ -39,7 +39,7 @@ def judge_in_pool(
     Raises InputError where the workers cannot start.
     """
     with mathjudge_errors_as(InputError):
-        judged = mathjudge.judge_all(
+        return mathjudge.judge_all(
             judge,
             items,
             workers=verifier.workers,
@@ -49,12 +49,6 @@ def judge_in_pool(
             progress=progress,
             preload=preload,
         )
-    return [in_pipeline(judgement) for judgement in judged]
-
-
-def in_pipeline(judgement: mathjudge.Judgement) -> Judgement:
-    """The same judgement with the pipeline's verdict: equal by value."""
-    return Judgement(Verdict(judgement.verdict.value), judgement.extracted, judgement.rule)
 
 
 @contextmanager

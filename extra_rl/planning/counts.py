@@ -32,7 +32,7 @@ class Rollouts:
     """What one iteration of an arm holds at most.
 
     fresh: rollouts of new groups, sampled, or with `generate.source: demonstrations` read (`sampled_fresh` is then 0).
-    groups: new groups. continued: groups that are sampled on from, at most; contexts: distinct prefixes of these.
+    groups: new groups. continued: groups that are continued, at most; contexts: distinct prefixes of these.
     regenerated: rollouts sampled from those. response: tokens of a response, its prefix included. prefix: of these,
     tokens that a continuation is given.
     """

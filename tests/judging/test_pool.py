@@ -8,15 +8,8 @@ import mathjudge
 from extra_rl.config.sections import VerifierConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.judging.audit import string
-from extra_rl.judging.pool import in_pipeline, judge_in_pool, mathjudge_errors_as
+from extra_rl.judging.pool import judge_in_pool, mathjudge_errors_as
 from extra_rl.verdict import Judgement, Verdict
-
-
-@pytest.mark.parametrize("verdict", mathjudge.Verdict)
-def test_every_verdict_is_one_of_the_pipeline(verdict: mathjudge.Verdict) -> None:
-    assert in_pipeline(mathjudge.Judgement(verdict, "7", "box/text")) == Judgement(
-        Verdict(verdict.value), "7", "box/text"
-    )
 
 
 def test_both_have_the_same_verdicts() -> None:
