@@ -31,6 +31,14 @@ def iteration_span(first: int, last: int) -> str:
     return iteration_name(first) if first == last else f"iteration_{{{first:04d}..{last:04d}}}"
 
 
+def results_folder_of(path: Path) -> Path | None:
+    """The folder `results/<name>` of a file in an iteration's folder or below it; None for a file elsewhere."""
+    for folder in path.absolute().parents:
+        if _ITERATION.fullmatch(folder.name) and _SEED.fullmatch(folder.parent.name):
+            return folder.parents[2]
+    return None
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one arm and seed, `results/<name>/<arm>/s<seed>`."""

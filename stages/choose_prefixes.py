@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from extra_rl.algorithms import prefixes
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, TaskConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError
 from extra_rl.regeneration.candidates import (
     Candidate,
@@ -197,7 +198,7 @@ def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.nda
     from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
     from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
 
-    device = config.compute.apply()
+    device = acquire(config.compute)
     tokens = [list(c.prefix_tokens) for c in candidates]
     initial = inputs.policy("initial")
     if config.smoothing == "policy":

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from extra_rl.config.experiment import BUDGETS, Experiment, resolve
+from extra_rl.config.derived import derive
+from extra_rl.config.experiment import Experiment, resolve
 from extra_rl.errors import ExtraError
-from extra_rl.models.retention import ANNOUNCED, Retention
-from extra_rl.report.summary_line import HORIZON
-from extra_rl.run import guards
-from extra_rl.run.guards import Guards
+from extra_rl.models.retention import Retention
+from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
@@ -54,6 +53,7 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
         arm=arm,
         iteration=int(wildcards.get("iteration", 0)),
         shard=wildcards.get("shard", ""),
+        derived=derive(experiment, stage, arm),
     ).to_json()
 
 
@@ -63,17 +63,20 @@ def jobs_json(experiment: Experiment, wildcards: Mapping[str, str]) -> str:
     return canonical_json({stage: json.loads(job_json(experiment, stage, wildcards)) for stage in stages})
 
 
-def announce(experiment: Experiment) -> None:
-    """Tells the stages what changes none of their bytes and so is no part of a param: how far the run goes, for the
-    time left on their lines (`summary_line.HORIZON`), which policies may go (`retention.ANNOUNCED`), and what ends the
-    run (`guards.ANNOUNCED`)."""
+def run_context(experiment: Experiment) -> RunContext:
+    """Return what the run tells its stages and what changes none of their bytes: it is no part of a param."""
     run = experiment.run
-    budgets = (max(sections["select"][key] or 0 for sections in experiment.arms.values()) for key in BUDGETS)
-    os.environ[HORIZON] = ",".join(map(str, (run.iterations, *budgets)))
-    retention = Retention(**run.retention.model_dump(), **run.model_dump(include={"evaluate_every", "first_iteration"}))
-    os.environ[ANNOUNCED] = retention.to_json()
-    checks = Guards(run.on_mismatch, run.mismatch_tolerance, run.stop_without_signal)
-    os.environ[guards.ANNOUNCED] = checks.to_json()
+    tokens, compute = (
+        max(sections["select"][key] or 0 for sections in experiment.arms.values())
+        for key in ("token_budget", "compute_budget")
+    )
+    return RunContext(
+        horizon=Horizon(run.iterations, tokens, compute),
+        retention=Retention(
+            **run.retention.model_dump(), evaluate_every=run.evaluate_every, first_iteration=run.first_iteration
+        ),
+        guards=Guards(run.on_mismatch, run.mismatch_tolerance, run.stop_without_signal),
+    )
 
 
 def start_worker() -> None:

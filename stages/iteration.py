@@ -14,7 +14,7 @@ from extra_rl.errors import ConfigError
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
 from stages.load import load
-from stages.pipeline import STEPS, Step, inputs_of, outputs_of
+from stages.pipeline import STEPS, Step, inputs_of, outputs_of, unread
 
 
 def main(argv: list[str]) -> None:
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
 def run_step(step: Step, job: Job, given: dict[str, str], here: str, previous: str) -> None:
     """One stage, from files to files."""
     module = load(step.stage)
-    inputs = {role: Path(path) for role, path in inputs_of(step, given, here, previous, job.config).items() if path}
+    found = inputs_of(step, given, here, previous, unread(job.stage, job.config, job.derived))
+    inputs = {role: Path(path) for role, path in found.items() if path}
     outputs = {role: Path(path) for role, path in outputs_of(step, here).items()}
     execute(module.STAGE, module.Config, module.run, job, inputs, outputs, Path(here) / "logs" / f"{step.name}.log")

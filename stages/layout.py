@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment
 from extra_rl.results import iteration_name
 from extra_rl.sampling.shards import shard_names
@@ -51,7 +52,9 @@ class Layout:
         """Input function: what `found` gives, nothing where the arm's section of the stage leaves the role unread."""
 
         def find(wildcards: Wildcards) -> str | list[str]:
-            return [] if role in unread(stage, self._experiment.arms[wildcards.arm][stage]) else found(wildcards)
+            section = self._experiment.arms[wildcards.arm][stage]
+            derived = derive(self._experiment, stage, wildcards.arm)
+            return [] if role in unread(stage, section, derived) else found(wildcards)
 
         return find
 

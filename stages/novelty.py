@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from extra_rl.config.section import StageConfig, mistakes
 from extra_rl.config.sections import ComputeConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.novelty import MEASURES
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
@@ -119,7 +120,7 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
     from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
     from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
 
-    device = config.compute.apply()
+    device = acquire(config.compute)
     initial = inputs.policy("initial")
     tokens = [tail.tolist() for tail in tails]
     if embedder == "policy":

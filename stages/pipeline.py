@@ -59,20 +59,20 @@ def stage_of(name: str) -> Stage:
     return stage
 
 
-def unread(stage: str, section: Mapping[str, Any]) -> frozenset[str]:
-    """Roles that a stage does not read under its section: its job then does not wait for them."""
+def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -> frozenset[str]:
+    """Roles that a stage does not read under its section and derived values: its job then does not wait for them."""
     if stage == "choose_prefixes" and section["scores_from"] == "sampler":
         return frozenset({"score_entropy_generate"})
     if stage == "score_entropy":
         parents = frozenset({*PARENTS, "parents_policy"})
         if section["rows"] == "all":
             return parents | {"verify"}
-        return frozenset() if section["joined"] else parents
+        return frozenset() if derived["joined"] else parents
     return frozenset()
 
 
 def inputs_of(
-    step: Step, given: Mapping[str, str], here: str, previous: str, section: Mapping[str, Any]
+    step: Step, given: Mapping[str, str], here: str, previous: str, leave_out: frozenset[str] = frozenset()
 ) -> dict[str, str]:
     """Role -> path of a step's inputs; empty for a file that is not read or does not exist before iteration 0.
 
@@ -80,13 +80,13 @@ def inputs_of(
         given: paths of the roles in GIVEN, and `previous_policy`, from which the iteration before sampled.
         here: folder of the iteration.
         previous: folder of the iteration before, or empty.
-        section: of the stage, from the configuration.
+        leave_out: roles that the stage does not read (`unread`).
     """
     paths = {}
     for declared in stage_of(step.stage).reads:
         role = declared.rstrip("?")
         paths[role] = _path(role, step.of, given, here, previous)
-    return paths | dict.fromkeys(unread(step.stage, section) & paths.keys(), "")
+    return paths | dict.fromkeys(leave_out & paths.keys(), "")
 
 
 def _path(role: str, of: str, given: Mapping[str, str], here: str, previous: str) -> str:

@@ -16,19 +16,6 @@ from stages import STAGES
 from stages.load import load
 
 REFERENCE = "#/$defs/{model}"
-FILLED_IN = {
-    "compare": (
-        "token_budget",
-        "token_budgets",
-        "compute_budget",
-        "compute_budgets",
-        "warm_starts",
-        "seeds",
-        "regimes",
-    ),
-    "score_entropy": ("joined", "bonus"),
-}
-"""Keys that `extra_rl.config.experiment` fills in and that no file holds."""
 
 
 def schema() -> dict[str, Any]:
@@ -38,7 +25,7 @@ def schema() -> dict[str, Any]:
     sections = {name: _section(model, definitions) for name, model in SHARED.items()}
     sections["task"]["properties"] |= _sources(sections["task"]["properties"])
     for name in STAGES:
-        sections[name] = _section(load(name).Config, definitions, hidden=(*SHARED, *FILLED_IN.get(name, ())))
+        sections[name] = _section(load(name).Config, definitions, hidden=tuple(SHARED))
     for name, section in sections.items():
         shorthand = ["string"] if name in STAGES and load(name).Config.SHORTHAND else []
         definitions[name] = {**section, "type": ["object", "null", *shorthand]}

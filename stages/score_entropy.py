@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 from pydantic import Field
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError, NumericalError
 from extra_rl.models.policy import read_manifest
 from extra_rl.run.guards import check_mismatch
@@ -46,8 +47,13 @@ class Config(StageConfig):
     tokens_per_batch: int = Field(
         8192, ge=1, description="tokens of one forward pass, padding counted, shared ones once"
     )
-    joined: bool = Field(False, description="with rows: signal filled in from advantage.group; set it there")
-    bonus: bool = Field(False, description="with rows: signal filled in from advantage.weight; set it there")
+
+
+class Derived(Section):
+    """What it needs to know of other sections, with `rows: signal`."""
+
+    joined: bool = Field(False, description="advantage.group is `joined`: parents complete the groups of continuations")
+    bonus: bool = Field(False, description="advantage.weight is above 0: correct rollouts carry a signal")
 
 
 STAGE = Stage(
@@ -63,12 +69,13 @@ STAGE = Stage(
         "parents_policy?": PolicyDirectory,
     },
     adds={"score_entropy": contracts.TokenScores},
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """One row a rollout, in the order of the rollouts; behind them the parents that are scored only now."""
-    rollouts, parents = wanted(inputs, config)
+    rollouts, parents = wanted(inputs, config, context.derived)
     calls = [(rollouts, inputs.policy())]
     if len(parents):
         calls.append((parents, inputs.policy("parents_policy")))
@@ -94,7 +101,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     return {"score_entropy": contracts.TokenScores.cast(table.with_columns(pl.col("computed_tokens").fill_null(0)))}
 
 
-def wanted(inputs: Inputs, config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
+def wanted(inputs: Inputs, config: Config, derived: Derived) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rollouts that are scored, and those of their parents that no call before has scored.
 
     ConfigError where `rows: signal` is asked for and the verdicts are not given.
@@ -106,7 +113,7 @@ def wanted(inputs: Inputs, config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
         raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts; name their path as verify.")
     judged = rollouts.join(inputs["verify"], on="rollout_id", how="left", maintain_order="left")
     former = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
-    rows, parents = rows_with_signal(judged, former, joined=config.joined, bonus=config.bonus)
+    rows, parents = rows_with_signal(judged, former, joined=derived.joined, bonus=derived.bonus)
     known = inputs["parents_scores"].filter(pl.col("policy_logprobs").is_not_null())
     new = parents.join(known, on="rollout_id", how="anti", maintain_order="left")
     return rows.select(rollouts.columns), new.select(rollouts.columns)
@@ -126,7 +133,7 @@ def score(
     from extra_rl.scoring.layout import budget_of, chosen, token_statistics
     from extra_rl.scoring.sequences import TokenSequence
 
-    device, precision = config.compute.apply(), config.compute.precision
+    device, precision = acquire(config.compute), config.compute.precision
     model = load_policy_model(policy, device=device)
     sequences = [
         TokenSequence(prompt, response)

@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.errors import ConfigError
 from extra_rl.run.guards import refuse_without_signal
 from extra_rl.run.stage import Context, Inputs, Stage
@@ -36,7 +36,12 @@ class Config(StageConfig):
         description="analytic compute of a run in FLOP (docs/method.md 4), 2.0e+15 for example; null: no limit. Once "
         "either budget is spent an iteration is empty",
     )
-    rounds: int = Field(1, ge=1, le=100, description="filled in from generate.rounds; set it there")
+
+
+class Derived(Section):
+    """What it needs to know of other sections."""
+
+    rounds: int = Field(1, ge=1, description="generate.rounds: problems for all rounds of an iteration are selected")
 
 
 STAGE = Stage(
@@ -48,6 +53,7 @@ STAGE = Stage(
         "previous_summarize_state?": contracts.IterationState,
     },
     adds={"select": contracts.Selection},
+    derived=Derived,
 )
 
 
@@ -62,7 +68,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     unknown = set(config.level_weights) - set(train["benchmark"])
     if unknown:
         raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
-    start, count = first_position(inputs, config, context.job.iteration), config.prompts * config.rounds
+    rounds = context.derived.rounds
+    start, count = first_position(inputs, config.prompts, rounds, context.job.iteration), config.prompts * rounds
     rows = problem_stream(
         train["benchmark"].to_list(),
         config.level_weights,
@@ -93,9 +100,9 @@ def budget_spent(former: pl.DataFrame, config: Config) -> bool:
     return False
 
 
-def first_position(inputs: Inputs, config: Config, iteration: int) -> int:
+def first_position(inputs: Inputs, prompts: int, rounds: int, iteration: int) -> int:
     """Where the iteration begins in the stream. With rounds, behind the last problem that the iteration before sampled:
     how many those were only that iteration knows."""
-    if config.rounds == 1 or iteration == 0:
-        return iteration * config.prompts
+    if rounds == 1 or iteration == 0:
+        return iteration * prompts
     return int(inputs["previous_summarize_state"]["next_position"].item())

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import InputError
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.scoring.layout import DESCRIPTION, Layout
@@ -134,9 +135,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         if config.kl_weight or config.entropy_weight:  # every row has a gradient then
             refuse_unscored(rows)
         steps = contracts.UpdateSteps.cast(train(rows, inputs, config, context))
-    keep = retention.announced()
-    if keep is not None:
-        retention.thin(context.outputs["next_policy"], context.job.iteration, keep)
+    if context.run.retention is not None:
+        retention.thin(context.outputs["next_policy"], context.job.iteration, context.run.retention)
     return {"update": steps}
 
 
@@ -181,21 +181,19 @@ def refuse_unscored(rows: pl.DataFrame) -> None:
 
 def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
     """Takes the steps and saves the next policy; returns one row of metrics a step."""
-    from extra_rl.models import retention
     from extra_rl.training import run as training
     from extra_rl.training.launch import WorkerJob, train_in_processes
     from extra_rl.training.parallel import Parallel
     from extra_rl.training.settings import LossSettings
 
-    device = config.compute.apply(devices=config.processes // config.nodes)
+    device = acquire(config.compute, devices=config.processes // config.nodes)
     settings = LossSettings(
         **config.model_dump(include=set(LossSettings.__dataclass_fields__)),
         temperature=config.sampling.temperature,
         max_response_tokens=config.sampling.max_response_tokens,
         precision=config.compute.precision,
     )
-    keep = retention.announced()
-    folder = keep.optimizer_folder if keep else None
+    folder = context.run.retention.optimizer_folder if context.run.retention else None
     job = training.TrainingJob(
         policy=inputs.policy(),
         initial=inputs.policy("initial") if config.kl_weight or config.lora else None,

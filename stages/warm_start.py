@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ModelError
 from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
@@ -34,7 +35,12 @@ class Config(StageConfig):
     warmup: int = Field(100, ge=0, description="steps over which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     level_weights: dict[str, float] = Field({}, description="how often each level is demonstrated; empty: all alike")
-    stop: str | None = Field(None, description="filled in from sampling.stop, the first one; set it there")
+
+
+class Derived(Section):
+    """What it needs to know of other sections."""
+
+    stop: str | None = Field(None, description="the first of sampling.stop: it ends a demonstration")
 
 
 STAGE = Stage(
@@ -42,6 +48,7 @@ STAGE = Stage(
     version=3,
     reads={"held_out": contracts.Problems, "train?": contracts.Problems},
     adds={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
+    derived=Derived,
 )
 
 
@@ -55,7 +62,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.scoring.layout import chosen
     from extra_rl.training.warm_start import ModelShape, new_model
 
-    device = config.compute.apply()
+    device = acquire(config.compute)
     tokenizer = tokenizer_of(config.task, config.model)
     if config.model.source == "new":
         shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
@@ -103,7 +110,7 @@ def teach(
 
     stream = demonstrations(
         config.task,
-        config.stop,
+        context.derived.stop,
         tokenizer,
         seed=context.run_seed("demonstrations", config.seed),
         level_weights=config.level_weights,

@@ -21,9 +21,6 @@ from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
 
-BUDGETS = ("token_budget", "compute_budget")
-"""Keys of `select` that end an arm's sampling; the comparison must know them."""
-
 
 class Experiment(BaseModel):
     """A whole configuration, validated: run keys, and the section of every stage for every arm.
@@ -75,17 +72,7 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
     refuse_sharded_rounds(experiment)
     for name, arm in experiment.arms.items():
         refuse_unscored(arm, f"arms.{name}")
-    known_to_compare = {
-        "warm_starts": run.warm_starts,
-        "seeds": run.seeds,
-        "regimes": experiment.regimes,
-        **{
-            f"{key}s": {name: arm.get("select", {}).get(key) for name, arm in experiment.arms.items()}
-            for key in BUDGETS
-        },
-    }
     if "compare" in stages:
-        experiment.common["compare"] |= known_to_compare
         refuse_unknown(experiment.common["compare"]["comparisons"], [cell.arm for cell in cells.values()])
     return experiment
 
@@ -125,7 +112,6 @@ def sections(
     where = f"arms.{arm}: " if arm else ""
     if unknown:
         raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    select = mapping(raw.get("select"), f"{where}select")
     result = {}
     for name, config_class in stages.items():
         given = raw.get(name)
@@ -137,14 +123,5 @@ def sections(
         if misplaced:
             raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
         section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
-        if name == "select":  # it provides the problems of all rounds
-            section["rounds"] = mapping(raw.get("generate"), f"{where}generate").get("rounds", 1)
-        if name == "warm_start":
-            section["stop"] = next(iter(mapping(raw.get("sampling"), f"{where}sampling").get("stop") or []), None)
-        if name == "score_entropy" and section.get("rows") == "signal":  # which rollouts may carry one
-            advantage = mapping(raw.get("advantage"), f"{where}advantage")
-            section |= {"joined": advantage.get("group") == "joined", "bonus": bool(advantage.get("weight", 0))}
-        if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
-            section |= {key: select.get(key) for key in BUDGETS}
         result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
     return result

@@ -25,7 +25,7 @@ class StageConfig(Section):
     SHORTHAND: ClassVar[str | None] = None
 
 
-def parse_config(config_class: type[StageConfig], section: Mapping[str, Any], name: str) -> Any:
+def parse_config(config_class: type[Section], section: Mapping[str, Any], name: str) -> Any:
     """The validated section; ConfigError names the key, what was given and what is allowed."""
     try:
         return config_class.model_validate(dict(section))

@@ -11,8 +11,6 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 
 from extra_rl.config.benchmarks import Kind, complete, registry
 from extra_rl.config.section import Section
-from extra_rl.devices.locks import take_cuda
-from extra_rl.errors import ConfigError
 from mathjudge.policy import Policy
 
 
@@ -26,28 +24,6 @@ class ComputeConfig(Section):
         description="bfloat16: sampler in bfloat16, scoring and update under autocast over float32 weights; logits, "
         "softmax and all that is stored stay float32",
     )
-
-    def apply(self, devices: int = 1) -> str:
-        """Sets torch's threads (OMP_NUM_THREADS would be ignored after a fork) and returns the device, cpu or cuda.
-
-        Where that is cuda, takes `devices` free ones for this process alone (extra_rl/devices/locks.py); a second call
-        takes no more. Raises ConfigError where cuda is asked for and torch sees none, or fewer than are asked for.
-        """
-        import torch
-
-        torch.set_num_threads(self.threads)
-        if self.device != "cpu" and torch.version.cuda:
-            take_cuda(devices)  # before torch asks CUDA, which reads CUDA_VISIBLE_DEVICES once
-        sees_cuda = self.device != "cpu" and torch.cuda.is_available()
-        if self.device == "cuda" and not sees_cuda:
-            raise ConfigError(
-                "compute.device is cuda, but torch sees no CUDA device here: use auto or cpu, or look at the driver, "
-                f"CUDA_VISIBLE_DEVICES and the build of torch ({torch.__version__})."
-            )
-        device = "cuda" if sees_cuda else "cpu"
-        if device == "cuda" and self.precision == "bfloat16":
-            torch.set_float32_matmul_precision("high")  # the float32 head on tensor cores, in TF32
-        return device
 
 
 class SourceConfig(Section):

@@ -7,12 +7,13 @@ Source: our decision (docs/decisions/0007-retention.md).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from extra_rl.config.run import LAST_POLICIES
 from extra_rl.errors import InputError
@@ -22,30 +23,20 @@ from extra_rl.models.removed import remove_file, write_removed
 from extra_rl.results import RunFolder
 from extra_rl.tables.files import file_digest
 
-ANNOUNCED = "EXTRA_RETENTION"
-"""Environment variable by which the workflow tells `update` what may go, as JSON of `Retention`. It changes no stage's
-bytes, so it is no part of a rule's param: other values re-run nothing. A stage run by hand is told nothing and removes
-nothing."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Retention:
-    """What `update` has to know to remove files: the section, and the keys of the run that it depends on."""
+    """The section `retention`, with the keys of the run that it depends on.
+
+    It changes no byte of any table, so it is no part of a job: `update` gets it from the run's context
+    (`extra_rl.run.context`). A stage that is run by hand elsewhere has none, and removes nothing.
+    """
 
     weights_every: int
     optimizer_states: int
     evaluate_every: int
     first_iteration: int
     optimizer_folder: str | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-
-def announced() -> Retention | None:
-    """What the workflow announced; None in a run by hand, where nothing is removed."""
-    text = os.environ.get(ANNOUNCED)
-    return Retention(**json.loads(text)) if text else None
 
 
 def kept_weights(iterations: int, weights_every: int, evaluate_every: int = 0) -> list[int]:

@@ -23,6 +23,7 @@ from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.policy import read_manifest
 from extra_rl.models.probe import forget_probes, probes_made
+from extra_rl.run.context import RunContext
 from extra_rl.run.progress import Console
 from extra_rl.run.stage import Context, Inputs, Job, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
@@ -51,6 +52,7 @@ def execute(
     wall, cpu = time.perf_counter(), time.process_time() + children_cpu_seconds()
     config = parse_config(config_class, job.config, stage.name)
     expect_version(stage, job)
+    derived, run_context = stage.derived_of(job), RunContext.of_outputs(outputs.values())
     with Console(log) as console:
         given, identities = gather(stage, inputs)
         adds = stage.added_by(job)
@@ -58,7 +60,7 @@ def execute(
         if missing:
             raise ConfigError(f"stage {stage.name} also writes {', '.join(sorted(missing))}: name a path for each.")
         footer = provenance(job, identities)
-        context = Context(job, dict(outputs), console, footer)
+        context = Context(job, dict(outputs), console, footer, derived=derived, run=run_context)
         forget_probes()
         before, before_cpu = time.perf_counter(), time.process_time()
         made = run(given, config, context)

@@ -1,59 +1,33 @@
 """Two checks that may end a run: sampler and policy that differ too much, and iterations that nothing is learnt from.
 
-Neither changes a byte of any table, so their keys are no part of a stage's section. The workflow announces them in the
-environment, as it does retention. A run that one of them has stopped goes on, with other values of the keys and the
-same command, from where it stopped.
+Neither changes a byte of any table, so their keys are no part of a stage's section: they reach a stage through the
+run's context (`extra_rl.run.context`). A run that one of them has stopped continues from where it stopped, with other
+values of the keys and the same command.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from extra_rl.algorithms.mismatch import TOLERANCE, mismatch
-from extra_rl.config.run import OnMismatch
 from extra_rl.errors import NoSignalError, NumericalError
 from extra_rl.results import RunFolder, iteration_name
+from extra_rl.run.context import Guards
 from extra_rl.run.records import MISMATCH_TOLERANCE
 from extra_rl.run.stage import Context
 
-ANNOUNCED = "EXTRA_GUARDS"
-"""Environment variable with the JSON of `Guards`, set by the workflow for every stage."""
 
+def tolerance_of(guards: Guards, precision: str) -> float:
+    """Nats, on the mean absolute difference. precision: `compute.precision`.
 
-@dataclass(frozen=True)
-class Guards:
-    """The keys of the configuration that the checks read.
-
-    The defaults are those of a stage that is run by hand. It measures and warns, but does not stop: by hand, rollouts
-    may be scored on purpose under a policy that did not sample them, and nothing is trained on the result unasked.
+    Measured noise of the transformers sampler on a CPU at temperatures from 0.6 to 1.5 (docs/sampling.md): at most 3e-5
+    in float32, and 0.012 in bfloat16 for trained models; random ones with unusually large weights reach 0.8. A stale
+    output head differed by 0.45. Where `mismatch_tolerance` is set, it is taken unchanged.
     """
-
-    on_mismatch: OnMismatch = "warn"
-    mismatch_tolerance: float | None = None
-    stop_without_signal: int | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    def tolerance(self, precision: str) -> float:
-        """Nats, on the mean absolute difference. precision: `compute.precision`.
-
-        Measured noise of the transformers sampler on a CPU at temperatures from 0.6 to 1.5 (docs/sampling.md): at most
-        3e-5 in float32, and 0.012 in bfloat16 for trained models; random ones with unusually large weights reach 0.8. A
-        stale output head differed by 0.45. Where `mismatch_tolerance` is set, it is taken as it is.
-        """
-        return TOLERANCE[precision] if self.mismatch_tolerance is None else self.mismatch_tolerance
-
-
-def announced() -> Guards:
-    """What the workflow announced, or the defaults of a stage that is run by hand."""
-    return Guards(**json.loads(os.environ.get(ANNOUNCED, "{}")))
+    return TOLERANCE[precision] if guards.mismatch_tolerance is None else guards.mismatch_tolerance
 
 
 def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str, source: str, context: Context) -> None:
@@ -79,8 +53,8 @@ def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str,
     ).explode(columns, empty_as_null=False)
     if tokens.is_empty():
         return
-    guards = announced()
-    tolerance = guards.tolerance(precision)
+    guards = context.run.guards
+    tolerance = tolerance_of(guards, precision)
     size = (tokens["policy_logprobs"] - tokens["sampler_logprobs"]).abs()
     faulty = (~size.is_finite()).arg_true()
     worst = faulty[0] if len(faulty) else size.arg_max()
@@ -130,7 +104,7 @@ def refuse_without_signal(previous_summarize: Path | None, context: Context) -> 
     correct. Iterations without a rollout, whose budget was spent, do not count. Finished iterations are looked up next
     to the previous one; elsewhere than in a run's folder nothing is checked.
     """
-    limit = announced().stop_without_signal
+    limit = context.run.guards.stop_without_signal
     number = context.job.iteration - 1
     if not limit or previous_summarize is None or previous_summarize.parent.name != iteration_name(number):
         return

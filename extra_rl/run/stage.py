@@ -15,8 +15,10 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from extra_rl.config.section import Section, parse_config
 from extra_rl.errors import ConfigError
 from extra_rl.results import place_name
+from extra_rl.run.context import RunContext
 from extra_rl.run.progress import Console, Progress
 from extra_rl.seeding import derive_seed
 from extra_rl.tables.files import canonical_json
@@ -45,6 +47,7 @@ class Stage:
         `*` may be given any number of times, as `role:label`.
     version: raised by hand whenever the same inputs and config give other bytes; it is part of the rule's one param.
     shards: what a shard of it adds instead; empty: it cannot be sharded.
+    derived: what it needs to know of other sections (`extra_rl.config.derived`); an empty section: nothing.
     """
 
     name: str
@@ -52,6 +55,11 @@ class Stage:
     reads: Mapping[str, Contract]
     adds: Mapping[str, Contract]
     shards: Mapping[str, Contract] = field(default_factory=dict)
+    derived: type[Section] = Section
+
+    def derived_of(self, job: Job) -> Any:
+        """The validated derived values of a job; ConfigError names the key at fault."""
+        return parse_config(self.derived, job.derived, f"{self.name}.derived")
 
     def added_by(self, job: Job) -> Mapping[str, Contract]:
         """What the job writes; ConfigError for a shard of a stage that has none."""
@@ -65,6 +73,7 @@ class Job:
     """One canonical JSON, the only param of a rule: which stage, where in the experiment, with which section.
 
     shard: `0of4`, or empty, which is left out of the JSON: the whole.
+    derived: values that follow from other sections and change the stage's bytes; left out of the JSON where empty.
     """
 
     stage: str
@@ -74,6 +83,7 @@ class Job:
     arm: str = ""
     iteration: int = 0
     shard: str = ""
+    derived: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -83,7 +93,8 @@ class Job:
             raise ConfigError(f"--job is not a stage's job description: {error}") from error
 
     def to_json(self) -> str:
-        return canonical_json({key: value for key, value in self.__dict__.items() if key != "shard" or value})
+        optional = ("shard", "derived")
+        return canonical_json({key: value for key, value in self.__dict__.items() if key not in optional or value})
 
     @property
     def place(self) -> str:
@@ -106,6 +117,10 @@ class Context:
     provenance: dict[str, Any]
     figures: dict[str, float] = field(default_factory=dict)
     """What the stage wants in its record: figures that a repetition would change, such as shares of time."""
+    derived: Any = field(default_factory=Section)
+    """What the stage needs to know of other sections: an instance of its `Stage.derived`."""
+    run: RunContext = field(default_factory=RunContext)
+    """What the run tells its stages; it changes none of their bytes."""
 
     def seed(self, *labels: str | int) -> int:
         """Of this stage in this iteration. The arm is no part of it: arms share their noise as long as they agree."""

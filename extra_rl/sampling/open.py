@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.sampling.base import Sampler
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.text import Decode
@@ -28,7 +29,7 @@ def open_sampler(
     together, where that is known; an engine need not be larger. ConfigError for a stop string that no tokens of the
     policy can write.
     """
-    device = compute.apply(config.engine.tensor_parallel if config.backend == "vllm" else 1)
+    device = acquire(compute, config.engine.tensor_parallel if config.backend == "vllm" else 1)
 
     def read() -> Policy:
         from extra_rl.models.policy import load_directory, load_policy

@@ -11,11 +11,13 @@ import pytest
 from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, read_preset
+from extra_rl.config.derived import derive
 from extra_rl.config.experiment import read_yaml
 from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
 from extra_rl.novelty import MEASURES
+from extra_rl.run.stage import Job
 from stages import STAGES
 from stages.experiment import experiment_of, job_json
 from stages.load import load
@@ -151,30 +153,75 @@ def test_every_preset_resolves_and_changes_something() -> None:
         assert resolved("extra", arms={"extra": {"preset": preset}}) != resolved()
 
 
-def test_the_comparison_knows_the_token_budget() -> None:
-    assert resolved(select={"token_budget": 1000})["compare"]["token_budget"] == 1000
-    assert resolved()["compare"]["token_budget"] is None
+def derived(stage: str, arm: str = "grpo", **changes: Any) -> dict[str, Any]:
+    return derive(experiment_of(MINIMAL | changes), stage, arm)
 
 
-def test_the_comparison_knows_the_budget_of_compute() -> None:
-    assert resolved(select={"compute_budget": 2e15})["compare"]["compute_budget"] == 2e15
-    assert resolved()["compare"]["compute_budget"] is None
-    arms = {"grpo": {"select": {"compute_budget": 1e15}}}
-    assert experiment_of(MINIMAL | {"arms": arms}).common["compare"]["compute_budgets"] == {"grpo": 1e15}
+def test_the_comparison_knows_the_run_and_the_budget_of_every_arm() -> None:
+    assert derived("compare", "") == {
+        "token_budgets": {"grpo": None},
+        "compute_budgets": {"grpo": None},
+        "warm_starts": [0],
+        "seeds": [0],
+        "regimes": {},
+    }
+    arms = {"grpo": {"select": {"compute_budget": 1e15}}, "extra": {"select": {"token_budget": 7}}}
+    changed = derived(
+        "compare",
+        "",
+        arms=arms,
+        select={"token_budget": 1000},
+        seeds=[3, 2],
+        warm_starts=[1, 0],
+        regimes={"s": {"value": 5}},
+    )
+    assert changed == {
+        "token_budgets": {"s-grpo": 1000, "s-extra": 7},
+        "compute_budgets": {"s-grpo": 1e15, "s-extra": None},
+        "warm_starts": [1, 0],
+        "seeds": [3, 2],
+        "regimes": {"s": 5.0},
+    }
 
 
 SIGNAL = {"score_entropy": {"rows": "signal"}}
 
 
 def test_scoring_by_signal_knows_what_carries_one() -> None:
-    assert not {"joined", "bonus"} & {key for key, value in resolved()["score_entropy"].items() if value}
-    joined = resolved(**SIGNAL, advantage={"group": "joined", "weight": 0.1})["score_entropy"]
-    assert (joined["rows"], joined["joined"], joined["bonus"]) == ("signal", True, True)
-    own = resolved(**SIGNAL)["score_entropy"]
-    assert (own["joined"], own["bonus"]) == (False, False)
-    assert (
-        resolved(advantage={"group": "joined", "weight": 0.1})["score_entropy"]["joined"] is False
-    )  # no part of `all`
+    joined = {"advantage": {"group": "joined", "weight": 0.1}}
+    assert derived("score_entropy", **SIGNAL, **joined) == {"joined": True, "bonus": True}
+    assert derived("score_entropy", **SIGNAL) == {"joined": False, "bonus": False}
+    assert derived("score_entropy", **joined) == {}  # all rows are scored, whatever the advantages are
+
+
+def test_a_demonstration_ends_with_the_first_stop_string() -> None:
+    assert derived("warm_start", "", sampling={"stop": ["b", "a"]}) == {"stop": "b"}
+    assert derived("warm_start", "") == {"stop": None}
+
+
+def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
+    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL)
+    for stage in STAGES:
+        place = {"arm": "grpo", "seed": "0", "iteration": "0001"}
+        job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
+        module = load(stage)
+        assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
+        assert set(job.derived) == set(module.STAGE.derived.model_fields)
+        module.STAGE.derived_of(job)
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        ("select", "rounds"),
+        ("warm_start", "stop"),
+        *(("score_entropy", key) for key in ("joined", "bonus")),
+        *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
+        *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),
+    ],
+)
+def test_a_derived_value_is_an_unknown_key_of_a_configuration(stage: str, key: str) -> None:
+    assert f"{stage}.{key}: unknown key" in refusal(**{stage: {key: 1}})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError
 from extra_rl.models.embedding import policy_hidden_states
 from extra_rl.models.policy import OPTIMIZER_FILE, Policy
@@ -127,13 +128,13 @@ def test_the_device_is_chosen_and_a_missing_one_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     threads = torch.get_num_threads()
     try:
-        assert [ComputeConfig(device=name).apply() for name in ("auto", "cpu")] == ["cpu", "cpu"]
+        assert [acquire(ComputeConfig(device=name)) for name in ("auto", "cpu")] == ["cpu", "cpu"]
         with pytest.raises(ConfigError, match=r"compute\.device is cuda, but torch sees no CUDA device"):
-            ComputeConfig(device="cuda").apply()
+            acquire(ComputeConfig(device="cuda"))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        assert [ComputeConfig(device=name).apply() for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+        assert [acquire(ComputeConfig(device=name)) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
         assert torch.get_float32_matmul_precision() == "highest"
-        ComputeConfig(precision="bfloat16").apply()
+        acquire(ComputeConfig(precision="bfloat16"))
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")

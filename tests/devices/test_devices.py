@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig
-from extra_rl.devices import locks as devices
-from extra_rl.devices.locks import release, take_cuda, take_free, visible_devices
+from extra_rl.devices import acquire as devices
+from extra_rl.devices import locks
+from extra_rl.devices.acquire import acquire, take_cuda, visible_devices
+from extra_rl.devices.locks import release, take_free
 from extra_rl.errors import ConfigError, InputError
 
 HOLD = """
@@ -94,7 +96,7 @@ def test_all_or_none(folder: Path) -> None:
 
 
 def test_it_waits_until_one_is_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     assert take_free(["a"], 1, folder) == ["a"]
     threading.Timer(0.1, release, (["a"], folder)).start()
     begin = time.monotonic()
@@ -103,7 +105,7 @@ def test_it_waits_until_one_is_released(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_more_than_there_are(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="3 are asked for, but there are 2: a, b"):
+    with pytest.raises(ConfigError, match="3 are required, but there are 2: a, b"):
         take_free(["a", "b"], 3, folder)
 
 
@@ -176,7 +178,7 @@ def test_a_process_takes_a_device_once(folder: Path) -> None:
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     release(["GPU-x"], folder)
     assert take_cuda() == ["1"]
-    with pytest.raises(ConfigError, match="2 CUDA devices are asked for, but this process works on 1 already"):
+    with pytest.raises(ConfigError, match="2 CUDA devices are required, but this process already works on 1"):
         take_cuda(2)
 
 
@@ -184,7 +186,7 @@ def test_a_process_takes_a_device_once(folder: Path) -> None:
 def test_it_says_that_it_waits(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     assert take_free(["GPU-y"], 1, folder) == ["GPU-y"]
     threading.Timer(0.1, release, (["GPU-y"], folder)).start()
     assert take_cuda(2) == ["0", "1"]
@@ -210,11 +212,11 @@ def test_what_computes_on_a_gpu_takes_one_first(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.version, "cuda", None)
     threads = torch.get_num_threads()
     try:
-        ComputeConfig(device="auto").apply()  # a build of torch that could not use it
+        acquire(ComputeConfig(device="auto"))  # a build of torch that could not use it
         monkeypatch.setattr(torch.version, "cuda", "13.0")
-        assert ComputeConfig(device="cpu").apply() == "cpu"
+        assert acquire(ComputeConfig(device="cpu")) == "cpu"
         assert seen == [None]
-        assert [ComputeConfig(device="auto").apply(devices=1) for _ in range(2)] == ["cuda", "cuda"]
+        assert [acquire(ComputeConfig(device="auto"), devices=1) for _ in range(2)] == ["cuda", "cuda"]
         assert seen == [None, "0", "0"]
     finally:
         torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.models.policy import load_policy
 from extra_rl.sampling.base import Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
@@ -42,7 +43,7 @@ BACKENDS = [
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def sampler(request: pytest.FixtureRequest) -> Iterator[Sampler]:
-    ComputeConfig().apply()
+    acquire(ComputeConfig())
     backend, _, where = request.param.partition("-")
     with ExitStack() as stack:
         if backend == "plain":

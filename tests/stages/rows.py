@@ -13,6 +13,7 @@ import polars as pl
 
 from extra_rl.config.section import parse_config
 from extra_rl.config.sections import SHARED
+from extra_rl.run.context import RunContext
 from extra_rl.run.progress import Console
 from extra_rl.run.stage import Context, Inputs, Job
 from extra_rl.tables import contracts
@@ -177,6 +178,8 @@ def run_stage(
     tables: Mapping[str, pl.DataFrame],
     config: Mapping[str, Any] | None = None,
     *,
+    derived: Mapping[str, Any] | None = None,
+    run: RunContext | None = None,
     paths: Mapping[str, Path] | None = None,
     outputs: Mapping[str, Path] | None = None,
     arm: str = ARM,
@@ -185,7 +188,7 @@ def run_stage(
 ) -> dict[str, pl.DataFrame]:
     """`run()` of a stage on those of `tables` that it reads; what it returns is checked against its contracts.
 
-    Shared sections that the configuration leaves out have their defaults.
+    Shared sections that the configuration leaves out have their defaults. run: by default that of a run by hand.
     """
     stage = module.STAGE
     declared = {role.rstrip("?*"): contract for role, contract in stage.reads.items()}
@@ -193,8 +196,12 @@ def run_stage(
     shared: dict[str, Any] = {name: {} for name in SHARED if name in module.Config.model_fields}
     section = parse_config(module.Config, {**shared, **(config or {})}, stage.name)
     inputs = Inputs(given, dict(paths or {}), declared)
-    job = Job(stage.name, stage.version, seed, section.model_dump(mode="json"), arm, iteration)
-    made = module.run(inputs, section, Context(job, dict(outputs or {}), Console(None), {}))
+    place = {"arm": arm, "iteration": iteration, "derived": dict(derived or {})}
+    job = Job(stage.name, stage.version, seed, section.model_dump(mode="json"), **place)
+    context = Context(
+        job, dict(outputs or {}), Console(None), {}, derived=stage.derived_of(job), run=run or RunContext()
+    )
+    made = module.run(inputs, section, context)
     return {
         role: check(made[role], contract, Path(role))
         for role, contract in stage.adds.items()

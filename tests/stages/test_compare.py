@@ -52,9 +52,11 @@ def spent(tokens: int, compute: float = 0.0) -> pl.DataFrame:
     return frame(contracts.IterationSummary, [row | {"total_sampled_tokens": tokens, "total_compute": compute}])
 
 
-def compared(folder: Path, tables: dict[str, pl.DataFrame], **config: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
+def compared(
+    folder: Path, tables: dict[str, pl.DataFrame], derived: dict[str, Any] | None = None, **config: Any
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     outputs = {"compare": folder / "compare.parquet", "summary": folder / "summary.json"}
-    made = run_stage(compare, tables, {"ks": [1, 2], "resamples": 100, **config}, outputs=outputs)
+    made = run_stage(compare, tables, {"ks": [1, 2], "resamples": 100, **config}, derived=derived, outputs=outputs)
     return made["compare"], json.loads((folder / "summary.json").read_text())
 
 
@@ -103,21 +105,17 @@ def test_the_interval_is_the_bootstrap_of_the_method(tmp_path: Path) -> None:
 
 def test_arms_that_have_not_spent_their_budget_cannot_be_compared(tmp_path: Path) -> None:
     tables = one_arm({"A/1": "rw"})
-    compared(tmp_path, tables, token_budget=100)
+    compared(tmp_path, tables, {"token_budgets": {"grpo": 100, "extra": 120}})
     with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 101 tokens in 3 iterations.*Raise `iterations`"):
-        compared(tmp_path, tables, token_budget=101)
-    compared(tmp_path, tables, token_budget=101, token_budgets={"grpo": 90})
-    with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 120 tokens"):
-        compared(tmp_path, tables, token_budget=90, token_budgets={"grpo": 120})
+        compared(tmp_path, tables, {"token_budgets": {"grpo": 101, "extra": 90}})
 
 
 def test_a_budget_of_compute_has_to_be_spent_and_either_budget_will_do(tmp_path: Path) -> None:
     tables = one_arm({"A/1": "rw"}) | {"summarize:grpo/s0": spent(100, 5e9)}
-    compared(tmp_path, tables, compute_budget=5e9)
-    compared(tmp_path, tables, compute_budget=5e9, token_budget=101)
-    compared(tmp_path, tables, compute_budget=6e9, compute_budgets={"grpo": 4e9})
+    compared(tmp_path, tables, {"compute_budgets": {"grpo": 5e9}})
+    compared(tmp_path, tables, {"compute_budgets": {"grpo": 5e9}, "token_budgets": {"grpo": 101}})
     with pytest.raises(ConfigError, match=r"grpo/s0 sampled 100 of 101 tokens and computed 5e\+09 of 6e\+09 FLOP in 3"):
-        compared(tmp_path, tables, compute_budget=6e9, token_budget=101)
+        compared(tmp_path, tables, {"compute_budgets": {"grpo": 6e9}, "token_budgets": {"grpo": 101}})
 
 
 def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.derived import derive
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.rollouts import Plan
@@ -161,7 +162,7 @@ def state(next_position: int) -> pl.DataFrame:
 @pytest.mark.parametrize(("rounds", "positions"), [(1, [4, 5]), (3, [7, 8, 9, 10, 11, 12])])
 def test_the_next_iteration_begins_behind_the_last_problem_that_was_sampled(rounds: int, positions: list[int]) -> None:
     tables = {"train": TRAIN, "previous_summarize_state": state(7)}
-    made = run_stage(select, tables, {"prompts": 2, "rounds": rounds}, iteration=2)["select"]
+    made = run_stage(select, tables, {"prompts": 2}, derived={"rounds": rounds}, iteration=2)["select"]
     assert made["position"].to_list() == positions
     assert made["group_id"].to_list() == [f"extra/s0/i2/{n}" for n in range(2 * rounds)]
     whole = run_stage(select, {"train": TRAIN}, {"prompts": 20}, iteration=0)["select"]["problem_id"].to_list()
@@ -169,7 +170,7 @@ def test_the_next_iteration_begins_behind_the_last_problem_that_was_sampled(roun
 
 
 def test_the_first_iteration_begins_at_the_beginning() -> None:
-    made = run_stage(select, {"train": TRAIN}, {"prompts": 2, "rounds": 2}, iteration=0)["select"]
+    made = run_stage(select, {"train": TRAIN}, {"prompts": 2}, derived={"rounds": 2}, iteration=0)["select"]
     assert made["position"].to_list() == [0, 1, 2, 3]
 
 
@@ -187,7 +188,7 @@ def test_summarize_hands_on_how_far_the_stream_is_read(tmp_path: Any) -> None:
 
 def test_rounds_are_said_once_and_refused_with_shards() -> None:
     arms = {"grpo": {}, "dapo": {"generate": {"rounds": 3}}}
-    found = experiment_of({"name": "x", "iterations": 1, "arms": arms}).arms
-    assert {arm: sections["select"]["rounds"] for arm, sections in found.items()} == {"grpo": 1, "dapo": 3}
+    found = experiment_of({"name": "x", "iterations": 1, "arms": arms})
+    assert {arm: derive(found, "select", arm) for arm in arms} == {"grpo": {"rounds": 1}, "dapo": {"rounds": 3}}
     with pytest.raises(ConfigError, match=r"arms\.dapo: generate\.rounds above 1 needs generation\.shards: 1"):
         experiment_of({"name": "x", "iterations": 1, "arms": arms, "generation": {"shards": 2}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -20,7 +19,11 @@ HARD = f"{BEFORE}/4"
 
 
 def score(
-    rollouts: list[Row], former: list[Row] | None = None, known: pl.DataFrame | None = None, **config: Any
+    rollouts: list[Row],
+    former: list[Row] | None = None,
+    known: pl.DataFrame | None = None,
+    rows: str = "signal",
+    **derived: bool,
 ) -> pl.DataFrame:
     """The scores of rollouts. former: those among which parents are; known: their scores, none by default."""
     found = tables_of(rollouts)
@@ -29,9 +32,8 @@ def score(
         before = tables_of(former)
         tables |= {"parents": before["generate"], "parents_verify": before["verify_generate"]}
         tables["parents_scores"] = before["score_entropy_generate"].clear() if known is None else known
-    section = {"rows": "signal", **config}
     paths = {"policy": MANIFEST, "parents_policy": MANIFEST}
-    return run_stage(score_entropy, tables, section, paths=paths)["score_entropy"]
+    return run_stage(score_entropy, tables, {"rows": rows}, derived=derived, paths=paths)["score_entropy"]
 
 
 def scored(table: pl.DataFrame) -> list[str]:
@@ -114,7 +116,8 @@ def test_parents_are_scored_under_the_policy_that_sampled_them(tmp_path: Path) -
     tables = {"rollouts": now["generate"], "verify": now["verify_generate"]}
     tables |= {"parents": before["generate"], "parents_verify": before["verify_generate"]}
     paths = {"policy": MANIFEST, "parents_policy": former}
-    table = run_stage(score_entropy, tables, {"rows": "signal", "joined": True}, paths=paths)["score_entropy"]
+    made = run_stage(score_entropy, tables, {"rows": "signal"}, derived={"joined": True}, paths=paths)
+    table = made["score_entropy"]
     whole = {"rollouts": before["generate"]}
     for path, alike in ((former, True), (MANIFEST, False)):
         alone = run_stage(score_entropy, whole, paths={"policy": path})["score_entropy"]["policy_logprobs"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.run.context import RunContext
 from extra_rl.tables import contracts
 from stages import score_entropy, update
 from tests.conftest import POLICY
@@ -54,7 +55,7 @@ def tables(rows: list[Row], values: Mapping[str, float], masked: Mapping[str, in
 
 
 def updated(
-    found: dict[str, pl.DataFrame], folder: Path, policy: Path = INITIAL, **config: Any
+    found: dict[str, pl.DataFrame], folder: Path, policy: Path = INITIAL, run: RunContext | None = None, **config: Any
 ) -> tuple[pl.DataFrame, Path]:
     """The metrics and the next policy's manifest."""
     manifest = folder / "policy" / "manifest.json"
@@ -64,6 +65,7 @@ def updated(
         {**ONE_STEP, **config},
         paths={"policy": policy, "initial": INITIAL},
         outputs={"update": folder / "update.parquet", "next_policy": manifest},
+        run=run,
     )
     return made["update"], manifest
 

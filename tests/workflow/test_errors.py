@@ -89,10 +89,11 @@ def fails(mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     """Runs a stage again as it ran for `file`, with other inputs or settings; returns the message that it must give."""
     monkeypatch.chdir(mini_run.workdir)
 
-    def run(stage: str, file: str, *settings: str, **inputs: Path) -> str:
+    def run(stage: str, file: str, *settings: str, derived: str = "", **inputs: Path) -> str:
         out = tmp_path / "out"
         words = [f"{role}={path}" for role, path in inputs.items()]
         arguments = ["--rerun", f"{file}.parquet", "--to", str(out), "--set", *settings, "--input", *words]
+        arguments += ["--derived", derived] if derived else []
         assert main([stage, *arguments]) == 2
         assert [path for path in out.rglob("*") if path.is_file()] == []
         said: str = capsys.readouterr().err
@@ -252,7 +253,7 @@ def test_table_of_another_version_of_an_input(fails: Fails, tmp_path: Path) -> N
 
 
 def test_iterations_run_out_before_the_token_budget(fails: Fails) -> None:
-    said = fails("compare", "results/mini/compare", "token_budgets={grpo: 1000000}")
+    said = fails("compare", "results/mini/compare", derived="token_budgets={grpo: 1000000}")
     assert "ConfigError: grpo/s0 sampled " in said
     assert " of 1,000,000 tokens in 3 iterations" in said
     assert "Raise `iterations` and run again: what is there is kept." in said

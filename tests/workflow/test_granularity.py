@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from extra_rl.config.derived import derive
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of
-from stages.pipeline import STEPS, inputs_of, outputs_of
+from stages.pipeline import STEPS, inputs_of, outputs_of, unread
 from tests.conftest import Run, new_run
 
 pytestmark = pytest.mark.slow
@@ -72,7 +73,7 @@ def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
 def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
     """What a dry run would start, stage by stage, beside what the one process does."""
     run = new_run(tmp_path, arms={"extra": {"preset": "prototype", **changes}})
-    sections = experiment_of(yaml.safe_load(run.config.read_text())).arms["extra"]
+    experiment = experiment_of(yaml.safe_load(run.config.read_text()))
     arm = "results/mini/extra/s0"
     profile = ("--workflow-profile", "none")
     done = run.snakemake("--dry-run", "--printshellcmds", *profile, f"{arm}/iteration_0001/summarize.parquet")
@@ -94,9 +95,11 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]
             "initial": initial,
         }
         for step in STEPS:
-            section = sections[step.stage]
+            derived = derive(experiment, step.stage, "extra")
+            leave_out = unread(step.stage, experiment.arms["extra"][step.stage], derived)
+            found = inputs_of(step, given, here, previous, leave_out)
             words, outputs = started.pop(f"{here}/logs/{step.name}.log")
-            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous, section).items() if p}
+            assert words == {f"{r}={p}" for r, p in found.items() if p}
             assert outputs == {f"{r}={p}" for r, p in outputs_of(step, here).items()}
     assert {Path(log).stem for log in started} == {"prepare", "warm_start"}
 

@@ -4,13 +4,13 @@ from snakemake.logging import logger
 from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
 from stages.experiment import (
-    announce,
     experiment_of,
     in_turn,
     job_json,
     jobs_json,
     open_engines,
     or_exit,
+    run_context,
     start_worker,
     use_this_python,
 )
@@ -23,7 +23,6 @@ sys.setrecursionlimit(100_000)  # the chain of iterations is walked recursively
 
 EXPERIMENT = or_exit(experiment_of, config)
 RUN = EXPERIMENT.run
-announce(EXPERIMENT)
 LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
@@ -70,9 +69,13 @@ wildcard_constraints:
 
 
 def begin(log):
-    """Before the first job: the run's lock, and what lives as long as the run."""
+    """Before the first job: the run's lock, what it tells its stages, and what lives as long as the run.
+
+    Neither a dry run nor the process of a job comes here (Snakemake starts the latter with `--no-hooks`).
+    """
     # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
+    run_context(EXPERIMENT).write(Path(RESULTS))
     if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
         start_worker()
         open_engines(EXPERIMENT)
