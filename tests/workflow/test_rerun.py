@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from extra_rl.run.context import CONTEXT_FILE, Horizon, RunContext
 from tests.conftest import Run, copy_of, new_run
 
 ITERATIONS = 3
@@ -77,6 +78,19 @@ def test_more_evaluation_samples_rerun_evaluations_only(run: Run) -> None:
         *files("extra", 2, EVALUATED),
         *COMPARED,
     }
+
+
+def test_other_keys_of_the_run_rerun_none_and_a_dry_run_writes_nothing(run: Run) -> None:
+    """They are in the context of the run, which a dry run leaves as it is."""
+    context = run.results / CONTEXT_FILE
+    before = context.read_bytes()
+    assert RunContext.read(context).horizon == Horizon(ITERATIONS, 1400, 0.0)
+    changes = {"on_mismatch": "warn", "stop_without_signal": 9, "retention": {"weights_every": 2}}
+    assert planned(run, **changes) == set()
+    assert context.read_bytes() == before
+    context.unlink()
+    assert planned(run) == set()
+    assert not context.exists()
 
 
 def test_more_iterations_rerun_none(run: Run) -> None:
