@@ -1,4 +1,4 @@
-"""Two checks that may end a run: sampler and policy that differ too much, and iterations that nothing is learnt from.
+"""Two checks that may end a run: sampler and policy differ too much, or several iterations gave nothing to learn from.
 
 Neither changes a byte of any table, so their keys are no part of a stage's section: they reach a stage through the
 run's context (`extra_rl.run.context`). A run that one of them has stopped continues from where it stopped, with other
@@ -34,16 +34,16 @@ def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str,
     """Compare the logprobs of sampler and policy over the tokens that this iteration sampled.
 
     The tokens of a prefix are left out: a previous policy sampled them. Writes mean, maximum and tolerance into the
-    stage's run record. Beyond the tolerance it warns on the console or raises, as `on_mismatch` says.
+    stage's run record. Beyond the tolerance it warns on the console or raises, depending on `on_mismatch`.
 
     Args:
         rollouts: `contracts.Rollouts`.
         scores: `contracts.TokenScores`, one row a rollout, in the same order.
-        precision: `compute.precision`, which the default tolerance depends on.
+        precision: `compute.precision`, which sets the default tolerance.
         source: the file of the rollouts, for the message.
-        context: of the stage that has computed the scores.
+        context: of the stage that computed the scores.
 
-    Raises NumericalError beyond the tolerance, and for a difference that is not finite whatever `on_mismatch` says.
+    Raises NumericalError beyond the tolerance, and for a difference that is not finite even with `on_mismatch: warn`.
     Source: our decision.
     """
     sampled = rollouts.select("rollout_id", "prefix_length", "sampler_logprobs").with_columns(scores["policy_logprobs"])
@@ -97,12 +97,12 @@ class Iteration(NamedTuple):
 
 
 def refuse_without_signal(previous_summarize: Path | None, context: Context) -> None:
-    """NoSignalError when the last `stop_without_signal` iterations of this arm and seed had no useful group.
+    """Raise NoSignalError when the last `stop_without_signal` iterations of this arm and seed had no useful group.
 
-    A group is useful if update learns from it and its rewards differ, continuations included. Steps are no sign of
-    that: KL and entropy terms take steps without any group, and the novelty bonus does so in groups that are all
+    A group is useful if `update` learns from it and its rewards differ, continuations included. Optimizer steps do not
+    show that: KL and entropy terms cause steps without any group, and the novelty bonus does in groups that are all
     correct. Iterations without a rollout, whose budget was spent, do not count. Finished iterations are looked up next
-    to the previous one; elsewhere than in a run's folder nothing is checked.
+    to the previous one; outside a run's folder nothing is checked.
     """
     limit = context.run.guards.stop_without_signal
     number = context.job.iteration - 1
@@ -123,7 +123,7 @@ def refuse_without_signal(previous_summarize: Path | None, context: Context) -> 
 
 
 def read_iteration(folder: Path, number: int) -> Iteration | None:
-    """The groups of a finished iteration; None where its tables are no longer there."""
+    """Return the groups of a finished iteration; None where its tables no longer exist."""
     summary, advantage = folder / "summarize.parquet", folder / "advantage.parquet"
     if not (summary.is_file() and advantage.is_file()):
         return None
@@ -142,7 +142,7 @@ def read_iteration(folder: Path, number: int) -> Iteration | None:
 
 
 def _without_signal(run: str, dry: list[Iteration], limit: int) -> str:
-    """The message: what was found, what it means, what to do. dry: the last iteration first."""
+    """The error message: what was found, what it means, what to do. dry: iterations without a signal, last first."""
     groups, correct, incorrect = (
         sum(getattr(found, name) for found in dry) for name in ("groups", "all_correct", "all_incorrect")
     )

@@ -162,7 +162,7 @@ def test_wrong_roles_and_missing_files_are_named(tmp_path: Path, change: dict[st
 def test_a_job_of_another_version_or_stage_is_refused(tmp_path: Path) -> None:
     for stage, version in (("verify", verify.STAGE.version + 1), ("novelty", verify.STAGE.version)):
         foreign = Job(stage, version, 0, job(verify).config, "extra", 0)
-        with pytest.raises(ConfigError, match=f"the job asks for {stage} version {version}"):
+        with pytest.raises(ConfigError, match=f"the job is for {stage} version {version}"):
             execute(verify.STAGE, verify.Config, verify.run, foreign, {}, {}, None)
 
 
