@@ -31,8 +31,8 @@ def compute_figures(tables: TablesByRole, policy: Path, sampled: int) -> dict[st
 def prefilled_tokens(rollouts: pl.DataFrame) -> int:
     """Return the number of tokens in the distinct contexts (prompt, then prefix) of one sampling stage.
 
-    Contexts from which nothing was sampled are left out. A context that the sampler read twice, because its rollouts did
-    not fit into one batch or belong to different rounds, counts once, so the figure does not depend on `batch_rows`.
+    Contexts from which nothing was sampled are left out. A context that the sampler read twice, because its rollouts
+    did not fit into one batch or belong to different rounds, counts once: the figure does not depend on `batch_rows`.
     rollouts: contracts.Rollouts.
     """
     begun = rollouts.filter(pl.col("sampled_tokens") > 0)

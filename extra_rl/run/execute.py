@@ -179,7 +179,7 @@ def refuse_stale(
 
 
 def provenance(job: Job, identities: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return what the same configuration reproduces: job, inputs by name and digest, package versions; no time or host."""
+    """Return what the same configuration reproduces: job, inputs by name and digest, package versions."""
     return {
         "job": json.loads(job.to_json()),
         "inputs": dict(identities),

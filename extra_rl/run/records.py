@@ -38,8 +38,10 @@ def relocate(found: Path, recorded: str, wanted: str) -> Path:
 
 
 def seconds_of_iteration(folder: Path) -> dict[str, float]:
-    """Stage (as its file is named) -> wall seconds of its run, of its slowest shard where it has shards, for the finished
-    stages of one iteration."""
+    """Stage (as its file is named) -> wall seconds of its run, for the finished stages of one iteration.
+
+    For a stage with shards: the seconds of its slowest shard.
+    """
     return {stage: max(r["wall_s"] for r in found) for stage, found in _by_stage(folder).items()}
 
 

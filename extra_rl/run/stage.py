@@ -1,7 +1,7 @@
 """The declaration of a stage, the job that it runs for, and what it is given while it runs.
 
-A stage is a function from checked tables to tables (`stages/*.py`). The runner (`extra_rl/run/execute.py`) handles files,
-provenance and records.
+A stage is a function from checked tables to tables (`stages/*.py`). The runner (`extra_rl/run/execute.py`) handles
+files, provenance and records.
 """
 
 from __future__ import annotations
