@@ -33,14 +33,14 @@ from extra_rl.tables.files import write_whole
 
 
 class Config(StageConfig):
-    """Which k, which differences are named before the run, and what a finished arm must have spent."""
+    """The k of pass@k, and the differences that are named before the run."""
 
-    ks: list[int] = Field([1, 16], min_length=1, description="the k of pass@k")
+    ks: list[int] = Field([1, 16], min_length=1, description="values of k for pass@k")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples")
     comparisons: list[str] = Field(
         [],
-        description="differences to be tested, `extra - grpo`: named before the run, and corrected for their number "
-        "(docs/statistics.md); every other arm is shown against the first without",
+        description="differences that are tested, such as `extra - grpo`: named before the run, and Holm-corrected "
+        "(docs/statistics.md); other arms are compared with the first one without a correction",
     )
 
     @field_validator("comparisons")

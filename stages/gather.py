@@ -22,7 +22,7 @@ from extra_rl.tables.files import read_provenance
 
 
 class Config(StageConfig):
-    """Nothing of its own: the inputs say how many shards there are."""
+    """No keys: the inputs determine the number of shards."""
 
 
 STAGE = Stage(

@@ -26,17 +26,17 @@ from extra_rl.tables.pool import pool_of
 
 
 class Config(StageConfig):
-    """Which measure, over which tail of the response, and how much is remembered."""
+    """The novelty measure, the part of a response that it compares, and how many rollouts are remembered."""
 
     compute: ComputeConfig = Field(description="shared section `compute`")
     measure: str = Field("zero", description=f"one of {', '.join(MEASURES)}")
-    params: dict[str, Any] = Field({}, description="the measure's own settings, for example pool, aggregate")
-    sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub or local directory")
+    params: dict[str, Any] = Field({}, description="settings of the measure, for example pool, aggregate")
+    sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub, or local directory")
     sentence_tokens: int | None = Field(
-        None, ge=1, description="word pieces that the sentence model reads; null: its own limit (MiniLM: 256)"
+        None, ge=1, description="maximum word pieces that the sentence model reads; null: its limit (MiniLM: 256)"
     )
-    tail_tokens: int = Field(512, ge=1, description="only the response's last tokens are compared")
-    remember: int = Field(0, ge=0, description="rollouts remembered per problem; R: 6")
+    tail_tokens: int = Field(512, ge=1, description="number of tokens at the end of a response that are compared")
+    remember: int = Field(0, ge=0, description="rollouts remembered per problem; the released code: 6")
 
     @model_validator(mode="after")
     def params_fit_the_measure(self) -> Self:

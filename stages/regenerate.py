@@ -23,7 +23,7 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """Nothing of its own: the prefixes say what to sample, `sampling` says how."""
+    """No keys except the shared sections: the prefixes determine what is sampled, and `sampling` how."""
 
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     compute: ComputeConfig = Field(description="shared section `compute`")

@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 
 class Config(StageConfig):
-    """Which rollouts are scored, and how many tokens at once."""
+    """Which rollouts are scored, and how many tokens in one forward pass."""
 
-    sampling: SamplingConfig = Field(description="shared section `sampling`: its temperature is applied here too")
+    sampling: SamplingConfig = Field(description="shared section `sampling`: scores are taken at its temperature")
     compute: ComputeConfig = Field(description="shared section `compute`")
     rows: Literal["all", "signal"] = Field(
         "all",
-        description="`signal`: only rollouts that may carry a signal are scored; the others have null in the place of "
-        "logprobs and entropies (docs/sampling.md)",
+        description="`signal`: only rollouts that may carry a signal are scored; the others have null for logprobs "
+        "and entropies (docs/sampling.md)",
     )
     layout: Layout = Field(
-        "auto", description=f"that of `update`, or every ratio starts with a rounding; {DESCRIPTION}"
+        "auto", description=f"set the same as in `update`, or every ratio starts with a rounding error; {DESCRIPTION}"
     )
     tokens_per_batch: int = Field(
-        8192, ge=1, description="tokens of one forward pass, padding counted, shared ones once"
+        8192, ge=1, description="maximum tokens of one forward pass; padding counts, shared tokens count once"
     )
 
 

@@ -28,7 +28,7 @@ from extra_rl.verdict import Verdict
 
 
 class Config(StageConfig):
-    """Nothing of its own: every figure is always there."""
+    """No keys: every figure is always computed."""
 
 
 STAGE = Stage(

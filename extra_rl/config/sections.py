@@ -15,7 +15,7 @@ from mathjudge.policy import Policy
 
 
 class ComputeConfig(Section):
-    """Device and precision of the arithmetic. Sums differ in their last bits with threads and device, so both are keys."""
+    """Device and precision of the arithmetic. Threads and device change sums in their last bits, so both are keys."""
 
     threads: int = Field(1, ge=1, description="torch threads within one stage")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -33,15 +33,15 @@ class SourceConfig(Section):
 
     path: str | None = Field(None, description="local file: .parquet or .jsonl")
     dataset: str | None = Field(
-        None, description="data set on the Hugging Face hub, or a local directory in its format"
+        None, description="data set on the Hugging Face hub, or a local directory in that format"
     )
     subset: str | None = Field(None, description="hub: name of the data set's configuration")
     split: str = Field("train", description="hub: split")
     revision: str | None = Field(None, description="hub: commit, tag or branch; null: the newest")
     problem: str = Field(
         "problem",
-        description="column with the problem's text, or with chat messages, of which the last user message is taken; a "
-        "dot selects a field of a struct (`reward_model.ground_truth`)",
+        description="column with the problem's text, or with chat messages, of which the last user message is taken; "
+        "a dot selects a field of a struct (`reward_model.ground_truth`)",
     )
     answer: str = Field("answer", description="column with the reference answer; the members of a list are joined")
     solution: str | None = Field(
@@ -81,7 +81,7 @@ class GymSetConfig(Section):
     @classmethod
     def _has_keys_of_the_library_only(cls, config: dict[str, Any]) -> dict[str, Any]:
         if both := sorted({"size", "seed"} & set(config)):
-            raise ValueError(f"{', '.join(both)}: stands beside `config`, not in it")
+            raise ValueError(f"{', '.join(both)}: set it next to `config`, not in it")
         try:
             json.dumps(config)
         except TypeError as error:
@@ -94,8 +94,8 @@ class TaskConfig(Section):
 
     name: Literal["signed_sum", "countdown", "arithmetic", "math", "reasoning_gym"] = Field(
         "signed_sum",
-        description="a generated task; `math`: problems from files, judged by math-verify; or `reasoning_gym`: made "
-        "and judged by that library (docs/tasks.md)",
+        description="a generated task; `math`: problems from files, judged by `mathjudge`; or `reasoning_gym`: "
+        "generated and judged by that library (docs/tasks.md)",
     )
     boundary: str = Field(
         ";", description="text that ends a reasoning step; a prefix may be cut after a token that contains it"
@@ -139,8 +139,8 @@ class TaskConfig(Section):
     chat_template: bool = Field(True, description="false: use the bare text, even where the tokenizer has a template")
     date: str = Field(
         "2024-07-26",
-        description="the date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not "
-        "depend on the day; templates that write no date ignore it",
+        description="date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not depend "
+        "on the day; templates without a date ignore it",
     )
 
     @field_validator("date", mode="before")
@@ -244,16 +244,16 @@ class SamplingConfig(Section):
     )
     stop: Stop = Field(
         [],
-        description="texts that end a response like the end-of-sequence token; the text before the first one is judged "
-        "(docs/sampling.md); evaluate has a separate key",
+        description="texts that end a response like the end-of-sequence token; the text before the first one is "
+        "judged (docs/sampling.md); evaluate has a separate key",
     )
     batch_rows: int = Field(256, ge=1, description="maximum number of sequences decoded together")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="engine of the backend vllm")
     probe_tolerance: float | None = Field(
         None,
         gt=0,
-        description="vllm: tolerance on the mean difference, in nats, of the engine's and the policy's logprobs of probe "
-        "tokens, beyond which the stage fails; null: 0.01 in float32, 0.2 in bfloat16",
+        description="vllm: tolerance on the mean difference, in nats, of the engine's and the policy's logprobs of "
+        "probe tokens, beyond which the stage fails; null: 0.01 in float32, 0.2 in bfloat16",
     )
 
 
