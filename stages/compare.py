@@ -1,4 +1,4 @@
-"""Compares the arms: pass@k per benchmark, differences over seeds, one table and one machine-readable summary.
+"""Compares the arms: pass@k per benchmark, differences over seeds, tables and a machine-readable summary.
 
 READS   evaluate:* (warm starts and the final policy of every arm and seed), summarize:* (the last of each)
 ADDS    compare (one row per policy, seed, benchmark, k), compare_seeds (with the warm start of each seed),
@@ -51,7 +51,7 @@ class Config(StageConfig):
 
 
 class Derived(Section):
-    """What it needs to know of the run and of the arms' sections."""
+    """Values that follow from the run and from the arms' sections."""
 
     token_budgets: dict[str, int | None] = Field(
         {}, description="folder of an arm -> sampled tokens that it has to reach (select.token_budget)"
@@ -79,7 +79,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The comparison; summary.json is written on the way, and the table is printed."""
+    """Return the comparison; also write summary.json, and print the table."""
     derived: Derived = context.derived
     spent = {
         label: Spent(*table.select("total_sampled_tokens", "total_compute").row(0))
@@ -115,10 +115,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def seeds_of(evaluated: Iterable[Policy], given: Sequence[int]) -> Sequence[int]:
-    """The experiment seeds in the order in which they get their warm starts; ConfigError for one that was not given."""
+    """Experiment seeds in the order in which warm starts are assigned; ConfigError for another evaluated seed."""
     found = sorted({policy.seed for policy in evaluated if policy.arm != WARM_START})
     if given and not set(found) <= set(given):
-        raise ConfigError(f"compare.seeds: {given} lacks a seed of the evaluations, {found}.")
+        raise ConfigError(f"seeds: {given} does not contain every seed of the evaluations, {found}.")
     return given or found
 
 
@@ -127,7 +127,7 @@ def _table(contract: type[dy.Schema], made: Sequence[Mapping[str, Any]]) -> pl.D
 
 
 def refuse_unspent(spent: Mapping[str, Spent], inputs: Inputs, derived: Derived) -> None:
-    """ConfigError when an arm ran out of iterations before it had spent either of its budgets."""
+    """Raise ConfigError when an arm ran out of iterations before it spent either of its budgets."""
     for label, (tokens, compute) in spent.items():
         folder = label.partition("/s")[0]
         budget = derived.token_budgets.get(folder)

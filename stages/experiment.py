@@ -1,4 +1,4 @@
-"""What the Snakefile asks of the configuration: the resolved experiment and the param of a rule."""
+"""Functions of the Snakefile: the resolved experiment, the param of a rule, and what happens before the first job."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Result = TypeVar("Result")
 
 
 def experiment_of(raw: Mapping[str, Any]) -> Experiment:
-    """The validated experiment of a raw configuration, as Snakemake has read it."""
+    """Validate a raw configuration, as Snakemake has read it."""
     return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
 
 
 def with_nulls(value: Any) -> Any:
-    """Snakemake reads what `--config` says inside of braces as text (YAML's base loader): there `null` is a word."""
+    """Replace the text `null` by None: Snakemake reads values of `--config` within braces as text."""
     if isinstance(value, Mapping):
         return {key: with_nulls(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -41,8 +41,11 @@ def with_nulls(value: Any) -> Any:
 
 
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:
-    """The canonical JSON of one job. What arms share has neither arm nor seed, so that it is made once; an initial
-    policy has its own seed (wildcard `start`)."""
+    """Return the canonical JSON of one job.
+
+    A job that all arms share has neither arm nor seed, so that it runs once; an initial policy has its own seed
+    (wildcard `start`).
+    """
     arm, starts = wildcards.get("arm", ""), {start_folder(start): start for start in experiment.run.warm_starts}
     sections = experiment.arms[arm] if arm else experiment.common
     return Job(
@@ -58,13 +61,13 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
 
 
 def jobs_json(experiment: Experiment, wildcards: Mapping[str, str]) -> str:
-    """The canonical JSON of all jobs of an iteration, by stage."""
+    """Return the canonical JSON of all jobs of an iteration, by stage."""
     stages = {step.stage for step in STEPS}
     return canonical_json({stage: json.loads(job_json(experiment, stage, wildcards)) for stage in stages})
 
 
 def run_context(experiment: Experiment) -> RunContext:
-    """Return what the run tells its stages and what changes none of their bytes: it is no part of a param."""
+    """Return the context of the run, whose values change no byte of a stage and are no part of a param."""
     run = experiment.run
     tokens, compute = (
         max(sections["select"][key] or 0 for sections in experiment.arms.values())
@@ -80,20 +83,20 @@ def run_context(experiment: Experiment) -> RunContext:
 
 
 def start_worker() -> None:
-    """Starts the warm worker in this process (Snakemake's), unless EXTRA_COLD is set: every stage then runs cold."""
+    """Start the warm worker from this process (Snakemake's). With EXTRA_COLD set there is none, and stages run cold."""
     if not os.environ.get("EXTRA_COLD"):
         launch.start(Path(".snakemake"))
 
 
 def open_engines(experiment: Experiment) -> None:
-    """Lets the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM."""
+    """Let the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM."""
     sections = [*experiment.common.values(), *(s for arm in experiment.arms.values() for s in arm.values())]
     if any(section.get("sampling", {}).get("backend") == "vllm" for section in sections):
         run_engine.open_folder(Path(".snakemake"))
 
 
 def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
-    """One handler that calls all of them with its argument, in this order."""
+    """Return one handler that calls all functions with its argument, in this order."""
 
     def call(log: str) -> None:
         for function in functions:
@@ -103,12 +106,12 @@ def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def use_this_python() -> None:
-    """Makes `python` in shell commands the interpreter that runs Snakemake, activated environment or not."""
+    """Make `python` in shell commands the interpreter of Snakemake, even where its environment is not activated."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 def or_exit(function: Callable[..., Result], *arguments: object) -> Result:
-    """The function's result. A user's error is its message alone, without the traceback that Snakemake would add."""
+    """Return the function's result. An error of the user prints its message, without the traceback of Snakemake."""
     try:
         return function(*arguments)
     except ExtraError as error:

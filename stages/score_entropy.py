@@ -50,7 +50,7 @@ class Config(StageConfig):
 
 
 class Derived(Section):
-    """What it needs to know of other sections, with `rows: signal`."""
+    """Values that follow from other sections, with `rows: signal`."""
 
     joined: bool = Field(False, description="advantage.group is `joined`: parents complete the groups of continuations")
     bonus: bool = Field(False, description="advantage.weight is above 0: correct rollouts carry a signal")

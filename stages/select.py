@@ -1,10 +1,10 @@
 """Chooses the problems of an iteration from the seed's stream of problems.
 
-READS   train, previous_summarize (what is spent), previous_summarize_state (how far the stream is read)
-ADDS    select: one group a problem, with its place in the stream; with `generate.rounds`, spare ones behind
+READS   train, previous_summarize (spent budget), previous_summarize_state (position in the stream)
+ADDS    select: one group per problem, with its position in the stream; with `generate.rounds`, spare ones at the end
 SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
-        tokens or the compute reach their budget an iteration is empty; `stop_without_signal` ends a run here, before
-        anything of the iteration is made
+        tokens or the compute reach their budget, iterations are empty; `stop_without_signal` ends a run here, before
+        anything of the iteration is written
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Config(StageConfig):
 
 
 class Derived(Section):
-    """What it needs to know of other sections."""
+    """Values that follow from other sections."""
 
     rounds: int = Field(1, ge=1, description="generate.rounds: problems for all rounds of an iteration are selected")
 
@@ -58,7 +58,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The next problems of the stream, `prompts` for each round; none once the budget is spent."""
+    """Return the next problems of the stream, `prompts` for each round; none once a budget is spent."""
     if budget_spent(inputs["previous_summarize"], config):
         return {"select": contracts.Selection.create_empty()}
     refuse_without_signal(inputs.paths.get("previous_summarize"), context)
@@ -90,9 +90,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
 
 
-def budget_spent(former: pl.DataFrame, config: Config) -> bool:
-    """Whether either budget is spent. former: IterationSummary of the iteration before, or no row."""
-    for tokens, compute in former.select("total_sampled_tokens", "total_compute").iter_rows():
+def budget_spent(previous: pl.DataFrame, config: Config) -> bool:
+    """Whether either budget is spent. previous: IterationSummary of the previous iteration, or no row."""
+    for tokens, compute in previous.select("total_sampled_tokens", "total_compute").iter_rows():
         if config.token_budget is not None and tokens >= config.token_budget:
             return True
         if config.compute_budget is not None and compute >= config.compute_budget:
@@ -101,8 +101,10 @@ def budget_spent(former: pl.DataFrame, config: Config) -> bool:
 
 
 def first_position(inputs: Inputs, prompts: int, rounds: int, iteration: int) -> int:
-    """Where the iteration begins in the stream. With rounds, behind the last problem that the iteration before sampled:
-    how many those were only that iteration knows."""
+    """Return the position in the stream at which the iteration begins.
+
+    With several rounds it is behind the last problem that the previous iteration sampled, which is recorded there.
+    """
     if rounds == 1 or iteration == 0:
         return iteration * prompts
     return int(inputs["previous_summarize_state"]["next_position"].item())

@@ -40,7 +40,7 @@ class Config(StageConfig):
 
 
 class Derived(Section):
-    """What it needs to know of other sections."""
+    """Values that follow from other sections."""
 
     stop: str | None = Field(None, description="the first of sampling.stop: it ends a demonstration")
 

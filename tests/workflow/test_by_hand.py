@@ -101,7 +101,7 @@ def test_set_changes_the_section(mini_run: Run, tmp_path: Path, monkeypatch: pyt
     [
         ("mesure=lexical", "novelty.mesure: unknown key (known here: "),
         ("measure=lexicon", "unknown measure 'lexicon'; there are "),
-        ("measure.n=2", "--set measure.n=2: `measure` has no keys of its own."),
+        ("measure.n=2", "--set measure.n=2: `measure` is a value without keys."),
         ("measure", "--set measure: expected KEY=VALUE."),
         ("params={n", "--set params={n: not a YAML value"),
     ],
