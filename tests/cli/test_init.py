@@ -1,4 +1,4 @@
-"""`extra init`: the folder that it makes runs the workflow of an installed wheel, without a checkout."""
+"""`extra init`: the new folder runs the workflow of an installed wheel, without a checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models on a device that is not the CPU: all tensors that meet the model's lie there, and results are the same."""
+"""Models on a device other than the CPU: all tensors are on that device, and the results are the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.training.test_trainer import SETTINGS, rollouts
 ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
 
 
-def test_the_other_device_refuses_to_meet_the_cpu() -> None:
+def test_the_other_device_refuses_tensors_of_the_cpu() -> None:
     with other_device():
         there = torch.ones(3).to("meta")
         assert (there + torch.ones(()) + 1).tolist() == [3, 3, 3]

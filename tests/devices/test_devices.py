@@ -1,4 +1,4 @@
-"""Locks of devices: one process to a device, freed by the kernel, and a list of devices that is made up here."""
+"""Locks of devices: one process per device, release by the kernel, on a simulated list of devices."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_first_free_one_until_its_holder_is_killed(folder: Path) -> None:
             process.communicate()
 
 
-def test_no_child_keeps_what_its_parent_held(folder: Path) -> None:
+def test_no_child_keeps_the_locks_of_its_parent(folder: Path) -> None:
     parent = holder(folder, "children")
     try:
         assert said(parent) == "['a']"
@@ -104,12 +104,12 @@ def test_it_waits_until_one_is_released(folder: Path, monkeypatch: pytest.Monkey
     assert time.monotonic() - begin >= 0.09
 
 
-def test_more_than_there_are(folder: Path) -> None:
+def test_more_than_exist_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="3 are required, but there are 2: a, b"):
         take_free(["a", "b"], 3, folder)
 
 
-def test_the_folder_is_the_users_own(tmp_path: Path, folder: Path) -> None:
+def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, folder: Path) -> None:
     assert take_free(["MIG-GPU-x/1/0"], 1, folder) == ["MIG-GPU-x/1/0"]
     assert (folder.stat().st_mode & 0o777, len(list(folder.iterdir()))) == (0o700, 1)
     folder.chmod(0o755)
@@ -124,7 +124,7 @@ def test_the_folder_is_the_users_own(tmp_path: Path, folder: Path) -> None:
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """A machine with two GPUs, in an environment that says nothing of them."""
+    """A machine with two GPUs, and an environment without variables that name them."""
     monkeypatch.setattr(devices, "gpu_uuids", lambda: ["GPU-x", "GPU-y"])
     monkeypatch.setattr(devices, "lock_folder", lambda: folder)
     monkeypatch.setattr(devices, "_TAKEN", [])
@@ -162,7 +162,7 @@ def test_the_beginning_of_a_uuid_names_the_same_lock(monkeypatch: pytest.MonkeyP
     assert visible_devices() == {"GPU-67": "GPU-6789"}
 
 
-def test_without_the_drivers_library_entries_name_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvml_locks_are_named_after_the_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "gpu_uuids", list)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-x")
     assert visible_devices() == {"3": "3", "GPU-x": "GPU-x"}
@@ -183,9 +183,7 @@ def test_a_process_takes_a_device_once(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_it_says_that_it_waits(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_waiting_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     assert take_free(["GPU-y"], 1, folder) == ["GPU-y"]
     threading.Timer(0.1, release, (["GPU-y"], folder)).start()
@@ -201,7 +199,7 @@ def test_more_devices_than_the_job_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_what_computes_on_a_gpu_takes_one_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acquire_takes_a_device_before_torch_sees_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
 
     def is_available() -> bool:

@@ -29,7 +29,7 @@ def test_by_hand_nothing_is_removed_nothing_stops_and_the_length_is_unknown() ->
     assert BY_HAND.horizon == Horizon(0, 0, 0.0)
 
 
-def test_what_is_written_is_read_back_by_every_stage_of_an_iteration(tmp_path: Path) -> None:
+def test_every_stage_of_an_iteration_reads_what_was_written(tmp_path: Path) -> None:
     folder = tmp_path / PLACE
     (tmp_path / "results/tiny").mkdir(parents=True)
     CONTEXT.write(tmp_path / "results/tiny")
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back_by_every_stage_of_an_iteration(tmp_path: P
     "output",
     ["out/select.parquet", "results/tiny/warm_start/warm_start.parquet", "results/other/a/s0/iteration_0001/t.parquet"],
 )
-def test_a_file_outside_of_the_iterations_of_a_run_has_the_defaults(tmp_path: Path, output: str) -> None:
+def test_files_outside_the_iterations_of_a_run_have_the_defaults(tmp_path: Path, output: str) -> None:
     (tmp_path / "results/tiny").mkdir(parents=True)
     CONTEXT.write(tmp_path / "results/tiny")
     assert RunContext.of_outputs([tmp_path / output]) == BY_HAND
@@ -70,7 +70,7 @@ def test_a_relative_path_is_found_from_within_the_folder(tmp_path: Path, monkeyp
         ('{"guards": {"stop": 1}}', r"guards\.stop: "),
     ],
 )
-def test_a_damaged_file_is_one_error_that_says_what_to_do(tmp_path: Path, text: str, found: str) -> None:
+def test_a_damaged_file_gives_one_error_with_the_remedy(tmp_path: Path, text: str, found: str) -> None:
     path = tmp_path / "results/tiny" / CONTEXT_FILE
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -108,7 +108,7 @@ def test_a_stage_gets_the_context_of_its_run_and_no_byte_depends_on_it(
     assert tables[0] == tables[1]
 
 
-def test_the_workflow_writes_the_keys_of_the_run_and_no_job_holds_them() -> None:
+def test_the_context_has_the_keys_of_the_run_and_no_job_has_them() -> None:
     minimal: dict[str, Any] = {"name": "mini", "iterations": 2, "arms": {"grpo": {}}}
     arms = {"grpo": {"select": {"compute_budget": 1e15}}, "extra": {"select": {"token_budget": 1000}}}
     changes = {

@@ -1,4 +1,4 @@
-"""The two checks that may end a run: what they measure, what they say, and what they leave alone."""
+"""The two checks that may end a run: what they measure, their messages, and when they do nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def context_of(iteration: int = 0, **keys: Any) -> Context:
 
 
 def compared(rows: list[Row], precision: str = "float32", **keys: Any) -> dict[str, float]:
-    """The figures of a comparison of hand-made rollouts. keys: of the guards."""
+    """The figures of a comparison of constructed rollouts. keys: of the guards."""
     tables, context = tables_of(rows), context_of(**keys)
     check_mismatch(tables["generate"], tables["score_entropy_generate"], precision, "generate.parquet", context)
     return context.figures
@@ -45,7 +45,7 @@ def test_the_tokens_of_a_prefix_are_not_compared() -> None:
     assert figures["mismatch_tolerance"] == 0.01
 
 
-def test_beyond_the_tolerance_a_run_stops_with_what_was_found_and_what_to_do() -> None:
+def test_beyond_the_tolerance_the_error_names_figures_and_remedies() -> None:
     with pytest.raises(NumericalError) as error:
         compared([row("near", 0.0), row("far", -0.5)], on_mismatch="stop")
     said = str(error.value)
@@ -55,7 +55,7 @@ def test_beyond_the_tolerance_a_run_stops_with_what_was_found_and_what_to_do() -
         assert part in said
 
 
-def test_or_it_warns_once_and_records_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_warn_one_line_is_printed_and_the_figures_are_recorded(capsys: pytest.CaptureFixture[str]) -> None:
     assert compared([row("a", 0.5), row("b", 0.25)], on_mismatch="warn")["mismatch_mean"] == pytest.approx(0.375)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("WARNING: extra/s0/i0 score_entropy: generate.parquet: sampler and policy differ by 0.375")
@@ -81,7 +81,7 @@ def test_the_tolerance_follows_the_precision_unless_it_is_configured(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_a_logprob_that_is_not_finite_is_refused_even_where_a_warning_would_do(value: float) -> None:
+def test_a_logprob_that_is_not_finite_is_refused_even_with_warn(value: float) -> None:
     tables = tables_of([row("a", 0.0), row("b", 0.0)])
     logprobs = pl.Series([[-2.0] * 3, [-2.0, value, -2.0]], dtype=pl.List(pl.Float32))
     rollouts = tables["generate"].with_columns(sampler_logprobs=logprobs)
@@ -96,7 +96,7 @@ def test_by_hand_nothing_stops(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("WARNING: ")
 
 
-def test_without_a_sampled_token_there_is_nothing_to_compare() -> None:
+def test_without_sampled_tokens_nothing_is_compared() -> None:
     given = row("a", 3.0, origin="demonstration", prefix_length=3)
     assert compared([], on_mismatch="stop") == compared([given], on_mismatch="stop") == {}
 
@@ -106,7 +106,7 @@ MIXED = {"mixed": 1, "all_wrong": 3}
 
 
 def finish(run: Path, iteration: int, normalised: float = 0.0, trained: str = "no_signal", **counts: int) -> None:
-    """Writes what a finished iteration of four groups leaves of its groups."""
+    """Write the tables of a finished iteration of four groups that the check reads."""
     folder = run / f"iteration_{iteration:04d}"
     folder.mkdir(parents=True, exist_ok=True)
     summary = dict.fromkeys(contracts.IterationSummary.columns(), 0) | {"arm": "extra", "rollouts": 8, "groups": 4}
@@ -151,7 +151,7 @@ def test_a_run_ends_after_the_configured_iterations_without_a_useful_group(tmp_p
         begin(tmp_path, 4, limit)
 
 
-def test_a_bonus_is_no_signal_and_neither_is_what_is_not_trained(tmp_path: Path) -> None:
+def test_a_novelty_bonus_and_untrained_rows_are_no_signal(tmp_path: Path) -> None:
     finish(tmp_path, 0, normalised=0.0, trained="trained", all_right=4)  # the bonus alone
     finish(tmp_path, 1, normalised=1.0, trained="unrescued", all_wrong=1, all_right=3)
     with pytest.raises(NoSignalError, match=r"iterations 0 to 1 had .* with harder problems \(task"):
@@ -174,7 +174,7 @@ def test_iterations_without_a_rollout_do_not_count(tmp_path: Path) -> None:
         begin(tmp_path, 4, 2)
 
 
-def test_what_is_no_longer_there_is_not_counted(tmp_path: Path) -> None:
+def test_iterations_whose_tables_are_missing_are_not_counted(tmp_path: Path) -> None:
     for iteration in (0, 1):
         finish(tmp_path, iteration, **ALL_WRONG)
     (tmp_path / "iteration_0000" / "advantage.parquet").unlink()

@@ -1,4 +1,4 @@
-"""Hand-made iterations for the tests of stages: rollouts with all that is known of them, as the stages' tables."""
+"""Constructed iterations for the tests of stages: rollouts with verdicts, scores and novelty, as tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ARM = "extra"
 
 @dataclass(frozen=True)
 class Row:
-    """One rollout and what the stages found out about it; everything has a default but its name."""
+    """One rollout and the results of the stages; everything except its id has a default."""
 
     rollout_id: str
     group_id: str = f"{ARM}/s0/i0/0"
@@ -47,20 +47,20 @@ class Row:
     prefix_length: int = 0
 
     def continued(self, name: str, prefix_length: int, **changes: Any) -> Row:
-        """A rollout that was sampled on from the first tokens of this one."""
+        """A continuation of the first tokens of this rollout."""
         lineage = {"parent": self.rollout_id, "prefix_length": prefix_length, "origin": "regenerated"}
         return replace(self, rollout_id=name, **{**lineage, **changes})
 
     @property
     def judged(self) -> float | None:
-        """The reward: as given, else 1 for right, none for what could not be judged, 0 for the rest."""
+        """The reward: the given one, else 1 for right, none for unjudged rollouts, and 0 for the others."""
         if self.reward is not None or self.verdict in ("error", "gold_unparseable"):
             return self.reward
         return float(self.verdict == "right")
 
 
 def group(verdicts: str, *, group_id: str = f"{ARM}/s0/i0/0", **common: Any) -> list[Row]:
-    """A fresh group with a letter a rollout: r right, w wrong, t truncated, e verifier error."""
+    """A fresh group, with one letter per rollout: r right, w wrong, t truncated, e verifier error."""
     names = {"r": "right", "w": "wrong", "t": "truncated", "e": "error"}
     return [
         Row(f"{group_id}/{n}", group_id=group_id, verdict=names[letter], **common) for n, letter in enumerate(verdicts)
@@ -149,7 +149,7 @@ PER_ROLLOUT = {
 
 
 def write_tables(folder: Path, tables: Mapping[str, pl.DataFrame], *leave_out: str) -> Path:
-    """Writes those of `tables` that describe rollouts into an iteration folder."""
+    """Write the tables that describe rollouts into an iteration folder."""
     for name in PER_ROLLOUT.keys() - set(leave_out):
         write_table(tables[name], folder / f"{name}.parquet", PER_ROLLOUT[name], {})
     return folder

@@ -26,7 +26,7 @@ def selected(
 
 
 def spent(tokens: int, compute: float = 0.0) -> pl.DataFrame:
-    """`previous_summarize` of a run that has spent so much; nothing else of it matters here."""
+    """`previous_summarize` of a run with the given spent budgets; other columns do not matter."""
     row = dict.fromkeys(contracts.IterationSummary.columns(), 0) | {"arm": "extra", "total_sampled_tokens": tokens}
     return frame(contracts.IterationSummary, [row | {"total_compute": compute}])
 
@@ -69,7 +69,7 @@ def test_a_level_that_train_does_not_have_is_refused() -> None:
         selected(level_weights={"L1": 1.0, "L9": 1.0})
 
 
-def test_nothing_to_train_on_is_one_clear_error() -> None:
+def test_no_training_problems_is_one_clear_error() -> None:
     with pytest.raises(ConfigError, match=r"no training problems: name some in task\.train"):
         run_stage(select, {"train": TRAIN.clear()}, {"prompts": 4})
 

@@ -1,4 +1,4 @@
-"""Iterations for tests of update, made by hand: three rollouts on a tiny policy, one step unless a test wants more."""
+"""Constructed iterations for tests of update: three rollouts of a tiny policy, one step by default."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def advantages(values: Mapping[str, float], masked: Mapping[str, int] | None = N
 
 
 def tables(rows: list[Row], values: Mapping[str, float], masked: Mapping[str, int] | None = None, **config: Any) -> Any:
-    """The tables of an iteration whose sampler and trainer agree to the last bit."""
+    """The tables of an iteration in which sampler and trainer agree exactly."""
     found = tables_of(rows)
     scores = run_stage(score_entropy, {"rollouts": found["generate"]}, config, paths={"policy": INITIAL})
     sampled = found["generate"].drop("sampler_logprobs").join(scores["score_entropy"], on="rollout_id")

@@ -23,7 +23,7 @@ CHEAP = {
     "score_entropy": {"rows": "signal"},
     "advantage": {"group": "joined"},
 }
-"""Scores are not read for the choice; verdicts and parents are, for the scores."""
+"""The choice of prefixes reads no scores; scoring reads verdicts and parents."""
 MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_left_to_do(whole: Run) -> None:
     assert "Nothing to be done" in (done := whole.snakemake("--dry-run")).stdout + done.stderr
 
 
-def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
+def test_a_deleted_policy_re_runs_its_whole_iteration(whole: Run) -> None:
     lost = whole.results / "grpo/s0/iteration_0002/policy/manifest.json"
     before = made(whole)
     lost.unlink()
@@ -70,8 +70,8 @@ def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, CHEAP], ids=["default", "cheap"])
-def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """What a dry run would start, stage by stage, beside what the one process does."""
+def test_the_files_of_each_stage_are_those_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Compare the commands of a dry run, stage by stage, with the files of the one process."""
     run = new_run(tmp_path, arms={"extra": {"preset": "prototype", **changes}})
     experiment = experiment_of(yaml.safe_load(run.config.read_text()))
     arm = "results/mini/extra/s0"
@@ -104,6 +104,6 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]
     assert {Path(log).stem for log in started} == {"prepare", "warm_start"}
 
 
-def test_shards_need_jobs_of_their_own() -> None:
+def test_shards_are_refused_with_granularity_iteration() -> None:
     with pytest.raises(ConfigError, match="granularity: stage"):
         experiment_of({"name": "x", "iterations": 1, "granularity": "iteration", "generation": {"shards": 2}})

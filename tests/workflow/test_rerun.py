@@ -1,4 +1,4 @@
-"""What a changed configuration re-runs, and what it leaves alone: read off dry-runs of a finished run."""
+"""What a changed configuration re-runs and what it does not, from dry runs of a finished run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reconfigure(run: Run, **changes: Any) -> None:
 
 
 def planned(run: Run, **changes: Any) -> set[str]:
-    """What a dry-run under the changed configuration says that it would make, without the run's folder and suffix."""
+    """Outputs of the jobs of a dry run under the changed configuration, without the run's folder and suffix."""
     reconfigure(run, **changes)
     said = run.snakemake("--dry-run", "--quiet", "host").stdout
     outputs = re.findall(r"^    output: (.*)$", said, flags=re.MULTILINE)
@@ -63,7 +63,7 @@ def test_a_new_weight_reruns_advantage_and_what_follows(run: Run) -> None:
     }
 
 
-def test_iterations_before_the_window_are_not_looked_at(run: Run) -> None:
+def test_iterations_before_the_window_are_not_checked(run: Run) -> None:
     (run.results / "grpo" / "s0" / "iteration_0000" / "generate.parquet").unlink()
     assert planned(run, arms=arms(advantage={"weight": 0.3}), first_iteration=2) == {
         *files("extra", 2, FROM_ADVANTAGE | EVALUATED),
@@ -125,8 +125,8 @@ def test_a_dry_run_of_a_thousand_iterations_builds(tmp_path: Path, capsys: pytes
     assert said.rstrip().endswith("Building DAG of jobs...")
 
 
-def test_a_window_makes_a_long_run_light(tmp_path: Path) -> None:
-    """990 finished iterations are source files, not rules: only what the first one left has to be there."""
+def test_a_window_keeps_a_long_run_fast(tmp_path: Path) -> None:
+    """990 finished iterations are source files, not jobs: only the tables of the last of them are needed."""
     run = new_run(tmp_path, iterations=1000, first_iteration=990)
     for arm in ("grpo", "extra"):
         former = run.results / arm / "s0" / "iteration_0989"
