@@ -21,7 +21,7 @@ from extra_rl.run.stage import Context
 
 
 def tolerance_of(guards: Guards, precision: str) -> float:
-    """Nats, on the mean absolute difference. precision: `compute.precision`.
+    """Return the tolerance on the mean absolute difference, in nats. precision: `compute.precision`.
 
     Measured noise of the transformers sampler on a CPU at temperatures from 0.6 to 1.5 (docs/sampling.md): at most 3e-5
     in float32, and 0.012 in bfloat16 for trained models; random ones with unusually large weights reach 0.8. A stale
@@ -74,15 +74,15 @@ def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str,
     found = (
         f"{source}: sampler and policy differ by {mean:.4g} nats on average over {len(tokens)} sampled tokens, at most "
         f"by {size[worst]:.4g} (rollout {rollout}); the tolerance is {tolerance:g}. The sampler does not sample from "
-        "the policy that is trained: its weights are stale, or its kernels, precision, temperature or model code are "
-        "others. "
+        "the policy that is trained: its weights are stale, or its kernels, precision, temperature or model code "
+        "differ. "
     )
     if guards.on_mismatch == "stop":
         raise NumericalError(
-            f"{found}Look at `extra doctor MODEL`, or use sampling.backend: transformers. If only rounding differs, "
-            "raise mismatch_tolerance; with on_mismatch: warn the same command goes on from here."
+            f"{found}Check `extra doctor MODEL`, or use sampling.backend: transformers. If only rounding differs, "
+            "raise mismatch_tolerance; with on_mismatch: warn the same command continues from here."
         )
-    context.console.say(f"WARNING: {context.job.title}: {found}The run goes on (on_mismatch: warn).")
+    context.console.say(f"WARNING: {context.job.title}: {found}The run continues (on_mismatch: warn).")
 
 
 class Iteration(NamedTuple):
@@ -157,6 +157,6 @@ def _without_signal(run: str, dry: list[Iteration], limit: int) -> str:
         f"{run}: {where} had no group to learn from (stop_without_signal: {limit}). Of {groups} fresh groups, "
         f"{correct} were all correct and {incorrect} all incorrect. Equal rewards give no advantage, so the policy "
         f"does not improve. Groups become mixed with {advice}, or with another sampling.temperature. Nothing is lost: "
-        f"to go on with iteration {dry[0].number + 1}, raise or remove stop_without_signal and run the same command "
+        f"to continue with iteration {dry[0].number + 1}, raise or remove stop_without_signal and run the same command "
         "again."
     )
