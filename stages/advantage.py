@@ -53,7 +53,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="advantage",
-    version=1,
+    version=2,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,

@@ -33,7 +33,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="summarize",
-    version=6,
+    version=7,
     reads={
         "select": contracts.Selection,
         "generate": contracts.Rollouts,
@@ -90,9 +90,9 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
     return {
         "rollouts": len(batch),
         "groups": fresh["group_id"].n_unique(),
-        "all_wrong": int((types["right"] == 0).sum()),
+        "all_incorrect": int((types["right"] == 0).sum()),
         "mixed": int(((types["right"] > 0) & (types["right"] < types["judged"])).sum()),
-        "all_right": int((types["right"] == types["judged"]).sum()),
+        "all_correct": int((types["right"] == types["judged"]).sum()),
         "pass_rate": _mean((judged["verdict"] == "right").cast(pl.Float64)),
         "mean_reward": _mean(judged["reward"].cast(pl.Float64)),
         "excluded": int(batch["reward"].is_null().sum()),

@@ -17,6 +17,8 @@ from extra_rl.report.theme import CONFIG, Look
 Spec = dict[str, Any]
 HEIGHT, SMALL = 240, 150
 SHARE = ".0%"
+KINDS = ["all incorrect", "mixed", "all correct"]
+"""Kinds of groups, from the bottom of the area chart to its top."""
 
 
 def lines(
@@ -115,14 +117,13 @@ def bars(rows: pl.DataFrame, looks: Sequence[Look], ks: tuple[int, int]) -> Spec
 
 
 def stacked(rows: pl.DataFrame) -> Spec:
-    """Shares of all-wrong, mixed and all-right groups over iterations, named in place. rows: iteration, kind, share."""
-    kinds = ["all wrong", "mixed", "all right"]
+    """Shares of the kinds of groups over iterations, labelled inside the areas. rows: iteration, kind, share."""
     colours = ["var(--wrong)", "var(--mixed)", "var(--right)"]
-    base = alt.Chart().transform_calculate(order="datum.kind == 'all wrong' ? 0 : datum.kind == 'mixed' ? 1 : 2")
+    base = alt.Chart().transform_calculate(order="datum.kind == 'all incorrect' ? 0 : datum.kind == 'mixed' ? 1 : 2")
     area = base.mark_area().encode(
         x=_x("iteration", "iteration"),
         y=alt.Y("share:Q", stack="normalize", title=None, axis=alt.Axis(format=SHARE)),
-        color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=None),
+        color=alt.Color("kind:N", scale=alt.Scale(domain=KINDS, range=colours), legend=None),
         order=alt.Order("order:Q"),
         tooltip=["iteration:Q", "kind:N", alt.Tooltip("share:Q", format=SHARE), "groups:Q"],
     )
@@ -141,7 +142,8 @@ def _labels(rows: pl.DataFrame) -> list[dict[str, Any]]:
     if len(wide) < 3:  # no iteration is away from the edges
         wide, edge = wide.mean(), 0
     found = []
-    for kinds_below, kind in ((), "all wrong"), (("all wrong",), "mixed"), (("all wrong", "mixed"), "all right"):
+    for place, kind in enumerate(KINDS):
+        kinds_below = KINDS[:place]
         below = pl.sum_horizontal(pl.lit(0.0), *kinds_below)
         lowest = (below + pl.col(kind)).rolling_min(5, min_samples=1, center=True)
         room = lowest - below.rolling_max(5, min_samples=1, center=True)

@@ -11,7 +11,7 @@ import polars as pl
 
 from extra_rl.results import RunFolder
 
-KINDS = ("rescued", "mixed", "regenerated", "all_right", "all_wrong", "excluded")
+KINDS = ("rescued", "mixed", "regenerated", "all_correct", "all_incorrect", "excluded")
 """Of a group: `regenerated` failed and was sampled on from, `rescued` of these has a right continuation; the others
 were left as they are. `excluded`: nothing of it was judged (yet)."""
 ROLLOUTS_A_RUN = 48
@@ -118,7 +118,7 @@ def _kind(row: Mapping[str, int]) -> str:
     if not row["fresh"]:
         return "excluded"
     if row["fresh_right"] in (0, row["fresh"]):
-        return "all_right" if row["fresh_right"] else "all_wrong"
+        return "all_correct" if row["fresh_right"] else "all_incorrect"
     return "mixed"
 
 

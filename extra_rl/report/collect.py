@@ -10,7 +10,7 @@ import polars as pl
 from extra_rl.report.sources import Sources
 from extra_rl.results import IterationFolder
 
-COUNTS = ("groups", "all_wrong", "mixed", "all_right", "regenerated_groups", "rescued_groups")
+COUNTS = ("groups", "all_incorrect", "mixed", "all_correct", "regenerated_groups", "rescued_groups")
 FIGURES = ("pass_rate", "mean_entropy", "mean_length", "bonus_share")
 KEY = {"folder": pl.String, "arm": pl.String, "regime": pl.String, "seed": pl.Int64, "iteration": pl.Int64}
 

@@ -64,8 +64,8 @@ def over_seeds(rows: pl.DataFrame, by: list[str], column: str) -> pl.DataFrame:
 
 
 def composition(rows: pl.DataFrame) -> pl.DataFrame:
-    """PLACE, iteration, kind (all wrong, mixed, all right), share of the fresh groups of all seeds together, groups."""
-    kinds = ["all_wrong", "mixed", "all_right"]
+    """PLACE, iteration, kind (all incorrect, mixed, all correct), share of all seeds' fresh groups, groups."""
+    kinds = ["all_incorrect", "mixed", "all_correct"]
     total = rows.group_by([*PLACE, "iteration"], maintain_order=True).agg(
         *(pl.col(kind).sum() for kind in kinds), groups=pl.sum_horizontal(*kinds).sum()
     )

@@ -49,7 +49,7 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
         "starvation",
         "Gain by starvation",
         f"Gain over {base} against the useful groups that {base} finds",
-        f"Left is starved: x is what {base} finds in a regime, groups neither all wrong nor all right per 1,000 "
+        f"Left is starved: x is what {base} finds in a regime, groups neither all incorrect nor all correct per 1,000 "
         "sampled tokens, on a square-root axis; an arm has a point a regime, whose interval is in the figure above. "
         "Sources: compare_differences.parquet, summarize.parquet of every iteration.",
         [
@@ -68,7 +68,7 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
         "useful",
         "Useful groups",
         "Useful and rescued groups per 1,000 sampled tokens, by regime",
-        "Fresh groups that are neither all wrong nor all right, and hard groups with a right regenerated rollout. "
+        "Fresh groups that are neither all incorrect nor all correct, and hard groups with a right regenerated rollout. "
         f"{BANDS} Source: summarize.parquet of every iteration.",
         [
             Panel(title, draw(rates.filter(what=what), ("x", "regime"), "per 1,000 tokens", arms))

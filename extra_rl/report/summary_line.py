@@ -59,7 +59,7 @@ def summary_line(
     parts = [
         f"{name} {share:.0%}, {duration(wall * left)} left",
         f"reward {_figure(row['mean_reward'])} pass {_figure(row['pass_rate'])}",
-        f"groups {row['all_wrong']} wrong {row['mixed']} mixed {row['all_right']} right",
+        f"groups {row['all_incorrect']} wrong {row['mixed']} mixed {row['all_correct']} right",
         f"entropy {_figure(row['mean_entropy'])} length {_figure(row['mean_length'])} cut off {row['truncated']}",
         *_faults(row),
         *_mismatch(row, TOLERANCE["float32"] if tolerance is None else tolerance),

@@ -37,9 +37,9 @@ def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
     yield Figure(
         "composition",
         "Groups",
-        "What the fresh groups are: all wrong, mixed, all right",
-        "Share of the groups of all seeds, by iteration; from the bottom up all wrong, mixed, all right. Only mixed "
-        "groups teach GRPO something. "
+        "What the fresh groups are: all incorrect, mixed, all correct",
+        "Share of the groups of all seeds, by iteration; from the bottom up all incorrect, mixed, all correct. GRPO "
+        "learns only from mixed groups. "
         "Source: summarize.parquet of every iteration.",
         [
             Panel(label(sources, cell.regime, cell.arm), charts.stacked(shares.filter(folder=cell.folder)))

@@ -77,7 +77,7 @@ def test_a_parent_of_a_joined_group_has_two_advantages(tmp_path: Path, capsys: p
     main(["explain", f"{HARD}/0", "--results", str(make_run(tmp_path))])
     said = capsys.readouterr().out
     assert "none: sampled from the bare prompt" in said
-    assert "iteration 0: group extra/s0/i0/0, all_wrong" in said
+    assert "iteration 0: group extra/s0/i0/0, all_incorrect" in said
     assert "iteration 1, as parent of a joined group: group extra/s0/i0/0, mixed" in said
     assert "normalised  -0.499999 = (0 - 0.25) / (0.5 + 1e-06)" in said
     assert "not trained: no_signal" in said

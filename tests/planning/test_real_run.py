@@ -78,8 +78,8 @@ def test_disk_is_right_within_a_factor_of_two(finished: Run, experiment: Experim
             bound = counts.at_most(sections)
             rollouts = replace(
                 bound,
-                groups=found["all_wrong"],
-                continued=min(bound.continued, found["all_wrong"]),
+                groups=found["all_incorrect"],
+                continued=min(bound.continued, found["all_incorrect"]),
                 regenerated=found["regenerated_rollouts"],
                 response=lengths,
                 prefix=bound.prefix * lengths / bound.response,

@@ -19,7 +19,7 @@ def test_groups_carry_their_continuations_and_kinds(tmp_path: Path) -> None:
     assert [(g.name, g.iteration, g.size, g.kind) for g in found.values()] == [
         (HARD, 0, 4, "rescued"),
         (MIXED, 0, 2, "mixed"),
-        (HOPELESS, 0, 2, "all_wrong"),
+        (HOPELESS, 0, 2, "all_incorrect"),
     ]
 
 
@@ -54,7 +54,7 @@ def some(kind: str, iteration: int, n: int) -> Group:
 
 
 def test_the_beginning_of_the_order_covers_iterations_and_kinds() -> None:
-    kinds = ("all_wrong", "mixed", "all_right", "rescued", "regenerated")
+    kinds = ("all_incorrect", "mixed", "all_correct", "rescued", "regenerated")
     groups = [some(kind, iteration, n) for iteration in range(41) for kind in kinds for n in range(5)]
     ordered = order_of(groups, 0)
     assert sorted(group.name for group in ordered) == sorted(group.name for group in groups)

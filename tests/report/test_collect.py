@@ -208,9 +208,9 @@ def test_regeneration_and_composition_count_groups(results: Path) -> None:
                 "seed": 0,
                 "iteration": iteration,
                 "groups": 10,
-                "all_wrong": 6,
+                "all_incorrect": 6,
                 "mixed": 3,
-                "all_right": 1,
+                "all_correct": 1,
                 "sampled_tokens": 2000,
                 "regenerated_groups": regenerated,
                 "rescued_groups": rescued,
@@ -222,7 +222,7 @@ def test_regeneration_and_composition_count_groups(results: Path) -> None:
     assert rates.filter(what="triggered").select("iteration", "mean").rows() == [(0, 0.0), (1, 0.5)]
     assert rates.filter(what="rescued").select("iteration", "mean").rows() == [(1, 0.2)]
     shares = curves.composition(rows).filter(iteration=1)
-    assert dict(shares.select("kind", "share").rows()) == {"all wrong": 0.6, "mixed": 0.3, "all right": 0.1}
+    assert dict(shares.select("kind", "share").rows()) == {"all incorrect": 0.6, "mixed": 0.3, "all correct": 0.1}
     # 6 mixed and 1 rescued group for 4,000 tokens
     assert dict(curves.per_thousand_tokens(rows).select("what", "mean").rows()) == {"mixed": 1.5, "rescued": 0.25}
 

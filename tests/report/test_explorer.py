@@ -82,7 +82,7 @@ def test_unrescued_continuations_count_in_no_group(mini_run: Run) -> None:
 
 def test_a_rollout_of_another_group_knows_only_its_own(made: dict[str, Any]) -> None:
     (given,) = rows_of(made)[f"{HOPELESS}/1"]["advantages"]
-    assert (given["members"], given["mean"], given["sd"], given["type"]) == (2, 0.0, 0.0, "all_wrong")
+    assert (given["members"], given["mean"], given["sd"], given["type"]) == (2, 0.0, 0.0, "all_incorrect")
 
 
 def test_the_same_results_give_the_same_json(mini_run: Run) -> None:

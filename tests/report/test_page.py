@@ -64,7 +64,7 @@ def grid(folder: Path, seeds: int = 2) -> Path:
         return (2 if name.endswith("extra") else 1) + (seed + problem) % 2
 
     def groups(name: str, seed: int, iteration: int) -> dict[str, int]:
-        return {"mixed": MIXED[name], "all_wrong": 9 - MIXED[name], "all_right": 1}
+        return {"mixed": MIXED[name], "all_incorrect": 9 - MIXED[name], "all_correct": 1}
 
     return write_results(
         folder,
@@ -104,7 +104,7 @@ def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
         "What each arm reaches",
         "Pass rate of training groups against sampled tokens",
         "pass@k of the final policies, k = 1 to all samples",
-        "What the fresh groups are: all wrong, mixed, all right",
+        "What the fresh groups are: all incorrect, mixed, all correct",
         "Distinct correct solutions per problem",
         "What each arm spent",
         "What differs between the arms",

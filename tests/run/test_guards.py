@@ -117,8 +117,8 @@ def test_without_a_sampled_token_there_is_nothing_to_compare(monkeypatch: pytest
     assert compared([]) == compared([given]) == {}
 
 
-ALL_WRONG = {"all_wrong": 4}
-MIXED = {"mixed": 1, "all_wrong": 3}
+ALL_INCORRECT = {"all_incorrect": 4}
+MIXED = {"mixed": 1, "all_incorrect": 3}
 
 
 def finish(run: Path, iteration: int, normalised: float = 0.0, trained: str = "no_signal", **counts: int) -> None:
@@ -155,7 +155,7 @@ def test_a_run_ends_after_the_configured_iterations_without_a_useful_group(
 ) -> None:
     finish(tmp_path, 0, normalised=1.0, trained="trained", **MIXED)
     for iteration in (1, 2, 3):
-        finish(tmp_path, iteration, all_wrong=3, all_right=1, steps=2)  # steps: of a KL term
+        finish(tmp_path, iteration, all_incorrect=3, all_correct=1, steps=2)  # steps: of a KL term
     configure(monkeypatch, stop_without_signal=3)
     for iteration in (0, 1, 2, 3):
         begin(tmp_path, iteration)
@@ -175,8 +175,8 @@ def test_a_bonus_is_no_signal_and_neither_is_what_is_not_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(monkeypatch, stop_without_signal=2)
-    finish(tmp_path, 0, normalised=0.0, trained="trained", all_right=4)  # the bonus alone
-    finish(tmp_path, 1, normalised=1.0, trained="unrescued", all_wrong=1, all_right=3)
+    finish(tmp_path, 0, normalised=0.0, trained="trained", all_correct=4)  # the bonus alone
+    finish(tmp_path, 1, normalised=1.0, trained="unrescued", all_incorrect=1, all_correct=3)
     with pytest.raises(NoSignalError, match=r"iterations 0 to 1 had .* with harder problems \(task"):
         begin(tmp_path, 2)
 
@@ -186,17 +186,17 @@ def test_rewards_that_differ_are_a_signal_in_a_group_without_a_correct_rollout(
 ) -> None:
     """`verify.rewards` may weight wrong and truncated differently; a continued group counts in the same way."""
     configure(monkeypatch, stop_without_signal=1)
-    finish(tmp_path, 0, normalised=-0.5, trained="trained", **ALL_WRONG)
+    finish(tmp_path, 0, normalised=-0.5, trained="trained", **ALL_INCORRECT)
     begin(tmp_path, 1)
 
 
 def test_iterations_without_a_rollout_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, stop_without_signal=2)
-    finish(tmp_path, 0, **ALL_WRONG)
+    finish(tmp_path, 0, **ALL_INCORRECT)
     for iteration in (1, 2):
         finish(tmp_path, iteration, rollouts=0, groups=0)
     begin(tmp_path, 3)
-    finish(tmp_path, 3, **ALL_WRONG)
+    finish(tmp_path, 3, **ALL_INCORRECT)
     with pytest.raises(NoSignalError, match=r"Of 8 fresh groups"):
         begin(tmp_path, 4)
 
@@ -204,7 +204,7 @@ def test_iterations_without_a_rollout_do_not_count(tmp_path: Path, monkeypatch: 
 def test_what_is_no_longer_there_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, stop_without_signal=2)
     for iteration in (0, 1):
-        finish(tmp_path, iteration, **ALL_WRONG)
+        finish(tmp_path, iteration, **ALL_INCORRECT)
     (tmp_path / "iteration_0000" / "advantage.parquet").unlink()
     begin(tmp_path, 2)
     refuse_without_signal(tmp_path / "elsewhere" / "summarize.parquet", context_of(2))

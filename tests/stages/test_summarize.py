@@ -43,7 +43,7 @@ def step(number: int, loss: float, norm: float, mean: float, maximum: float) -> 
 
 
 def iteration() -> list[Row]:
-    """Four fresh groups (all wrong, mixed, all right, one that nobody could judge) and two rescued continuations."""
+    """Four fresh groups (all incorrect, mixed, all correct, unjudged) and two rescued continuations."""
     places = [f"extra/s0/i2/{n}" for n in range(4)]
     long = {"response_tokens": (10, 11, 12, 2), "entropies": (1.0,) * 4}
     wrong = group("wt", group_id=places[0], problem_id="p0", finish_reason="length", **long)
@@ -68,7 +68,7 @@ def test_every_count_of_an_iteration(tmp_path: Path) -> None:
     row = summary(tables(iteration()), tmp_path)
     assert (row["arm"], row["seed"], row["iteration"]) == ("extra", 0, 2)
     assert (row["rollouts"], row["groups"]) == (12, 4)
-    assert (row["all_wrong"], row["mixed"], row["all_right"]) == (1, 1, 1)
+    assert (row["all_incorrect"], row["mixed"], row["all_correct"]) == (1, 1, 1)
     assert row["excluded"] == row["verdict_error"] == 3
     assert (row["verdict_right"], row["verdict_wrong"], row["verdict_truncated"]) == (5, 3, 1)
     assert sum(count for name, count in row.items() if name.startswith("verdict_")) == row["rollouts"]

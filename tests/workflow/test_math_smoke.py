@@ -1,4 +1,4 @@
-"""Real mathematics through the real workflow: a random model, every group all wrong, every verdict explained."""
+"""Real mathematics through the real workflow: a random model, every group all incorrect, every verdict explained."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_it_ends_with_a_table(run: Run) -> None:
     assert all(summary["arms"][arm]["pass@1"] == 0 for arm in summary["arms"])
 
 
-def test_every_group_is_all_wrong_and_regeneration_fires(run: Run) -> None:
+def test_every_group_is_all_incorrect_and_regeneration_fires(run: Run) -> None:
     for arm in ("extra", "published"):
         rows = pl.concat([pl.read_parquet(f) for f in sorted(run.results.glob(f"{arm}/s0/*/summarize.parquet"))])
-        assert (rows["all_wrong"] == rows["groups"]).all()
+        assert (rows["all_incorrect"] == rows["groups"]).all()
         assert rows["prefixes_chosen"].min() > 0
         assert rows["regenerated_rollouts"].to_list()[1] > 0
     rows = pl.read_parquet(run.results / "grpo/s0/iteration_0001/summarize.parquet")
