@@ -24,7 +24,7 @@ COMMANDS = (
     "doctor",
     "evaluate",
     "audit",
-    "check-golds",
+    "check-answers",
     "plan",
     "report",
     "explain",

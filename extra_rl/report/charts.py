@@ -12,9 +12,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from extra_rl.report.theme import CONFIG, Look
+from extra_rl.report.figure import CONFIG, Look, Spec
 
-Spec = dict[str, Any]
 HEIGHT, SMALL = 240, 150
 SHARE = ".0%"
 KINDS = ["all incorrect", "mixed", "all correct"]

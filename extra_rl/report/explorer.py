@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extra_rl.report.arithmetic import adding_up
 from extra_rl.report.choice import choose_groups
-from extra_rl.report.facts import advantage_settings, prompts, rollouts_of_groups
-from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
-from extra_rl.report.visible import bounded
+from extra_rl.report.facts import adding_up, advantage_settings, prompts, rollouts_of_groups
+from extra_rl.report.text import bounded, joins_to, token_pieces, tokenizer_of
 from extra_rl.results import RunFolder
 
 TOKENS_OF_A_PAGE = 250_000

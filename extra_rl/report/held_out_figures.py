@@ -8,9 +8,8 @@ import polars as pl
 
 from extra_rl.evaluation.figures import MEAN
 from extra_rl.report import charts, curves
-from extra_rl.report.figure import BANDS, Figure, Panel, by_regime, label
+from extra_rl.report.figure import BANDS, Figure, Look, Panel, by_regime, label, warm_start_look
 from extra_rl.report.sources import Sources
-from extra_rl.report.theme import Look, warm_start_look
 
 
 def over_training(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:

@@ -9,9 +9,8 @@ import polars as pl
 
 from extra_rl.report import charts, curves
 from extra_rl.report.answer import Difference, differences
-from extra_rl.report.figure import BANDS, Figure, Panel
+from extra_rl.report.figure import BANDS, Figure, Look, Panel
 from extra_rl.report.sources import Sources
-from extra_rl.report.theme import Look
 
 WIDTH = 0.7
 """Share of the distance between two regimes over which the arms of one are set side by side."""
@@ -68,7 +67,7 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
         "useful",
         "Useful groups",
         "Useful and rescued groups per 1,000 sampled tokens, by regime",
-        "Fresh groups that are neither all incorrect nor all correct, and hard groups with a right regenerated rollout. "
+        "Fresh groups that are neither all incorrect nor all correct, and hard groups with a correct continuation. "
         f"{BANDS} Source: summarize.parquet of every iteration.",
         [
             Panel(title, draw(rates.filter(what=what), ("x", "regime"), "per 1,000 tokens", arms))

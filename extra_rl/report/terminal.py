@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from extra_rl.report.arithmetic import adding_up, formula
-from extra_rl.report.facts import advantage_settings, prompts
+from extra_rl.report.facts import adding_up, advantage_settings, formula, prompts
 from extra_rl.report.lookup import Found
-from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
-from extra_rl.report.visible import visible
+from extra_rl.report.text import joins_to, token_pieces, tokenizer_of, visible
 from extra_rl.results import iteration_name
 
 LEVELS = (0.1, 0.3, 0.7, 1.2, 2.0)

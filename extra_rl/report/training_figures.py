@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from extra_rl.report import charts, curves
-from extra_rl.report.figure import BANDS, Figure, Panel, by_regime, label, top
+from extra_rl.report.figure import BANDS, Figure, Look, Panel, by_regime, label, top
 from extra_rl.report.sources import Sources
-from extra_rl.report.theme import Look
 
 X = ("iteration", "iteration")
 BY = [*curves.PLACE, "iteration"]

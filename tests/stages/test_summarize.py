@@ -186,12 +186,17 @@ def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(
     empty = ("pass_rate", "mean_reward", "mean_entropy", "mean_length", "loss", "gradient_norm", "importance_max")
     empty += ("mismatch_mean", "mismatch_p99", "mismatch_max_ratio", "mismatch_kl")
     assert [row[name] for name in empty] == [None] * len(empty)
-    assert "budget spent" in capsys.readouterr().out
+    assert "budget was spent" in capsys.readouterr().out
 
 
-def test_the_line_says_what_the_row_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_has_the_figures_of_the_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary(tables(iteration()), tmp_path)
     line = capsys.readouterr().out
-    for part in ("extra/s0 3/3", "reward 0.5 pass 0.5", "groups 1 wrong 1 mixed 1 right", "regenerated 2 rescued 1"):
+    for part in (
+        "extra/s0: 3/3 iterations",
+        "pass 50.0%",
+        "groups 1 solved, 1 mixed, 1 unsolved",
+        "continued 2 groups, rescued 1",
+    ):
         assert part in line
-    assert "cut off 2" in line
+    assert "2 cut off" in line

@@ -1,9 +1,9 @@
 """Lists golds that do not match themselves: nothing can be judged right against them.
 
-extra check-golds problems.parquet
-extra check-golds problems.jsonl --answer solution --workers 4 --out bad.parquet
-extra check-golds math500                          a known benchmark or training set, from the hub
-extra check-golds dapo_math_17k --folder data      the same, from a local folder
+extra check-answers problems.parquet
+extra check-answers problems.jsonl --answer solution --workers 4 --out bad.parquet
+extra check-answers math500                          a known benchmark or training set, from the hub
+extra check-answers dapo_math_17k --folder data      the same, from a local folder
 
 The exit code is 0 where there is none, 1 where there are some, 2 for an error.
 """
