@@ -125,7 +125,7 @@ def prompts(results: Path, problem_ids: Iterable[str]) -> dict[str, str]:
 class Sum(NamedTuple):
     """Parts of an advantage: normalised + bonus == total to the last shown decimal.
 
-    final: the advantage, which differs from `total` only where a negative one was removed (`advantage.guided_advantage`).
+    final: the advantage; it differs from `total` only where a negative one was removed (`advantage.guided_advantage`).
     """
 
     normalised: float

@@ -15,7 +15,7 @@ from extra_rl.report.sources import Sources
 def over_training(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
     held_out = evaluations.filter(pl.col("benchmark") == MEAN)
     if held_out.filter(pl.col("seed") >= 0, ~pl.col("final")).is_empty():
-        return  # the table shows all that there is
+        return  # the table already shows the final policies
     starts = held_out.filter(pl.col("seed") == -1)
     points = pl.concat(
         [
@@ -97,5 +97,5 @@ def benchmarks(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms:
 
 
 def in_percent(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """`curves.over_seeds` of percentages: the ends of a band are between 0 and 100."""
+    """Return `curves.over_seeds` of percentages, with bands clipped to 0 .. 100."""
     return curves.over_seeds(rows, by, "value").with_columns(pl.col("low", "high").clip(0, 100))

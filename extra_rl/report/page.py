@@ -37,7 +37,6 @@ def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int
 def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:
     """Return the values of the template."""
     from extra_rl.report import answer, collect, provenance, sources, tables
-    from extra_rl.report.figure import looks
 
     found = sources.find(results)
     iterations = collect.iterations(found)
@@ -62,7 +61,6 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
         "budget": tables.spending(found, iterations, sections),
         "config_diff": provenance.differing(sections),
         "facts": provenance.facts(found, footers),
-        "looks": {look.name: look for look in looks(found.arms)},
         "explorer_data": _explorer(results, explorer_limit),
     }
 

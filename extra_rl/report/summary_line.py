@@ -95,8 +95,8 @@ def warnings(row: Mapping[str, Any], tolerance: float) -> list[str]:
         found.append(
             f"sampler and policy differ by {mean:.2g} nats per token on average (tolerance {tolerance:g}), their "
             f"probabilities by a factor of up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])} nats. The rollouts do "
-            "not come from the policy that is trained. Check the model with `extra doctor MODEL`, or use sampling.backend: "
-            "transformers."
+            "not come from the policy that is trained. Check the model with `extra doctor MODEL`, or use "
+            "sampling.backend: transformers."
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Figures of training: pass rate, group composition, regeneration, entropy and length, bonus."""
+"""Figures of training: pass rate, group composition, continuations, entropy and length, bonus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> It
         "learning",
         "Learning curves",
         "Pass rate of training groups against sampled tokens",
-        f"Share of right among fresh rollouts. {BANDS} Source: summarize.parquet of every iteration.",
+        f"Share of correct fresh rollouts. {BANDS} Source: summarize.parquet of every iteration.",
         [
             Panel(label(sources, regime), charts.lines(part, tokens, "pass rate", arms, percent=True, top=highest))
             for regime, part in by_regime(sources, rates)
@@ -36,7 +36,7 @@ def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
     yield Figure(
         "composition",
         "Groups",
-        "What the fresh groups are: all incorrect, mixed, all correct",
+        "Fresh groups: all incorrect, mixed, all correct",
         "Share of the groups of all seeds, by iteration; from the bottom up all incorrect, mixed, all correct. GRPO "
         "learns only from mixed groups. "
         "Source: summarize.parquet of every iteration.",
@@ -54,13 +54,13 @@ def regeneration(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -
     used = set(rates.filter(pl.col("mean") > 0)["arm"])
     shown = [look for look in arms if look.name in used]
     rates = rates.filter(pl.col("arm").is_in(used))
-    names = {"triggered": "triggered (per fresh group)", "rescued": "rescued (of the triggered)"}
+    names = {"triggered": "continued (per fresh group)", "rescued": "rescued (per continued group)"}
     yield Figure(
         "regeneration",
-        "Regeneration",
-        "How often regeneration is triggered, and how often it rescues a group",
-        "Groups that regenerated rollouts were sampled for, per fresh group of the iteration; and of those, groups "
-        f"with a right regenerated rollout. Arms without regeneration are left out. {BANDS} Source: summarize.parquet.",
+        "Continued groups",
+        "Groups that are continued, and groups that are rescued",
+        "Continued groups per fresh group of the iteration, and the share of continued groups with a correct "
+        f"continuation. Arms without continuations are left out. {BANDS} Source: summarize.parquet.",
         [
             Panel(label(sources, regime, title), charts.lines(part.filter(what=what), X, "share", shown, percent=True))
             for regime, part in by_regime(sources, rates)

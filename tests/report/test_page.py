@@ -104,7 +104,7 @@ def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
         "What each arm reaches",
         "Pass rate of training groups against sampled tokens",
         "pass@k of the final policies, k = 1 to all samples",
-        "What the fresh groups are: all incorrect, mixed, all correct",
+        "Fresh groups: all incorrect, mixed, all correct",
         "Distinct correct solutions per problem",
         "What each arm spent",
         "What differs between the arms",
