@@ -13,8 +13,8 @@ from extra_rl.results import RunFolder
 from extra_rl.verdict import UNJUDGED
 
 KINDS = ("rescued", "mixed", "regenerated", "all_correct", "all_incorrect", "excluded")
-"""Kinds of groups. `rescued`: continued, with a correct continuation. `regenerated`: continued, without one. `excluded`:
-no fresh rollout was judged (yet). The others were not continued."""
+"""Kinds of groups. `rescued`: continued, with a correct continuation. `regenerated`: continued, without one.
+`excluded`: no fresh rollout was judged (yet). The others were not continued."""
 ROLLOUTS_A_RUN = 48
 """Every arm is shown with its first seed, and with further seeds if each can have this many rollouts. Source: our
 decision."""
