@@ -49,7 +49,7 @@ def test_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 of the 2 differences named before the run is significant" in text
     assert "): extra - grpo is +47.5 [+41.7, +53.3] at pass@1." in text
     assert "lexical - grpo, pass@1" not in text
-    assert text.index("Differences named before the run") < text.index("extra - grpo") < text.index("Not named")
+    assert text.index("Differences named before the run") < text.index("extra - grpo") < text.index("Exploratory")
     (budget,) = lines_with(text, "lexical", "1,000")
     assert budget.split() == ["lexical", "1,000", "0.0", "-", "0", "0", "-", "0"]
 

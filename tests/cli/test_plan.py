@@ -103,12 +103,12 @@ def test_files_and_keys_are_merged_as_snakemake_does(tmp_path: Path, capsys: pyt
     assert plan["arms"]["published"]["iteration"]["regenerated"] == 0
 
 
-def test_without_a_measurement_there_is_no_time_and_a_line_says_how_to_get_it(
+def test_without_a_measurement_a_line_says_how_to_get_hours(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["plan", str(PAPER)]) == 0
     printed = capsys.readouterr().out
-    assert "3 arm(s) x 1 seed(s) x 300 iterations" in said
+    assert "3 arm(s) x 1 seed(s) x 300 iterations" in printed
     assert "1.72G parameters" in printed
     assert " hours" not in printed
     assert "--from results/NAME" in printed

@@ -62,7 +62,7 @@ def test_only_disagreements_are_kept_with_both_judgements(capsys: pytest.Capture
         },
     ]
     assert capsys.readouterr().out == (
-        "audit_generate: string judged 5 rollouts and disagrees on 2: 1 right for the first judge only, "
+        "audit_generate: string judged 5 rollouts and disagrees on 2: 1 correct for the first judge only, "
         "1 for the second only\n"
     )
 
