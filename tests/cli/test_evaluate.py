@@ -199,7 +199,7 @@ def test_other_stop_strings_are_other_samples_in_another_folder(run: Evaluates, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--max-response-tokens", "500"), r"the model reads 512 tokens .* Lower max_response_tokens to at most "),
+        (("--max-response-tokens", "500"), r"the context has 512 tokens .* Lower max_response_tokens to at most "),
         (("--temperature", "0"), r"evaluate.temperature: "),
         (("--benchmarks", "aime42"), r"aime42: not a known name"),
         (("--benchmarks", ","), r"no benchmark"),
