@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gguf-file", metavar="FILE", help="the GGUF file within MODEL, as model.gguf_file")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    parser.add_argument(
-        "--backend", choices=("transformers", "vllm"), default="transformers", help="the sampler; default: transformers"
-    )
+    parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers", help="sampler")
     parser.add_argument("--threads", type=_count, metavar="N", help="threads of torch; default: all cores")
     parser.add_argument("--tokens", type=_count, metavar="N", help="longest probe sequence; default: a short one")
 
@@ -125,7 +123,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def described(model: CausalLM, tokenizer: Tokenizer, ends: tuple[int, ...]) -> Iterator[str]:
-    """What the model is, line by line."""
+    """Yield lines that describe the model."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kind = getattr(model.config, "model_type", "?")
     yield f"{type(model).__name__} ({kind}), {parameters:,} parameters, {len(tokenizer):,} tokens in the vocabulary"
@@ -134,19 +132,19 @@ def described(model: CausalLM, tokenizer: Tokenizer, ends: tuple[int, ...]) -> I
 
 
 def table(found: Probe) -> Iterator[str]:
-    """What was measured, one path a line."""
+    """Yield the measurements, one line per path."""
     yield (
-        f"weights {found.dtype}, attention {found.attention}, logits {found.logits}; allowed: "
+        f"weights {found.dtype}, attention {found.attention}, logits {found.logits}; tolerance: "
         f"{found.tolerance[0]:g} nats at most, {found.tolerance[1]:g} on average"
     )
     if found.unreached:
         longer = ", ".join(map(str, found.unreached))
-        yield f"windows longer than the probe's sequences: {longer} tokens (--tokens reaches them)"
-    yield f"{'path':<28} {'largest':>9} {'mean':>9} {'values':>7} {'seconds':>8}"
+        yield f"not checked: attention windows of {longer} tokens, longer than the probe; pass a larger --tokens"
+    yield f"{'path':<28} {'max nats':>9} {'mean':>9} {'values':>7} {'seconds':>8}"
     for one in found.measurements:
         outcome = "holds" if one.holds(found.tolerance) else one.fault or "differs"
         yield f"{one.path:<28} {one.largest:>9.1e} {one.mean:>9.1e} {one.values:>7} {one.seconds:>8.2f}  {outcome}"
-    yield f"probed in {found.seconds:.2f} s"
+    yield f"checked in {found.seconds:.2f} s"
 
 
 def _vllm(source: Path, compute: Any) -> ExtraError | None:

@@ -39,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmarks", metavar="NAMES", help="comma-separated names (default: the paper's six)")
     parser.add_argument("--folder", metavar="DIR", help="local benchmark files, <name>.parquet or .jsonl")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N problems of each benchmark")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="take the sections task, sampling, verifier, evaluate from it"
-    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="take task, sampling, verifier, evaluate from it")
     parser.add_argument("--samples", type=int, help="samples per problem (default 16)")
     parser.add_argument("--temperature", type=float, help="sampling temperature (default 0.7)")
     parser.add_argument("--top-p", type=float, help="nucleus (default 0.9)")
@@ -56,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the tables (default <cache>/<policy digest>/<benchmarks, settings>)",
+        help="default: <cache>/<policy digest>/<benchmarks, settings>",
     )
     parser.add_argument("--batch-rows", type=int, help=f"sequences decoded together (default {BATCH_ROWS})")
     parser.add_argument("--workers", type=int, help="judging processes (default 1)")

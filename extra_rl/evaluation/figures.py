@@ -118,7 +118,7 @@ def _rows(name: str, names: Sequence[tuple[str, int]], parts: Sequence[_Benchmar
 
 
 def answer_key(text: str) -> str:
-    """Return a key that is equal for spellings of one answer: the exact value of a plain number, else normalised text."""
+    """Return a key that spellings of one answer share: the exact value of a plain number, else normalised text."""
     if len(text) > MAX_CHARS:
         return text
     cleaned = clean(text)
