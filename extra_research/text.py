@@ -7,7 +7,7 @@ import polars as pl
 from extra_research.prefixes import Choices, rescue_by_place
 
 SHOWN = 40
-"""Rows of a table that are printed; the files hold all."""
+"""Rows of a table that are printed; the files contain all."""
 
 
 def counterfactual_lines(variants: pl.DataFrame, choices: Choices) -> list[str]:
@@ -48,7 +48,7 @@ PLACE_COLUMNS = {
     "prefixes": "prefixes",
     "rescued": "rescued",
     "continuations": "continuations",
-    "right": "right",
+    "right": "correct",
 }
 
 
@@ -95,7 +95,7 @@ def noise_lines(rows: pl.DataFrame) -> list[str]:
     """Return the table of the gradient's noise, and what a missing ratio means."""
     lines = table(rows, NOISE_COLUMNS)
     if rows["noise_ratio"].null_count():
-        lines.append("  no ratio: the squared mean is not above 0, so these groups do not tell a gradient from none")
+        lines.append("  no ratio: the squared mean is not above 0, so the gradient cannot be told from 0")
     return lines
 
 

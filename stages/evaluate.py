@@ -1,7 +1,7 @@
-"""Samples a policy on the held-out benchmarks and judges every sample; samples are cached (docs/evaluation.md).
+"""Sample a policy on the held-out benchmarks and judge every sample; samples are cached (docs/evaluation.md).
 
 READS   held_out, policy
-ADDS    evaluate: one row a sample, with its tokens, text and verdict
+ADDS    evaluate: one row per sample, with its tokens, text and verdict
         evaluate_figures: pass@k and maj@k for every k, lengths and rates, each with its interval
 SOURCE  docs/method.md 5 and 6: 16 samples a problem, unbiased pass@k, bootstrap over problems
 """
@@ -26,17 +26,17 @@ from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 
 OWN = ("temperature", "top_p", "top_k", "max_response_tokens", "stop")
-"""What evaluation does not take over from `sampling`, as it has keys of its own."""
+"""Keys that evaluation has itself instead of those of `sampling`."""
 
 
 class Config(StageConfig):
-    """Which held-out problems, how many samples, and how they are drawn."""
+    """The held-out problems, the number of samples, and their sampling."""
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
     sampling: SamplingConfig = Field(description="shared section `sampling`: backend and batch size")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    split: Literal["tuning", "final"] = Field("final", description="tuning: for choosing settings; final: to report")
+    split: Literal["tuning", "final"] = Field("final", description="tuning: to choose settings; final: to report")
     samples: int = Field(16, ge=1, description="samples per problem")
     temperature: float = Field(1.0, gt=0, description="temperature of evaluation")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of evaluation")
@@ -45,15 +45,17 @@ class Config(StageConfig):
     stop: Stop | None = Field(
         None, description="texts that end a response in evaluation; null: those of `sampling`, [] for none"
     )
-    seed: int = Field(0, description="seed of the samples; the same for every policy, so that pairs share their noise")
-    cache: str | None = Field("results/evaluations", description="folder in which samples are kept; null: nowhere")
+    seed: int = Field(0, description="seed of the samples, the same for every policy, so that pairs share their noise")
+    cache: str | None = Field("results/evaluations", description="folder of cached samples; null: no cache")
     part_samples: int = Field(
-        512, ge=1, description="samples between two writes to the cache (whole batches): what a kill can lose"
+        512,
+        ge=1,
+        description="samples between two writes to the cache (whole batches); an interruption loses at most these",
     )
 
     @property
     def stops(self) -> list[str]:
-        """The stop strings: a policy that was trained to end by them ends by nothing else."""
+        """The stop strings: by default those of training, because a policy learns to end by them."""
         return self.sampling.stop if self.stop is None else self.stop
 
 
@@ -66,13 +68,13 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """`samples` rows for every problem of the split, in the order of the problems, and their figures."""
+    """Return `samples` rows for every problem of the split, in the order of the problems, and their figures."""
     from extra_rl.evaluation.policies import policy_of_manifest
 
     problems = inputs["held_out"].filter(pl.col("split") == config.split)
     if problems.is_empty():
         raise InputError(
-            f"held_out has no problem of the split {config.split!r}; see prepare.{config.split}_per_level, for "
+            f"held_out has no problem of the split {config.split!r}. Set prepare.{config.split}_per_level, for "
             "mathematics task.benchmarks (final) and prepare.tuning_problems (tuning)."
         )
     label = f"evaluate {context.job.arm or 'warm start'}"
@@ -84,7 +86,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 def evaluated(
     problems: pl.DataFrame, policy: EvaluatedPolicy, config: Config, console: Console, label: str
 ) -> Evaluation:
-    """The evaluation that the section describes, of any policy; `extra evaluate` runs it without a pipeline."""
+    """Return the evaluation of any policy as the section describes; `extra evaluate` runs it without a pipeline."""
     from extra_rl.evaluation import evaluate
 
     return evaluate(

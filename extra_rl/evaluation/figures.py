@@ -161,14 +161,12 @@ def table_lines(figures: pl.DataFrame) -> list[str]:
         length, cut, none = (_plain(found.get((metric, 0))) for metric in ("mean_length", "truncated", "no_answer"))
         lines.append(f"{name:<16}{max(part['problems'].to_list()):>9}{cells}{length:>9}{cut:>9}{none:>11}")
     excluded = max(figures.filter(pl.col("benchmark") == MEAN)["excluded"].to_list())
-    return lines + (
-        [
-            f"WARNING: {excluded} samples could not be judged and are left out: the reference answer cannot be parsed, or "
-            "the verifier failed (verdicts gold_unparseable and error in evaluate.parquet)."
-        ]
-        if excluded
-        else []
-    )
+    if excluded:
+        lines.append(
+            f"WARNING: {excluded} samples could not be judged and are left out: the reference answer cannot be parsed, "
+            "or the verifier failed (verdicts gold_unparseable and error in evaluate.parquet)."
+        )
+    return lines
 
 
 def _interval(row: Mapping[str, Any] | None) -> str:

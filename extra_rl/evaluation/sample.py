@@ -102,8 +102,8 @@ def require_context(wanted: Sequence[Wanted], directory: Path) -> None:
         largest = context_size - prompt
         raise ModelError(
             f"{directory}: the context has {context_size:,} tokens (max_position_embeddings), but the prompt of "
-            f"{longest.problem_id} has {prompt:,} and its response up to {response:,}, so {len(problems)} problem(s) do "
-            "not fit. "
+            f"{longest.problem_id} has {prompt:,} and its response up to {response:,}, so {len(problems)} problem(s) "
+            "do not fit. "
             + (
                 f"Lower max_response_tokens to at most {largest:,}."
                 if largest > 0

@@ -60,13 +60,11 @@ class SampleStore:
         if not path.is_file():
             write_whole(path, lambda tmp: tmp.write_text(text))
         elif path.read_text() != text:
-            raise InputError(
-                f"{path}: the samples there have other settings than their folder's name. Delete {path.parent}."
-            )
+            raise InputError(f"{path}: the samples have other settings than their folder. Delete {path.parent}.")
         return cls(path.parent)
 
     def read(self) -> dict[Key, Cached]:
-        """Return all samples of the folder. Raises InputError or ContractError for a damaged part, which can be deleted."""
+        """Return all samples. Raises InputError or ContractError for a damaged part, which can be deleted."""
         found: dict[Key, Cached] = {}
         for path in sorted(self.folder.glob("part-*.parquet")):
             part = read_table(path, contracts.CachedSamples)

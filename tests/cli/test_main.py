@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from extra_cli import doctor
-from extra_cli.main import main
+from extra_cli.main import COMMANDS, main
 from extra_rl.run.progress import Console, Progress, duration
 from stages.reference import page
 from stages.terminal import is_noise
@@ -20,6 +20,15 @@ def test_show_lists_every_iteration_and_the_comparison(mini_run: Run, capsys: py
     assert [line.split(" ")[0] for line in lines[:6]] == ["extra/s0:"] * 3 + ["grpo/s0:"] * 3
     assert [line.split()[0] for line in lines[-3:]] == ["warm_start", "grpo", "extra"]
     assert "pass@4" in lines[-1]
+
+
+def test_without_a_command_the_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for command in COMMANDS:
+        assert f"\n    {command} " in printed.out
+    assert "extra COMMAND --help" in printed.out
 
 
 def test_show_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
