@@ -109,6 +109,12 @@ def known_rows(name: str, folder: str | None) -> pl.DataFrame | None:
 def read_rows(path: Path, answer: str | None, name: str | None, problem: str) -> pl.DataFrame:
     """Return the rows as text columns id, gold and, if the table has it, problem; a missing answer is empty.
 
+    Args:
+        path: Parquet, JSON lines or CSV.
+        answer: column of reference answers; None: `answer`, else `gold`.
+        name: column that identifies a row; None: `id`, else the row's number.
+        problem: column with the problem's text.
+
     Raises InputError for a file that cannot be read or lacks a named column.
     """
     import polars as pl

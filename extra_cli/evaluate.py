@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
+    """Evaluate the policy, write both tables, and return the exit code."""
     from extra_rl.evaluation.policies import find_policy
     from extra_rl.models.policy import load_tokenizer
     from extra_rl.problems.prepared import benchmark_problems, problems_frame
@@ -128,6 +129,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
 
 
 def paper_benchmarks() -> tuple[str, ...]:
+    """Return the names of the paper's benchmarks."""
     from extra_rl.config.benchmarks import PAPER_BENCHMARKS
 
     return PAPER_BENCHMARKS
@@ -161,7 +163,14 @@ def stops_digest(stop: list[str]) -> str:
 
 
 def write(made: Evaluation, policy: EvaluatedPolicy, config: Config, out: Path) -> None:
-    """Write both tables with the footers of a stage: digest of the policy, section and packages."""
+    """Write both tables with the footers of a stage.
+
+    Args:
+        made: tables of the evaluation.
+        policy: its name and digest are part of the footer.
+        config: the resolved section.
+        out: folder of the tables.
+    """
     from extra_rl.run.execute import provenance
     from extra_rl.run.stage import Job
     from extra_rl.tables.files import write_table

@@ -45,9 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words: Sequence[str]) -> int:
-    """Parse the words, run the command that they name, and return its exit code. Also used by other packages.
+    """Run the command that the words name and return its exit code. Without words, print the help and return 2.
 
-    Without words, print the help and return 2.
+    Args:
+        prog: name of the program, for messages.
+        about: one sentence about it.
+        modules: name -> module of each command.
+        words: of the command line.
     """
     parser = argparse.ArgumentParser(
         prog=prog, description=about, epilog=f"`{prog} COMMAND --help` explains a command with examples."

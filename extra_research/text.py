@@ -63,6 +63,7 @@ def table(rows: pl.DataFrame, columns: dict[str, str]) -> list[str]:
 
 
 def cell(value: str | float | None, heading: str) -> str:
+    """Return a value as text; a share as a percentage where the heading ends in %."""
     if value is None:
         return "-"
     if isinstance(value, float):

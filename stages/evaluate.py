@@ -86,7 +86,15 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 def evaluated(
     problems: pl.DataFrame, policy: EvaluatedPolicy, config: Config, console: Console, label: str
 ) -> Evaluation:
-    """Return the evaluation of any policy as the section describes; `extra evaluate` runs it without a pipeline."""
+    """Return the evaluation of any policy; `extra evaluate` runs it without a pipeline.
+
+    Args:
+        problems: to sample for.
+        policy: to evaluate.
+        config: the section `evaluate`.
+        console: for progress and figures.
+        label: begins the printed lines.
+    """
     from extra_rl.evaluation import evaluate
 
     return evaluate(

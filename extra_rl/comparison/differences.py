@@ -44,6 +44,12 @@ def difference_rows(
     """Yield rows of contracts.Differences without p, which `with_p` adds; none for a pair that lacks an arm here.
 
     Every row contains `differences`, (S,): arm - base of each seed, in percentage points.
+
+    Args:
+        regime: its evaluated policies.
+        pairs: the comparisons.
+        ks: k of pass@k, as in the scores.
+        resamples: of the bootstrap.
     """
     resampled = resampled_means(regime, resamples)
     for pair in pairs:

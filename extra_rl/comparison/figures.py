@@ -109,7 +109,14 @@ def _each(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], ks: Sequen
 def rows(
     policy: Policy, scores: Mapping[str, Scores], ks: Sequence[int], resamples: int
 ) -> Iterator[dict[str, object]]:
-    """Yield rows of contracts.Comparison: means, and 95 % bootstrap intervals over problems."""
+    """Yield rows of contracts.Comparison: means, and 95 % bootstrap intervals over problems.
+
+    Args:
+        policy: that was evaluated.
+        scores: benchmark -> its scores.
+        ks: k of pass@k, as in the scores.
+        resamples: of the bootstrap.
+    """
     for benchmark, found in scores.items():
         counted_PK = found.counted()
         for place, k in enumerate(ks):

@@ -194,6 +194,7 @@ def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
+    """Return `low .. high` with signs, or a hyphen where there is no interval."""
     return "-" if low is None or high is None else f"{number(low, signed=True)} .. {number(high, signed=True)}"
 
 

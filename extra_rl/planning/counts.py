@@ -47,6 +47,7 @@ class Rollouts:
 
     @property
     def rows(self) -> int:
+        """Return the rollouts of an iteration."""
         return self.fresh + self.regenerated
 
     @property
@@ -67,6 +68,7 @@ def longest_prompt(sections: Sections) -> int:
 
 
 def longest_response(sections: Sections) -> int:
+    """Return the limit of a training response in tokens."""
     return int(sections["generate"]["sampling"]["max_response_tokens"])
 
 
@@ -134,6 +136,7 @@ def regenerating_iterations(sections: Sections, run: RunConfig) -> int:
 
 
 def iterations_of(run: RunConfig) -> int:
+    """Return the number of iterations that a run computes."""
     return run.iterations - run.first_iteration
 
 

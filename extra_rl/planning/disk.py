@@ -85,7 +85,9 @@ def table_bytes(
 ) -> dict[str, float]:
     """Return the bytes of one iteration's tables by kind: rollouts with scores and embeddings, and the two memories.
 
-    Arguments as in `disk_of`; iteration: its number, which the memories grow with.
+    Args:
+        sections, shape, rollouts, prompt, problems: as in `disk_of`.
+        iteration: its number, with which the memories grow.
     """
     novelty, prefixes = sections["novelty"], sections["choose_prefixes"]
     rows, tokens = rollouts.rows, rollouts.response_tokens

@@ -55,7 +55,14 @@ def floors_of(sections: Sections, shape: Shape, shards: int, samples: int | None
 def sampler(sections: Sections, stage: str, shape: Shape, rows: int | None, longest: int) -> Parts:
     """Return weights, and keys and values of the longest sequence.
 
-    Transformers decodes `most` such rows together; vLLM needs one row to start.
+    Transformers decodes up to `sampling.batch_rows` such rows together; vLLM needs one row to start.
+
+    Args:
+        sections: of the arm.
+        stage: whose sampling section applies.
+        shape: of the model.
+        rows: to sample; None where it is not known.
+        longest: tokens of the longest sequence.
     """
     sampling, size = sections[stage]["sampling"], BYTES[precision_of(sections)]
     engine = sampling["backend"] == "vllm"
@@ -68,6 +75,7 @@ def sampler(sections: Sections, stage: str, shape: Shape, rows: int | None, long
 
 
 def scorer(sections: Sections, shape: Shape) -> Parts:
+    """Return the weights and their bfloat16 copy."""
     return {"weights": 4.0 * shape.parameters, "cast weights": cast_bytes(sections, shape)}
 
 
@@ -98,6 +106,7 @@ def cast_bytes(sections: Sections, shape: Shape) -> float:
 
 
 def precision_of(sections: Sections) -> str:
+    """Return `compute.precision`."""
     return str(sections["generate"]["compute"]["precision"])
 
 

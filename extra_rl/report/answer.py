@@ -41,6 +41,7 @@ class Difference:
 
     @property
     def label(self) -> str:
+        """`regime: arm - base`, with a true minus sign."""
         return lines.label({"regime": self.regime, "arm": self.arm, "base": self.base}, MINUS)
 
 

@@ -75,8 +75,7 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
     """
     band = _axis_of(scales)
     base = alt.Chart().encode(x=_x(*x, **band), color=_colour(looks))
-    domain = alt.Scale(domain=[0, scales["top"]]) if "top" in scales else alt.Scale(zero=False, padding=8)
-    y = alt.Y("mean:Q", title=y_title, scale=domain)
+    y = alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False, padding=8))
     line = base.mark_line().encode(y=y, strokeDash=_dash(looks))
     bar = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
     tooltip = [
@@ -85,7 +84,6 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
         alt.Tooltip("mean:Q", title=y_title, format=".4g"),
         alt.Tooltip("low:Q", format=".4g"),
         alt.Tooltip("high:Q", format=".4g"),
-        *(alt.Tooltip(f"{name}:Q", title=name.replace("_", " "), format=".3g") for name in scales.get("more", ())),
     ]
     dots = base.mark_point(filled=True, size=55, opacity=1).encode(
         y="mean:Q", shape=_shape(looks), tooltip=[*tooltip, alt.Tooltip("seeds:Q")]

@@ -13,6 +13,7 @@ from extra_rl.report.sources import Sources
 
 
 def over_training(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
+    """Yield pass@k against sampled tokens, where policies were evaluated during training."""
     held_out = evaluations.filter(pl.col("benchmark") == MEAN)
     if held_out.filter(pl.col("seed") >= 0, ~pl.col("final")).is_empty():
         return  # the table already shows the final policies
@@ -49,6 +50,7 @@ def over_training(sources: Sources, evaluations: pl.DataFrame, ks: list[int], ar
 
 
 def pass_at_k(sources: Sources, evaluations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield pass@k of the final policies against k."""
     finals = evaluations.filter(pl.col("benchmark") == MEAN, pl.col("final"))
     start = warm_start_look()
     starts = evaluations.filter(pl.col("benchmark") == MEAN, pl.col("seed") == -1).with_columns(arm=pl.lit(start.name))
@@ -73,6 +75,7 @@ def pass_at_k(sources: Sources, evaluations: pl.DataFrame, arms: list[Look]) -> 
 
 
 def benchmarks(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
+    """Yield pass@k of the final policies per benchmark, for the smallest and the largest k."""
     small, large = ks[0], ks[-1]
     start = warm_start_look()
     finals = evaluations.filter(

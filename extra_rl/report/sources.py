@@ -48,6 +48,7 @@ class Sources:
 
     @property
     def regimes(self) -> list[str]:
+        """Return the regimes in order; [""] without regimes."""
         return list(dict.fromkeys(cell.regime for cell in self.cells))
 
     @property
@@ -57,6 +58,7 @@ class Sources:
 
     @property
     def seeds(self) -> list[int]:
+        """Return the experiment seeds."""
         return sorted({seed for _, seed in self.iterations})
 
     def table(self, name: str) -> pl.DataFrame | None:

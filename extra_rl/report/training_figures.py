@@ -15,6 +15,7 @@ BY = [*curves.PLACE, "iteration"]
 
 
 def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the training pass rate against sampled tokens."""
     tokens = ("tokens", "sampled tokens")
     rates = curves.over_tokens(iterations, "pass_rate")
     highest = top(rates)
@@ -32,6 +33,7 @@ def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> It
 
 
 def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
+    """Yield the shares of the kinds of groups over iterations."""
     shares = curves.composition(iterations)
     yield Figure(
         "composition",
@@ -50,6 +52,7 @@ def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
 
 
 def regeneration(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the shares of continued and rescued groups over iterations."""
     rates = curves.regeneration(iterations)
     used = set(rates.filter(pl.col("mean") > 0)["arm"])
     shown = [look for look in arms if look.name in used]
@@ -72,6 +75,7 @@ def regeneration(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -
 
 
 def entropy_and_length(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield entropy and length of fresh rollouts over iterations."""
     columns = {"mean_entropy": ("entropy", "nats per token"), "mean_length": ("response length", "tokens")}
     tables = {name: curves.over_seeds(iterations, BY, name) for name in columns}
     yield Figure(
@@ -90,6 +94,7 @@ def entropy_and_length(sources: Sources, iterations: pl.DataFrame, arms: list[Lo
 
 
 def bonus(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the share of the novelty bonus over iterations."""
     shares = curves.over_seeds(iterations, BY, "bonus_share")
     used = set(shares.filter(pl.col("mean") > 0)["arm"])
     shown = [look for look in arms if look.name in used]

@@ -233,9 +233,9 @@ def test_ctrl_c_says_that_nothing_is_lost(
 
     monkeypatch.setattr(evaluate, "evaluate_and_write", interrupted)
     run(exit_code=130)
-    assert "Samples are kept in results/evaluations: the same command goes on" in capsys.readouterr().out
+    assert "Samples are cached in results/evaluations" in capsys.readouterr().out
     run("--no-cache", exit_code=130)
-    assert "Nothing was kept" in capsys.readouterr().out
+    assert "No cache" in capsys.readouterr().out
 
 
 def test_killed_in_the_middle_and_started_again(

@@ -45,7 +45,7 @@ def test_another_policy_or_setting_has_a_folder_of_its_own(
 
 def test_digests_that_share_their_first_digits_are_told_apart(tmp_path: Path) -> None:
     SampleStore.open(tmp_path, POLICY, SETTINGS)
-    with pytest.raises(InputError, match=r"settings.json: these samples have other settings"):
+    with pytest.raises(InputError, match=r"settings.json: the samples have other settings"):
         SampleStore.open(tmp_path, "a" * 63 + "b", SETTINGS)
 
 
