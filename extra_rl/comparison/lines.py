@@ -179,7 +179,7 @@ def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 number(budget["compute"] / 1e12),
                 *(_whole(budget[key]) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
                 _whole(budget["tokens_per_cpu_second"]),
-                _whole(budget["looking_compute_seconds"]),
+                _whole(budget["measuring_compute_seconds"]),
             ]
         )
     return aligned(cells)

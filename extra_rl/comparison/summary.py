@@ -120,7 +120,7 @@ def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]
 
     Seconds are sums over all seeds and stages, measured in the stages' processes: their start is not included.
     `loss_tokens` is the sum of the denominators of all optimizer steps (`update.loss_tokens`), None without an update.
-    `tokens_per_cpu_second` is sampled tokens per CPU-second of the stages, None without any. `looking_...` are the
+    `tokens_per_cpu_second` is sampled tokens per CPU-second of the stages, None without any. `measuring_...` are the
     seconds of evaluations and second judges.
 
     Args:
@@ -133,7 +133,7 @@ def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]
     if spent is None:
         return total
     training = cost(row for row in rows if row.get("stage") not in MEASURING)
-    looking = cost(row for row in rows if row.get("stage") in MEASURING)
+    measuring = cost(row for row in rows if row.get("stage") in MEASURING)
     cpu = training["compute_seconds"]
     budget = {
         "sampled_tokens": spent.tokens,
@@ -141,7 +141,7 @@ def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]
         "loss_tokens": loss_tokens(folders),
         **training,
         "tokens_per_cpu_second": round(spent.tokens / cpu, 3) if cpu else None,
-        **{f"looking_{name}": seconds for name, seconds in looking.items()},
+        **{f"measuring_{name}": seconds for name, seconds in measuring.items()},
     }
     return {**total, "budget": budget}
 

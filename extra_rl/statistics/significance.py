@@ -56,7 +56,7 @@ def sign_flip_p(differences_TS: npt.NDArray[np.floating]) -> Floats:
 
 def least_p(seeds: int) -> float:
     """Return the smallest p that `sign_flip_p` can reach: 2 / 2^n, or 2 / (1 + SIGNS) where signs are sampled."""
-    return 2.0 / min(2**seeds, SIGNS + 1)
+    return float(2 / min(2**seeds, SIGNS + 1))
 
 
 def holm(p_T: npt.NDArray[np.floating]) -> Floats:

@@ -37,7 +37,7 @@ def test_a_difference_is_the_mean_over_seeds_with_the_paired_interval(tmp_path: 
     assert (found["regime"], found["regime_value"]) == ("", None)
 
 
-def test_seeds_are_blocked_by_the_warm_start_that_they_have(tmp_path: Path) -> None:
+def test_seeds_are_blocked_by_their_warm_start(tmp_path: Path) -> None:
     # Seeds 5, 6, 7, 8 have the warm starts 0, 3, 0, 3. Differences 0, 75, 25, 100: within the blocks -+12.5 only.
     policies = one_problem(
         {"warm_start": 0, "warm_start_3": 1}

@@ -72,7 +72,7 @@ def test_maj_at_all_samples_is_by_votes_and_not_by_chance() -> None:
     assert values({"A/1": "wvrrtn"})["A", "maj_at_k", 6] == 100.0  # two of the four that answered
 
 
-def test_what_could_not_be_judged_leaves_the_figures_and_is_counted() -> None:
+def test_unjudged_samples_are_excluded_from_the_figures_and_counted() -> None:
     rows = found({"A/1": "rwee", "A/2": "wwww", "A/3": "eeee"})
     first, second, third = (rows["A", "pass_at_k", k] for k in (1, 2, 3))
     assert first["value"] == pytest.approx((50 + 0) / 2)
@@ -83,14 +83,14 @@ def test_what_could_not_be_judged_leaves_the_figures_and_is_counted() -> None:
     assert rows["A", "mean_length", 0]["problems"] == 3
 
 
-def test_a_figure_that_a_benchmark_cannot_give_is_left_out_of_the_mean() -> None:
+def test_the_mean_is_missing_where_a_benchmark_has_no_such_figure() -> None:
     rows = found({"A/1": "rwwe", "B/1": "rrww"})
     assert ("A", "pass_at_k", 4) not in rows
     assert ("mean", "pass_at_k", 4) not in rows
     assert rows["B", "pass_at_k", 4]["value"] == 100.0
 
 
-def test_intervals_hold_the_figure_and_are_points_for_equal_problems() -> None:
+def test_intervals_contain_the_figure_and_are_points_for_equal_problems() -> None:
     rows = found({f"A/{n}": "rrrr" if n % 2 else "wwww" for n in range(16)})
     one = rows["A", "pass_at_k", 1]
     assert one["value"] == 50.0
@@ -148,7 +148,7 @@ def test_a_long_text_is_compared_as_written() -> None:
     assert answer_key(hostile) == hostile
 
 
-def test_right_is_one_answer_and_silence_none() -> None:
+def test_correct_samples_share_one_vote_and_missing_answers_cast_none() -> None:
     right = [True, False, False, True, False, False]
     answers = ["4/8", "3", None, "0.5", "3.0", "7"]
     assert votes_of(right, answers, {}).tolist() == [0, 1, -1, 0, 1, 2]

@@ -66,7 +66,7 @@ def test_parameters_and_evaluation_samples_are_exact(finished: Run, plan: dict[s
     assert {len(pl.read_parquet(path)) for path in found} == {plan["evaluation"]["samples"]}
 
 
-def test_disk_is_right_within_a_factor_of_two(finished: Run, experiment: Experiment, plan: dict[str, Any]) -> None:
+def test_disk_is_correct_within_a_factor_of_two(finished: Run, experiment: Experiment, plan: dict[str, Any]) -> None:
     """With the run's own rollouts and lengths instead of the bound."""
     for arm, sections in experiment.arms.items():
         for iteration in (0, 1):

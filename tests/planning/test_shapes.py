@@ -85,7 +85,7 @@ def test_a_base_model_is_known_with_its_own_context() -> None:
     assert base.positions == 32_768
 
 
-def test_what_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
+def test_unknown_models_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'someone/model' is no local directory.*Qwen3-1\.7B"):
         shape_of(ModelConfig(source="someone/model"), WORDS)
     with pytest.raises(InputError, match=r"config\.json: there is no such file"):
@@ -105,7 +105,7 @@ def test_what_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
         shape_of(ModelConfig(), TaskConfig(name="math"))
 
 
-def test_an_older_config_has_heads_of_its_own_size() -> None:
+def test_a_config_without_head_dim_derives_it() -> None:
     shape = shape_of_config(
         {
             "model_type": "llama",

@@ -116,7 +116,7 @@ def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
     assert json.loads(Read(text).scripts["explorer-data"])["rows"]
 
 
-def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> None:
+def test_figures_by_regime_come_first(tmp_path: Path) -> None:
     text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
     assert_loads_nothing(text)
     read = Read(text)
@@ -139,6 +139,15 @@ def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> Non
     assert "explorer-data" not in read.scripts
 
 
+def test_with_one_seed_no_difference_is_tested_and_nothing_is_shown_for_unknown_numbers(tmp_path: Path) -> None:
+    text = built(grid(tmp_path / "grid", seeds=1), tmp_path / "out.html", "--rollouts", "0")
+    assert "One seed cannot tell whether the arms differ." in text
+    (named,) = re.findall(r'aria-label="Named comparisons">(.*?)</table>', text, re.DOTALL)
+    assert re.findall(r"<td>(yes|no|not tested)</td>", named) == ["not tested"] * 4  # two regimes, pass@1 and pass@4
+    assert named.count("<td></td>") == 4 * 4  # t, bootstrap, p and Holm p
+    assert not re.search(r"\b(None|nan)\b", named)
+
+
 def test_every_chart_has_its_data_and_a_name(tmp_path: Path) -> None:
     text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
     specs = re.findall(r'class="chart" role="group" data-spec="([^"]+)" aria-label="[^"]+"', text)
@@ -153,7 +162,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     assert built(results, tmp_path / "a.html") == built(results, tmp_path / "b.html")
 
 
-def test_an_unfinished_run_has_a_page_that_says_so(tmp_path: Path) -> None:
+def test_an_unfinished_run_has_a_page_that_lists_what_is_missing(tmp_path: Path) -> None:
     results = grid(tmp_path / "grid")
     for name in ("compare.parquet", "compare_differences.parquet", "summary.json"):
         (results / name).unlink()

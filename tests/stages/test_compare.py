@@ -70,7 +70,7 @@ def test_pass_at_k_is_unbiased_and_a_mean_over_problems_then_benchmarks(tmp_path
     assert (summary["arms"]["grpo"]["pass@1"], summary["arms"]["grpo"]["pass@2"]) == (31.25, 37.5)
 
 
-def test_what_could_not_be_judged_leaves_the_samples_and_is_counted(tmp_path: Path) -> None:
+def test_unjudged_samples_are_excluded_and_counted(tmp_path: Path) -> None:
     table, _ = compared(tmp_path, one_arm({"A/1": "rweg", "A/2": "rrww"}))
     first = table.filter(k=1).to_dicts()[0]
     assert first["pass_at_k"] == pytest.approx(50.0)
@@ -85,7 +85,7 @@ def test_a_problem_with_too_few_judged_samples_is_left_out_and_an_empty_benchmar
         compared(tmp_path, one_arm({"A/1": "reee"}))
 
 
-def test_the_interval_lies_around_the_figure_and_is_a_point_for_equal_problems(tmp_path: Path) -> None:
+def test_the_interval_contains_the_figure_and_is_a_point_for_equal_problems(tmp_path: Path) -> None:
     spread = {f"A/{n}": "rrrr" if n % 2 else "wwww" for n in range(10)}
     (row,) = compared(tmp_path, one_arm(spread), ks=[1])[0].to_dicts()
     assert 0.0 < row["low"] < 50.0 < row["high"] < 100.0
@@ -111,7 +111,7 @@ def test_arms_that_have_not_spent_their_budget_cannot_be_compared(tmp_path: Path
         compared(tmp_path, tables, token_budget=90, token_budgets={"grpo": 120})
 
 
-def test_a_budget_of_compute_has_to_be_spent_and_either_budget_will_do(tmp_path: Path) -> None:
+def test_spending_either_budget_is_sufficient(tmp_path: Path) -> None:
     tables = one_arm({"A/1": "rw"}) | {"summarize:grpo/s0": spent(100, 5e9)}
     compared(tmp_path, tables, compute_budget=5e9)
     compared(tmp_path, tables, compute_budget=5e9, token_budget=101)
@@ -120,7 +120,7 @@ def test_a_budget_of_compute_has_to_be_spent_and_either_budget_will_do(tmp_path:
         compared(tmp_path, tables, compute_budget=6e9, token_budget=101)
 
 
-def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(tmp_path: Path) -> None:
+def test_the_summary_has_means_benchmarks_seeds_and_costs(tmp_path: Path) -> None:
     for folder, wall in (("warm_start", 1.0), ("grpo/s0", 2.0), ("grpo/s1", 4.0), ("extra/s0", 8.0)):
         path = tmp_path / folder / "update.run.json"
         path.parent.mkdir(parents=True)
@@ -161,8 +161,8 @@ def test_the_summary_holds_the_means_the_benchmarks_the_seeds_and_what_it_cost(t
         "wall_seconds": 6.0,
         "compute_seconds": 12.0,
         "tokens_per_cpu_second": 17.5,
-        "looking_wall_seconds": 100.0,
-        "looking_compute_seconds": 200.0,
+        "measuring_wall_seconds": 100.0,
+        "measuring_compute_seconds": 200.0,
     }
     assert (summary["warm_start"]["wall_seconds"], summary["warm_start"]["compute_seconds"]) == (1.0, 2.0)
     assert summary["arms"]["extra"]["generated_tokens"] == 120

@@ -84,7 +84,7 @@ def test_every_count_of_an_iteration(tmp_path: Path) -> None:
     assert (row["importance_mean"], row["importance_max"]) == (1.25, 3.0)
 
 
-def test_the_bonus_share_weighs_by_length_over_all_rows(tmp_path: Path) -> None:
+def test_the_bonus_share_is_weighted_by_length_over_all_rows(tmp_path: Path) -> None:
     mixed = group("rw", group_id="extra/s0/i2/0", response_tokens=(10, 11, 12, 2))
     right = group("rr", group_id="extra/s0/i2/1", problem_id="p1", novelty=0.5)
     row = summary(tables([*mixed, *right], weight=1.0, eps=1e-12), tmp_path)
@@ -157,7 +157,7 @@ def test_compute_is_counted_from_the_tables(tmp_path: Path) -> None:
     assert summary(found | {"previous_summarize": previous}, tmp_path)["total_compute"] == row["compute"] + 1e9
 
 
-def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:
+def test_unscored_rollouts_are_excluded_from_means(tmp_path: Path) -> None:
     rows = group("rw", group_id="extra/s0/i2/0", entropies=(1.0, 2.0, 3.0), policy_logprob=-1 + LN2)
     found = tables([*rows, *group("ww", group_id="extra/s0/i2/1", entropies=(9.0,) * 3, policy_logprob=-9.0)])
     left_out = pl.col("rollout_id").str.contains("/i2/1/")
@@ -173,7 +173,7 @@ def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:
     assert (row["mean_entropy"], row["mismatch_mean"], row["scored_tokens"]) == (None, None, 0)
 
 
-def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(
+def test_an_empty_iteration_has_no_means_and_reports_the_spent_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = tables_of([]) | {
