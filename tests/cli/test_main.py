@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_without_a_command_the_help_lists_all_commands(capsys: pytest.CaptureFix
     printed = capsys.readouterr()
     assert printed.err == ""
     for command in COMMANDS:
-        assert f"\n    {command} " in printed.out
+        assert re.search(rf"\n    {command}\s", printed.out)
     assert "extra COMMAND --help" in printed.out
 
 
