@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -78,6 +79,18 @@ def grid(folder: Path, seeds: int = 2) -> Path:
     )
 
 
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results of two arms in two regimes, and their page without rollouts."""
+    results = grid(tmp_path_factory.mktemp("two") / "grid")
+    return results, built(results, results.parent / "out.html", "--rollouts", "0")
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grid(tmp_path_factory.mktemp("one") / "grid", seeds=1)
+
+
 def built(results: Path, out: Path, *arguments: str) -> str:
     assert main(["report", str(results), "--out", str(out), *arguments]) == 0
     return out.read_text()
@@ -116,8 +129,8 @@ def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
     assert json.loads(Read(text).scripts["explorer-data"])["rows"]
 
 
-def test_figures_by_regime_come_first(tmp_path: Path) -> None:
-    text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
+def test_figures_by_regime_come_first(two_seeds: tuple[Path, str]) -> None:
+    _, text = two_seeds
     assert_loads_nothing(text)
     read = Read(text)
     titles = read.headings
@@ -139,8 +152,10 @@ def test_figures_by_regime_come_first(tmp_path: Path) -> None:
     assert "explorer-data" not in read.scripts
 
 
-def test_with_one_seed_no_difference_is_tested_and_nothing_is_shown_for_unknown_numbers(tmp_path: Path) -> None:
-    text = built(grid(tmp_path / "grid", seeds=1), tmp_path / "out.html", "--rollouts", "0")
+def test_with_one_seed_no_difference_is_tested_and_nothing_is_shown_for_unknown_numbers(
+    one_seed: Path, tmp_path: Path
+) -> None:
+    text = built(one_seed, tmp_path / "out.html", "--rollouts", "0")
     assert "One seed cannot tell whether the arms differ." in text
     (named,) = re.findall(r'aria-label="Named comparisons">(.*?)</table>', text, re.DOTALL)
     assert re.findall(r"<td>(yes|no|not tested)</td>", named) == ["not tested"] * 4  # two regimes, pass@1 and pass@4
@@ -148,8 +163,8 @@ def test_with_one_seed_no_difference_is_tested_and_nothing_is_shown_for_unknown_
     assert not re.search(r"\b(None|nan)\b", named)
 
 
-def test_every_chart_has_its_data_and_a_name(tmp_path: Path) -> None:
-    text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
+def test_every_chart_has_its_data_and_a_name(two_seeds: tuple[Path, str]) -> None:
+    _, text = two_seeds
     specs = re.findall(r'class="chart" role="group" data-spec="([^"]+)" aria-label="[^"]+"', text)
     scripts = Read(text).scripts
     assert len(specs) > 10
@@ -157,13 +172,13 @@ def test_every_chart_has_its_data_and_a_name(tmp_path: Path) -> None:
         assert json.loads(scripts[name])["data"]["values"]
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
-    results = grid(tmp_path / "grid")
-    assert built(results, tmp_path / "a.html") == built(results, tmp_path / "b.html")
+def test_the_same_results_give_the_same_bytes(two_seeds: tuple[Path, str], tmp_path: Path) -> None:
+    results, text = two_seeds
+    assert built(results, tmp_path / "again.html", "--rollouts", "0") == text
 
 
-def test_an_unfinished_run_has_a_page_that_lists_what_is_missing(tmp_path: Path) -> None:
-    results = grid(tmp_path / "grid")
+def test_an_unfinished_run_has_a_page_that_lists_what_is_missing(two_seeds: tuple[Path, str], tmp_path: Path) -> None:
+    results = Path(shutil.copytree(two_seeds[0], tmp_path / "grid"))
     for name in ("compare.parquet", "compare_differences.parquet", "summary.json"):
         (results / name).unlink()
     (results / "high-extra" / "s1" / "iteration_0001" / "evaluate_figures.parquet").unlink()
@@ -189,8 +204,8 @@ def test_hostile_text_cannot_leave_its_script_element() -> None:
     assert json.loads(text) == {"response": HOSTILE}
 
 
-def test_a_hostile_name_is_shown_as_text(tmp_path: Path) -> None:
-    results = grid(tmp_path / "grid", seeds=1)
+def test_a_hostile_name_is_shown_as_text(one_seed: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(one_seed, tmp_path / "grid"))
     last = results / "low-grpo" / "s0" / "iteration_0001"
     hostile = samples(lambda problem: 1).with_columns(benchmark=pl.lit(HOSTILE))
     write_evaluation(last, hostile)
