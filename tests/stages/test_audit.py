@@ -61,9 +61,9 @@ def test_only_disagreements_are_kept_with_both_judgements(capsys: pytest.Capture
             "response": r"so \boxed{7}",
         },
     ]
-    assert capsys.readouterr().out == (
+    assert capsys.readouterr().out.splitlines()[-1] == (  # a progress line comes before it on a slow machine
         "audit_generate: string judged 5 rollouts and disagrees on 2: 1 correct for the first judge only, "
-        "1 for the second only\n"
+        "1 for the second only"
     )
 
 
