@@ -1,11 +1,11 @@
-"""Lets a second judge look at finished iterations, and keeps the rows on which it disagrees with the first.
+"""Judge finished iterations a second time, and keep the rows on which the judges disagree.
 
 extra audit results/tiny/extra/s0/iteration_0003 --judge string
 extra audit results/tiny/extra/s0/iteration_* --judge "python my_judge.py --strict" --to /tmp/audit
 
-Writes audit_generate.parquet and audit_regenerate.parquet, as the stage `audit` does, for a run that was made without
-it. Task, limits and policy of the first judge come from the iteration's own records. What a command reads and writes is
-in docs/audit.md.
+Writes audit_generate.parquet and audit_regenerate.parquet, as the stage `audit` does, for a run without that stage. The
+task and the settings of the verifier come from the iteration's records. docs/audit.md describes the input and output
+of a command.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pathlib import Path
 
 from extra_rl.errors import InputError
 
-HELP = "a second judge over finished iterations"
+HELP = "judge finished iterations a second time"
 SOURCES = ("generate", "regenerate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("iterations", type=Path, nargs="+", metavar="ITERATION", help="folders iteration_NNNN of a run")
     parser.add_argument("--judge", required=True, help="string, sympy_only, or a command line")
-    parser.add_argument("--timeout", type=float, default=600.0, help="a command's seconds a table (default 600)")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds of a command per table (default 600)")
     parser.add_argument("--workers", type=int, help="judging processes (default: as in the run)")
-    parser.add_argument("--train", type=Path, help="problems, where the run's own prepare/train.parquet is elsewhere")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="write there instead, one folder an iteration")
+    parser.add_argument("--train", type=Path, help="table of problems, if not in the run's prepare/train.parquet")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="write there instead, one folder per iteration")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,17 +36,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def judged_in(folder: Path) -> list[str]:
-    """Which of the iteration's rollouts have verdicts."""
+    """Return which of the iteration's rollout tables have verdicts."""
     found = [of for of in SOURCES if (folder / f"verify_{of}.parquet").is_file()]
     if not found:
-        raise InputError(
-            f"{folder}: no verify_generate.parquet there; name a folder iteration_NNNN of a run's results."
-        )
+        raise InputError(f"{folder}: no verify_generate.parquet; name a folder iteration_NNNN of a run's results.")
     return found
 
 
 def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
-    """One table of disagreements beside the rollouts, or in `--to`. InputError where another judge's lies there."""
+    """Write one table of disagreements next to the rollouts, or to `--to`.
+
+    Raises InputError where the table of another judge exists.
+    """
     from extra_rl.run.execute import execute
     from extra_rl.run.records import relocate
     from extra_rl.run.stage import Job
@@ -76,13 +77,14 @@ def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
 
 
 def refuse_other_judge(output: Path, judge: str) -> None:
-    """InputError where `output` is there and another judge made it: the workflow would take it for its own."""
+    """Raise InputError where `output` is the table of another judge, which the workflow would accept as its own."""
     from extra_rl.tables.files import read_provenance
 
     if not output.is_file():
         return
-    former = read_provenance(output).get("job", {}).get("config", {}).get("judge")
-    if former != judge:
+    previous = read_provenance(output).get("job", {}).get("config", {}).get("judge")
+    if previous != judge:
         raise InputError(
-            f"{output} holds what the judge {former!r} said. Name another folder (--to DIR), or delete it."
+            f"{output} contains the disagreements of the judge {previous!r}. Name another folder (--to DIR), or delete "
+            "it."
         )

@@ -1,11 +1,10 @@
-"""What a finished run says of its arms: mean and sd over seeds, differences with intervals, budgets.
+"""Compare the arms of a finished run: mean and sd over seeds, differences with intervals, budgets.
 
 extra compare results/tiny
 extra compare results/grid --benchmarks    # every benchmark too
 extra compare results/grid --json          # the same rows for machines
 
-Everything is read from what the stage `compare` wrote: nothing is computed anew. docs/statistics.md says what the
-figures mean.
+The figures are read from the tables of the stage `compare`; docs/statistics.md explains them.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ HELP = "arms of a finished run: pass@k over seeds, differences, budgets"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="folder of a run, for example results/tiny")
-    parser.add_argument("--benchmarks", action="store_true", help="figures and differences of every benchmark too")
-    parser.add_argument("--json", action="store_true", help="figures for machines instead of tables")
+    parser.add_argument("--benchmarks", action="store_true", help="also show every benchmark")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def facts_of(results: Path) -> dict[str, Any]:
-    """`seeds` and `differences` (rows of compare_seeds and compare_differences), `summary` (summary.json).
+    """Return `seeds` and `differences` (rows of compare_seeds and compare_differences), and `summary` (summary.json).
 
     Raises InputError where the run is not finished.
     """
@@ -46,7 +45,7 @@ def facts_of(results: Path) -> dict[str, Any]:
         if not (results / name).is_file():
             raise InputError(
                 f"{results}/{name}: no such file. Name the folder of a finished run (results/<name>); `extra show` "
-                "shows one that is not finished."
+                "shows an unfinished one."
             )
     return {
         "seeds": read_table(results / "compare_seeds.parquet", contracts.SeedFigures).to_dicts(),
@@ -56,7 +55,7 @@ def facts_of(results: Path) -> dict[str, Any]:
 
 
 def lines_of(results: Path, every_benchmark: bool) -> list[str]:
-    """All lines of the command. Raises as `facts_of`."""
+    """Return all lines of the command. Raises as `facts_of`."""
     import polars as pl
 
     from extra_rl.comparison.evaluated import MEAN
@@ -79,6 +78,10 @@ def lines_of(results: Path, every_benchmark: bool) -> list[str]:
     if named:
         lines += ["", "Differences named before the run, percentage points, 95 % intervals:", *difference_lines(named)]
     if others:
-        lines += ["", "Not named: shown without correction, to look at and not to test:", *difference_lines(others)]
+        lines += [
+            "",
+            "Exploratory differences (no correction):",
+            *difference_lines(others),
+        ]
     lines += ["", "Spent, all seeds together:", *budget_lines(facts["summary"]["arms"])]
     return [*lines, "", sentence([row for row in named if row["benchmark"] == MEAN])]

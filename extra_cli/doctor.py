@@ -1,13 +1,13 @@
-"""What this environment is and whether it can run; with MODEL, whether a model's numbers are right here.
+"""Check this environment; with MODEL, check that a model's fast paths agree with its own forward pass here.
 
 extra doctor                                     versions, cores, accelerators, disk
-extra doctor HuggingFaceTB/SmolLM2-135M-Instruct a model's paths, held against its own forward pass
+extra doctor HuggingFaceTB/SmolLM2-135M-Instruct a model's paths compared with its own forward pass
 extra doctor models/mine --precision bfloat16 --backend vllm
-extra doctor models/mistral --tokens 4200        long enough to reach a window of 4,096 tokens
+extra doctor models/mistral --tokens 4200        long enough for an attention window of 4,096 tokens
 extra doctor models/quantised.gguf               a GGUF file, de-quantised as for training
 
-MODEL is a directory (also of a policy of a run), a GGUF file, or a name on the hub. The exit code is 0 where it can be
-used (by a fast or a plain path), 2 where it is refused.
+MODEL is a directory (also a policy of a run), a GGUF file, or a name on the hub. The exit code is 0 if it can be used
+(by a fast or a plain path), 2 if it is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from extra_rl.models.probe import Probe
     from extra_rl.models.protocol import CausalLM, Tokenizer
 
-HELP = "this environment: versions, cores, disk; with MODEL, whether a model's numbers are right"
+HELP = "versions, cores, disk; with MODEL, whether a model computes correctly here"
 
 PACKAGES = (
     "snakemake",
@@ -50,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gguf-file", metavar="FILE", help="the GGUF file within MODEL, as model.gguf_file")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers", help="what samples")
+    parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers", help="sampler")
     parser.add_argument("--threads", type=_count, metavar="N", help="threads of torch; default: all cores")
-    parser.add_argument("--tokens", type=_count, metavar="N", help="longest probe sequence; default: what is quick")
+    parser.add_argument("--tokens", type=_count, metavar="N", help="longest probe sequence; default: a short one")
 
 
 def _count(text: str) -> int:
-    """A number from 1; argparse names the option for any other."""
+    """Return a number of at least 1, for argparse."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, it is {number}")
     return number
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine() -> list[str]:
-    """What this environment is, line by line."""
+    """Return lines on versions, cores, accelerators and disk."""
     lines = [f"python {platform.python_version()} ({sys.prefix})"]
     for name in PACKAGES:
         try:
@@ -90,7 +90,7 @@ def examine() -> list[str]:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Prints what was measured of a model, and what is used; 2 where the model is refused."""
+    """Print the measurements of a model and the paths that are used. Return 2 where the model is refused."""
     from extra_rl.config.sections import ComputeConfig
     from extra_rl.devices.acquire import acquire
     from extra_rl.models.checks import require_vocabulary
@@ -124,7 +124,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def described(model: CausalLM, tokenizer: Tokenizer, ends: tuple[int, ...]) -> Iterator[str]:
-    """What the model is, line by line."""
+    """Yield lines that describe the model."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kind = getattr(model.config, "model_type", "?")
     yield f"{type(model).__name__} ({kind}), {parameters:,} parameters, {len(tokenizer):,} tokens in the vocabulary"
@@ -133,30 +133,30 @@ def described(model: CausalLM, tokenizer: Tokenizer, ends: tuple[int, ...]) -> I
 
 
 def table(found: Probe) -> Iterator[str]:
-    """What was measured, one path a line."""
+    """Yield the measurements, one line per path."""
     yield (
-        f"weights {found.dtype}, attention {found.attention}, logits {found.logits}; allowed: "
+        f"weights {found.dtype}, attention {found.attention}, logits {found.logits}; tolerance: "
         f"{found.tolerance[0]:g} nats at most, {found.tolerance[1]:g} on average"
     )
     if found.unreached:
         longer = ", ".join(map(str, found.unreached))
-        yield f"windows longer than the probe's sequences: {longer} tokens (--tokens reaches them)"
-    yield f"{'path':<28} {'largest':>9} {'mean':>9} {'values':>7} {'seconds':>8}"
+        yield f"not checked: attention windows of {longer} tokens, longer than the probe; pass a larger --tokens"
+    yield f"{'path':<28} {'max nats':>9} {'mean':>9} {'values':>7} {'seconds':>8}"
     for one in found.measurements:
         outcome = "holds" if one.holds(found.tolerance) else one.fault or "differs"
         yield f"{one.path:<28} {one.largest:>9.1e} {one.mean:>9.1e} {one.values:>7} {one.seconds:>8.2f}  {outcome}"
-    yield f"probed in {found.seconds:.2f} s"
+    yield f"checked in {found.seconds:.2f} s"
 
 
 def _vllm(source: Path, compute: Any) -> ExtraError | None:
-    """Starts an engine over a local model and compares it with the policy; the error where it is refused."""
+    """Start an engine for a local model and compare it with the policy. Return the error where it is refused."""
     from extra_rl.config.sections import SamplingConfig
     from extra_rl.errors import ConfigError
     from extra_rl.models.probe import forget_probes, probes_made
     from extra_rl.sampling.open import open_sampler
 
     if not source.is_dir():
-        return ConfigError(f"--backend vllm needs a local directory, which {source} is not.")
+        return ConfigError(f"--backend vllm needs a local directory; {source} is none.")
     forget_probes()
     try:
         with open_sampler(source, SamplingConfig(backend="vllm"), compute, longest=64):

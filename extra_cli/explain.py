@@ -1,4 +1,4 @@
-"""All that is known of one rollout: text with token entropies, prefix, relatives, and reward to advantage.
+"""Print one rollout: text with token entropies, prefix, related rollouts, and its reward and advantage.
 
 extra explain extra/s0/i12/5/3
 extra explain extra/s0/i13/i12.5/0 --results results/tiny

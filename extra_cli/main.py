@@ -1,6 +1,6 @@
-"""The command `extra`. Training is Snakemake's part; here is what looks at results, plans, checks and evaluates.
+"""Plan, inspect, check and evaluate runs of ExTra. Training itself is started with `snakemake`.
 
-A new command is one file in this folder with `HELP`, `add_arguments(parser)` and `run(arguments) -> exit code`, and its
+A command is one file in this folder with `HELP`, `add_arguments(parser)` and `run(arguments) -> exit code`, and its
 name in `COMMANDS`. Any installed package adds such a module as a command by an entry point in the group
 `extra.commands`.
 """
@@ -24,7 +24,7 @@ COMMANDS = (
     "doctor",
     "evaluate",
     "audit",
-    "check-golds",
+    "check-answers",
     "plan",
     "report",
     "explain",
@@ -45,9 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words: Sequence[str]) -> int:
-    """Parse the words, run the command that they name, and return its exit code. Also used by other packages."""
-    parser = argparse.ArgumentParser(prog=prog, description=about)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    """Run the command that the words name and return its exit code. Without words, print the help and return 2.
+
+    Args:
+        prog: name of the program, for messages.
+        about: one sentence about it.
+        modules: name -> module of each command.
+        words: of the command line.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog, description=about, epilog=f"`{prog} COMMAND --help` explains a command with examples."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for name, module in modules.items():
         module.add_arguments(
             subparsers.add_parser(
@@ -57,6 +66,9 @@ def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words:
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )
         )
+    if not words:
+        parser.print_help()
+        return 2
     arguments = parser.parse_args(words)
     try:
         exit_code: int = modules[arguments.command].run(arguments)
@@ -96,7 +108,7 @@ def origin(entry: EntryPoint) -> str:
 
 
 def module_of(name: str) -> ModuleType:
-    """The module of a command; its heavy imports happen in `run`."""
+    """Return the module of a command; its heavy imports happen in `run`."""
     return importlib.import_module(f"extra_cli.{name.replace('-', '_')}")
 
 

@@ -1,4 +1,4 @@
-"""What a configuration costs before it runs: rollouts, tokens, FLOP, memory, disk. Needs no torch and no network.
+"""Print the cost of a configuration before it runs: rollouts, tokens, FLOP, memory, disk. Needs no torch or network.
 
 extra plan config/qwen3-1.7b.yaml
 extra plan config/qwen3-1.7b.yaml my_changes.yaml --config iterations=30 --from results/smoke --memory 80
@@ -19,28 +19,25 @@ from extra_rl.config.arms import merge
 from extra_rl.config.experiment import Experiment, read_yaml
 from extra_rl.errors import ConfigError
 
-HELP = "what a configuration costs: rollouts, tokens, FLOP, memory, disk; time from a finished iteration"
+HELP = "cost of a configuration: rollouts, tokens, FLOP, memory, disk, hours"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="configuration files, later ones win")
-    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="top-level keys, as YAML")
-    time = parser.add_mutually_exclusive_group()
-    time.add_argument(
+    parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="configuration files; later ones win")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="top-level keys as YAML")
+    parser.add_argument(
         "--from",
         dest="results",
         type=Path,
         metavar="RESULTS",
-        help="take seconds per stage from the finished iterations below this folder (a run, an arm, a seed, or one "
-        "iteration), scaled by tokens",
+        help="estimate hours from the finished iterations below this folder (a run, an arm, a seed, or one iteration)",
     )
-    time.add_argument("--rate", type=_positive, metavar="TOKENS_PER_SECOND", help="sampled tokens per second, all told")
-    parser.add_argument("--memory", type=_positive, metavar="GB", help="of a device: marks stages that cannot fit")
-    parser.add_argument("--json", action="store_true", help="figures for machines instead of tables")
+    parser.add_argument("--memory", type=_positive, metavar="GB", help="device memory: marks stages that exceed it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from extra_rl.planning.plan import hours_at, hours_from, plan_of
+    from extra_rl.planning.plan import plan_of, time_of
     from extra_rl.planning.rate import measured
     from extra_rl.planning.report import lines_of
 
@@ -49,16 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_of(experiment, device=1e9 * arguments.memory if arguments.memory else None)
     plan["time"] = None
     if arguments.results:
-        found = measured(arguments.results, experiment.arms)
-        plan["time"] = {"source": str(arguments.results), **hours_from(found, experiment, plan)}
-    elif arguments.rate:
-        plan["time"] = hours_at(arguments.rate, plan)
+        plan["time"] = {"source": str(arguments.results), **time_of(measured(arguments.results), experiment, plan)}
     print(json.dumps(plan, indent=1) if arguments.json else "\n".join(lines_of(plan)))
     return 0
 
 
 def experiment_of_files(files: list[Path], changes: list[str]) -> Experiment:
-    """The validated experiment of merged files and KEY=VALUE words; ConfigError for what cannot be read."""
+    """Return the validated experiment of merged files and KEY=VALUE words. Raises ConfigError for unreadable ones."""
     from stages.experiment import experiment_of
 
     raw: dict[str, Any] = {}
@@ -76,7 +70,7 @@ def experiment_of_files(files: list[Path], changes: list[str]) -> Experiment:
 
 
 def refuse_no_prompt(experiment: Experiment) -> None:
-    """ConfigError where no prompt fits into the context next to the longest response."""
+    """Raise ConfigError where no prompt fits into the context next to the longest response."""
     from extra_rl.planning.counts import longest_prompt, longest_response
 
     if longest_prompt(experiment.common) < 1:

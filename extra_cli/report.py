@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that holds all that it shows and opens without a network.
+"""Write the report of a run: one HTML file, which opens without a network.
 
 extra report results/tiny
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "report.html of a run: the answer, the figures, the rollouts"
+HELP = "write report.html of a run: significant differences, figures, rollouts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="folder of a run, for example results/tiny; it may be unfinished")
-    parser.add_argument("--out", type=Path, help="where to write it; RESULTS/report.html unless given")
-    parser.add_argument("--rollouts", type=int, default=1500, help="rollouts to look at in the page; 0: none")
+    parser.add_argument("--out", type=Path, help="file to write (default: RESULTS/report.html)")
+    parser.add_argument("--rollouts", type=int, default=1500, help="maximum number of rollouts in the page; 0: none")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""One line for every finished iteration of a run, and the comparison where it is there.
+"""Print one line for every finished iteration of a run, its warnings, and pass@k of the finished arms.
 
 extra show results/tiny
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from extra_rl.errors import InputError
 from extra_rl.results import ITERATIONS
 
-HELP = "iterations and comparison of a run"
+HELP = "iterations of a run so far, and pass@k once it is finished"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def lines_of(results: Path) -> list[str]:
-    """Lines for every finished iteration of a run, then the comparison. InputError when there is nothing yet."""
+    """Return a line for every finished iteration, then the comparison. Raises InputError where there is none yet."""
     import polars as pl
 
     from extra_rl.report.summary_line import summary_line
@@ -49,9 +49,9 @@ def lines_of(results: Path) -> list[str]:
 
 
 def comparison_lines(summary: dict[str, dict[str, object]]) -> list[str]:
-    """One line a policy: every pass@k, mean over benchmarks."""
+    """Return one line per policy: every pass@k in percent, mean over benchmarks."""
     policies = {"warm_start": summary["warm_start"], **summary["arms"]}
-    lines = []
+    lines = ["pass@k in percent, mean over benchmarks and seeds"]
     for name, figures in policies.items():
         assert isinstance(figures, dict)
         shown = "  ".join(f"{key} {value:5.1f}" for key, value in figures.items() if key.startswith("pass@"))

@@ -1,4 +1,4 @@
-"""Advantages of a finished iteration under other settings, and how they differ from those of the run."""
+"""Advantages of a finished iteration under other settings, and how they differ from the run's."""
 
 from __future__ import annotations
 
@@ -132,24 +132,19 @@ def without_regenerated(advantage: FinishedStage) -> Inputs:
 
 
 def novelty_of(novelty: FinishedStage, changes: Mapping[str, Any]) -> pl.DataFrame:
-    """Return (rollout_id, novelty) of every rollout under a changed section of the stage `novelty`; dropped ones get 0.
+    """Return (rollout_id, novelty) of every rollout under a changed section of the stage `novelty`.
 
     No model is loaded: embeddings are those that the run stored; ContractError where the measure needs them and they
     are missing. Only the stage's measure, params and tail can change: the memory is that of the run.
     """
     config = novelty.config(changes)
-    everything = all_rollouts(novelty.inputs)
-    rows = everything.filter(pl.col("finish_reason") != "dropped")
-    names = everything.select("rollout_id")
+    rows = all_rollouts(novelty.inputs)
     if rows.is_empty():
-        return names.with_columns(novelty=pl.lit(0.0, pl.Float32))
+        return rows.select("rollout_id", novelty=pl.lit(0.0, pl.Float32))
     stored = novelty.outputs["novelty"].select("rollout_id", "embedding")
     rows = rows.join(stored, on="rollout_id", how="left", maintain_order="left")
     measure = MEASURES[config.measure]
     memory = novelty.inputs["previous_novelty_memory"]
     pool, _ = pool_of(rows, memory, config.tail_tokens, stored_embeddings(rows))
     result = measure.measure(pool, measure.Params.model_validate(config.params), novelty.seed())
-    found = pl.DataFrame({"rollout_id": rows["rollout_id"], "novelty": result.novelty_N.astype(np.float32)})
-    return names.join(found, on="rollout_id", how="left", maintain_order="left").with_columns(
-        pl.col("novelty").fill_null(0.0)
-    )
+    return pl.DataFrame({"rollout_id": rows["rollout_id"], "novelty": result.novelty_N.astype(np.float32)})

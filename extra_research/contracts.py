@@ -1,4 +1,4 @@
-"""What `extra counterfactual`, `extra prefix-signal` and `extra gradient-noise` write."""
+"""Contracts of the tables of `extra counterfactual`, `extra prefix-signal` and `extra gradient-noise`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class CounterfactualAdvantages(dy.Schema):
     rollout_id = column.key("rollout")
     normalised = column.number("reward, normalised over the group")
     bonus = column.number("novelty bonus: weight, centring and scale applied")
-    advantage = column.number("normalised + bonus; 0 where a guided negative was taken away")
+    advantage = column.number("normalised + bonus; 0 where a negative one of a continuation was removed")
 
 
 class CounterfactualVariants(dy.Schema):
-    """`extra counterfactual`: one such variant of the advantages, beside the run's own."""
+    """`extra counterfactual`: a summary of one variant of the advantages, compared with the run."""
 
     variant = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
     changes = column.text("the same as JSON, by section")
@@ -33,11 +33,11 @@ class CounterfactualVariants(dy.Schema):
 
 
 class CounterfactualPrefixes(dy.Schema):
-    """`extra counterfactual`: a candidate prefix under another rule, and what became of it where the run took it."""
+    """`extra counterfactual`: a candidate prefix under another rule, with its outcome where the run continued it."""
 
     rule = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
-    prefix_id = column.key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
-    group_id = column.text("hard group that it is to help")
+    prefix_id = column.key("{rollout_id}@{prefix_length}; with a group where a remembered prefix is used again")
+    group_id = column.text("hard group that it is a candidate for")
     prefix_length = column.count("length of the prefix", "tokens")
     length_share = column.number("share of its parent's response that it keeps; null without a parent", nullable=True)
     score = column.number(
@@ -47,62 +47,62 @@ class CounterfactualPrefixes(dy.Schema):
     chosen = column.flag("whether the rule takes it")
     place = column.count("place among those taken of its group, 0 first; null: not taken", nullable=True)
     chosen_in_run = column.flag("whether the run took the same tokens for the same group")
-    continuations = column.count("continuations of it that were judged; null: none at hand", nullable=True)
-    right = column.count("of these, right ones", nullable=True)
+    continuations = column.count("judged continuations; null: none available", nullable=True)
+    right = column.count("of these, correct ones", nullable=True)
 
 
 class CounterfactualRules(dy.Schema):
-    """`extra counterfactual`: one rule of choosing prefixes, beside the run's own."""
+    """`extra counterfactual`: a summary of one rule of choosing prefixes, compared with the run."""
 
     rule = column.key("what was changed, KEY=VALUE; `as_it_was`: nothing")
     changes = column.text("the same as JSON")
     groups = column.count("hard groups that have a candidate")
     candidates = column.count("candidates")
     chosen = column.count("prefixes taken")
-    share_in_run = column.number("share of a group's taken prefixes that the run took too, mean", nullable=True)
+    share_in_run = column.number("share of a group's taken prefixes that the run also took, mean", nullable=True)
     jaccard = column.number("taken by both / taken by either, mean over groups", nullable=True)
     mean_score = column.number("mean score of those taken", "nats", nullable=True)
     mean_length_share = column.number("mean share of the parent's response that they keep", nullable=True)
-    continued = column.count("prefixes taken whose continuations are at hand")
-    rescued = column.count("of these, prefixes with a right continuation")
+    continued = column.count("prefixes taken whose continuations are available")
+    rescued = column.count("of these, prefixes with a correct continuation")
 
 
 class PrefixSignal(dy.Schema):
-    """`extra prefix-signal`: whether a score tells good prefixes from others (docs/counterfactuals.md).
+    """`extra prefix-signal`: whether a score separates good prefixes from others (docs/counterfactuals.md).
 
-    AUC: chance that a good prefix has the lower score than one that is not, 0.5 where the score says nothing; null: all
+    AUC: probability that a good prefix has a lower score than another one; 0.5: the score predicts nothing; null: all
     are good or none is.
     """
 
     witness = dy.Enum(
         ["sound", "rescued"],
         primary_key=True,
-        metadata={"about": "how a good prefix is known: replay, or a right continuation"},
+        metadata={"about": "evidence that a prefix is good: replay, or a correct continuation"},
     )
     steps = dy.Int64(primary_key=True, min=0, metadata={"about": "steps before the cut; 0: any number (rescued)"})
-    prefixes = column.count("prefixes looked at")
+    prefixes = column.count("prefixes")
     good = column.count("of these, good ones")
     mean_entropy = column.number("AUC of the mean entropy of the prefix's tokens", nullable=True)
     peak_entropy = column.number("AUC of their highest entropy", nullable=True)
     mean_surprisal = column.number("AUC of the mean of -ln p(token)", nullable=True)
     peak_surprisal = column.number("AUC of the highest -ln p(token)", nullable=True)
-    mean_excess = column.number("AUC of the mean of surprisal less entropy", nullable=True)
+    mean_excess = column.number("AUC of the mean of surprisal minus entropy", nullable=True)
 
 
 class GradientNoise(dy.Schema):
     """`extra gradient-noise`: noise of the policy gradient over groups (docs/counterfactuals.md)."""
 
     variant = column.key("which rollouts and which bonus; `as_it_was`: those of the run")
-    iterations = column.count("iterations that the figures below are means over")
+    iterations = column.count("iterations over which the figures are means")
     groups = column.count("groups that the loss counts, in all iterations")
     signal_groups = column.count("of these, groups whose gradient is not 0")
     gradient_norm = column.number("norm of the sum over groups: of the batch's gradient; of several: root mean square")
     mean_squared_norm = column.number("s2: mean of |g_i|^2 over groups")
     squared_norm_of_mean = column.number("m2: |mean of g_i|^2")
     trace = column.number("n / (n - 1) (s2 - m2): trace of the groups' covariance; null: one group", nullable=True)
-    squared_mean = column.number("m2 - trace / n: |mean gradient|^2 without bias; may be below 0", nullable=True)
+    squared_mean = column.number("m2 - trace / n: unbiased |mean gradient|^2; may be below 0", nullable=True)
     noise_ratio = column.number("trace / squared_mean; null: squared_mean is not above 0", "groups", nullable=True)
-    low = column.number("lower end of its 95 % jackknife interval; null: a group decides the sign", nullable=True)
+    low = column.number("lower end of its 95 % jackknife interval; null: the sign depends on one group", nullable=True)
     high = column.number("upper end of the same", nullable=True)
     relative = column.number("noise ratio / that of as_it_was", nullable=True)
     relative_low = column.number("lower end of its 95 % jackknife interval, groups left out of both", nullable=True)

@@ -111,7 +111,7 @@ def require_iteration(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder iteration_NNNN of a run's results.")
     if not (folder / "generate.parquet").is_file():
-        raise InputError(f"{folder}: no generate.parquet there; name a folder iteration_NNNN of a run's results.")
+        raise InputError(f"{folder}: no generate.parquet; name a folder iteration_NNNN of a run's results.")
 
 
 def require_files(paths: Iterable[Path]) -> None:

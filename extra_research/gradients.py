@@ -38,9 +38,16 @@ def group_products(
 ) -> Products:
     """Return the products of every group's gradient that the noise estimates need.
 
-    rollouts: those that the loss counts. groups: rollout_id -> group. Each gradient is that of the loss of `update`
-    with the denominator of the whole batch, so that the groups' gradients add up to the batch's. A group without a
-    signal has gradient 0 and counts. Raises NumericalError where they do not add up.
+    Each gradient is that of the loss of `update` with the denominator of the whole batch, so that the groups' gradients
+    add up to the batch's. A group without a signal has gradient 0 and counts.
+
+    Args:
+        model: the policy that sampled the rollouts.
+        rollouts: those that the loss counts.
+        groups: rollout_id -> group.
+        settings: of `update`.
+
+    Raises NumericalError where the groups' gradients do not add up.
     """
     import torch
 

@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 
 def noise_of(squared: float, total: float, groups: int) -> Noise:
-    """Estimates from the sum of q_i, |G|^2 and n.
+    """Return the estimates from the sum of q_i, |G|^2 and n.
 
     With s2 = mean q_i and m2 = |G / n|^2: trace of the covariance of g_i = n / (n - 1) (s2 - m2), squared mean
     |E g|^2 = m2 - trace / n, both unbiased where groups are drawn independently. Their ratio is a quotient and so not
@@ -88,7 +88,7 @@ def sums_of(batch: Products, left_out: str) -> tuple[float, float, int]:
 
 
 def interval(batches: Sequence[Products], reference: Sequence[Products] = ()) -> Interval:
-    """95 % jackknife interval of the noise ratio, or of its quotient with that of `reference` on the same groups.
+    """Return the 95 % jackknife interval of the noise ratio, or of its quotient with that of `reference`.
 
     One group at a time is left out of every batch that it is in, and x_i is the logarithm of what remains: exp(log
     ratio +- t se), se^2 = sum over batches of (n - 1) / n sum (x_i - mean of the batch's x)^2, t the quantile of N - 1

@@ -1,7 +1,7 @@
 """Whether a score of a prefix predicts that its continuations are correct: areas under the ROC curve (AUC).
 
-Two witnesses say that a prefix is good: `sound`, a replay of its steps, where the task can do that; `rescued`, the
-continuations that the run sampled. Source: our decision, docs/decisions/0014.
+Two kinds of evidence show that a prefix is good: `sound`, a replay of its steps, where the task can do that;
+`rescued`, the continuations that the run sampled. Source: our decision, docs/decisions/0014.
 """
 
 from __future__ import annotations

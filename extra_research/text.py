@@ -7,7 +7,7 @@ import polars as pl
 from extra_research.prefixes import Choices, rescue_by_place
 
 SHOWN = 40
-"""Rows of a table that are printed; the files hold all."""
+"""Rows of a table that are printed; the files contain all."""
 
 
 def counterfactual_lines(variants: pl.DataFrame, choices: Choices) -> list[str]:
@@ -48,7 +48,7 @@ PLACE_COLUMNS = {
     "prefixes": "prefixes",
     "rescued": "rescued",
     "continuations": "continuations",
-    "right": "right",
+    "right": "correct",
 }
 
 
@@ -63,6 +63,7 @@ def table(rows: pl.DataFrame, columns: dict[str, str]) -> list[str]:
 
 
 def cell(value: str | float | None, heading: str) -> str:
+    """Return a value as text; a share as a percentage where the heading ends in %."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -95,7 +96,7 @@ def noise_lines(rows: pl.DataFrame) -> list[str]:
     """Return the table of the gradient's noise, and what a missing ratio means."""
     lines = table(rows, NOISE_COLUMNS)
     if rows["noise_ratio"].null_count():
-        lines.append("  no ratio: the squared mean is not above 0, so these groups do not tell a gradient from none")
+        lines.append("  no ratio: the squared mean is not above 0, so the gradient cannot be told from 0")
     return lines
 
 

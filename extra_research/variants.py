@@ -39,6 +39,7 @@ class Variant:
 
 
 def word(value: Any) -> str:
+    """Return a value as written in YAML."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mathjudge.verdict import Judgement, Verdict
 
-__all__ = ["DEFAULT_REWARDS", "Judgement", "Verdict"]
+__all__ = ["DEFAULT_REWARDS", "UNJUDGED", "Judgement", "Verdict"]
 
 DEFAULT_REWARDS: dict[Verdict, float | None] = {
     Verdict.RIGHT: 1.0,
@@ -20,3 +20,6 @@ DEFAULT_REWARDS: dict[Verdict, float | None] = {
     Verdict.ERROR: None,
 }
 """Reward of each verdict unless `verify.rewards` sets another; None: excluded from the group's statistics."""
+
+UNJUDGED = tuple(verdict.value for verdict, reward in DEFAULT_REWARDS.items() if reward is None)
+"""Verdicts of responses that could not be judged: evaluation and report leave them out and count them."""

@@ -55,7 +55,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="advantage",
-    version=1,
+    version=2,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,

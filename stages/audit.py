@@ -1,7 +1,7 @@
-"""Lets a second judge look at the rollouts again, and keeps the rows on which the two disagree.
+"""Judge the rollouts a second time, and keep the rows on which the judges disagree.
 
 READS   rollouts (generate or regenerate), verify (the first judge's verdicts), train (the problems' texts)
-ADDS    audit: one row a disagreement about right or not, with both judgements and the response
+ADDS    audit: one row per disagreement on correctness, with both judgements and the response
 SOURCE  our decision; nothing reads this table: rewards follow the first judge alone
 """
 
@@ -55,7 +55,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The rows on which the judges disagree, in the order of the rollouts. The gold is that of the first judgement."""
+    """Return the rows on which the judges disagree, in the order of the rollouts, with the first judge's gold."""
     if config.judge == NONE:
         raise ConfigError("audit.judge is none: name a second judge (see config/README.md).")
     rows = judged(inputs["rollouts"], inputs["verify"], inputs["train"])
@@ -74,16 +74,19 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     )
     first_right, second_right = (pl.col(f"{who}_verdict") == Verdict.RIGHT.value for who in ("first", "second"))
     differ = rows.filter(first_right != second_right)
-    right_to_wrong = len(differ.filter(first_right))
+    first_only = len(differ.filter(first_right))
     context.console.say(
         f"{context.outputs['audit'].stem}: {config.judge} judged {len(rows)} rollouts and disagrees on {len(differ)}: "
-        f"{right_to_wrong} right for the first judge only, {len(differ) - right_to_wrong} for the second only"
+        f"{first_only} correct for the first judge only, {len(differ) - first_only} for the second only"
     )
     return {"audit": contracts.Disagreements.cast(differ.select(contracts.Disagreements.column_names()))}
 
 
 def judged(rollouts: pl.DataFrame, verify: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
-    """Rollouts with `prompt`, `gold` and the first judgement. ContractError where one has no verdict or problem."""
+    """Return rollouts with `prompt`, `gold` and the first judgement.
+
+    Raises ContractError where a rollout has no verdict or problem.
+    """
     first = verify.rename({name: f"first_{name}" for name in ("verdict", "extracted", "rule")})
     first = first.with_columns(pl.col("first_verdict").cast(pl.String))
     rows = rollouts.join(first, on="rollout_id", how="left", maintain_order="left")

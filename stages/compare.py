@@ -17,13 +17,11 @@ import dataframely as dy
 import polars as pl
 from pydantic import Field, field_validator
 
-from extra_rl.comparison.budgets import Spent
-from extra_rl.comparison.differences import difference_rows, with_p
-from extra_rl.comparison.evaluated import MEAN, by_regime, seed_rows
-from extra_rl.comparison.figures import rows, scores_of
+from extra_rl.comparison.differences import all_pairs, difference_rows, with_p
+from extra_rl.comparison.evaluated import MEAN, by_regime, seed_rows, start_of
+from extra_rl.comparison.figures import Policy, policy_of, rows, scores_of
 from extra_rl.comparison.lines import figure_lines, named_lines
-from extra_rl.comparison.names import Policy, all_pairs, policy_of, start_of
-from extra_rl.comparison.summary import summarise
+from extra_rl.comparison.summary import Spent, summarise
 from extra_rl.config.comparisons import WARM_START, named_pairs, refuse_unknown
 from extra_rl.config.section import Section, StageConfig
 from extra_rl.errors import ConfigError
@@ -66,7 +64,7 @@ class Derived(Section):
 
 STAGE = Stage(
     name="compare",
-    version=2,
+    version=3,
     reads={"evaluate*": contracts.JudgedSamples, "summarize*": contracts.IterationSummary},
     adds={
         "compare": contracts.Comparison,

@@ -1,7 +1,7 @@
-"""Samples a policy on the held-out benchmarks and judges every sample; samples are cached (docs/evaluation.md).
+"""Sample a policy on the held-out benchmarks and judge every sample; samples are cached (docs/evaluation.md).
 
 READS   held_out, policy
-ADDS    evaluate: one row a sample, with its tokens, text and verdict
+ADDS    evaluate: one row per sample, with its tokens, text and verdict
         evaluate_figures: pass@k and maj@k for every k, lengths and rates, each with its interval
 SOURCE  docs/method.md 5 and 6: 16 samples a problem, unbiased pass@k, bootstrap over problems
 """
@@ -26,11 +26,11 @@ from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 
 OWN = ("temperature", "top_p", "top_k", "max_response_tokens", "stop")
-"""What evaluation does not take over from `sampling`, as it has keys of its own."""
+"""Keys that evaluation has itself instead of those of `sampling`."""
 
 
 class Config(StageConfig):
-    """Which held-out problems, how many samples, and how they are drawn."""
+    """The held-out problems, the number of samples, and their sampling."""
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
@@ -57,7 +57,7 @@ class Config(StageConfig):
 
     @property
     def stops(self) -> list[str]:
-        """The stop strings: a policy that was trained to end by them ends by nothing else."""
+        """The stop strings: by default those of training, because a policy learns to end by them."""
         return self.sampling.stop if self.stop is None else self.stop
 
 
@@ -70,13 +70,13 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """`samples` rows for every problem of the split, in the order of the problems, and their figures."""
+    """Return `samples` rows for every problem of the split, in the order of the problems, and their figures."""
     from extra_rl.evaluation.policies import policy_of_manifest
 
     problems = inputs["held_out"].filter(pl.col("split") == config.split)
     if problems.is_empty():
         raise InputError(
-            f"held_out has no problem of the split {config.split!r}; see prepare.{config.split}_per_level, for "
+            f"held_out has no problem of the split {config.split!r}. Set prepare.{config.split}_per_level, for "
             "mathematics task.benchmarks (final) and prepare.tuning_problems (tuning)."
         )
     label = f"evaluate {context.job.arm or 'warm start'}"
@@ -88,7 +88,15 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 def evaluated(
     problems: pl.DataFrame, policy: EvaluatedPolicy, config: Config, console: Console, label: str
 ) -> Evaluation:
-    """The evaluation that the section describes, of any policy; `extra evaluate` runs it without a pipeline."""
+    """Return the evaluation of any policy; `extra evaluate` runs it without a pipeline.
+
+    Args:
+        problems: to sample for.
+        policy: to evaluate.
+        config: the section `evaluate`.
+        console: for progress and figures.
+        label: begins the printed lines.
+    """
     from extra_rl.evaluation import evaluate
 
     return evaluate(

@@ -1,9 +1,9 @@
-"""Puts an iteration into one row, and says it in one line.
+"""Summarise an iteration in one row and one line.
 
 READS   the iteration's tables, policy (its number of weights), previous_summarize (the running totals),
         previous_summarize_state
 ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
-        of sampler and policy, tokens, compute; summarize_state: how far the stream is read, for select
+        of sampler and policy, tokens, compute; summarize_state: the position in the stream of problems, for select
 SOURCE  our decision; sampled tokens and compute are the currencies of equal budgets (docs/method.md 4)
 """
 
@@ -33,7 +33,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="summarize",
-    version=6,
+    version=7,
     reads={
         "select": contracts.Selection,
         "generate": contracts.Rollouts,
@@ -54,7 +54,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """One row."""
+    """Write one row and print its line."""
     summary: dict[str, Any] = {
         "arm": context.job.arm,
         "seed": context.job.seed,
@@ -74,10 +74,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
-    """Counts and means over the rollouts that this iteration sampled."""
+    """Return counts and means over the rollouts of this iteration."""
     batch = all_rollouts(inputs, scores=("verify",))
     fresh = batch.filter(pl.col("origin") == "fresh")
-    guided = batch.filter(pl.col("origin") == "regenerated")
+    continuations = batch.filter(pl.col("origin") == "regenerated")
     judged = fresh.filter(pl.col("reward").is_not_null())
     own = inputs["advantage"].filter(~pl.col("carried"))
     types = (
@@ -91,9 +91,9 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
     return {
         "rollouts": len(batch),
         "groups": fresh["group_id"].n_unique(),
-        "all_wrong": int((types["right"] == 0).sum()),
+        "all_incorrect": int((types["right"] == 0).sum()),
         "mixed": int(((types["right"] > 0) & (types["right"] < types["judged"])).sum()),
-        "all_right": int((types["right"] == types["judged"]).sum()),
+        "all_correct": int((types["right"] == types["judged"]).sum()),
         "pass_rate": _mean((judged["verdict"] == "right").cast(pl.Float64)),
         "mean_reward": _mean(judged["reward"].cast(pl.Float64)),
         "excluded": int(batch["reward"].is_null().sum()),
@@ -102,9 +102,9 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
         "mean_length": _mean(fresh["response_tokens"].list.len().cast(pl.Float64)),
         "truncated": int((batch["finish_reason"] == "length").sum()),
         "prefixes_chosen": int(inputs["choose_prefixes"]["chosen"].sum()),
-        "regenerated_rollouts": len(guided),
-        "regenerated_groups": guided["group_id"].n_unique(),
-        "rescued_groups": guided.filter(pl.col("verdict") == "right")["group_id"].n_unique(),
+        "regenerated_rollouts": len(continuations),
+        "regenerated_groups": continuations["group_id"].n_unique(),
+        "rescued_groups": continuations.filter(pl.col("verdict") == "right")["group_id"].n_unique(),
         "bonus_share": bonus_share(
             own["bonus"].to_numpy().astype(np.float64),
             own["normalised"].to_numpy().astype(np.float64),
@@ -115,6 +115,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
 
 
 def update_figures(inputs: Inputs) -> dict[str, float | int | None]:
+    """Return means over the optimizer steps of this iteration."""
     steps = inputs["update"]
     return {
         "steps": len(steps),
@@ -126,7 +127,7 @@ def update_figures(inputs: Inputs) -> dict[str, float | int | None]:
 
 
 def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
-    """How far sampler and policy lie apart, over every token that was sampled and scored."""
+    """Return the mismatch of sampler and policy over every token that was sampled and scored."""
     scored = all_rollouts(inputs, scores=("score_entropy",)).filter(pl.col("policy_logprobs").is_not_null())
     tokens = scored.select(
         pl.col(name).list.slice(pl.col("prefix_length")) for name in ("policy_logprobs", "sampler_logprobs")
@@ -136,7 +137,7 @@ def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
 
 
 def state(inputs: Inputs, iteration: int) -> pl.DataFrame:
-    """IterationState after this iteration."""
+    """Return the IterationState after this iteration."""
     fresh = inputs["generate"].filter(pl.col("origin") == "fresh")["group_id"].unique()
     sampled = inputs["select"].filter(pl.col("group_id").is_in(fresh.implode()))["position"].to_list()
     before = inputs["previous_summarize_state"]["next_position"].to_list() or [0]
@@ -145,5 +146,5 @@ def state(inputs: Inputs, iteration: int) -> pl.DataFrame:
 
 
 def _mean(values: pl.Series) -> float | None:
-    """Mean in float64, None of nothing."""
+    """Return the mean in float64, None for no values."""
     return float(np.mean(values.to_numpy(), dtype=np.float64)) if len(values) else None

@@ -1,4 +1,4 @@
-"""What Snakemake need not say, because the stages say it themselves."""
+"""Log messages of Snakemake that the workflow hides, because the stages print their own."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ NOISE = (
 
 
 def is_noise(message: str) -> bool:
-    """Whether a log message of Snakemake's would only bury the stages' own lines."""
+    """Return whether a log message of Snakemake only repeats what the stages print."""
     return message.startswith(NOISE)

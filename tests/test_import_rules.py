@@ -222,7 +222,7 @@ def test_studies_import_the_library_and_the_public_doors_of_stages_and_commands(
 @pytest.mark.parametrize("room", PURE)
 def test_algorithms_novelty_and_statistics_do_no_io(room: str) -> None:
     files = sorted((ROOT / room).rglob("*.py"))
-    assert len(files) > 5
+    assert len(files) >= 3
     for path in files:
         allowed = PURE[room]
         for module in imports(everywhere(path)):

@@ -61,7 +61,7 @@ def normalise_groups(
 def group_types(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> npt.NDArray[np.str_]:
     """What kind of group each rollout belongs to, (N,), from the group's least and greatest judged reward.
 
-    "excluded": fewer than two judged (not NaN) rollouts; "all_right": min >= 1; "all_wrong": max <= 0;
+    "excluded": fewer than two judged (not NaN) rollouts; "all_correct": min >= 1; "all_incorrect": max <= 0;
     "mixed": everything else. A group whose rewards are all 0.5 is "mixed": some credit, not full credit. An
     excluded row of a group that has two judged ones carries its group's type. Source: our decision (O).
     Raises as `normalise_groups`.
@@ -69,7 +69,7 @@ def group_types(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.in
     judged = _judged(rewards_N, groups_N)
     type_K = np.select(
         [judged.size_K < 2, judged.low_K >= 1, judged.high_K <= 0],
-        ["excluded", "all_right", "all_wrong"],
+        ["excluded", "all_correct", "all_incorrect"],
         default="mixed",
     )
     return type_K[judged.group_N]
@@ -133,7 +133,7 @@ def combine(
 ) -> Advantages:
     """Reward and bonus as one advantage, and the part that each contributed. N(.) is `normalise_groups`.
 
-    "after_normalisation" (P, R): A = N(r) + bonus, never re-normalised. In a group that is all right the
+    "after_normalisation" (P, R): A = N(r) + bonus, never re-normalised. In a group that is all correct the
     bonus is then the only signal.
     "before_normalisation" (the authors' released script): A = N(r + bonus). The bonus part is A - N(r), which
     is not 0 for the group's wrong rollouts, because the mean moves with the bonus.

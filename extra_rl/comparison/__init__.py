@@ -1,1 +1,1 @@
-"""The comparison of a finished experiment: tables of figures and differences, budgets, the lines of the terminal."""
+"""The comparison of a finished experiment: figures, differences, spending, and the terminal's tables."""

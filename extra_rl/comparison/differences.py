@@ -1,4 +1,4 @@
-"""Differences between arms over seeds, with everything that is said of them (docs/statistics.md)."""
+"""Differences between arms over seeds, with their intervals and p values (docs/statistics.md)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,45 @@ import numpy.typing as npt
 
 from extra_rl.algorithms.pass_at_k import bootstrap_means
 from extra_rl.comparison.evaluated import MEAN, Evaluated, means_of, refuse_other_problems
-from extra_rl.config.comparisons import Pair
+from extra_rl.config.comparisons import WARM_START, Pair
 from extra_rl.seeding import generator
-from extra_rl.statistics.blocked_t import blocked_t_interval, degrees_of_freedom
-from extra_rl.statistics.holm import holm
-from extra_rl.statistics.sign_flip import sign_flip_p
-from extra_rl.statistics.spread import mean_and_sd
-from extra_rl.statistics.two_level import drawn_seeds, two_level_interval
+from extra_rl.statistics.intervals import (
+    blocked_t_interval,
+    degrees_of_freedom,
+    drawn_seeds,
+    mean_and_sd,
+    two_level_interval,
+)
+from extra_rl.statistics.significance import holm, sign_flip_p
 
 Floats = npt.NDArray[np.float64]
 
 EXACT_DIGITS = 9
-"""Percentage points are kept to so many digits: what is left of equal figures is rounding, and no difference."""
+"""Decimals of a difference in percentage points, so that rounding errors of equal figures give exactly 0."""
+
+LEVEL = 0.05
+"""Holm-adjusted p below which a difference can be significant."""
+
+
+def all_pairs(named: Sequence[Pair], arms: Sequence[str]) -> list[Pair]:
+    """Return the named pairs, then every other arm against the first, then every arm against its warm start."""
+    wanted = [(arm, base) for base in (*arms[:1], WARM_START) for arm in arms if arm != base]
+    have = {(pair.arm, pair.base) for pair in named}
+    return [*named, *(Pair(arm, base, False) for arm, base in wanted if (arm, base) not in have)]
 
 
 def difference_rows(
     regime: Evaluated, pairs: Sequence[Pair], ks: Sequence[int], resamples: int
 ) -> Iterator[dict[str, Any]]:
-    """Rows of contracts.Differences without p, which `with_p` adds; none of a pair of which an arm is not run here.
+    """Yield rows of contracts.Differences without p, which `with_p` adds; none for a pair that lacks an arm here.
 
-    Every row holds its `differences`, (S,): arm - base of each seed, in percentage points.
+    Every row contains `differences`, (S,): arm - base of each seed, in percentage points.
+
+    Args:
+        regime: its evaluated policies.
+        pairs: the comparisons.
+        ks: k of pass@k, as in the scores.
+        resamples: of the bootstrap.
     """
     resampled = resampled_means(regime, resamples)
     for pair in pairs:
@@ -78,9 +97,9 @@ def difference_rows(
 
 
 def resampled_means(regime: Evaluated, resamples: int) -> Callable[[str, tuple[int, ...], str], Floats]:
-    """A function (arm, seeds, benchmark) -> (R, S, K): means over resampled problems, the same ones for every policy.
+    """Return a cached function (arm, seeds, benchmark) -> (R, S, K) means over resampled problems.
 
-    It remembers what it was asked.
+    The resampled problems are the same for every policy.
     """
 
     @cache
@@ -94,9 +113,9 @@ def resampled_means(regime: Evaluated, resamples: int) -> Callable[[str, tuple[i
 
 
 def with_p(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with `p` (None of one seed) and `p_holm` in the place of `differences`.
+    """Return the rows with `p` (None for one seed) and `p_holm` instead of `differences`.
 
-    The family of Holm's correction: the named pairs, in every regime and for every k, on all benchmarks together.
+    The family of Holm's correction is the named pairs, in every regime and for every k, on the mean over benchmarks.
     """
     done = [{**row, "p": None, "p_holm": None} for row in rows]
     for seeds in sorted({row["seeds"] for row in done} - {1}):
@@ -109,9 +128,9 @@ def with_p(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "differences"} for row in done]
 
 
-def stands(row: Mapping[str, Any]) -> bool:
-    """Whether a difference is a finding: Holm p below 0.05, and both intervals on the same side of zero."""
+def significant(row: Mapping[str, Any]) -> bool:
+    """Return whether a difference is significant: Holm p below 0.05, and both intervals on the same side of zero."""
     ends = [row[key] for key in ("t_low", "t_high", "bootstrap_low", "bootstrap_high")]
-    if row["p_holm"] is None or row["p_holm"] >= 0.05 or None in ends:
+    if row["p_holm"] is None or row["p_holm"] >= LEVEL or None in ends:
         return False
     return all(end > 0 for end in ends) or all(end < 0 for end in ends)

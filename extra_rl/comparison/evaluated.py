@@ -9,23 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from extra_rl.comparison.figures import Scores
-from extra_rl.comparison.names import Policy
+from extra_rl.comparison.figures import Policy, Scores
 from extra_rl.config.comparisons import WARM_START, Pair
 from extra_rl.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
 
 MEAN = "mean"
-"""Stands for all benchmarks, each of the same weight."""
+"""Name of the row that averages all benchmarks with equal weight."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """One regime of a finished experiment.
 
-    arms: name -> seed -> benchmark -> scores. starts: warm start -> benchmark -> scores. start_of: seed -> its warm
-    start. value: the regime's number, None without regimes.
+    value: the regime's number, None without regimes. arms: name -> seed -> benchmark -> scores. starts: warm start ->
+    benchmark -> scores. start_of: seed -> its warm start.
     """
 
     regime: str
@@ -35,20 +34,20 @@ class Evaluated:
     start_of: Mapping[int, int]
 
     def scores(self, arm: str, seed: int) -> Mapping[str, Scores]:
-        """Of an arm's final policy, or of the warm start of the seed; empty where it is not there."""
+        """Return the scores of an arm's final policy, or of the seed's warm start; empty where it was not evaluated."""
         if arm == WARM_START:
             return self.starts.get(self.start_of[seed], {})
         return self.arms.get(arm, {}).get(seed, {})
 
     def seeds(self, pair: Pair) -> list[int]:
-        """Those that both arms have."""
+        """Return the seeds that both arms have."""
         return [seed for seed in self.start_of if self.scores(pair.arm, seed) and self.scores(pair.base, seed)]
 
 
 def by_regime(
     evaluated: Mapping[Policy, Mapping[str, Scores]], regimes: Mapping[str, float], start_of: Mapping[int, int]
 ) -> list[Evaluated]:
-    """The policies of each regime, by the regimes' numbers; the warm starts belong to all regimes."""
+    """Return the policies of each regime, ordered by the regimes' numbers; warm starts belong to all regimes."""
     starts = {policy.number: scores for policy, scores in evaluated.items() if policy.arm == WARM_START}
     found = []
     for regime in sorted(regimes, key=lambda name: regimes[name]) or [""]:
@@ -60,14 +59,19 @@ def by_regime(
     return found
 
 
+def start_of(seeds: Sequence[int], warm_starts: Sequence[int]) -> Mapping[int, int]:
+    """Return seed -> the warm start of its arms: warm starts are assigned to seeds in turn."""
+    return {seed: warm_starts[place % len(warm_starts)] for place, seed in enumerate(seeds)}
+
+
 def means_of(scores: Mapping[str, Scores]) -> dict[str, Floats]:
-    """Benchmark -> (K,) percent, and `mean` over them last; nothing of no scores."""
+    """Return benchmark -> (K,) percent, with their `mean` last; {} without scores."""
     means = {benchmark: found.means() for benchmark, found in scores.items()}
     return means | {MEAN: np.mean(list(means.values()), axis=0)} if means else {}
 
 
 def seed_rows(regime: Evaluated, ks: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows of contracts.SeedFigures: what the differences are made of."""
+    """Yield rows of contracts.SeedFigures: the figures of each seed that the differences compare."""
     for arm, of_seed in regime.arms.items():
         for seed, scores in of_seed.items():
             start = means_of(regime.scores(WARM_START, seed))
@@ -86,13 +90,13 @@ def seed_rows(regime: Evaluated, ks: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 
 def refuse_other_problems(regime: Evaluated, pair: Pair, seeds: Sequence[int]) -> None:
-    """ConfigError where policies that are to be compared were asked different problems."""
-    asked = [
+    """Raise ConfigError where policies to be compared were evaluated on different problems."""
+    problems = [
         {benchmark: found.problems for benchmark, found in regime.scores(arm, seed).items()}
         for arm in (pair.arm, pair.base)
         for seed in seeds
     ]
-    if any(other != asked[0] for other in asked[1:]):
+    if any(other != problems[0] for other in problems[1:]):
         where = f" in the regime {regime.regime}" if regime.regime else ""
         raise ConfigError(
             f"{pair.arm} and {pair.base}{where} were evaluated on different problems, so they cannot be compared. "

@@ -1,31 +1,63 @@
-"""pass@k of every problem of a policy, and the means over a benchmark."""
+"""Evaluated policies, pass@k of each of their problems, and the means over a benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from extra_rl.algorithms.pass_at_k import pass_at_k_each
-from extra_rl.comparison.names import Policy
+from extra_rl.config.comparisons import WARM_START
 from extra_rl.errors import ConfigError
 from extra_rl.seeding import generator
+from extra_rl.verdict import UNJUDGED, Verdict
 
 Floats = npt.NDArray[np.float64]
 
-UNJUDGED = ["gold_unparseable", "error"]
+
+class Policy(NamedTuple):
+    """An evaluated policy.
+
+    folder: its name in the results. regime: "" without regimes. arm, seed: `warm_start` and -1 for an initial policy.
+    number: which initial policy; 0 for an arm.
+    """
+
+    folder: str
+    regime: str
+    arm: str
+    seed: int
+    number: int = 0
+
+
+def policy_of(label: str, regimes: Iterable[str]) -> Policy:
+    """Return the policy of a label `warm_start`, `warm_start_<number>` or `<folder>/s<seed>`.
+
+    With regimes a folder is `<regime>-<arm>`; names of regimes have no hyphen. Raises ConfigError for another label.
+    """
+    folder, _, seed = label.partition("/s")
+    if not seed:
+        number = re.fullmatch(rf"{WARM_START}(?:_(\d+))?", folder)
+        if number is None:
+            raise ConfigError(f"evaluate:{label}: expected {WARM_START}, {WARM_START}_<number> or <arm>/s<seed>.")
+        return Policy(folder, "", WARM_START, -1, int(number[1] or 0))
+    regime, _, arm = folder.partition("-")
+    if not seed.isdigit() or (regimes and (regime not in regimes or not arm)):
+        raise ConfigError(f"evaluate:{label}: no arm and seed of this configuration; regimes: {', '.join(regimes)}.")
+    return Policy(folder, regime, arm, int(seed)) if regimes else Policy(folder, "", folder, int(seed))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a policy did on one benchmark.
+    """Results of a policy on one benchmark.
 
-    problems: their ids, P of them. values_PK: pass@k of each in percent for every k; NaN where fewer than max(ks)
-    samples were judged. samples: of a problem, the most; excluded: that could not be judged.
+    problems: P ids. values_PK: pass@k in percent of each problem for every k; NaN where fewer than max(ks) samples were
+    judged. samples: judged samples of a problem, the maximum. excluded: samples that could not be judged.
     """
 
     problems: tuple[str, ...]
@@ -34,22 +66,22 @@ class Scores:
     excluded: int
 
     def counted(self) -> Floats:
-        """The rows of `values_PK` that are there."""
+        """Return the rows of `values_PK` with enough judged samples."""
         return np.asarray(self.values_PK[np.isfinite(self.values_PK[:, 0])])
 
     def means(self) -> Floats:
-        """(K,) percent."""
+        """Return (K,) pass@k in percent, mean over the counted problems."""
         return np.array([column.mean() for column in np.ascontiguousarray(self.counted().T)])
 
 
 def scores_of(samples: pl.DataFrame, ks: Sequence[int]) -> dict[str, Scores]:
-    """Benchmark -> scores, from a table of verdicts. Samples that could not be judged leave n, and are counted.
+    """Return benchmark -> scores, from a table of verdicts. Samples that could not be judged are not part of n.
 
     Raises ConfigError where no problem of a benchmark has enough judged samples for the largest k.
     """
     unjudged = pl.col("verdict").is_in(UNJUDGED)
     counts = samples.group_by("benchmark", "problem_id", maintain_order=True).agg(
-        n=(~unjudged).sum(), c=(pl.col("verdict") == "right").sum(), excluded=unjudged.sum()
+        n=(~unjudged).sum(), c=(pl.col("verdict") == Verdict.RIGHT).sum(), excluded=unjudged.sum()
     )
     result = {}
     for (benchmark,), problems in counts.group_by("benchmark", maintain_order=True):
@@ -69,7 +101,7 @@ def scores_of(samples: pl.DataFrame, ks: Sequence[int]) -> dict[str, Scores]:
 
 
 def _each(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], ks: Sequence[int]) -> Floats:
-    """(P, K) in 0 .. 1; every pair (n, c) is computed once."""
+    """Return (P, K) pass@k in 0 .. 1; each distinct pair (n, c) is computed once."""
     pairs, place_P = np.unique(np.stack([n_P, c_P], axis=1), axis=0, return_inverse=True)
     return np.stack([pass_at_k_each(pairs[:, 0], pairs[:, 1], k) for k in ks], axis=1)[place_P.reshape(-1)]
 
@@ -77,7 +109,14 @@ def _each(n_P: npt.NDArray[np.integer], c_P: npt.NDArray[np.integer], ks: Sequen
 def rows(
     policy: Policy, scores: Mapping[str, Scores], ks: Sequence[int], resamples: int
 ) -> Iterator[dict[str, object]]:
-    """Rows of contracts.Comparison: means, and 95 % bootstrap intervals over problems."""
+    """Yield rows of contracts.Comparison: means, and 95 % bootstrap intervals over problems.
+
+    Args:
+        policy: that was evaluated.
+        scores: benchmark -> its scores.
+        ks: k of pass@k, as in the scores.
+        resamples: of the bootstrap.
+    """
     for benchmark, found in scores.items():
         counted_PK = found.counted()
         for place, k in enumerate(ks):
@@ -100,5 +139,5 @@ def rows(
 
 @lru_cache(maxsize=32)
 def _draws(benchmark: str, k: int, problems: int, resamples: int) -> npt.NDArray[np.int64]:
-    """(R, P): the draws of a bootstrap over problems, the same for every policy, made once."""
+    """Return (R, P) indices of resampled problems, cached because they are the same for every policy."""
     return generator(0, "compare", benchmark, k).integers(problems, size=(resamples, problems))

@@ -1,4 +1,4 @@
-"""The comparison at the terminal: figures, differences, budgets, and which differences stand."""
+"""The comparison at the terminal: figures, differences, spending, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from extra_rl.comparison.differences import stands
+from extra_rl.comparison.differences import LEVEL, significant
 from extra_rl.comparison.summary import family
 from extra_rl.config.comparisons import WARM_START
-from extra_rl.statistics.spread import mean_and_sd
+from extra_rl.statistics.intervals import mean_and_sd
 
 HEAD = ["", "", "difference", "sd", "t interval", "bootstrap", "p", "Holm p", "seeds"]
+RULE = "Holm-adjusted p below 0.05 and both intervals exclude zero"
 AT_ONCE = 6
-"""Differences that one sentence names."""
+"""Maximum number of differences that a sentence lists."""
 
 
 def figure_lines(table: pl.DataFrame, ks: Sequence[int]) -> list[str]:
-    """The comparison as lines: one per policy and k, one column per benchmark, the mean last."""
+    """Return one line per policy and k, with one column per benchmark and the mean last."""
     benchmarks = table["benchmark"].unique(maintain_order=True).to_list()
     policies = table["policy"].unique(maintain_order=True).to_list()
     width = max(16, *(len(policy) + 1 for policy in policies))
@@ -36,8 +37,10 @@ def figure_lines(table: pl.DataFrame, ks: Sequence[int]) -> list[str]:
 
 
 def spread_lines(seed_table: pl.DataFrame, benchmarks: Sequence[str]) -> list[str]:
-    """Mean and sd over seeds of every arm and of where they started: a table a regime, and a k where there are several
-    benchmarks. seed_table: contracts.SeedFigures."""
+    """Return mean and sd over seeds of every arm and of the warm starts, as one table per regime.
+
+    With several benchmarks there is one table per regime and k. seed_table: contracts.SeedFigures.
+    """
     ks = seed_table["k"].unique(maintain_order=True).to_list()
     tables = [[("mean", k) for k in ks]] if benchmarks == ["mean"] else [[(name, k) for name in benchmarks] for k in ks]
     lines = []
@@ -56,7 +59,7 @@ def spread_lines(seed_table: pl.DataFrame, benchmarks: Sequence[str]) -> list[st
 
 
 def _spread_row(name: str, rows: pl.DataFrame, columns: Sequence[tuple[str, int]], column: str) -> list[str]:
-    """A warm start counts once, however many seeds began with it."""
+    """Return a row of `spread_lines`. A warm start counts once, however many seeds began with it."""
     cells, seeds = [name], ""
     for benchmark, k in columns:
         part = rows.filter(benchmark=benchmark, k=k)
@@ -71,14 +74,13 @@ def _spread_row(name: str, rows: pl.DataFrame, columns: Sequence[tuple[str, int]
 
 
 def difference_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line a difference, in percentage points; rows of contracts.Differences."""
+    """Return one line per difference, in percentage points. rows: contracts.Differences."""
     cells = [HEAD]
     for row in rows:
         where = "" if row["benchmark"] == "mean" else f" {row['benchmark']}"
         cells.append(
             [
-                f"{row['regime']}: " * bool(row["regime"])
-                + f"{row['arm']} - {row['base'].replace(WARM_START, 'warm start')}",
+                label(row),
                 f"pass@{row['k']}{where}",
                 number(row["difference"], signed=True),
                 number(row["sd"]),
@@ -93,43 +95,80 @@ def difference_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def named_lines(named: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The differences that were named before the run, and which of them stand; nothing where none was named."""
+    """Return the differences named before the run and which are significant; [] where none was named."""
     if not named:
         return []
     return ["", "differences in percentage points, 95 % intervals", *difference_lines(named), "", sentence(named)]
 
 
-def sentence(named: Sequence[Mapping[str, Any]]) -> str:
-    """Which named differences stand: Holm p < 0.05, and both intervals clear of zero."""
+def sentence(named: Sequence[Mapping[str, Any]], minus: str = "-") -> str:
+    """Return one sentence that lists the significant differences, or says why there is none.
+
+    Args:
+        named: rows of contracts.Differences that were named before the run, mean over benchmarks.
+        minus: the minus sign, which a web page can write as U+2212.
+    """
     if not named:
-        return "No difference was named before the run (compare.comparisons), so none is tested."
+        return (
+            "No comparison was named before the run (compare.comparisons), so no difference is tested; those shown are "
+            "exploratory."
+        )
     tests = family(named)
     if tests is None:
-        return "One seed: no interval and no p. Nothing can be said of differences between arms."
-    standing = [row for row in named if stands(row)]
-    rule = "Holm p < 0.05 and both intervals clear of zero"
-    if len(standing) > AT_ONCE:
-        others = [row for row in named if not stands(row)]
-        which = f"; all but {'; '.join(map(_short, others))}" if others and len(others) <= AT_ONCE else ""
-        return f"{len(standing)} of {len(named)} stand ({rule}){which}."
-    if standing:
-        return f"These stand ({rule}): " + "; ".join(map(_short, standing)) + "."
-    if tests["least_p_holm"] >= 0.05:
-        many = f"{tests['tests']} test{'s' * (tests['tests'] > 1)} over {tests['seeds']} seeds"
         return (
-            f"None stands, and none could: {many} ha{'ve' if tests['tests'] > 1 else 's'} a Holm p of "
-            f"{tests['least_p_holm']:.3g} at best. Run more seeds, or name fewer comparisons."
+            "Every comparison has one seed, which gives no interval and no p: differences between the arms cannot be "
+            "tested. Run more seeds."
         )
-    return f"No named difference stands ({rule})."
+    found = [row for row in named if significant(row)]
+    others = [row for row in named if not significant(row)]
+    one = len(named) == 1
+    if not found:
+        subject = (
+            "The difference named before the run is not significant"
+            if one
+            else f"None of the {len(named)} differences named before the run is significant"
+        )
+        if tests["least_p_holm"] < LEVEL:
+            return f"{subject} ({RULE})."
+        several = tests["tests"] > 1
+        return (
+            f"{subject}, and none could be: {tests['tests']} test{'s' * several} over {tests['seeds']} seeds "
+            f"reach{'es' * (not several)} a Holm-adjusted p of {tests['least_p_holm']:.2g} at best. Run more seeds, or "
+            "name fewer comparisons."
+        )
+    subject = "The difference" if one else f"{len(found)} of the {len(named)} differences"
+    verb = "is" if len(found) == 1 else "are"
+    return f"{subject} named before the run {verb} significant ({RULE}){_which(found, others, minus)}."
 
 
-def _short(row: Mapping[str, Any]) -> str:
+def _which(found: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], minus: str) -> str:
+    """Return the list of significant differences; of many, the list of those that are not, where it is short."""
+    if len(found) <= AT_ONCE:
+        return f": {'; '.join(described(row, minus) for row in found)}"
+    if others and len(others) <= AT_ONCE:
+        ks: dict[str, list[str]] = {}
+        for row in others:
+            ks.setdefault(label(row, minus), []).append(f"pass@{row['k']}")
+        return "; all but " + ", ".join(f"{name} ({' and '.join(of)})" for name, of in ks.items())
+    return "; see the table" if others else ""
+
+
+def label(row: Mapping[str, Any], minus: str = "-") -> str:
+    """Return `regime: arm - base`."""
     where = f"{row['regime']}: " if row["regime"] else ""
-    return f"{where}{row['arm']} - {row['base']}, pass@{row['k']} {number(row['difference'], signed=True)}"
+    return f"{where}{row['arm']} {minus} {row['base'].replace(WARM_START, 'warm start')}"
+
+
+def described(row: Mapping[str, Any], minus: str = "-") -> str:
+    """Return a difference in words, with its t interval where there is one."""
+    known = row["t_low"] is not None and row["t_high"] is not None
+    ends = f" [{number(row['t_low'], signed=True)}, {number(row['t_high'], signed=True)}]" if known else ""
+    value = f"{number(row['difference'], signed=True)}{ends}".replace("-", minus)
+    return f"{label(row, minus)} is {value} at pass@{row['k']}"
 
 
 def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What each arm spent on all its seeds; `arms` of summary.json."""
+    """Return what each arm spent, all seeds together. arms: `arms` of summary.json."""
     cells = [["", "sampled tokens", "TFLOP", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]]
     for name, figures in arms.items():
         budget = figures["budget"]
@@ -140,18 +179,22 @@ def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 number(budget["compute"] / 1e12),
                 *(_whole(budget[key]) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
                 _whole(budget["tokens_per_cpu_second"]),
-                _whole(budget["looking_compute_seconds"]),
+                _whole(budget["measuring_compute_seconds"]),
             ]
         )
     return aligned(cells)
 
 
 def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
-    """A figure, or a hyphen for none. What rounds to zero is +0, never -0."""
-    return "-" if value is None else f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
+    """Return a figure, or a hyphen for None. A signed figure that rounds to zero has no sign."""
+    if value is None:
+        return "-"
+    rounded = round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
+    """Return `low .. high` with signs, or a hyphen where there is no interval."""
     return "-" if low is None or high is None else f"{number(low, signed=True)} .. {number(high, signed=True)}"
 
 
@@ -160,7 +203,7 @@ def _whole(value: float | None) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Rows of a table as lines: the first `left` columns to the left, the rest to the right."""
+    """Return the rows of a table as lines: the first `left` columns left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(

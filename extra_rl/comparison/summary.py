@@ -1,23 +1,32 @@
-"""summary.json: the comparison for machines."""
+"""summary.json: the comparison for machines, with what each arm spent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from extra_rl.comparison.budgets import Spent, costs
-from extra_rl.comparison.differences import stands
-from extra_rl.comparison.names import Policy
+from extra_rl.comparison.differences import significant
+from extra_rl.comparison.figures import Policy
 from extra_rl.config.comparisons import WARM_START
-from extra_rl.statistics.holm import least_adjusted_p
-from extra_rl.statistics.spread import mean_and_sd
+from extra_rl.run.records import cost, records
+from extra_rl.statistics.intervals import mean_and_sd
+from extra_rl.statistics.significance import least_adjusted_p
 
 SHOWN = ("regime", "arm", "base", "k")
+MEASURING = ("evaluate", "audit")
+"""Stages that measure a run without being part of its training."""
 FIGURES = ("difference", "sd", "t_low", "t_high", "bootstrap_low", "bootstrap_high", "p", "p_holm")
+
+
+class Spent(NamedTuple):
+    """Sampled tokens and compute (FLOP) of one seed of an arm, from the last row of `summarize`."""
+
+    tokens: int
+    compute: float
 
 
 def summarise(
@@ -27,11 +36,18 @@ def summarise(
     spent: Mapping[str, Spent],
     root: Path,
 ) -> dict[str, object]:
-    """`warm_start`, `arms` by folder, `comparisons` (the named ones, all benchmarks together), `family` of the tests.
+    """Return `warm_start`, `arms` by folder, `comparisons` (named, mean over benchmarks) and the `family` of the tests.
 
-    Figures are means over benchmarks (and seeds, and warm starts) in percent, per benchmark and per seed too; `sd` is
+    Figures are means over benchmarks (and seeds, and warm starts) in percent, also per benchmark and per seed; `sd` is
     over seeds. Seconds are sums over the stages of all seeds, evaluations included; `generated_tokens` is the sum over
-    seeds; `budget` leaves evaluations out (`extra_rl.comparison.budgets`). table: rows of contracts.Comparison.
+    seeds; `budget` excludes evaluations (`costs`).
+
+    Args:
+        table: rows of contracts.Comparison.
+        policies: all evaluated policies.
+        comparisons: rows of contracts.Differences.
+        spent: label `<folder>/s<seed>` -> tokens and compute.
+        root: the results folder, for the run records.
     """
     starts = [policy for policy in policies if policy.arm == WARM_START]
     arms = list(dict.fromkeys((p.folder, p.regime, p.arm) for p in policies if p.arm != WARM_START))
@@ -47,11 +63,14 @@ def summarise(
 
 
 def family(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """How many tests Holm's correction covers, and the least p that it can reach with so few seeds; None of none."""
+    """Return the number of tests in Holm's family, the seeds of the largest test, and the smallest p it can reach.
+
+    None where no test was named.
+    """
     tested = [row for row in comparisons if row["p_holm"] is not None]
     if not tested:
         return None
-    seeds = min(row["seeds"] for row in tested)
+    seeds = max(row["seeds"] for row in tested)
     return {"tests": len(tested), "seeds": seeds, "least_p_holm": least_adjusted_p(seeds, len(tested))}
 
 
@@ -80,11 +99,11 @@ def _arm(
 
 def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
     figures = {name: None if row[name] is None else round(row[name], 4) for name in FIGURES}
-    return {**{name: row[name] for name in SHOWN}, **figures, "seeds": row["seeds"], "stands": stands(row)}
+    return {**{name: row[name] for name in SHOWN}, **figures, "seeds": row["seeds"], "significant": significant(row)}
 
 
 def _means(table: pl.DataFrame) -> dict[str, float]:
-    """`pass@k` -> mean over benchmarks and seeds, in percent."""
+    """Return `pass@k` -> mean over benchmarks and seeds, in percent."""
     return {
         f"pass@{k}": round(float(np.mean(part["pass_at_k"].to_numpy(), dtype=np.float64)), 4)
         for (k,), part in table.group_by("k", maintain_order=True)
@@ -94,3 +113,42 @@ def _means(table: pl.DataFrame) -> dict[str, float]:
 def _figures(table: pl.DataFrame) -> dict[str, object]:
     per_benchmark = {str(name): _means(part) for (name,), part in table.group_by("benchmark", maintain_order=True)}
     return {**_means(table), "benchmarks": per_benchmark}
+
+
+def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]:
+    """Return the seconds of all stages below the folders, and `budget`: those without evaluations and second judges.
+
+    Seconds are sums over all seeds and stages, measured in the stages' processes: their start is not included.
+    `loss_tokens` is the sum of the denominators of all optimizer steps (`update.loss_tokens`), None without an update.
+    `tokens_per_cpu_second` is sampled tokens per CPU-second of the stages, None without any. `measuring_...` are the
+    seconds of evaluations and second judges.
+
+    Args:
+        folders: folders of run records.
+        spent: of all seeds together; None for a warm start, which has no `budget`.
+    """
+    folders = list(folders)
+    rows = [row for folder in folders for row in records(folder, "**/*.run.json")]
+    total = cost(rows)
+    if spent is None:
+        return total
+    training = cost(row for row in rows if row.get("stage") not in MEASURING)
+    measuring = cost(row for row in rows if row.get("stage") in MEASURING)
+    cpu = training["compute_seconds"]
+    budget = {
+        "sampled_tokens": spent.tokens,
+        "compute": spent.compute,
+        "loss_tokens": loss_tokens(folders),
+        **training,
+        "tokens_per_cpu_second": round(spent.tokens / cpu, 3) if cpu else None,
+        **{f"measuring_{name}": seconds for name, seconds in measuring.items()},
+    }
+    return {**total, "budget": budget}
+
+
+def loss_tokens(folders: Iterable[Path]) -> int | None:
+    """Return the number of tokens in the losses of all optimizer steps below the folders."""
+    files = [path for folder in folders for path in sorted(folder.glob("s*/iteration_*/update.parquet"))]
+    if not files:
+        return None
+    return int(sum(pl.read_parquet(path, columns=["loss_tokens"], glob=False)["loss_tokens"].sum() for path in files))

@@ -1,4 +1,4 @@
-"""Which policy is evaluated: a run's, any local transformers directory, or a name on the hub, and its digest."""
+"""The evaluated policy and its digest: of a run, of a local transformers directory, or of a name on the hub."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from extra_rl.models.policy import STATE_FILES, read_manifest, resolve
 from extra_rl.tables.files import canonical_json, file_digest
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-"""What is fetched of a model on the hub, and what its digest is over: weights (no pickles), configs, tokenizer."""
+"""Files that are downloaded of a model on the hub and hashed: weights (no pickles), configs, tokenizer."""
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
 class EvaluatedPolicy:
-    """name: for the reader. path: a manifest, or a directory without one. directory: where its files lie.
+    """A policy to evaluate.
 
-    digest: SHA-256, equal for equal files, wherever they lie.
+    name: for messages. path: its manifest, or a directory without one. directory: of its files. digest: SHA-256 of its
+    files, independent of their place.
     """
 
     name: str
@@ -34,15 +35,15 @@ class EvaluatedPolicy:
 
 
 def policy_of_manifest(manifest: Path) -> EvaluatedPolicy:
-    """A policy that a run has written; its manifest has its name and digest, also where it is a former one."""
+    """Return a policy of a run, with the name and digest of its manifest, which may refer to a previous policy."""
     found = read_manifest(manifest)
     return EvaluatedPolicy(str(found.get("name", manifest.parent)), manifest, resolve(manifest), str(found["digest"]))
 
 
 def find_policy(model: str, revision: str | None = None) -> EvaluatedPolicy:
-    """The policy that `model` names: a manifest, a directory with or without one, or a model on the hub.
+    """Return the policy that `model` names: a manifest, a directory with or without one, or a model on the hub.
 
-    InputError for a path that is none of these, ModelError for a name that the hub does not give.
+    Raises InputError for another path, ModelError for a name that the hub does not provide.
     """
     path = Path(model)
     if path.name == "manifest.json" and path.is_file():
@@ -56,7 +57,7 @@ def find_policy(model: str, revision: str | None = None) -> EvaluatedPolicy:
         return _adapter(model, path)
     if path.exists() or not HUB_NAME.fullmatch(model) or model.startswith("."):
         raise InputError(
-            f"{model}: no policy here. Name a manifest.json of a run, a directory with one, a directory of a "
+            f"{model}: not a policy. Name a manifest.json of a run, a directory with one, a directory of a "
             "transformers model (config.json) or of an adapter, or a model on the hub (owner/name). A GGUF file is "
             "evaluated by `snakemake evaluate` with model.source."
         )
@@ -71,29 +72,29 @@ def _directory(name: str, directory: Path, belongs: Callable[[str], bool]) -> Ev
         for path in sorted(directory.iterdir())
         if path.is_file() and not path.name.startswith(".") and path.name not in STATE_FILES and belongs(path.name)
     }
-    # As in a manifest (extra_rl.models.policy.write_manifest): a policy and its copy without one share their cache.
+    # as in a manifest (extra_rl.models.policy.write_manifest), so a policy and its copy without one share a cache
     return EvaluatedPolicy(name, directory, directory, hashlib.sha256(canonical_json(files).encode()).hexdigest())
 
 
 def _adapter(name: str, directory: Path) -> EvaluatedPolicy:
-    """An adapter's directory; its digest covers its base too, so that another base is another policy."""
+    """Return the policy of an adapter; its digest includes the base model."""
     found = find_adapter(directory, None)
-    assert found is not None  # a directory without config.json is no whole model
+    assert found is not None  # find_policy has found an adapter configuration
     base = find_policy(str(found.base), found.base_revision)
     own = _directory(name, directory, lambda name: True)
     return replace(own, digest=hashlib.sha256(f"{own.digest} {base.digest}".encode()).hexdigest())
 
 
 def fetch(model: str, revision: str | None) -> Path:
-    """The local snapshot of a model on the hub, fetched where it is not there yet."""
+    """Return the local snapshot of a model on the hub, downloaded if it is missing."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        asked = f" at revision {revision}" if revision else ""
+        which = f" at revision {revision}" if revision else ""
         raise ModelError(
-            f"{model}: there is no such directory, and the hub gives no model of that name{asked}: "
+            f"{model}: no such directory, and the hub provides no model of that name{which}: "
             f"{str(error).splitlines()[0]} Without a network, name a local directory."
         ) from error

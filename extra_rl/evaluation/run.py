@@ -1,4 +1,4 @@
-"""One evaluation: samples of a policy for some problems, their verdicts, and the figures. No files but the cache."""
+"""One evaluation: samples of a policy for some problems, their verdicts and figures. It writes only the cache."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import polars as pl
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
-from extra_rl.evaluation.figures import figures
+from extra_rl.evaluation.figures import figures, table_lines
 from extra_rl.evaluation.policies import EvaluatedPolicy
-from extra_rl.evaluation.report import table_lines
 from extra_rl.evaluation.sample import Wanted, samples_of
 from extra_rl.evaluation.store import Cached, SampleStore, problem_key
 from extra_rl.judging.answer import Answer
@@ -22,18 +21,16 @@ from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 
 SETTINGS = ("backend", "temperature", "top_p", "top_k", "max_response_tokens")
-"""What of the sampling section decides which distribution a sample is drawn from; the precision of the weights and the
-seed are the rest of a cache key. Batch size, threads and device change rounding only: a cached sample is taken whatever
-they are."""
-
+"""Keys of the sampling section that determine the distribution of a sample. Stop strings, the precision of the weights
+and the seed are the rest of a cache key. Batch size, threads and device change only rounding, so they are not."""
 
 DECODED_TOGETHER = 1024
-"""Token ids are small arrays; only so many are Python lists at a time."""
+"""Samples whose token ids are converted to Python lists at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tables EvaluationSamples and EvaluationFigures. opening_seconds: until the sampler was ready; 0 without one."""
+    """Tables EvaluationSamples and EvaluationFigures. opening_seconds: to start the sampler; 0 if all were cached."""
 
     samples: pl.DataFrame
     figures: pl.DataFrame
@@ -55,10 +52,21 @@ def evaluate(
     console: Console,
     label: str = "evaluate",
 ) -> Evaluation:
-    """`samples` rows for every problem (contract Problems), in their order, judged; their figures, also printed.
+    """Sample and judge `samples` responses for every problem, print the figures, and return both tables.
 
-    cache: folder of `extra_rl.evaluation.store`, None for none. Seeds follow from `seed`, problem and sample alone:
-    more samples or problems leave those that are there as they are.
+    The seed of a sample depends only on `seed`, its problem and its index, so more samples or problems leave existing
+    ones unchanged.
+
+    Args:
+        problems: contract Problems; the samples have their order.
+        policy: to evaluate.
+        task, verifier, sampling, compute: sections of the configuration.
+        samples: per problem.
+        seed: of the samples.
+        cache: folder of `extra_rl.evaluation.store`; None for no cache.
+        part_samples: samples between two writes to the cache.
+        console: for progress and figures.
+        label: begins the printed lines.
     """
     rows = [(row, sample) for row in problems.iter_rows(named=True) for sample in range(samples)]
     keys = {row["problem_id"]: problem_key(row["problem_id"], row["prompt_tokens"]) for row, _ in rows[::samples]}
@@ -86,7 +94,7 @@ def evaluate(
 
 
 def settings_of(sampling: SamplingConfig, compute: ComputeConfig, seed: int) -> dict[str, Any]:
-    """What names a cache of samples beside the policy; the order of stop strings does not matter."""
+    """Return the settings that, with the policy, identify a cache of samples. Stop strings are a set."""
     own = {"stop": sorted(set(sampling.stop)), "precision": compute.precision, "seed": seed}
     return {**sampling.model_dump(include=set(SETTINGS)), **own}
 
@@ -99,7 +107,7 @@ def _judged(
     task: TaskConfig,
     verifier: VerifierConfig,
 ) -> pl.DataFrame:
-    """EvaluationSamples; every response is judged against the answer of its own problem, within its tolerances."""
+    """Return EvaluationSamples; each response is judged by its problem's answer and tolerances."""
     texts = [
         text
         for start in range(0, len(drawn), DECODED_TOGETHER)

@@ -1,4 +1,4 @@
-"""The samples of an evaluation: those that are cached, and the missing ones from the policy, part by part."""
+"""The samples of an evaluation: cached ones, and missing ones drawn from the policy in parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from extra_rl.sampling.text import Decode
 
 @dataclass(frozen=True)
 class Wanted:
-    """One sample that an evaluation needs: where it is cached, and the request that draws it."""
+    """One sample that an evaluation needs: its cache key, and the request that draws it."""
 
     key: Key
     problem_id: str
@@ -38,16 +38,26 @@ def samples_of(
     console: Console,
     label: str,
 ) -> tuple[list[Cached], Decode, float]:
-    """Every wanted sample, in order, how to turn token ids into text, and the seconds until the sampler was ready.
+    """Return every wanted sample in order, the decoder of token ids, and the seconds that the sampler took to start.
 
-    The missing ones are drawn in parts of about `part_samples`, whole batches of the sampler in its own order, and
-    each part is stored when it is done: an evaluation that was killed goes on with the same batches, so it ends with
-    the same bytes. Where nothing is missing the model is not loaded. ModelError for prompts without room in the
-    model's context.
+    Missing samples are drawn in parts of about `part_samples`: whole batches in the sampler's order, stored one part at
+    a time. An interrupted evaluation continues with the same batches and ends with the same bytes. The model is not
+    loaded if nothing is missing.
+
+    Args:
+        wanted: all samples of the evaluation.
+        policy: that draws them.
+        sampling, compute: sections of the configuration.
+        store: the cache; None for no cache.
+        part_samples: samples between two writes to the cache.
+        console: for progress.
+        label: begins the printed lines.
+
+    Raises ModelError for prompts that do not fit into the model's context.
     """
     from extra_rl.sampling.open import open_decoder, open_sampler
 
-    refuse_without_room(wanted, policy.directory)
+    require_context(wanted, policy.directory)
     found = store.read() if store else {}
     missing = [one for one in wanted if one.key not in found]
     if len(missing) < len(wanted):
@@ -76,34 +86,34 @@ def samples_of(
 
 
 def whole_batches(part_samples: int, batch_rows: int) -> int:
-    """Samples of a part: `part_samples`, rounded up to whole batches, so that parts do not change the batches."""
+    """Return `part_samples` rounded up to whole batches, so that parts do not change the batches."""
     return -(-part_samples // batch_rows) * batch_rows
 
 
-def refuse_without_room(wanted: Sequence[Wanted], directory: Path) -> None:
-    """ModelError when a prompt and its response cannot both fit into the model's positions."""
-    room = context_tokens(directory)
-    if room is None or not wanted:
+def require_context(wanted: Sequence[Wanted], directory: Path) -> None:
+    """Raise ModelError where a prompt and its response do not fit into the model's context."""
+    context_size = context_tokens(directory)
+    if context_size is None or not wanted:
         return
     longest = max(wanted, key=lambda one: len(one.request.context))
     prompt, response = len(longest.request.context), longest.request.max_tokens
-    if prompt + response > room:
-        problems = {o.problem_id for o in wanted if len(o.request.context) + response > room}
-        least = room - prompt
+    if prompt + response > context_size:
+        problems = {o.problem_id for o in wanted if len(o.request.context) + response > context_size}
+        largest = context_size - prompt
         raise ModelError(
-            f"{directory}: the model reads {room:,} tokens (max_position_embeddings), but the prompt of "
-            f"{longest.problem_id} has {prompt:,} and its response may have {response:,}, so {len(problems)} "
-            "problem(s) do not fit. "
+            f"{directory}: the context has {context_size:,} tokens (max_position_embeddings), but the prompt of "
+            f"{longest.problem_id} has {prompt:,} and its response up to {response:,}, so {len(problems)} problem(s) "
+            "do not fit. "
             + (
-                f"Lower max_response_tokens to at most {least:,}."
-                if least > 0
-                else "Leave them out (task.benchmarks, limit), or take a model that reads more."
+                f"Lower max_response_tokens to at most {largest:,}."
+                if largest > 0
+                else "Remove them (task.benchmarks, limit), or use a model with a larger context."
             )
         )
 
 
 def context_tokens(directory: Path) -> int | None:
-    """Tokens that the model reads, None where its config.json does not say."""
+    """Return the model's maximum number of tokens, None where its config.json does not contain it."""
     from transformers import AutoConfig
 
     from extra_rl.models.family import context
@@ -112,6 +122,6 @@ def context_tokens(directory: Path) -> int | None:
         return None
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    except Exception:  # a configuration of any fault: loading the model names it
+    except Exception:  # loading the model reports an invalid configuration
         return None
     return context(config)

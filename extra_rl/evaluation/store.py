@@ -1,7 +1,7 @@
-"""Samples on disk, found again by who made them and how: `<cache>/<policy digest>/<settings digest>/part-*.parquet`.
+"""Cached samples on disk, by policy and settings: `<cache>/<policy digest>/<settings digest>/part-*.parquet`.
 
-A sample is a pure function of policy, sampling settings, prompt and seed, so it never has to be drawn twice. Verdicts
-are not kept here: judging is cheap and its policy is configuration. Source: our decision (docs/evaluation.md).
+A sample is a pure function of policy, sampling settings, prompt and seed, so it is drawn only once. Verdicts are not
+cached, because judging is cheap and configurable. Source: our decision (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json, read_table, write_table, write_whole
 
 VERSION = 2
-"""Raised when the same settings give other samples (another way to seed, another sampler loop): old parts are left."""
+"""Raise it when the same settings give different samples (seeding, sampler loop): old parts are then ignored."""
 
 SHORT = 16
-"""Hex digits of a digest that name a folder; settings.json holds the whole digests, which must agree."""
+"""Hex digits of a digest in a folder's name; settings.json contains the full digests."""
 
 SCHEMA = contracts.CachedSamples.create_empty().schema
 
@@ -35,7 +35,7 @@ Key = tuple[str, int]
 
 
 class Cached(NamedTuple):
-    """What is kept of a sample: token ids (int32), end-of-sequence included, and why it ended."""
+    """A cached sample: token ids (int32), end-of-sequence included, and its finish reason."""
 
     tokens: npt.NDArray[np.int32]
     finish_reason: FinishReason
@@ -49,9 +49,9 @@ class SampleStore:
 
     @classmethod
     def open(cls, cache: Path, policy_digest: str, settings: Mapping[str, Any]) -> SampleStore:
-        """The store below `cache`; its settings.json is written when it is new.
+        """Return the store below `cache`, with its settings.json.
 
-        InputError when the folder holds the samples of another policy or of other settings.
+        Raises InputError where the folder contains samples of another policy or other settings.
         """
         identity = {"policy": policy_digest, "settings": dict(settings), "version": VERSION}
         name = hashlib.sha256(canonical_json({"settings": dict(settings), "version": VERSION}).encode()).hexdigest()
@@ -60,11 +60,11 @@ class SampleStore:
         if not path.is_file():
             write_whole(path, lambda tmp: tmp.write_text(text))
         elif path.read_text() != text:
-            raise InputError(f"{path}: these samples have other settings than they should. Delete {path.parent}.")
+            raise InputError(f"{path}: the samples have other settings than their folder. Delete {path.parent}.")
         return cls(path.parent)
 
     def read(self) -> dict[Key, Cached]:
-        """All samples of the folder. InputError or ContractError names a part that is damaged and may be deleted."""
+        """Return all samples. Raises InputError or ContractError for a damaged part, which can be deleted."""
         found: dict[Key, Cached] = {}
         for path in sorted(self.folder.glob("part-*.parquet")):
             part = read_table(path, contracts.CachedSamples)
@@ -76,7 +76,7 @@ class SampleStore:
         return found
 
     def add(self, samples: Mapping[Key, Cached]) -> Path:
-        """Writes one part, whole or not at all; its name follows from what is in it, so two writers never collide."""
+        """Write one part atomically. Its name is a digest of its keys, so two writers never collide."""
         frame = pl.DataFrame(
             {
                 "problem_key": [key for key, _ in samples],
@@ -93,5 +93,5 @@ class SampleStore:
 
 
 def problem_key(problem_id: str, prompt_tokens: Iterable[int]) -> str:
-    """SHA-256 over a problem's id (which is part of its seeds) and its prompt as the model reads it."""
+    """Return the SHA-256 of a problem's id (on which its seeds depend) and its prompt as the model reads it."""
     return hashlib.sha256(canonical_json([problem_id, list(prompt_tokens)]).encode()).hexdigest()

@@ -2,7 +2,7 @@ r"""Golds that do not match themselves: answers against which nothing can be jud
 
 A gold passes if the verifier can read it, and if its own text, given as the boxed answer of a response, is right. One
 that fails would turn every right response into a wrong one, silently, so `prepare` leaves its problem out and
-`extra check-golds` lists it. Source: our decision.
+`extra check-answers` lists it. Source: our decision.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a configuration costs before it runs: exact counts, upper bounds, floors. Pure functions, no torch, no network.
+"""The cost of a configuration before it runs: exact counts, upper bounds and memory floors, without torch or network.
 
-`rate` alone reads files: the records of finished iterations, from which seconds are scaled.
+`rate` reads the records of finished iterations; the other modules are pure functions.
 """

@@ -1,6 +1,6 @@
-"""How much an experiment samples at most: rollouts, tokens and FLOP of an arm, evaluation samples, jobs of the DAG.
+"""Upper bounds of an experiment: rollouts, tokens and FLOP of an arm, evaluation samples, jobs of the DAG.
 
-Everything is per arm and seed unless it says otherwise. Counts of problems, evaluations and jobs are exact.
+All are per arm and seed unless stated otherwise. Counts of problems, evaluations and jobs are exact.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ STAGES_OF_A_START = 2
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What one iteration of an arm holds at most.
+    """Upper bounds of one iteration of an arm.
 
-    fresh: rollouts of new groups, sampled, or with `generate.source: demonstrations` read (`sampled_fresh` is then 0).
-    groups: new groups. continued: groups that are continued, at most; contexts: distinct prefixes of these.
-    regenerated: rollouts sampled from those. response: tokens of a response, its prefix included. prefix: of these,
-    tokens that a continuation is given.
+    groups: new groups. fresh: their rollouts. sampled_fresh: of these, sampled ones (0 with `generate.source:
+    demonstrations`). continued: continued groups. contexts: their distinct prefixes. regenerated: continuations.
+    response: tokens of a response, its prefix included. prefix: of these, tokens copied from the parent.
     """
 
     groups: int
@@ -48,31 +47,33 @@ class Rollouts:
 
     @property
     def rows(self) -> int:
+        """Return the rollouts of an iteration."""
         return self.fresh + self.regenerated
 
     @property
     def sampled_tokens(self) -> float:
-        """At most: a prefix counts against the response limit and may be empty."""
+        """Return the upper bound: a prefix is part of the response limit and may be empty."""
         return (self.sampled_fresh + self.regenerated) * self.response
 
     @property
     def response_tokens(self) -> float:
-        """What the tables hold, given tokens included."""
+        """Return the tokens in the tables, prefixes included."""
         return self.rows * self.response
 
 
 def longest_prompt(sections: Sections) -> int:
-    """Prompts beyond it are dropped by `prepare`: the context less the response."""
+    """Return the context minus the response; `prepare` drops longer prompts."""
     prepare = sections["prepare"]
     return int(prepare["model"]["context_tokens"]) - longest_response(sections)
 
 
 def longest_response(sections: Sections) -> int:
+    """Return the limit of a training response in tokens."""
     return int(sections["generate"]["sampling"]["max_response_tokens"])
 
 
 def at_most(sections: Sections) -> Rollouts:
-    """The bound: every round sampled in full, every group hard, every response at the limit."""
+    """Return the bound: every round sampled in full, every group hard, every response at the limit."""
     generate, prefixes = sections["generate"], sections["choose_prefixes"]
     groups = sections["select"]["prompts"] * generate["rounds"]
     continued = groups if prefixes["groups"] == "all_hard" else min(prefixes["groups"], groups)
@@ -92,8 +93,10 @@ def at_most(sections: Sections) -> Rollouts:
 
 
 def flop_at_most(sections: Sections, weights: int) -> float:
-    """FLOP of one iteration by the formula of `extra_rl.run.compute`, if every row is scored and trained on in full
-    length (nothing shared between rows, padding included)."""
+    """Return the FLOP of one iteration by `extra_rl.run.compute`, with every row at full length.
+
+    Nothing is shared between rows, and padding is included.
+    """
     rollouts, prompt, limit = at_most(sections), longest_prompt(sections), longest_response(sections)
     whole = rollouts.rows * (prompt + limit)
     fresh_contexts = rollouts.groups if rollouts.sampled_fresh else 0
@@ -107,8 +110,10 @@ def flop_at_most(sections: Sections, weights: int) -> float:
 
 
 def tokens_of_run(sections: Sections, run: RunConfig, length: float) -> tuple[float, float]:
-    """Tokens of all responses of an arm and seed, if each has `length`: those that are sampled, and those that the
-    tables hold (demonstrations included)."""
+    """Return (sampled tokens, tokens in the tables) of an arm and seed if every response has `length`.
+
+    Tokens of demonstrations are in the tables but not sampled.
+    """
     rollouts, iterations = at_most(sections), iterations_of(run)
     again = regenerating_iterations(sections, run) * rollouts.regenerated
     sampled = (iterations * rollouts.sampled_fresh + again) * length
@@ -119,30 +124,31 @@ def tokens_of_run(sections: Sections, run: RunConfig, length: float) -> tuple[fl
 
 
 def with_budget(total: float, iteration: float, budget: float | None) -> float:
-    """A run's total, where a budget ends the sampling with the iteration that reaches it."""
+    """Return a run's total; a budget ends the sampling with the iteration that reaches it."""
     return total if budget is None else min(total, budget + iteration)
 
 
 def regenerating_iterations(sections: Sections, run: RunConfig) -> int:
-    """Iterations that sample continuations: those after the warm-up, and one later where prefixes are queued."""
+    """Return the iterations with continuations: those after the warm-up, one later where prefixes are queued."""
     prefixes = sections["choose_prefixes"]
     first: int = prefixes["warmup_iterations"] + (1 if prefixes["when"] == "next_iteration" else 0)
     return max(0, run.iterations - max(run.first_iteration, first))
 
 
 def iterations_of(run: RunConfig) -> int:
+    """Return the number of iterations that a run computes."""
     return run.iterations - run.first_iteration
 
 
 def evaluations_of(run: RunConfig) -> int:
-    """Evaluations of an arm and seed: the last policy, and every k-th."""
+    """Return the evaluations of an arm and seed: the last policy, and every k-th."""
     if not run.evaluate_every:
         return 1
     return 1 + sum((i + 1) % run.evaluate_every == 0 for i in range(run.first_iteration, run.iterations - 1))
 
 
 def held_out(sections: Sections) -> dict[str, int | None]:
-    """benchmark -> problems of the split that `evaluate` reads; None where only the data can tell."""
+    """Return benchmark -> problems of the split of `evaluate`; None where it is known only from the data."""
     prepare, evaluate = sections["prepare"], sections["evaluate"]
     task = prepare["task"]
     if task["name"] == "math":
@@ -158,7 +164,7 @@ def held_out(sections: Sections) -> dict[str, int | None]:
 
 
 def training_problems(sections: Sections) -> int | None:
-    """Problems to train on, before any is dropped; None where only the data can tell."""
+    """Return the training problems before any is dropped; None where it is known only from the data."""
     prepare = sections["prepare"]
     task = prepare["task"]
     if task["name"] == "reasoning_gym":
@@ -172,7 +178,7 @@ def training_problems(sections: Sections) -> int | None:
 
 
 def problems_of(source: Mapping[str, Any]) -> int | None:
-    """Rows of a source: those it is expected to have, else those of its local file, cut to its limit."""
+    """Return the rows of a source, as configured or of its local file, up to its limit."""
     rows: int | None = source["rows"] or _rows_of_file(source["path"])
     limit: int | None = source["limit"]
     return rows if rows is None or limit is None else min(rows, limit)
@@ -188,7 +194,7 @@ def _rows_of_file(path: str | None) -> int | None:
 
 
 def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
-    """Jobs of the whole DAG, with the target `all`, as `snakemake --dry-run` counts them in an empty directory."""
+    """Return the jobs of the whole DAG, with the target `all`, as `snakemake --dry-run` counts them."""
     iterations = iterations_of(run)
     audits = sum(
         2 * iterations for sections in arms.values() if sections.get("audit", {}).get("judge", "none") != "none"

@@ -1,10 +1,10 @@
-"""Bytes on disk: what an iteration's tables and policy take, and what is left of them with retention.
+"""Bytes on disk of an iteration's tables and policy, and of a run with retention.
 
-Where the factors come from: zstd Parquet as `write_table` writes it. FLOAT, ID and TEXT were measured on 1,000
+Source of the factors: zstd Parquet as `write_table` writes it. FLOAT, ID and TEXT were measured on 1,000
 responses of 2,000 tokens (English mathematics, a byte-level BPE of 30,000 tokens, random logprobs: 4.07, 1.5 and 1.4
 bytes; ID is rounded up for larger vocabularies); FIXED and ROW on the iterations of the offline run
-(config/tiny.yaml), whose floats take 4.0 to 4.4 bytes. `tests/planning/test_real_run.py` holds the sum against a real
-run.
+(config/tiny.yaml), whose floats take 4.0 to 4.4 bytes. `tests/planning/test_real_run.py` compares the sum with a
+real run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FLOAT, ID, TEXT = 4.1, 2.0, 1.5
 """Bytes of a stored logprob, entropy or embedding component; of a token id; of a token's text."""
 
 FIXED, ROW = 85_000, 60
-"""Bytes of an iteration whose tables are empty (footers, records, logs); of a rollout beside its tokens, in all
+"""Bytes of an iteration whose tables are empty (footers, records, logs); of a rollout without its tokens, in all
 tables."""
 
 WEIGHT = 4
@@ -38,16 +38,27 @@ SENTENCE_DIMENSIONS = 384
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes of one arm and seed. iteration: what one iteration writes, by kind (tables at the last iteration, where
-    memories are full). total: at the end, with retention. Optimizer states in `retention.optimizer_folder` are none of
-    them: how many lie there is `retention.optimizer_states`."""
+    """Bytes of one arm and seed, by kind.
+
+    iteration: written by the last iteration, whose memories are largest. total: at the end, with retention. Optimizer
+    states in `retention.optimizer_folder` are not included.
+    """
 
     iteration: dict[str, float]
     total: dict[str, float]
 
 
 def disk_of(sections: Sections, run: RunConfig, shape: Shape, rollouts: Rollouts, prompt: float, problems: int) -> Disk:
-    """From what an iteration samples. prompt: mean tokens; problems: to train on."""
+    """Return the bytes of an arm and seed.
+
+    Args:
+        sections: of the arm.
+        run: iterations and retention.
+        shape: of the model.
+        rollouts: of one iteration.
+        prompt: mean tokens.
+        problems: to train on.
+    """
     weights = float(WEIGHT * shape.parameters) + adapter_bytes(sections["update"], shape)
     moments = optimizer_bytes(sections["update"], shape) if run.retention.optimizer_folder is None else 0.0
     tables = [
@@ -72,7 +83,12 @@ def disk_of(sections: Sections, run: RunConfig, shape: Shape, rollouts: Rollouts
 def table_bytes(
     sections: Sections, shape: Shape, rollouts: Rollouts, prompt: float, problems: int, iteration: int
 ) -> dict[str, float]:
-    """Tables of one iteration by kind: rollouts with their scores and embeddings, and the two memories."""
+    """Return the bytes of one iteration's tables by kind: rollouts with scores and embeddings, and the two memories.
+
+    Args:
+        sections, shape, rollouts, prompt, problems: as in `disk_of`.
+        iteration: its number, with which the memories grow.
+    """
     novelty, prefixes = sections["novelty"], sections["choose_prefixes"]
     rows, tokens = rollouts.rows, rollouts.response_tokens
     width = embedding_width(sections, shape)
@@ -87,8 +103,10 @@ def table_bytes(
 
 
 def candidates(sections: Sections, rollouts: Rollouts, age: int) -> float:
-    """Rows of choose_prefixes and of its pool: candidates of the groups continued now, and of those that wait, for at
-    most `age` iterations."""
+    """Return the rows of choose_prefixes and of its pool: candidates of groups continued now, and of waiting groups.
+
+    age: iterations for which a group can have waited.
+    """
     prefixes = sections["choose_prefixes"]
     if prefixes["groups"] == 0 or age <= 0:
         return 0.0
@@ -104,7 +122,7 @@ def _candidates_of_a_group(prefixes: Mapping[str, Any], group_size: int) -> int:
 
 
 def embedding_width(sections: Sections, shape: Shape) -> int:
-    """Components of a stored embedding; 0 where the measure has none."""
+    """Return the components of a stored embedding; 0 where the measure has none."""
     from extra_rl.novelty import MEASURES
 
     novelty = sections["novelty"]
@@ -116,11 +134,11 @@ def embedding_width(sections: Sections, shape: Shape) -> int:
 
 
 def tokenizer_bytes(shape: Shape, sections: Sections) -> int:
-    """Of the tokenizer beside every policy, which retention does not remove."""
+    """Return the bytes of the tokenizer next to every policy, which retention does not remove."""
     return 0 if sections["prepare"]["model"]["source"] == "new" else TOKENIZER * shape.vocabulary
 
 
 def evaluation_bytes(samples: float, response: float, cached: bool) -> float:
-    """Of an evaluation's table, and of its samples in the cache."""
+    """Return the bytes of an evaluation's table, and of its samples in the cache."""
     table = samples * (ROW + response * (ID + TEXT))
     return table + (samples * response * ID if cached else 0.0)

@@ -1,9 +1,9 @@
-"""A floor for the device memory of each stage that holds a model: the parts that are exactly known, in bytes.
+"""A floor for the device memory of each stage that loads a model: the parts that are known exactly, in bytes.
 
-Weights, gradients, optimizer state, keys and values of the rows decoded together, and the inputs of all layers that a
-backward pass keeps. A stage needs more than this: activations within a layer, logits, buffers of kernels, the device's
-context (about 1 GB), fragmentation. `tests/planning/test_memory.py` holds the floor below the bytes that tensors really
-take. vLLM takes `gpu_memory_utilization` of a device whatever it samples; here stands what must fit into that share.
+These are weights, gradients, optimizer state, keys and values of the rows decoded together, and the layer inputs that a
+backward pass keeps. A stage needs more: activations within a layer, logits, buffers of kernels, the device's context
+(about 1 GB), fragmentation. `tests/planning/test_memory.py` checks the floor against the bytes that tensors take. vLLM
+always takes `gpu_memory_utilization` of a device; its floor must fit into that share.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from extra_rl.planning.counts import Sections
 from extra_rl.planning.shapes import Shape
 
 BYTES = {"float32": 4, "bfloat16": 2}
-"""Of a number. With `compute.precision: bfloat16` the sampler's weights have that type; scoring and update hold float32
-weights and a bfloat16 copy of the layers' (autocast)."""
+"""Bytes of a number. With `compute.precision: bfloat16` the sampler's weights have that type; scoring and update keep
+float32 weights and a bfloat16 copy of the layers' weights (autocast)."""
 
 MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 * (1 + 4 / 256)}
 """Bytes of optimizer state per trained parameter: two float32 moments; or two bytes, with a float32 scale for every 256
@@ -28,12 +28,13 @@ Parts = dict[str, float]
 
 
 def floors_of(sections: Sections, shape: Shape, shards: int, samples: int | None) -> dict[str, Parts]:
-    """stage -> part -> bytes on one device, at the longest prompts and responses.
+    """Return stage -> part -> bytes on one device, at the longest prompts and responses.
 
     Args:
+        sections: of the arm.
         shape: of the model.
         shards: jobs that share the rollouts of a call.
-        samples: of one evaluation; None where that is not known.
+        samples: of one evaluation; None where it is not known.
     """
     rollouts, evaluate = counts.at_most(sections), sections["evaluate"]
     prompt, together = counts.longest_prompt(sections), sections["choose_prefixes"]["when"] == "next_iteration"
@@ -52,8 +53,17 @@ def floors_of(sections: Sections, shape: Shape, shards: int, samples: int | None
 
 
 def sampler(sections: Sections, stage: str, shape: Shape, rows: int | None, longest: int) -> Parts:
-    """Weights, and keys and values: with transformers of all rows decoded together, for each of which the longest has
-    room; with vLLM of one row, without which it does not start."""
+    """Return weights, and keys and values of the longest sequence.
+
+    Transformers decodes up to `sampling.batch_rows` such rows together; vLLM needs one row to start.
+
+    Args:
+        sections: of the arm.
+        stage: whose sampling section applies.
+        shape: of the model.
+        rows: to sample; None where it is not known.
+        longest: tokens of the longest sequence.
+    """
     sampling, size = sections[stage]["sampling"], BYTES[precision_of(sections)]
     engine = sampling["backend"] == "vllm"
     devices = sampling["engine"]["tensor_parallel"] if engine else 1
@@ -65,12 +75,15 @@ def sampler(sections: Sections, stage: str, shape: Shape, rows: int | None, long
 
 
 def scorer(sections: Sections, shape: Shape) -> Parts:
+    """Return the weights and their bfloat16 copy."""
     return {"weights": 4.0 * shape.parameters, "cast weights": cast_bytes(sections, shape)}
 
 
 def update(sections: Sections, shape: Shape, longest: int) -> Parts:
-    """`processes` share weights, gradients and optimizer state evenly (FSDP). The largest micro-batch has as many
-    tokens as the longest row at least."""
+    """Return the parts of an update. `processes` share weights, gradients and optimizer state evenly (FSDP).
+
+    The largest micro-batch has at least the tokens of the longest row.
+    """
     section = sections["update"]
     lora, shared = section["lora"], section["processes"]
     trained = trained_parameters(section, shape)
@@ -88,16 +101,17 @@ def update(sections: Sections, shape: Shape, longest: int) -> Parts:
 
 
 def cast_bytes(sections: Sections, shape: Shape) -> float:
-    """Of the bfloat16 copy of the layers' weights that autocast keeps."""
+    """Return the bytes of autocast's bfloat16 copy of the layers' weights."""
     return 2.0 * shape.layer_parameters * (precision_of(sections) == "bfloat16")
 
 
 def precision_of(sections: Sections) -> str:
+    """Return `compute.precision`."""
     return str(sections["generate"]["compute"]["precision"])
 
 
 def trained_parameters(update: Mapping[str, Any], shape: Shape) -> int:
-    """All, or those of `update.lora`'s adapters: rank * (inputs + outputs) of every target."""
+    """Return all parameters, or those of `update.lora`'s adapters: rank * (inputs + outputs) of every target."""
     lora = update["lora"]
     if lora is None:
         return shape.parameters
@@ -116,10 +130,10 @@ def trained_parameters(update: Mapping[str, Any], shape: Shape) -> int:
 
 
 def optimizer_bytes(update: Mapping[str, Any], shape: Shape) -> float:
-    """Of the optimizer's state, in memory and as it is stored."""
+    """Return the bytes of the optimizer's state, in memory and on disk."""
     return MOMENTS[update["optimizer"]] * trained_parameters(update, shape)
 
 
 def adapter_bytes(update: Mapping[str, Any], shape: Shape) -> float:
-    """Of the adapters stored next to a policy, in float32; 0 where all weights are trained."""
+    """Return the bytes of the adapters next to a policy, in float32; 0 where all weights are trained."""
     return 0.0 if update["lora"] is None else 4.0 * trained_parameters(update, shape)

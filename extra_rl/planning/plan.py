@@ -1,8 +1,7 @@
-"""The plan of an experiment: counts, FLOP, memory, disk and time put together, as plain values for a table or JSON."""
+"""The plan of an experiment: counts, FLOP, memory, disk and time, as plain values for a table or JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,16 +11,16 @@ from extra_rl.planning import counts
 from extra_rl.planning.counts import Sections
 from extra_rl.planning.disk import disk_of, evaluation_bytes
 from extra_rl.planning.memory import floors_of
-from extra_rl.planning.rate import Measured
+from extra_rl.planning.rate import Rate
 from extra_rl.planning.shapes import Shape, shape_of
 
 Figures = dict[str, Any]
 
 
 def plan_of(experiment: Experiment, device: float | None = None) -> Figures:
-    """The plan without times. device: bytes of a device's memory, where the user has named it.
+    """Return the plan without time. device: bytes of a device's memory, None where it is not given.
 
-    Bytes and FLOP are plain numbers. Raises ConfigError for a model whose shape is not known.
+    Raises ConfigError for a model whose shape is not known.
     """
     run, common = experiment.run, experiment.common
     prepare = common["prepare"]
@@ -56,46 +55,25 @@ def plan_of(experiment: Experiment, device: float | None = None) -> Figures:
     }
 
 
-def hours_at(rate: float, plan: Figures) -> Figures:
-    """Hours at most of the whole experiment, at `rate` sampled tokens per second."""
-    return {"rate": rate, "hours": {"at_most": plan["total"]["sampled_tokens"] / rate / 3600}}
+def time_of(rate: Rate, experiment: Experiment, plan: Figures) -> Figures:
+    """Return the hours of the whole experiment at a measured rate, one job after the other.
 
-
-def hours_from(measured: Mapping[str, Measured], experiment: Experiment, plan: Figures) -> Figures:
-    """Hours by what finished iterations took, one job after the other: `expected` with responses of their mean length,
-    `at_most` with every response at the limit. Evaluations are counted where one was measured."""
-    run, samples = experiment.run, plan["evaluation"]["samples"]
-    evaluate = experiment.common["evaluate"]["max_response_tokens"]
-    arms: Figures = {}
-    for arm, found in measured.items():
-        sections = experiment.arms[arm]
-        rows, limit = counts.at_most(sections).rows, counts.longest_response(sections)
-        mean = found.tokens / found.rows
-        figures: Figures = {"iterations": found.iterations, "mean_response": mean}
-        lengths = {"expected": (min(limit, mean), min(evaluate, found.evaluation_mean)), "at_most": (limit, evaluate)}
-        for name, (length, of_sample) in lengths.items():
-            whole = sum(found.iteration_seconds(counts.tokens_of_run(sections, run, length)[1]).values())
-            budget = sections["select"]["compute_budget"]
-            if budget is not None and found.flop:
-                whole = min(whole, (budget / found.flop + 1) * sum(found.seconds.values()))
-            evaluation = found.evaluation_seconds(samples * of_sample)
-            figures[name] = {
-                "iteration_seconds": found.iteration_seconds(rows * length),
-                "evaluation_seconds": evaluation,
-                "hours": (whole + counts.evaluations_of(run) * evaluation) / 3600,
-            }
-        arms[arm] = figures
-    initial = next(iter(arms.values()))
-    hours = {
-        name: len(run.seeds) * sum(figures[name]["hours"] for figures in arms.values())
-        + initial[name]["evaluation_seconds"] / 3600
-        for name in ("expected", "at_most")
-    }
-    return {"arms": arms, "hours": hours}
+    `expected` has responses of the measured mean length, `at_most` has every response at the limit. Evaluations are
+    included where one was measured.
+    """
+    common, run = experiment.common, experiment.run
+    limits = counts.longest_response(common), common["evaluate"]["max_response_tokens"]
+    means = min(limits[0], rate.mean_response), min(limits[1], rate.evaluation_mean)
+    samples = plan["run"]["evaluations"] * plan["evaluation"]["samples"]
+    hours = {}
+    for name, (response, of_sample) in {"expected": means, "at_most": limits}.items():
+        tokens = sum(counts.tokens_of_run(sections, run, response)[1] for sections in experiment.arms.values())
+        hours[name] = rate.hours(len(run.seeds) * tokens, samples * of_sample)
+    return {**asdict(rate), "hours": hours}
 
 
 def _arm(experiment: Experiment, sections: Sections, shape: Shape) -> Figures:
-    """One arm and seed, at most."""
+    """Return the upper bounds of one arm and seed."""
     run, rollouts, limit = experiment.run, counts.at_most(sections), counts.longest_response(sections)
     problems = counts.training_problems(sections)
     prompt = counts.longest_prompt(sections)
@@ -118,7 +96,7 @@ def _arm(experiment: Experiment, sections: Sections, shape: Shape) -> Figures:
 
 
 def _evaluation(sections: Sections) -> Figures:
-    """One evaluation of one policy. samples are exact where all problems are known, else those of the known ones."""
+    """Return the counts of one evaluation. Benchmarks of unknown size are counted as empty."""
     evaluate = sections["evaluate"]
     samples = evaluate["samples"] * sum(count or 0 for count in counts.held_out(sections).values())
     tokens = samples * evaluate["max_response_tokens"]
@@ -127,7 +105,7 @@ def _evaluation(sections: Sections) -> Figures:
 
 
 def _floors(experiment: Experiment, shape: Shape, evaluation: Figures) -> dict[str, dict[str, float]]:
-    """stage -> part -> bytes, of the arm that needs most."""
+    """Return stage -> part -> bytes, of the arm that needs most."""
     known = None not in counts.held_out(experiment.common).values()
     found: dict[str, dict[str, float]] = {}
     for sections in experiment.arms.values():
@@ -139,8 +117,7 @@ def _floors(experiment: Experiment, shape: Shape, evaluation: Figures) -> dict[s
 
 
 def _too_much(sections: Sections, memory: dict[str, dict[str, float]], device: float) -> dict[str, float]:
-    """stage -> bytes that it may take on a device of so many, for the stages whose floor is above that. vLLM may take
-    its share."""
+    """Return stage -> available bytes, for the stages whose floor exceeds them. vLLM has a share of the device."""
     found = {}
     for stage, parts in memory.items():
         sampling = sections["evaluate" if stage == "evaluate" else "generate"]["sampling"]
@@ -152,33 +129,33 @@ def _too_much(sections: Sections, memory: dict[str, dict[str, float]], device: f
 
 
 def _notes(experiment: Experiment, shape: Shape) -> list[str]:
-    """What this plan cannot know, and what the configuration should not ask for."""
+    """Return what this plan does not know or include."""
     common, arms = experiment.common, experiment.arms.values()
     unknown = [name for name, count in counts.held_out(common).items() if count is None]
     context, steps = common["prepare"]["model"]["context_tokens"], common["warm_start"]["steps"]
     notes = {
-        "select.token_budget: counted for the sampled tokens of a run, not for its rollouts, FLOP and disk.": any(
+        "select.token_budget: bounds the sampled tokens of a run, not its rollouts, FLOP and disk in this plan.": any(
             sections["select"]["token_budget"] for sections in arms
         ),
-        "select.compute_budget: counted for the FLOP of a run, not for its rollouts, tokens and disk.": any(
+        "select.compute_budget: bounds the FLOP of a run, not its rollouts, tokens, disk and hours in this plan.": any(
             sections["select"]["compute_budget"] for sections in arms
         ),
-        "score_entropy.rows: signal: only rows with a signal are scored; FLOP are those with all rows scored.": any(
+        "score_entropy.rows: signal: only rows with a signal are scored; the FLOP include all rows.": any(
             sections["score_entropy"]["rows"] == "signal" for sections in arms
         ),
         "generate.source: demonstrations: fresh rollouts are read, not sampled; they are scored and trained on.": any(
             sections["generate"]["source"] == "demonstrations" for sections in arms
         ),
-        "generate.rounds: every round is counted as sampled in full.": any(
+        "generate.rounds: every round is counted in full.": any(
             sections["generate"]["rounds"] > 1 for sections in arms
         ),
-        f"How many problems {', '.join(unknown)} has is not known before `prepare`: counted as none.": unknown,
-        "How many training problems there are is not known before `prepare`: novelty memory grows without limit.": (
+        f"The size of {', '.join(unknown)} is not known before `prepare`; it is counted as empty.": unknown,
+        "The number of training problems is not known before `prepare`, so it does not bound the novelty memory.": (
             counts.training_problems(common) is None
         ),
         f"model.context_tokens {context:,} is more than the model's {shape.positions:,} positions.": (
             0 < shape.positions < context
         ),
-        f"The warm start's own training ({steps:,} steps) is not counted.": steps,
+        f"The training of the warm start ({steps:,} steps) is not included.": steps,
     }
     return [text for text, applies in notes.items() if applies]

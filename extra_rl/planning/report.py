@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from extra_rl.planning.plan import Figures
 
-NO_TIME = (
-    "No time: nothing here is assumed about a device. Run one iteration and pass `--from results/NAME`, or pass "
-    "`--rate TOKENS_PER_SECOND`."
-)
+NO_TIME = "Time: unknown, because no device is assumed. Run one iteration and pass `--from results/NAME`."
 EXPLAINED = [
-    "At most: every response at the limit, every group hard, every row scored and trained on.",
+    "At most: every response at the limit, every group continued that can be, every row scored and trained on.",
     "FLOP: 2 per weight for every token sampled, read or scored, 6 for every token trained on (docs/method.md).",
-    "Memory: parts that are exactly known; activations, logits, kernels and the device's context come on top.",
-    "Disk: weights and optimizer states are exact, with retention; tables by bytes measured per token (zstd Parquet).",
+    "Memory: only the parts that are known exactly; activations, logits, kernels and the device's context are extra.",
+    "Disk: weights and optimizer states are exact, with retention; tables by measured bytes per token (zstd Parquet).",
 ]
-STAGES = {"sampling": ("generate", "regenerate"), "scoring": ("score_entropy",), "update": ("update",)}
-"""Columns of times: stages by the beginning of their files' names; the others are summed."""
 
 
 def lines_of(plan: Figures) -> list[str]:
-    """The whole report."""
+    """Return all lines of a plan."""
     run, model = plan["run"], plan["model"]
     notes = [*EXPLAINED, *plan["notes"], *([] if plan["time"] else [NO_TIME])]
     return [
@@ -61,9 +56,9 @@ def _totals(plan: Figures) -> list[str]:
     known = ", ".join(f"{name} {'?' if count is None else count}" for name, count in problems.items())
     samples, tokens = f"{evaluation['samples']:,}", _short(evaluation["sampled_tokens"])
     rows = [
-        ["problems held out", known],
+        ["held-out problems", known],
         ["one evaluation", f"{samples} samples, {tokens} tokens"],
-        ["tokens sampled in all", _short(total["sampled_tokens"])],
+        ["sampled tokens", _short(total["sampled_tokens"])],
         ["FLOP of all iterations", _short(total["flop"])],
         ["disk", _bytes(total["bytes"])],
     ]
@@ -74,56 +69,30 @@ def _time(plan: Figures) -> list[str]:
     time = plan["time"]
     if not time:
         return []
-    if "rate" in time:
-        return [
-            "",
-            f"{_number(time['hours']['at_most'])} hours at most, at {time['rate']:,.6g} sampled tokens per second",
-        ]
-    names = tuple(stage for stages in STAGES.values() for stage in stages)
-
-    def of(figures: Figures, stages: tuple[str, ...], other: bool = False) -> float:
-        taken: dict[str, float] = figures["iteration_seconds"]
-        return sum(seconds for stage, seconds in taken.items() if stage.startswith(stages) is not other)
-
-    def row(arm: str, get: Sequence[Callable[[Figures], float]]) -> list[str]:
-        figures = time["arms"][arm]
-        shown = [_both(one(figures["expected"]), one(figures["at_most"])) for one in get]
-        return [arm, f"{figures['iterations']:,}", _number(figures["mean_response"]), *shown]
-
-    columns: list[Callable[[Figures], float]] = [
-        *(lambda f, s=stages: of(f, s) for stages in STAGES.values()),
-        lambda f: of(f, names, other=True),
-        lambda f: f["evaluation_seconds"],
-        lambda f: f["hours"],
-    ]
-    header = [
-        "seconds, expected / at most",
-        "measured",
-        "mean length",
-        *STAGES,
-        "other",
-        "evaluation",
-        "hours of a seed",
-    ]
-    hours = _both(time["hours"]["expected"], time["hours"]["at_most"])
+    hours = time["hours"]
+    measured = (
+        f"{time['iterations']:,} iteration(s), {_number(1 / time['seconds_per_token'])} response tokens per second, "
+        f"{_number(time['mean_response'])} tokens per response"
+    )
     return [
-        *_table(header, [row(arm, columns) for arm in time["arms"]]),
-        f"{hours} hours in all, one job after the other, scaled by tokens from {time['source']}",
+        "",
+        f"time: {_number(hours['expected'])} hours expected, {_number(hours['at_most'])} at most, one job at a time",
+        f"  measured in {time['source']}: {measured}",
     ]
 
 
 def _memory(plan: Figures) -> list[str]:
-    """Floors of the stages that hold a model, part by part."""
+    """Return the memory floors of the stages that load a model, by part."""
     rows = []
     for stage, parts in plan["memory"].items():
-        total, room = sum(parts.values()), plan["too_much"].get(stage)
+        total, available = sum(parts.values()), plan["too_much"].get(stage)
         shown = ", ".join(f"{n} {_bytes(parts[n])}" for n in sorted(parts, key=lambda n: -parts[n]) if parts[n])
-        rows.append([stage, _bytes(total), f"TOO MUCH for {_bytes(room)}" if room else "", shown])
+        rows.append([stage, _bytes(total), f"EXCEEDS {_bytes(available)}" if available else "", shown])
     return _table(["device memory, at least", "", "", "at the longest lengths"], rows)
 
 
 def _disk(plan: Figures) -> list[str]:
-    """Bytes by kind: what stays of all iterations."""
+    """Return the bytes by kind that remain of all iterations."""
     arms = plan["arms"]
     kinds = list(next(iter(arms.values()))["bytes"])
     rows = [
@@ -134,19 +103,15 @@ def _disk(plan: Figures) -> list[str]:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Left-aligned columns under a header, an empty line before."""
+    """Return left-aligned columns under a header, after an empty line."""
     cells = [header, *rows]
     widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(len(header))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in cells]
     return ["", lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]]
 
 
-def _both(expected: float, at_most: float) -> str:
-    return f"{_number(expected)} / {_number(at_most)}"
-
-
 def _number(value: float) -> str:
-    """Three significant digits, thousands apart."""
+    """Return three significant digits, with thousands separators."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

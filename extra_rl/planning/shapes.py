@@ -1,7 +1,7 @@
-"""Shapes of decoder-only models, how many parameters they have, and where a plan finds the shape of a configured model.
+"""Shapes of decoder-only models, their number of parameters, and the shape of a configured model.
 
-Only what every Llama-like model has in common is used (grouped heads, gated feed-forward layers, RMS norms), with
-Qwen3's norms of queries and keys where they are there.
+They cover Llama-like models (grouped heads, gated feed-forward layers, RMS norms), with Qwen3's norms of queries and
+keys.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ SPECIAL_WORDS = 3
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder-only transformer. tied: the head is the embedding; qk_norm: a norm a head size each layer for
-    queries and keys (Qwen3); positions: longest sequence that the model was made for, 0 where it is not known."""
+    """Sizes of a decoder-only transformer.
+
+    tied: the output head is the embedding. qk_norm: each layer has a norm of `head_dim` weights for queries and for
+    keys (Qwen3). positions: maximum sequence length of the model, 0 where it is not known.
+    """
 
     vocabulary: int
     hidden: int
@@ -38,23 +41,23 @@ class Shape:
 
     @property
     def head_parameters(self) -> int:
-        """Weights of the matrix that makes logits."""
+        """Return the weights of the output head."""
         return self.vocabulary * self.hidden
 
     @property
     def layer_parameters(self) -> int:
-        """Weights of all layers and the last norm: all but embedding and head."""
+        """Return the weights of all layers and the last norm: all but embedding and head."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
         return self.layers * (attention + 3 * self.hidden * self.intermediate + norms) + self.hidden
 
     @property
     def parameters(self) -> int:
-        """All weights, a tied head counted once."""
+        """Return all weights, a tied head counted once."""
         return self.layer_parameters + self.head_parameters * (1 if self.tied else 2)
 
     def cache_bytes(self, bytes_per_number: int) -> int:
-        """Keys and values of one token in all layers."""
+        """Return the bytes of keys and values of one token in all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_number
 
 
@@ -70,14 +73,13 @@ KNOWN = {
     "Qwen/Qwen3-14B": _qwen3(5120, 17_408, 40, 40, tied=False),
     "Qwen/Qwen3-32B": _qwen3(5120, 25_600, 64, 64, tied=False),
 }
-"""Dense Qwen3 models by name on the hub, as their config.json states them; `-Base` models have the same shape, but are
-made for 32,768 positions."""
+"""Dense Qwen3 models by their name on the hub; `-Base` models have the same shape, but 32,768 positions."""
 
 
 def shape_of(model: ModelConfig, task: TaskConfig) -> Shape:
-    """The shape of a configuration's model: `new`, a local directory's config.json, or a known name.
+    """Return the shape of a configuration's model: `new`, a local directory's config.json, or a known name.
 
-    Raises ConfigError for a name that is neither, InputError for a directory without a readable config.json.
+    Raises ConfigError for another name, InputError for a directory without a readable config.json.
     """
     if model.source == "new":
         return replace(_new(model, vocabulary_of_new(model, task)), positions=model.context_tokens)
@@ -90,13 +92,13 @@ def shape_of(model: ModelConfig, task: TaskConfig) -> Shape:
         known = KNOWN[model.source.removesuffix("-Base")]
         return replace(known, positions=32_768) if model.source.endswith("-Base") else known
     raise ConfigError(
-        f"model.source: {model.source!r} is no directory here, and its shape is not known without the network (known: "
+        f"model.source: {model.source!r} is no local directory, and its shape is not known without the network (known: "
         f"{', '.join(KNOWN)}). Download the model and give its directory, or one that holds only its config.json."
     )
 
 
 def vocabulary_of_new(model: ModelConfig, task: TaskConfig) -> int:
-    """Tokens of the tokenizer that a new model gets."""
+    """Return the vocabulary size of a new model's tokenizer."""
     if model.tokenizer == "bytes":
         return 256 + SPECIAL_WORDS
     if task.name in ("math", "reasoning_gym"):
@@ -116,13 +118,13 @@ def _new(model: ModelConfig, vocabulary: int) -> Shape:
 
 
 def _from_checkpoint(model: ModelConfig) -> Shape:
-    """The shape of a GGUF file, or of the base of an adapter."""
+    """Return the shape of a GGUF file, or of the base of an adapter."""
     from extra_rl.models.load import read_config
 
     try:
         return shape_of_config(read_config(model.source, model.gguf_file))
     except (KeyError, ValueError) as error:
-        raise InputError(f"{model.source}: no configuration of a model that a plan knows ({error}).") from error
+        raise InputError(f"{model.source}: not the configuration of a supported model ({error}).") from error
 
 
 def _from_file(path: Path) -> Shape:
@@ -130,19 +132,19 @@ def _from_file(path: Path) -> Shape:
         config = json.loads(path.read_text())
         return shape_of_config(config)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; model.source must be a transformers model.") from None
+        raise InputError(f"{path}: no such file; model.source must be a transformers model.") from None
     except ValueError as error:
-        raise InputError(f"{path}: no configuration of a model that a plan knows ({error}).") from error
+        raise InputError(f"{path}: not the configuration of a supported model ({error}).") from error
     except KeyError as error:
         raise InputError(
-            f"{path}: no key {error}: a plan knows dense decoder-only models of the Llama and Qwen families."
+            f"{path}: missing key {error}: a plan supports dense decoder-only models of the Llama and Qwen families."
         ) from None
 
 
 def shape_of_config(config: Mapping[str, Any]) -> Shape:
-    """The shape that a transformers config.json states.
+    """Return the shape in a transformers config.json.
 
-    Raises KeyError for a missing size, ValueError for a mixture of experts, whose tokens do not see all weights.
+    Raises KeyError for a missing size, ValueError for a mixture of experts, whose tokens do not use all weights.
     """
     if any(key in config for key in ("num_experts", "num_local_experts")):
         raise ValueError("a mixture of experts")

@@ -1,1 +1,1 @@
-"""The report: `report.html` of a run, one self-contained page."""
+"""The report of a run (`report.html`, one self-contained page) and the terminal's view of iterations and rollouts."""

@@ -1,4 +1,4 @@
-"""The answer: what each arm reaches, which differences stand, and one sentence that says so."""
+"""The answer: what each arm reaches, which differences are significant, and one sentence that says so."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Any
 
 import polars as pl
 
-from extra_rl.comparison.differences import stands
-from extra_rl.comparison.lines import AT_ONCE
+from extra_rl.comparison import lines
+from extra_rl.comparison.differences import significant
 from extra_rl.evaluation.figures import MEAN
 from extra_rl.report.curves import band
-from extra_rl.report.numbers import interval, signed
 from extra_rl.report.sources import Cell, Sources
+from extra_rl.report.text import MINUS, signed
+
+SHOWN_OF_ONE_SEED = 2
+"""Differences that the sentence lists where one seed allows no test."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm less another, percentage points of pass@k, mean over benchmarks. Nulls where one seed gives no interval.
+    """An arm minus another, percentage points of pass@k, mean over benchmarks.
 
-    t and bootstrap: 95 % intervals. holm: Holm-adjusted p of a comparison that was named before the run. stands: that
-    is below 0.05 and both intervals are clear of zero (`comparison.differences.stands`).
+    t and bootstrap: 95 % intervals, None with one seed. p and holm: sign-flip p and its Holm adjustment. named: whether
+    the comparison was named before the run. significant: `comparison.differences.significant`.
     """
 
     regime: str
@@ -28,25 +31,22 @@ class Difference:
     base: str
     k: int
     value: float
-    t: tuple[float, float] | None
-    bootstrap: tuple[float, float] | None
-    p: float | None
-    holm: float | None
     seeds: int
-    named: bool
-    stands: bool = False
+    t: tuple[float, float] | None = None
+    bootstrap: tuple[float, float] | None = None
+    p: float | None = None
+    holm: float | None = None
+    named: bool = False
+    significant: bool = False
 
     @property
     def label(self) -> str:
-        where = f"{self.regime}: " if self.regime else ""
-        return f"{where}{self.arm} \u2212 {self.base}"
+        """`regime: arm - base`, with a true minus sign."""
+        return lines.label({"regime": self.regime, "arm": self.arm, "base": self.base}, MINUS)
 
 
 def differences(sources: Sources) -> list[Difference]:
-    """Rows `mean` of compare_differences.parquet; [] before compare has run."""
-    table = sources.table("compare_differences")
-    if table is None:
-        return []
+    """Return the rows `mean` of compare_differences.parquet; [] before compare has run."""
     return [
         Difference(
             regime=row["regime"] or "",
@@ -54,35 +54,40 @@ def differences(sources: Sources) -> list[Difference]:
             base=row["base"],
             k=row["k"],
             value=row["difference"],
+            seeds=row["seeds"],
             t=_pair(row["t_low"], row["t_high"]),
             bootstrap=_pair(row["bootstrap_low"], row["bootstrap_high"]),
             p=row["p"],
             holm=row["p_holm"],
-            seeds=row["seeds"],
             named=row["named"],
-            stands=stands(row),
+            significant=significant(row),
         )
-        for row in table.filter(pl.col("benchmark") == MEAN).to_dicts()
+        for row in _rows(sources)
     ]
 
 
-def by_regime(found: list[Difference], regimes: list[str]) -> list[dict[str, Any]]:
-    """A row a comparison that was named: `comparison`, and `cells`, for each regime k -> Difference."""
-    table: dict[str, dict[str, dict[int, Difference]]] = {}
-    for d in found:
-        if d.named:
-            row = table.setdefault(f"{d.arm} \u2212 {d.base}", {regime: {} for regime in regimes})
-            row.setdefault(d.regime, {})[d.k] = d
-    return [{"comparison": comparison, "cells": list(row.values())} for comparison, row in table.items()]
+def _rows(sources: Sources) -> list[dict[str, Any]]:
+    table = sources.table("compare_differences")
+    return [] if table is None else table.filter(pl.col("benchmark") == MEAN).to_dicts()
 
 
 def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
+def by_regime(found: list[Difference], regimes: list[str]) -> list[dict[str, Any]]:
+    """Return a row per named comparison: `comparison`, and `cells`, for each regime k -> Difference."""
+    table: dict[str, dict[str, dict[int, Difference]]] = {}
+    for d in found:
+        if d.named:
+            row = table.setdefault(f"{d.arm} {MINUS} {d.base}", {regime: {} for regime in regimes})
+            row.setdefault(d.regime, {})[d.k] = d
+    return [{"comparison": comparison, "cells": list(row.values())} for comparison, row in table.items()]
+
+
 @dataclass(frozen=True)
 class Score:
-    """pass@k of one policy: mean over benchmarks, then over seeds, percent; sd over seeds, None of one seed."""
+    """pass@k of one policy in percent, mean over benchmarks, then over seeds; sd over seeds, None for one seed."""
 
     mean: float
     sd: float | None
@@ -90,7 +95,10 @@ class Score:
 
 
 def scores(evaluations: pl.DataFrame, ks: list[int]) -> dict[str, dict[int, Score]]:
-    """Folder of a cell (its final policies) or of a warm start -> k -> Score. evaluations: `collect.evaluations`."""
+    """Return folder of a cell (its final policies) or of a warm start -> k -> Score.
+
+    evaluations: `collect.evaluations`.
+    """
     wanted = evaluations.filter(
         pl.col("k").is_in(ks), pl.col("benchmark") == MEAN, pl.col("final") | (pl.col("seed") == -1)
     )
@@ -103,14 +111,14 @@ def scores(evaluations: pl.DataFrame, ks: list[int]) -> dict[str, dict[int, Scor
 
 
 def ks_of(sources: Sources, evaluations: pl.DataFrame) -> list[int]:
-    """The k of the comparison; before it has run, 1 and the most samples that there are."""
+    """Return the k of the comparison; before it has run, 1 and the maximum number of samples."""
     known = [int(k) for k in sources.section.get("ks", [])]
     most = evaluations["k"].max()
     return known or ([1] if most in (None, 1) else [1, int(str(most))])
 
 
 def rows(sources: Sources, ks: list[int], found: dict[str, dict[int, Score]]) -> list[dict[str, Any]]:
-    """The table: a row a cell with its scores, and against the base of its regime, by k; warm starts come first."""
+    """Return the table, warm starts first: a row per cell with its scores, and by k its difference to its base arm."""
     base = sources.arms[0]
     against = {(d.regime, d.arm, d.k): d for d in differences(sources) if d.base == base}
     table: list[dict[str, Any]] = [
@@ -124,64 +132,22 @@ def rows(sources: Sources, ks: list[int], found: dict[str, dict[int, Score]]) ->
         for k in ks:
             if cell.arm == base or k not in mine or k not in other:
                 continue
-            # Before compare has run: the plain difference of the means, no interval.
+            # before compare has run: the difference of the means, without an interval
             row["against"][k] = against.get((cell.regime, cell.arm, k)) or Difference(
-                cell.regime,
-                cell.arm,
-                base,
-                k,
-                mine[k].mean - other[k].mean,
-                None,
-                None,
-                None,
-                None,
-                mine[k].seeds,
-                False,
+                cell.regime, cell.arm, base, k, mine[k].mean - other[k].mean, mine[k].seeds
             )
         table.append(row)
     return table
 
 
 def sentence(sources: Sources, table: list[dict[str, Any]]) -> str:
-    """Which differences stand, in one sentence."""
+    """Return one sentence: which differences are significant, or why none can be tested. table: `rows`."""
     if not sources.section:
-        return "The run is not finished: nothing can be said of its arms yet."
+        return "The run is not finished: its arms have not been compared yet."
     if len(sources.arms) == 1 and len(sources.regimes) == 1:
-        return f"One arm alone, {sources.arms[0]}: there is nothing to compare it with."
+        return f"The run has one arm, {sources.arms[0]}, so there is nothing to compare."
     if len(sources.seeds) == 1:
-        shown = [d for row in table for d in row["against"].values()]
-        first = f" Here {'; '.join(_said(d) for d in shown[:2])}." if shown else ""
-        return f"One seed cannot tell whether the arms differ.{first}"
-    all_named = [d for d in differences(sources) if d.named]
-    if not all_named:
-        return "No comparison was named before the run, so no difference can stand; those below are exploratory."
-    standing = [d for d in all_named if d.stands]
-    rule = "Holm-adjusted p below 0.05 and both intervals clear of zero"
-    if not standing:
-        least = (sources.summary.get("family") or {}).get("least_p_holm", 0.0)
-        why = f", and none could: so many tests over so few seeds reach {least:.2g} at best" if least >= 0.05 else ""
-        return f"None of the {len(all_named)} differences named before the run stands ({rule}){why}."
-    verb = "stands" if len(standing) == 1 else "stand"
-    count = f"{len(standing)} of the {len(all_named)} differences named before the run"
-    return f"{count} {verb} ({rule}){_which(standing, [d for d in all_named if not d.stands])}."
-
-
-def _which(standing: list[Difference], others: list[Difference]) -> str:
-    """Those that stand; of many, what they are all but, where that is said sooner."""
-    if len(standing) <= AT_ONCE:
-        return f": {'; '.join(_said(d) for d in standing)}"
-    if not others:
-        return ""
-    if len(others) <= AT_ONCE:
-        return f"; all but {', '.join(_with_its_ks(label, others) for label in dict.fromkeys(d.label for d in others))}"
-    return "; the table says which"
-
-
-def _with_its_ks(label: str, found: list[Difference]) -> str:
-    ks = " and ".join(f"pass@{d.k}" for d in found if d.label == label)
-    return f"{label} ({ks})"
-
-
-def _said(d: Difference) -> str:
-    ends = f" {interval(d.t)}" if d.t else ""
-    return f"{d.label} is {signed(d.value)}{ends} at pass@{d.k}"
+        shown = [d for row in table for d in row["against"].values()][:SHOWN_OF_ONE_SEED]
+        observed = "; ".join(f"{d.label} is {signed(d.value)} at pass@{d.k}" for d in shown)
+        return "One seed cannot tell whether the arms differ." + (f" Observed: {observed}." if shown else "")
+    return lines.sentence([row for row in _rows(sources) if row["named"]], MINUS)

@@ -1,6 +1,6 @@
-"""The figures, as Vega-Lite: one view each and as wide as its place, so that a page of any width can lay them out.
+"""The charts as Vega-Lite specifications: one view each, as wide as its container.
 
-Titles, legends and captions are the page's (HTML). Numbers are rounded to five digits: more cannot be seen.
+Titles, legends and captions are HTML. Numbers are rounded to five digits, more than a chart can show.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from extra_rl.report.theme import CONFIG, Look
+from extra_rl.report.figure import CONFIG, Look, Spec
 
-Spec = dict[str, Any]
 HEIGHT, SMALL = 240, 150
 SHARE = ".0%"
+KINDS = ["all incorrect", "mixed", "all correct"]
+"""Kinds of groups, from the bottom of the area chart to its top."""
 
 
 def lines(
@@ -28,14 +29,20 @@ def lines(
     percent: bool = False,
     top: float | None = None,
 ) -> Spec:
-    """A line an arm with its band over seeds. curves: arm, mean, low, high, seeds and the x column.
+    """Return a chart with one line per arm and its band over seeds.
 
-    x: column and title of its axis. percent: y is a share. top: upper end of y, so that neighbours agree.
+    Args:
+        curves: columns arm, mean, low, high, seeds and the x column.
+        x: column and title of the x axis.
+        y_title: title of the y axis.
+        looks: of the arms.
+        percent: y is a share.
+        top: upper end of y, common to the panels of a figure.
     """
     axis = alt.Axis(format=SHARE) if percent else alt.Axis()
     scale = alt.Scale(domainMin=0, nice=True) if top is None else alt.Scale(domain=[0, top], nice=True)
     base = alt.Chart().encode(x=_x(*x), color=_colour(looks))
-    opacity = 0.16 if len(looks) < 4 else 0.08  # many bands lie over each other
+    opacity = 0.16 if len(looks) < 4 else 0.08  # many bands overlap
     band = (
         base.transform_filter("isValid(datum.low)").mark_area(opacity=opacity, clip=True).encode(y="low:Q", y2="high:Q")
     )
@@ -55,16 +62,20 @@ def lines(
 
 
 def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequence[Look], **scales: Any) -> Spec:
-    """Points with error bars and lines between them. curves: arm, mean, low, high, seeds and the x column.
+    """Return a chart of points with error bars and lines between them.
 
-    scales: `log` for a logarithmic x (base 2) with ticks at `x_values`, `root` for a square-root x (0 has a place),
-    `places` for the lines of text at x = 0, 1, ..., evenly set apart; `zero` for a line at zero, `top` for the upper
-    end of y, `shown` for the column that a tooltip shows in place of x, `more` for others.
+    Args:
+        curves: columns arm, mean, low, high, seeds and the x column.
+        x: column and title of the x axis.
+        y_title: title of the y axis.
+        looks: of the arms.
+        scales: `log` for a logarithmic x (base 2) with ticks at `x_values`; `root` for a square-root x; `places` for
+            evenly spaced labels at x = 0, 1, ...; `zero` for a line at zero; `shown` for the column that a tooltip
+            shows instead of x.
     """
     band = _axis_of(scales)
     base = alt.Chart().encode(x=_x(*x, **band), color=_colour(looks))
-    domain = alt.Scale(domain=[0, scales["top"]]) if "top" in scales else alt.Scale(zero=False, padding=8)
-    y = alt.Y("mean:Q", title=y_title, scale=domain)
+    y = alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False, padding=8))
     line = base.mark_line().encode(y=y, strokeDash=_dash(looks))
     bar = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
     tooltip = [
@@ -73,7 +84,6 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
         alt.Tooltip("mean:Q", title=y_title, format=".4g"),
         alt.Tooltip("low:Q", format=".4g"),
         alt.Tooltip("high:Q", format=".4g"),
-        *(alt.Tooltip(f"{name}:Q", title=name.replace("_", " "), format=".3g") for name in scales.get("more", ())),
     ]
     dots = base.mark_point(filled=True, size=55, opacity=1).encode(
         y="mean:Q", shape=_shape(looks), tooltip=[*tooltip, alt.Tooltip("seeds:Q")]
@@ -87,7 +97,10 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
 
 
 def bars(rows: pl.DataFrame, looks: Sequence[Look], ks: tuple[int, int]) -> Spec:
-    """A bar an arm for pass@k of the first k and a tick for the second. rows: arm, k, mean, low, high, seeds."""
+    """Return a chart with a bar per arm for pass@k of the first k and a tick for the second.
+
+    rows: columns arm, k, mean, low, high, seeds.
+    """
     small, large = ks
     order = [look.name for look in looks]
     base = alt.Chart().encode(
@@ -115,14 +128,16 @@ def bars(rows: pl.DataFrame, looks: Sequence[Look], ks: tuple[int, int]) -> Spec
 
 
 def stacked(rows: pl.DataFrame) -> Spec:
-    """Shares of all-wrong, mixed and all-right groups over iterations, named in place. rows: iteration, kind, share."""
-    kinds = ["all wrong", "mixed", "all right"]
+    """Return the shares of the kinds of groups over iterations, labelled inside the areas.
+
+    rows: columns iteration, kind, share, groups.
+    """
     colours = ["var(--wrong)", "var(--mixed)", "var(--right)"]
-    base = alt.Chart().transform_calculate(order="datum.kind == 'all wrong' ? 0 : datum.kind == 'mixed' ? 1 : 2")
+    base = alt.Chart().transform_calculate(order="datum.kind == 'all incorrect' ? 0 : datum.kind == 'mixed' ? 1 : 2")
     area = base.mark_area().encode(
         x=_x("iteration", "iteration"),
         y=alt.Y("share:Q", stack="normalize", title=None, axis=alt.Axis(format=SHARE)),
-        color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=None),
+        color=alt.Color("kind:N", scale=alt.Scale(domain=KINDS, range=colours), legend=None),
         order=alt.Order("order:Q"),
         tooltip=["iteration:Q", "kind:N", alt.Tooltip("share:Q", format=SHARE), "groups:Q"],
     )
@@ -135,13 +150,14 @@ def stacked(rows: pl.DataFrame) -> Spec:
 
 
 def _labels(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Where the name of each kind is written: where it is widest over five iterations; nowhere if that is thin."""
+    """Return the place of each kind's label: where it is widest over five iterations, none where it is too thin."""
     wide = rows.pivot("kind", index="iteration", values="share").sort("iteration")
     edge = max(1, len(wide) // 6)
-    if len(wide) < 3:  # no iteration is away from the edges
+    if len(wide) < 3:  # too few iterations to keep labels away from the edges
         wide, edge = wide.mean(), 0
     found = []
-    for kinds_below, kind in ((), "all wrong"), (("all wrong",), "mixed"), (("all wrong", "mixed"), "all right"):
+    for place, kind in enumerate(KINDS):
+        kinds_below = KINDS[:place]
         below = pl.sum_horizontal(pl.lit(0.0), *kinds_below)
         lowest = (below + pl.col(kind)).rolling_min(5, min_samples=1, center=True)
         room = lowest - below.rolling_max(5, min_samples=1, center=True)

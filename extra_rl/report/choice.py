@@ -1,4 +1,4 @@
-"""Which groups of a run a page shows: whole ones, spread over arms, seeds, iterations and kinds, by a fixed order."""
+"""Choose the groups that the page shows, spread over arms, seeds, iterations and kinds, in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.results import RunFolder
+from extra_rl.verdict import UNJUDGED
 
-KINDS = ("rescued", "mixed", "regenerated", "all_right", "all_wrong", "excluded")
-"""Of a group: `regenerated` failed and was sampled on from, `rescued` of these has a right continuation; the others
-were left as they are. `excluded`: nothing of it was judged (yet)."""
+KINDS = ("rescued", "mixed", "regenerated", "all_correct", "all_incorrect", "excluded")
+"""Kinds of groups. `rescued`: continued, with a correct continuation. `regenerated`: continued, without one.
+`excluded`: no fresh rollout was judged (yet). The others were not continued."""
 ROLLOUTS_A_RUN = 48
-"""Every arm is shown with its first seed, and with further seeds as long as all can have so many rollouts. Source: our
+"""Every arm is shown with its first seed, and with further seeds if each can have this many rollouts. Source: our
 decision."""
 MOST_TOGETHER = 64
-"""Groups that are tied by parents are taken together up to so many rollouts. Source: our decision."""
+"""Maximum number of rollouts of a group and its parents' groups that are shown together. Source: our decision."""
 GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
 class Group:
-    """A prompt's rollouts of an iteration and all continuations of theirs. parents: groups that prefixes came from."""
+    """A group of fresh rollouts with their continuations. parents: the groups that its prefixes came from."""
 
     name: str
     iteration: int
@@ -34,11 +35,11 @@ class Group:
 
 
 def choose_groups(results: Path, limit: int) -> dict[Path, list[str]]:
-    """Folder of an arm and seed -> groups of it to show; at most `limit` rollouts in all, nothing random.
+    """Return folder of an arm and seed -> groups to show; at most `limit` rollouts in total, without randomness.
 
-    Arms come first, then seeds. Of a run: the first, middle and last iteration, groups with continuations from all
-    over it, and the rest while there is room. A group is taken with its continuations and its parents' groups, or not
-    at all (parents' groups beyond `MOST_TOGETHER` rollouts stay away).
+    All arms are covered first, then their seeds. Each run shows its first, middle and last iteration, then continued
+    groups from all iterations, then others up to the limit. A group is shown with its continuations and its parents'
+    groups (up to `MOST_TOGETHER` rollouts), or not at all.
     """
     runs = runs_of(results)
     arms = len({run.parent for run in runs})
@@ -62,7 +63,7 @@ def choose_groups(results: Path, limit: int) -> dict[Path, list[str]]:
 
 
 def runs_of(results: Path) -> list[Path]:
-    """Folders of an arm and seed that have rollouts: every arm's first seed, then every arm's second, ..."""
+    """Return the folders of arms and seeds with rollouts: every arm's first seed, then every arm's second, ..."""
     arms: dict[str, list[tuple[int, Path]]] = {}
     for run in RunFolder.below(results):
         if run.iterations():
@@ -72,12 +73,12 @@ def runs_of(results: Path) -> list[Path]:
 
 
 def groups_of(run: Path) -> dict[str, Group]:
-    """Every group of an arm and seed by name, in the order in which they were sampled."""
+    """Return every group of an arm and seed by name, in the order of sampling."""
     rows = pl.concat(list(_scans(run)), how="diagonal").collect()
     group_of = dict(rows.select("rollout_id", "group_id").iter_rows())
     right = pl.col("verdict") == "right"
     guided = pl.col("origin") == "regenerated"
-    judged = ~guided & pl.col("verdict").is_not_null() & ~pl.col("verdict").is_in(["gold_unparseable", "error"])
+    judged = ~guided & pl.col("verdict").is_not_null() & ~pl.col("verdict").is_in(UNJUDGED)
     table = rows.group_by("group_id", maintain_order=True).agg(
         iteration=pl.col("iteration").min(),
         size=pl.len(),
@@ -118,15 +119,15 @@ def _kind(row: Mapping[str, int]) -> str:
     if not row["fresh"]:
         return "excluded"
     if row["fresh_right"] in (0, row["fresh"]):
-        return "all_right" if row["fresh_right"] else "all_wrong"
+        return "all_correct" if row["fresh_right"] else "all_incorrect"
     return "mixed"
 
 
 def order_of(groups: Sequence[Group], shift: int) -> list[Group]:
-    """The groups in the order in which a page takes them, each once. shift: which kind comes first.
+    """Return the groups in the order in which the page takes them. shift: which kind comes first.
 
-    Queues of one cell (first, middle, last iteration, all with continuations) and one kind are served in turn, so that
-    neighbours differ in both; what is in no cell comes last.
+    There is a queue for each combination of kind and cell (first, middle, last iteration, all continued groups). Queues
+    are served in turn, so that neighbours differ in both; groups in no queue come last.
     """
     iterations = sorted({group.iteration for group in groups})
     if not iterations:
@@ -146,12 +147,12 @@ def order_of(groups: Sequence[Group], shift: int) -> list[Group]:
 
 
 def spread_out(groups: list[Group]) -> list[Group]:
-    """The groups so that every beginning of the list lies evenly over all of it (golden ratio sequence)."""
+    """Return the groups in an order whose every prefix is spread evenly over the list (golden ratio sequence)."""
     return [groups[i] for i in sorted(range(len(groups)), key=lambda i: i * GOLDEN % 1)]
 
 
 def together(group: Group, groups: Mapping[str, Group]) -> list[str]:
-    """The group and the groups of its parents, of their parents, ..., nearest first, up to `MOST_TOGETHER` rollouts."""
+    """Return the group and its ancestors' groups, nearest first, up to `MOST_TOGETHER` rollouts."""
     names, size = {group.name: None}, group.size
     waiting = list(group.parents)
     while waiting:

@@ -1,4 +1,4 @@
-"""Reads what the report shows: only needed columns, one row an iteration or an evaluation, never a rollout."""
+"""Read what the report shows: only the needed columns, one row per iteration or evaluation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import polars as pl
 from extra_rl.report.sources import Sources
 from extra_rl.results import IterationFolder
 
-COUNTS = ("groups", "all_wrong", "mixed", "all_right", "regenerated_groups", "rescued_groups")
+COUNTS = ("groups", "all_incorrect", "mixed", "all_correct", "regenerated_groups", "rescued_groups")
 FIGURES = ("pass_rate", "mean_entropy", "mean_length", "bonus_share")
 KEY = {"folder": pl.String, "arm": pl.String, "regime": pl.String, "seed": pl.Int64, "iteration": pl.Int64}
 
 
 def iterations(sources: Sources) -> pl.DataFrame:
-    """One row an iteration that sampled something (`contracts.IterationSummary`), with folder, arm and regime of it.
+    """Return one row per iteration that sampled (`contracts.IterationSummary`), with its folder, arm and regime.
 
     Iterations after the token budget sample nothing and are left out.
     """
@@ -33,9 +33,9 @@ def iterations(sources: Sources) -> pl.DataFrame:
 
 
 def evaluations(sources: Sources) -> pl.DataFrame:
-    """pass@k of every evaluated policy: KEY, tokens (sampled until then), final, benchmark, k, value in percent.
+    """Return pass@k of every evaluated policy: KEY, tokens (sampled until then), final, benchmark, k, value in percent.
 
-    Of warm starts the folder is `warm_start...`, seed and iteration are -1 and tokens 0.
+    A warm start has the folder `warm_start...`, seed and iteration -1, and tokens 0.
     """
     found = [
         (folder / "evaluate_figures.parquet", {"folder": name, "seed": seed, "iteration": _number(folder)})
@@ -63,7 +63,7 @@ def evaluations(sources: Sources) -> pl.DataFrame:
 
 
 def final_samples(sources: Sources) -> Iterator[tuple[tuple[str, int], pl.DataFrame]]:
-    """(cell folder, seed) -> the samples of its final evaluation, without token ids; one at a time, they are many."""
+    """Yield (cell folder, seed) and the samples of its final evaluation, without token ids, one table at a time."""
     for place, folders in sources.iterations.items():
         file = folders[-1] / "evaluate.parquet"
         if file.is_file():
@@ -76,7 +76,7 @@ def _pass_at_k(path: Path) -> pl.LazyFrame:
 
 
 def _tokens(sources: Sources, wanted: Iterable[Path]) -> pl.DataFrame:
-    """Tokens sampled until the end of each iteration in `wanted`."""
+    """Return the tokens sampled until the end of each iteration in `wanted`."""
     schema = {"folder": pl.String, "seed": pl.Int64, "iteration": pl.Int64, "tokens": pl.Int64}
     paths = sorted(folder / "summarize.parquet" for folder in wanted if (folder / "summarize.parquet").is_file())
     if not paths:

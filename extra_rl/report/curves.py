@@ -1,6 +1,6 @@
 """Means and bands over seeds. A band is mean plus and minus one sample standard deviation; with one seed it is null.
 
-Source: our decision. Intervals of differences are the business of `compare`; bands only show how far seeds spread.
+Source: our decision. `compare` computes intervals of differences; bands only show the spread of seeds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ PLACE = ["folder", "arm", "regime"]
 
 
 def over_tokens(rows: pl.DataFrame, column: str, points: int = POINTS) -> pl.DataFrame:
-    """Curves of `column` against sampled tokens: PLACE, tokens, mean, low, high, seeds.
+    """Return curves of `column` against sampled tokens: PLACE, tokens, mean, low, high, seeds.
 
-    Seeds reach a token count in different iterations, so each seed's curve is read off, linearly, on one grid per
-    folder: `points` equal steps from the first that any seed has to the last. A seed counts where its curve reaches.
+    Seeds reach a token count in different iterations, so each seed's curve is interpolated linearly on one grid per
+    folder: `points` equal steps from the first token count of any seed to the last. A seed counts where it has data.
     rows: PLACE, seed, total_sampled_tokens and `column`; nulls of `column` are left out.
     """
     out: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ BAND = {"mean": pl.Float64, "low": pl.Float64, "high": pl.Float64, "seeds": pl.I
 
 
 def band(values: list[float]) -> dict[str, Any]:
-    """mean, low = mean - sd, high = mean + sd (sample sd; null for one value) and the number of values."""
+    """Return mean, low = mean - sd, high = mean + sd (sample sd; None for one value) and the number of values."""
     mean = float(np.mean(values))
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {
@@ -54,7 +54,7 @@ def band(values: list[float]) -> dict[str, Any]:
 
 
 def over_seeds(rows: pl.DataFrame, by: list[str], column: str) -> pl.DataFrame:
-    """`by`, mean, low, high, seeds of `column`, nulls left out; in the order of rows."""
+    """Return `by`, mean, low, high and seeds of `column`, without nulls, in the order of rows."""
     mean, sd = pl.col(column).mean(), pl.col(column).std()
     return (
         rows.filter(pl.col(column).is_not_null())
@@ -64,8 +64,8 @@ def over_seeds(rows: pl.DataFrame, by: list[str], column: str) -> pl.DataFrame:
 
 
 def composition(rows: pl.DataFrame) -> pl.DataFrame:
-    """PLACE, iteration, kind (all wrong, mixed, all right), share of the fresh groups of all seeds together, groups."""
-    kinds = ["all_wrong", "mixed", "all_right"]
+    """Return PLACE, iteration, kind (all incorrect, mixed, all correct), share of all seeds' fresh groups, groups."""
+    kinds = ["all_incorrect", "mixed", "all_correct"]
     total = rows.group_by([*PLACE, "iteration"], maintain_order=True).agg(
         *(pl.col(kind).sum() for kind in kinds), groups=pl.sum_horizontal(*kinds).sum()
     )
@@ -78,10 +78,10 @@ def composition(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def regeneration(rows: pl.DataFrame) -> pl.DataFrame:
-    """PLACE, iteration, what (triggered, rescued), mean, low, high, seeds.
+    """Return PLACE, iteration, what (triggered, rescued), mean, low, high, seeds.
 
-    triggered: groups that regenerated rollouts were sampled for, per fresh group of the iteration; rescued: share of
-    those in which a regenerated rollout is right (null, and left out, where there were none).
+    triggered: continued groups per fresh group of the iteration. rescued: share of the continued groups with a correct
+    continuation; left out where there were none.
     """
     rates = rows.with_columns(
         triggered=pl.when(pl.col("groups") > 0).then(pl.col("regenerated_groups") / pl.col("groups")),
@@ -91,7 +91,7 @@ def regeneration(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def per_thousand_tokens(rows: pl.DataFrame) -> pl.DataFrame:
-    """PLACE, what (mixed, rescued), groups per 1,000 sampled tokens over the whole run: mean, low, high over seeds."""
+    """Return PLACE, what (mixed, rescued), and mean, low, high over seeds of the groups per 1,000 sampled tokens."""
     totals = rows.group_by([*PLACE, "seed"], maintain_order=True).agg(
         mixed=1000 * pl.col("mixed").sum() / pl.col("sampled_tokens").sum(),
         rescued=1000 * pl.col("rescued_groups").sum() / pl.col("sampled_tokens").sum(),
@@ -101,6 +101,6 @@ def per_thousand_tokens(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_order_of(rows: pl.DataFrame, curves: pl.DataFrame) -> pl.DataFrame:
-    """Curves in the order in which the folders come in rows (they were sorted by tokens in between)."""
+    """Return the curves in the order of the folders in `rows`."""
     order = rows.select("folder").unique(maintain_order=True).with_row_index("place_")
     return curves.join(order, on="folder", how="left").sort("place_", "tokens").drop("place_")

@@ -1,5 +1,5 @@
-// The rollout explorer of the report. The data lie in #explorer-data (extra_rl/report/explorer.py says what they hold);
-// all of it is text of a model, so nodes are made by hand and filled by textContent, never by innerHTML.
+// The rollout explorer of the report. The data are in #explorer-data (documented in
+// extra_rl/report/explorer.py) and contain text of a model, so nodes are filled by textContent, never by innerHTML.
 "use strict";
 (() => {
   const source = document.getElementById("explorer-data");
@@ -8,7 +8,7 @@
   const data = JSON.parse(source.textContent);
   const PAGE = 20;
   const LEVELS = [0.1, 0.3, 0.7, 1.2, 2.0]; // nats at which the next colour begins
-  const UNSEEN = /[^\P{Cc}\n]|[\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu; // visible.py has the same list
+  const UNSEEN = /[^\P{Cc}\n]|[\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu; // extra_rl/report/text.py has the same list
 
   // ---- small helpers
   const at = (id) => document.getElementById(id);
@@ -153,24 +153,24 @@
   const token = (row, place, position) => {
     const piece = data.pieces[row.tokens[place]];
     const nats = row.entropies.length ? row.entropies[place] / 100 : null;
-    // A newline or a part of a character has nothing to colour, so a sign stands for it.
+    // A newline or a part of a character has nothing to colour, so a symbol is shown.
     const shown = piece === "" ? "\u00b7" : visible(piece).replaceAll("\n", "\u21b5\n");
     const given = position < row.prefix_length;
-    const said = nats == null ? "entropy not known" : `${nats.toFixed(2)} nats`;
+    const entropy = nats == null ? "entropy not known" : `${nats.toFixed(2)} nats`;
     return make(
       "span",
       {
         class: given ? "ex-t ex-given" : "ex-t",
         "data-level": nats == null ? null : level(nats),
         "data-nats": nats == null ? "" : nats.toFixed(2),
-        title: `token ${position + 1}: ${said}${given ? ", taken over from the parent" : ""}`,
+        title: `token ${position + 1}: ${entropy}${given ? ", copied from the parent" : ""}`,
       },
       shown,
     );
   };
   const response = (row) => {
     const box = make("div", { class: "ex-text", id: "ex-response", tabindex: "0", role: "group", "aria-label": "Response" });
-    const cut = () => make("span", { class: "ex-cut", id: "ex-cut", title: "sampled on from here" }, "cut");
+    const cut = () => make("span", { class: "ex-cut", id: "ex-cut", title: "continued from here" }, "cut");
     row.tokens.forEach((_, place) => {
       const position = place < row.head ? place : place + row.left_out;
       if (place === row.head && row.left_out) {
@@ -188,8 +188,8 @@
     boundary: "the end of a step",
     before_peak: "the last end of a step before the token of highest entropy",
     random: "an end of a step, drawn at random (control)",
-    fixed_stride: "every few tokens: no step ends there",
-    fresh: "nothing is kept: a fresh resample (control)",
+    fixed_stride: "a fixed number of tokens, because no step ends there",
+    fresh: "an empty prefix: a fresh sample (control)",
   };
   const prefix = (row) => {
     if (row.origin !== "regenerated") return [];
@@ -200,21 +200,21 @@
       ["Smoothed", p.smoothed_score == null ? null
         : `${number(p.smoothed_score, 4)} nats over ${number(p.effective_neighbours, 2)} effective neighbours`],
       ["Rank", `${p.rank + 1} of ${plural(p.candidates, "candidate")}`],
-      ["Chosen", `in iteration ${p.found_in}, to be sampled on from in the ${words(p.when)}`],
+      ["Chosen", `in iteration ${p.found_in}, to be continued in the ${words(p.when)}`],
     ];
     return [
       make("h4", {}, "Prefix"),
       facts([
         ["Kept", row.parent == null ? "nothing" : `the first ${plural(row.prefix_length, "token")} of its parent`],
         ["Parent", row.parent == null ? "none" : link(row.parent)],
-        ...(why ?? [["Chosen", "the table choose_prefixes has no such row"]]),
+        ...(why ?? [["Chosen", "unknown: choose_prefixes has no row for it"]]),
       ]),
     ];
   };
   const NOT_TRAINED = {
-    trained: "update learns from it",
+    trained: "trained on",
     no_signal: "not trained: its advantage is 0 (no signal)",
-    unrescued: "not trained: no continuation of its problem was right (unrescued)",
+    unrescued: "not trained: no continuation of its group was correct (unrescued)",
     excluded: "not trained: it could not be judged (excluded)",
   };
   const step = (sign, value, name) =>
@@ -231,7 +231,7 @@
       step("+", shown(given.bonus), `bonus, weight ${settings.weight ?? "not known"}`),
       step("=", shown(given.total), given.final === given.total ? "advantage" : "sum"));
     if (given.final !== given.total) {
-      line.append(step("\u2192", shown(given.final), "advantage: negative ones of continuations are taken away"));
+      line.append(step("\u2192", shown(given.final), "advantage: negative advantages of continuations are set to 0"));
     }
     const place = `Iteration ${given.at}${given.carried ? ", as parent of a joined group" : ""}`;
     const about = `${place}: group ${given.group}, ${words(given.type)}, ${plural(given.members, "counted reward")}; ` +
@@ -239,7 +239,7 @@
       (given.trained === "trained" && given.loss_start ? `, from token ${given.loss_start + 1} on.` : ".");
     return make("div", { class: "ex-advantage" }, line, make("p", { class: "ex-note" }, visible(about)));
   };
-  const ENDS = { stop: "ended by itself", length: "cut off at the token limit" };
+  const ENDS = { stop: "ended by a stop token or text", length: "cut off at the token limit" };
   const render = (row) => {
     const settings = data.settings[row.arm] ?? {};
     const text = response(row);
@@ -256,8 +256,8 @@
         heading,
         facts([
           ["Verdict", [verdict(row), row.rule == null ? "" : ` by rule \u201c${visible(row.rule)}\u201d`]],
-          ["Answer read", row.extracted == null ? "none" : make("span", { id: "ex-extracted" }, visible(row.extracted))],
-          ["Gold", row.gold == null ? null : visible(row.gold)],
+          ["Extracted answer", row.extracted == null ? "none" : make("span", { id: "ex-extracted" }, visible(row.extracted))],
+          ["Reference answer", row.gold == null ? null : visible(row.gold)],
           ["Problem", visible(row.problem)],
           ["Origin", `${words(row.origin)}, iteration ${row.iteration}, ${plural(row.length, "token")}, ` +
             (ENDS[row.finish] ?? words(row.finish))],
@@ -265,12 +265,12 @@
         ]),
         make("h4", {}, "Prompt"),
         make("div", { class: "ex-text ex-prompt", id: "ex-prompt", tabindex: "0", role: "group", "aria-label": "Prompt" },
-          data.problems[row.problem] == null ? "not there (prepare/train.parquet)" : visible(data.problems[row.problem])),
+          data.problems[row.problem] == null ? "missing in prepare/train.parquet" : visible(data.problems[row.problem])),
         make("h4", {}, "Response"),
         legend(text),
         text,
-        row.prefix_length ? make("p", { class: "ex-note" }, "Dotted: taken over from the parent; sampling went on behind the mark.") : null,
-        data.tokenizer ? null : make("p", { class: "ex-note" }, "No tokenizer lies in warm_start/policy, so token ids are shown."),
+        row.prefix_length ? make("p", { class: "ex-note" }, "Dotted: copied from the parent. The continuation begins after the mark.") : null,
+        data.tokenizer ? null : make("p", { class: "ex-note" }, "warm_start/policy has no tokenizer, so token ids are shown."),
         row.stored_response == null ? null : make("h4", {}, "Response as stored"),
         row.stored_response == null ? null
           : make("div", { class: "ex-text ex-prompt", id: "ex-stored", tabindex: "0", role: "group",
@@ -281,10 +281,10 @@
           : [make("p", {}, "The stage advantage has not run yet.")]),
         make("h4", {}, "Novelty"),
         facts([
-          ["Novelty", row.novelty == null ? "not known yet" : `${number(row.novelty, 4)} before weight, centring and scale`],
-          ["Nearest", row.nearest == null ? "none was compared" : link(row.nearest)],
+          ["Novelty", row.novelty == null ? "not known yet" : `${number(row.novelty, 4)} before weight, centring and scaling`],
+          ["Nearest", row.nearest == null ? "none: nothing to compare with" : link(row.nearest)],
         ]),
-        continued ? make("h4", {}, "Sampled on from here") : null,
+        continued ? make("h4", {}, "Continuations") : null,
         continued ? links(continued.map((child) => child.id)) : null,
         make("h4", {}, `Siblings (${siblings.length})`),
         links(siblings),
@@ -307,7 +307,7 @@
     try {
       id = decodeURIComponent(id);
     } catch {
-      // a broken escape: the id as it stands is then not found, and that is said
+      // a malformed escape: the raw text is looked up and reported as not found
     }
     const row = byId.get(id);
     if (!row) {
@@ -324,7 +324,7 @@
   };
 
   at("ex-sample").textContent = `This is a sample of ${plural(rows.length, "rollout")} in whole groups, over arms, seeds and ` +
-    "iterations; every other one: extra explain ID in a terminal.";
+    "iterations. For any other rollout, run `extra explain ID` in a terminal.";
   makeFilters();
   at("ex-before").addEventListener("click", () => show(page - 1));
   at("ex-after").addEventListener("click", () => show(page + 1));

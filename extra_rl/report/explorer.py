@@ -1,6 +1,6 @@
-"""A sample of a run's rollouts for the page that lets a reader look at them: `explorer.html` and `explorer.js`.
+"""The data of the page's rollout explorer (`explorer.html`, `explorer.js`): a sample of a run's rollouts.
 
-Everything is data here, also what a model wrote; the page shows it as text alone.
+Text of a model is data here; the page shows it as text only.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extra_rl.report.arithmetic import adding_up
 from extra_rl.report.choice import choose_groups
-from extra_rl.report.facts import advantage_settings, prompts, rollouts_of_groups
-from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
-from extra_rl.report.visible import bounded
+from extra_rl.report.facts import adding_up, advantage_settings, prompts, rollouts_of_groups
+from extra_rl.report.text import bounded, joins_to, token_pieces, tokenizer_of
 from extra_rl.results import RunFolder
 
 TOKENS_OF_A_PAGE = 250_000
-"""Tokens that a page shows in all; about 10 bytes each. Source: our decision, as are the limits below."""
+"""Tokens in the whole page, about 10 bytes each. Source: our decision, as are the limits below."""
 TOKENS_OF_A_RESPONSE = (64, 600)
-"""Tokens shown of a longer response: at least and at most; two thirds are its head, one third its tail."""
+"""Minimum and maximum of tokens shown of a longer response: two thirds from its head, one third from its tail."""
 LETTERS_OF_A_PROMPT = 4000
 LETTERS_OF_AN_ANSWER = 300
 
@@ -28,17 +26,17 @@ SHARED = (
     *("arm", "group", "problem", "origin", "verdict", "rule", "extracted", "gold", "finish"),
     *("parent", "nearest", "prefix_id", "stored_response"),
 )
-"""Columns of rows: as they are, and texts that many rows share."""
+"""Columns of rows: plain values, and texts that many rows share."""
 
 
 def collect(results: Path, limit: int) -> dict[str, Any]:
-    """Rollouts of a run for the explorer, at most `limit`, in whole groups (`choice.choose_groups`), ready for JSON.
+    """Return at most `limit` rollouts of a run in whole groups (`choice.choose_groups`), ready for JSON.
 
-    settings: arm -> its section `advantage`. problems: problem_id -> prompt. pieces: texts of tokens.
-    rows: columns, one value a rollout (`PLAIN`), or `{"texts", "codes"}`, codes being places in texts, null without one
-    (`SHARED`); `tokens`: places in pieces, `entropies`: hundredths of nats, of the tokens that are shown: the first
-    `head`, then after `left_out` others the rest; `prefix` and `advantages` as objects, null or [] without.
-    limit: as given; tokenizer: false where token ids are shown in place of texts.
+    settings: arm -> its section `advantage`. problems: problem_id -> prompt. pieces: distinct texts of tokens.
+    tokenizer: false where token ids are shown instead of texts.
+    rows: columns with one value per rollout (`PLAIN`), or `{"texts", "codes"}` where codes are indices into texts, null
+    for none (`SHARED`). `tokens` are indices into pieces and `entropies` hundredths of nats, of the shown tokens: the
+    first `head` and, after `left_out` others, the rest. `prefix` and `advantages` are objects.
 
     The same results give the same value. Raises InputError for a table that cannot be read.
     """
@@ -57,7 +55,6 @@ def collect(results: Path, limit: int) -> dict[str, Any]:
     rows = [_row(row, tokenizer, shown, pieces) for row in facts]
     problems = prompts(results, {row["problem"] for row in rows})
     return {
-        "limit": limit,
         "tokenizer": tokenizer is not None,
         "settings": settings,
         "problems": {name: bounded(problems[name], LETTERS_OF_A_PROMPT) for name in sorted(problems)},

@@ -1,10 +1,10 @@
-"""All that the tables say of some groups' rollouts: the row itself, its prefix, and every advantage it was given."""
+"""Facts of the rollouts of some groups: the row itself, its prefix, and every advantage that it was given."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -18,35 +18,40 @@ FROM_SCAN = (
     *("prefix_length", "prompt_tokens", "response_tokens", "finish_reason", "response"),
     *("gold", "verdict", "extracted", "rule", "reward", "entropies", "novelty", "nearest_rollout_id"),
 )
-"""Columns of `scan_iteration` that are shown. Those of a stage that has not run yet are null."""
+"""Columns of `scan_iteration` that are shown; null where their stage has not run yet."""
 OF_PREFIX = ("cut_reason", "score", "smoothed_score", "effective_neighbours", "rank", "when")
 OF_ADVANTAGE = ("group_type", "reward", "normalised", "bonus", "advantage", "carried", "trained", "loss_start")
+DECIMALS = 6
+"""Decimals shown of a float32. Rounded parts need not add up to the rounded sum, so the shown parts are summed."""
+TOLERANCE = 1e-5
+"""Of the contract `Advantages.parts_add_up`, relative to 1 + |sum|."""
 
 
 def rollouts_of_groups(folders: Mapping[int, Path], groups: Collection[str]) -> list[dict[str, Any]]:
-    """Every rollout of `groups` in these iteration folders: columns `FROM_SCAN`, and
+    """Return every rollout of `groups` in these iteration folders, in the order of iterations and tables.
 
-    prefix: the row of `choose_prefixes` that it continues, with `candidates`, how many there were to choose from, and
-        `found_in`, the iteration of that table: its own or the one before; None for a fresh rollout.
-    advantages: one dict for every time that it was given one: in its own iteration, and again where it completed a
-        joined group (`carried`); empty as long as `advantage` has not run.
+    Each has the columns `FROM_SCAN` and:
+        prefix: the row of `choose_prefixes` that it continues, with `candidates` (how many there were) and `found_in`
+            (the iteration of that table: its own or the previous one); None for a fresh rollout.
+        advantages: one dict for each advantage it was given: in its own iteration, and again where it completed a
+            joined group (`carried`); empty before `advantage` has run.
 
-    In the order of iterations and tables. Raises InputError for a table that cannot be read.
+    Raises InputError for a table that cannot be read.
     """
     rows: list[dict[str, Any]] = []
     given: dict[str, list[dict[str, Any]]] = {}
     prefixes: dict[tuple[int, str], dict[str, Any]] = {}
-    wanted = list(groups)
+    names = list(groups)
     try:
         for iteration, folder in sorted(folders.items()):
-            found = _rows(folder, wanted)
+            found = _rows(folder, names)
             rows += found
-            for row in advantages_of(folder, iteration, wanted):
+            for row in advantages_of(folder, iteration, names):
                 given.setdefault(row.pop("rollout_id"), []).append(row)
             named = {row["prefix_id"] for row in found if row["prefix_id"] is not None}
             for place, when in ((iteration - 1, "next_iteration"), (iteration, "same_iteration")):
-                found_there = prefixes_of(folder.with_name(iteration_name(place)), named, when)
-                prefixes |= {(iteration, name): row | {"found_in": place} for name, row in found_there.items()}
+                chosen = prefixes_of(folder.with_name(iteration_name(place)), named, when)
+                prefixes |= {(iteration, name): row | {"found_in": place} for name, row in chosen.items()}
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{folder}: a table there cannot be read ({error}). Delete it and run again.") from error
     for row in rows:
@@ -63,8 +68,10 @@ def _rows(folder: Path, groups: list[str]) -> list[dict[str, Any]]:
 
 
 def prefixes_of(folder: Path, names: Collection[str], when: str) -> dict[str, dict[str, Any]]:
-    """prefix_id -> what `choose_prefixes` of an iteration says of those that it chose to be sampled on from `when`;
-    {} where the table is missing."""
+    """Return prefix_id -> its row in an iteration's `choose_prefixes`, of those chosen to be continued `when`.
+
+    {} where the table is missing.
+    """
     file = folder / "choose_prefixes.parquet"
     if not names or not file.is_file():
         return {}
@@ -76,8 +83,10 @@ def prefixes_of(folder: Path, names: Collection[str], when: str) -> dict[str, di
 
 
 def advantages_of(folder: Path, iteration: int, groups: Collection[str]) -> list[dict[str, Any]]:
-    """The rows of an iteration's `advantage` that belong to `groups`, each with the figures of the rows that it was
-    normalised with: `members`, `mean` and `sd` of their rewards (degrees of freedom as the section says)."""
+    """Return the rows of an iteration's `advantage` that belong to `groups`, with statistics of their advantage group.
+
+    `members`, `mean` and `sd` are those of the rewards that a row was normalised with (`advantage.std_ddof`).
+    """
     file = folder / "advantage.parquet"
     if not file.is_file():
         return []
@@ -99,15 +108,51 @@ def advantages_of(folder: Path, iteration: int, groups: Collection[str]) -> list
 
 
 def advantage_settings(file: Path) -> dict[str, Any]:
-    """The section `advantage` that made a table, from its footer; {} for a table that no stage wrote."""
+    """Return the section `advantage` of a table, from its footer; {} for a table that no stage wrote."""
     found: dict[str, Any] = read_provenance(file).get("job", {}).get("config", {})
     return found
 
 
 def prompts(results: Path, problem_ids: Iterable[str]) -> dict[str, str]:
-    """problem_id -> prompt as the model reads it, for those that `prepare` has."""
+    """Return problem_id -> prompt as the model reads it, for the problems in `prepare`."""
     file = results / "prepare" / "train.parquet"
     if not file.is_file():
         return {}
     rows = pl.scan_parquet(file, glob=False).filter(pl.col("problem_id").is_in(list(problem_ids)))
     return dict(rows.select("problem_id", "prompt").collect().iter_rows())
+
+
+class Sum(NamedTuple):
+    """Parts of an advantage: normalised + bonus == total to the last shown decimal.
+
+    final: the advantage; it differs from `total` only where a negative one was removed (`advantage.guided_advantage`).
+    """
+
+    normalised: float
+    bonus: float
+    total: float
+    final: float
+
+
+def adding_up(normalised: float, bonus: float, advantage: float) -> Sum:
+    """Return the parts of an advantage, rounded so that they add up.
+
+    `final` is the rounded sum if the stored advantage equals it within the contract's tolerance, else the stored one.
+    """
+    first, second = (round(part, DECIMALS) + 0.0 for part in (normalised, bonus))  # + 0.0 turns -0.0 into 0.0
+    total = round(first + second, DECIMALS) + 0.0
+    same = abs(advantage - total) <= TOLERANCE * (1 + abs(total))
+    return Sum(first, second, total, total if same else round(advantage, DECIMALS) + 0.0)
+
+
+def formula(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return how the reward was normalised, such as `(1 - 0.25) / (0.46291 + 1e-06)`; "" where it was not.
+
+    row: of `advantages_of`. settings: the section `advantage`.
+    """
+    if row["reward"] is None or row["mean"] is None or row["trained"] in ("unrescued", "excluded"):
+        return ""
+    top = f"({row['reward']:.6g} - {row['mean']:.6g})"
+    if not settings.get("divide_by_std", True):
+        return top
+    return f"{top} / ({row['sd'] or 0.0:.6g} + {settings.get('eps', 1e-6):g})"

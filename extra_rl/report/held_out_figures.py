@@ -8,15 +8,15 @@ import polars as pl
 
 from extra_rl.evaluation.figures import MEAN
 from extra_rl.report import charts, curves
-from extra_rl.report.figure import BANDS, Figure, Panel, by_regime, label
+from extra_rl.report.figure import BANDS, Figure, Look, Panel, by_regime, label, warm_start_look
 from extra_rl.report.sources import Sources
-from extra_rl.report.theme import Look, warm_start_look
 
 
 def over_training(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
+    """Yield pass@k against sampled tokens, where policies were evaluated during training."""
     held_out = evaluations.filter(pl.col("benchmark") == MEAN)
     if held_out.filter(pl.col("seed") >= 0, ~pl.col("final")).is_empty():
-        return  # the table shows all that there is
+        return  # the table already shows the final policies
     starts = held_out.filter(pl.col("seed") == -1)
     points = pl.concat(
         [
@@ -50,6 +50,7 @@ def over_training(sources: Sources, evaluations: pl.DataFrame, ks: list[int], ar
 
 
 def pass_at_k(sources: Sources, evaluations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield pass@k of the final policies against k."""
     finals = evaluations.filter(pl.col("benchmark") == MEAN, pl.col("final"))
     start = warm_start_look()
     starts = evaluations.filter(pl.col("benchmark") == MEAN, pl.col("seed") == -1).with_columns(arm=pl.lit(start.name))
@@ -74,6 +75,7 @@ def pass_at_k(sources: Sources, evaluations: pl.DataFrame, arms: list[Look]) -> 
 
 
 def benchmarks(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
+    """Yield pass@k of the final policies per benchmark, for the smallest and the largest k."""
     small, large = ks[0], ks[-1]
     start = warm_start_look()
     finals = evaluations.filter(
@@ -98,5 +100,5 @@ def benchmarks(sources: Sources, evaluations: pl.DataFrame, ks: list[int], arms:
 
 
 def in_percent(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """`curves.over_seeds` of percentages: the ends of a band are between 0 and 100."""
+    """Return `curves.over_seeds` of percentages, with bands clipped to 0 .. 100."""
     return curves.over_seeds(rows, by, "value").with_columns(pl.col("low", "high").clip(0, 100))

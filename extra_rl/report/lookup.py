@@ -1,4 +1,4 @@
-"""From a rollout's id to its folder, with an error that says what is there instead."""
+"""Find a rollout by its id; an error lists what exists instead."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ FORM = (
 
 
 def place_of(rollout_id: str) -> RolloutId:
-    """The parts of an id; InputError where it is none."""
+    """Return the parts of an id. Raises InputError where the text is no id."""
     found = RolloutId.parse(rollout_id)
     if found is None:
-        raise InputError(f"{rollout_id[:200]!r} is not the id of a rollout. Ids read {FORM}.")
+        raise InputError(f"{rollout_id[:200]!r} is not the id of a rollout. Ids have the form {FORM}.")
     return found
 
 
 def results_with(place: RolloutId, parent: Path) -> Path:
-    """The one run below `parent` in which the iteration lies; InputError where there are none or several."""
+    """Return the only run below `parent` with the iteration. Raises InputError where there is none, or several."""
     runs = sorted(folder for folder in parent.glob("*") if any(folder.glob(ITERATIONS)))
     found = [folder for folder in runs if (place.folder(folder) / "generate.parquet").is_file()]
     if len(found) == 1:
         return found[0]
     if found:
-        raise InputError(f"That iteration is in {_listed(found)}; name one with --results.")
+        raise InputError(f"Several runs have that iteration: {_listed(found)}. Name one with --results.")
     near = [folder for folder in runs if (folder / place.arm).is_dir()] or runs
     if len(near) == 1:
         refuse_unknown(place, near[0])
-    where = f"There are {_listed(near)}" if near else f"There is nothing below {parent}"
+    where = f"Runs: {_listed(near)}" if near else f"{parent} contains no run"
     raise InputError(f"No run below {parent} has {place.folder(Path())}. {where}; name a run with --results.")
 
 
 def refuse_unknown(place: RolloutId, results: Path) -> None:
-    """InputError that says what the nearest existing folder has, where the iteration's rollouts are not there."""
+    """Raise InputError where the iteration's rollouts are missing, with what the nearest folder contains."""
     if (place.folder(results) / "generate.parquet").is_file():
         return
     if not results.is_dir():
@@ -59,8 +59,7 @@ def refuse_unknown(place: RolloutId, results: Path) -> None:
 
 
 class Found(NamedTuple):
-    """A rollout with its group, continuations included, and those it refers to (parent, nearest) as far as they lie
-    in the run."""
+    """A rollout, the other rollouts of its group with continuations, and those of the run that it refers to."""
 
     row: dict[str, Any]
     siblings: list[dict[str, Any]]
@@ -68,14 +67,14 @@ class Found(NamedTuple):
 
 
 def find(rollout_id: str, results: Path) -> Found:
-    """The rollout with all that is known of it (`facts.rollouts_of_groups`); InputError where there is none."""
+    """Return the rollout with its facts (`facts.rollouts_of_groups`). Raises InputError where there is none."""
     place = place_of(rollout_id)
     refuse_unknown(place, results)
     folder = place.folder(results)
     ids = pl.concat(_ids(folder)).collect()
     group = ids.filter(pl.col("rollout_id") == rollout_id)["group_id"].to_list()
     if not group:
-        raise InputError(f"{folder} has no rollout {rollout_id}. {_what_is_there(ids, place)}")
+        raise InputError(f"{folder} has no rollout {rollout_id}. {_existing(ids, place)}")
     folders = place.run(results).iterations()
     rows = rollouts_of_groups({i: f for i, f in folders.items() if _has_group(f, group[0])}, group)
     by_id = {row["rollout_id"]: row for row in rows}
@@ -95,7 +94,7 @@ def _has_group(folder: Path, group: str) -> bool:
 
 
 def _elsewhere(rollout_id: str, folders: dict[int, Path]) -> dict[str, Any] | None:
-    """A rollout of another group, of the same run."""
+    """Return a rollout of another group of the same run, None where it is missing."""
     place = place_of(rollout_id)
     folder = folders.get(place.iteration)
     if folder is None:
@@ -104,7 +103,7 @@ def _elsewhere(rollout_id: str, folders: dict[int, Path]) -> dict[str, Any] | No
     return next((row for row in rows if row["rollout_id"] == rollout_id), None)
 
 
-def _what_is_there(ids: pl.DataFrame, place: RolloutId) -> str:
+def _existing(ids: pl.DataFrame, place: RolloutId) -> str:
     names = [place_of(name) for name in ids["rollout_id"]]
     same = [name for name, found in zip(ids["rollout_id"], names, strict=True) if found.group == place.group]
     if same:

@@ -1,5 +1,5 @@
-// Draws the charts: each specification stands in a script element beside its place. One that nobody can see yet (in a
-// closed <details>) is drawn when it opens.
+// Draws the charts: each specification is in a script element next to its place. A chart in a closed <details> is drawn
+// when that opens.
 "use strict";
 (() => {
   const failed = (node, error) => {

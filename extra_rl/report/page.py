@@ -1,34 +1,42 @@
-"""The page: one HTML file that holds its data, its style and the plotting library, and loads nothing.
+"""The page: one HTML file with its data, style and plotting library, which loads nothing.
 
-The same results give the same bytes: no clock is read, dates come from the run records.
+The same results give the same bytes: no clock is read, and dates come from the run records.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from extra_rl.report.numbers import figure, interval, signed
+from extra_rl.report.text import figure, interval, signed
 from extra_rl.tables.files import write_whole
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from extra_rl.report.figure import Figure
+    from extra_rl.report.sources import Sources
 
 HERE = Path(__file__).parent
 EXPLORER_LIMIT = 1500
-"""Rollouts in the explorer: about 2 MB of a page."""
+"""Rollouts in the explorer, about 2 MB of a page."""
 
 
 def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int:
-    """Writes the report of a results folder; its size in bytes. InputError where no iteration is finished."""
+    """Write the report of a results folder and return its size in bytes.
+
+    Raises InputError where no iteration is finished.
+    """
     html = render(context(results, explorer_limit)).encode()
     write_whole(out, lambda tmp: tmp.write_bytes(html))
     return len(html)
 
 
 def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:
-    """All that the template needs."""
-    from extra_rl.report import answer, budget, collect, figures, provenance, solutions, sources, theme
+    """Return the values of the template."""
+    from extra_rl.report import answer, collect, provenance, sources, tables
 
     found = sources.find(results)
     iterations = collect.iterations(found)
@@ -37,6 +45,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
     sections = provenance.sections(footers)
     ks = answer.ks_of(found, evaluations)
     table = answer.rows(found, ks, answer.scores(evaluations, ks))
+    differences = answer.differences(found)
     return {
         "sources": found,
         "name": found.results.resolve().name,
@@ -45,20 +54,39 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
         "ks": ks,
         "table": table,
         "base": found.arms[0],
-        "differences": answer.differences(found),
-        "by_regime": answer.by_regime(answer.differences(found), found.regimes),
-        "figures": figures.figures(found, iterations, evaluations, ks),
-        "solutions": solutions.table(found),
-        "budget": budget.rows(found, iterations, sections),
+        "differences": differences,
+        "by_regime": answer.by_regime(differences, found.regimes),
+        "figures": figures(found, iterations, evaluations, ks),
+        "solutions": tables.solutions(found),
+        "budget": tables.spending(found, iterations, sections),
         "config_diff": provenance.differing(sections),
         "facts": provenance.facts(found, footers),
-        "looks": {look.name: look for look in theme.looks(found.arms)},
         "explorer_data": _explorer(results, explorer_limit),
     }
 
 
+def figures(sources: Sources, iterations: pl.DataFrame, evaluations: pl.DataFrame, ks: list[int]) -> list[Figure]:
+    """Return the figures of the page in order, without those that these results have no data for."""
+    from extra_rl.report import held_out_figures, regime_figures, training_figures
+    from extra_rl.report.figure import looks
+
+    arms = looks(sources.arms)
+    made = [
+        *regime_figures.figures(sources, iterations, ks, arms),
+        *training_figures.learning(sources, iterations, arms),
+        *held_out_figures.over_training(sources, evaluations, ks, arms),
+        *held_out_figures.pass_at_k(sources, evaluations, arms),
+        *held_out_figures.benchmarks(sources, evaluations, ks, arms),
+        *training_figures.composition(sources, iterations),
+        *training_figures.regeneration(sources, iterations, arms),
+        *training_figures.entropy_and_length(sources, iterations, arms),
+        *training_figures.bonus(sources, iterations, arms),
+    ]
+    return [figure for figure in made if figure.panels]
+
+
 def render(values: dict[str, Any]) -> str:
-    """The template filled in; model output and names are escaped, only our own scripts and styles are not."""
+    """Return the filled template. Model output and names are escaped; only our own scripts and styles are not."""
     import jinja2
     from markupsafe import Markup
 
@@ -87,7 +115,7 @@ def render(values: dict[str, Any]) -> str:
 
 
 def embedded(value: Any) -> Any:
-    """JSON that can stand in a <script> element: nothing in it ends the element or starts a comment.
+    """Return JSON for a <script> element: nothing in it ends the element or starts a comment.
 
     `<`, `>`, `&`, U+2028 and U+2029 are written as \\uXXXX, which JSON reads as the same characters.
     """
@@ -100,7 +128,7 @@ def embedded(value: Any) -> Any:
 
 
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, of the version that Altair writes for."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, in the version that Altair writes for."""
     import altair
     import vl_convert
 
@@ -111,19 +139,18 @@ def _library() -> str:
 
 
 def _inline(name: str) -> str:
-    path = HERE / name
-    return _safe(path.read_text(), name) if path.is_file() else ""
+    return _safe((HERE / name).read_text(), name)
 
 
 def _safe(text: str, name: str) -> str:
-    """A script or style as it may stand in its element."""
+    """Return a script or style after checking that it cannot end its element."""
     for ending in ("</script", "</style", "<!--"):
         assert ending not in text.lower(), f"{name} would end its element"
     return text
 
 
 def _explorer(results: Path, limit: int) -> Any:
-    if limit == 0 or importlib.util.find_spec("extra_rl.report.explorer") is None:
+    if limit == 0:
         return None
     from extra_rl.report.explorer import collect
 

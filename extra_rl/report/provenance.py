@@ -1,4 +1,4 @@
-"""Where the numbers come from: resolved sections, what differs between arms, versions, digests, dates."""
+"""Where the numbers come from: resolved sections, differences between arms, versions, digests, dates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATED = ("prepare/*.run.json", "warm_start*/*.run.json", "*/s*/iteration_0000/*.
 
 
 def footers(sources: Sources) -> dict[str, list[dict[str, Any]]]:
-    """Cell folder -> footers of its first seed's tables (first iteration, last evaluation); "" -> those of all arms."""
+    """Return cell folder -> footers of its first seed's tables; "" -> footers of the tables that all arms share."""
     found: dict[str, list[dict[str, Any]]] = {"": []}
     for pattern in COMMON_FILES:
         found[""] += [read_provenance(path) for path in sorted(sources.results.glob(pattern))]
@@ -34,7 +34,7 @@ def footers(sources: Sources) -> dict[str, list[dict[str, Any]]]:
 
 
 def sections(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Cell folder ("" for what all arms share) -> stage -> its resolved section."""
+    """Return cell folder ("" for shared stages) -> stage -> its resolved section."""
     return {
         folder: {f["job"]["stage"]: f["job"]["config"] for f in footers if "job" in f}
         for folder, footers in found.items()
@@ -42,9 +42,9 @@ def sections(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, A
 
 
 def differing(resolved: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Keys in which cells differ: key, values as (text, cells that have it), the first cell's value first.
+    """Return the keys that differ between cells: key, and values as (text, cells), the first cell's value first.
 
-    A shared section, which every stage that reads it holds a copy of, is named once, without the stage.
+    A shared section, of which every stage that reads it has a copy, is listed once, without the stage.
     """
     flat = {cell: flatten(stages) for cell, stages in resolved.items() if cell}
     keys = dict.fromkeys(key for values in flat.values() for key in values)
@@ -59,7 +59,7 @@ def differing(resolved: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def flatten(stages: Mapping[str, Any]) -> dict[str, str]:
-    """`stage.key.inner` -> value as JSON; a list is one value, an empty mapping none."""
+    """Return `stage.key.inner` -> value as JSON; a list is one value, an empty mapping none."""
     flat: dict[str, str] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -76,18 +76,18 @@ def flatten(stages: Mapping[str, Any]) -> dict[str, str]:
 
 
 def config_digest(resolved: Mapping[str, Mapping[str, Any]]) -> str:
-    """SHA-256 over the resolved sections of all arms, as canonical JSON."""
+    """Return the SHA-256 of the resolved sections of all arms, as canonical JSON."""
     return hashlib.sha256(canonical_json(resolved).encode()).hexdigest()
 
 
 def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, str]]:
-    """Name and value of what a reader needs to make the numbers again."""
+    """Return name and value of each fact that a reader needs to reproduce the numbers."""
     every = [footer for footers in found.values() for footer in footers]
     packages = {(name, version) for footer in every for name, version in footer.get("packages", {}).items()}
     stages = {(f["job"]["stage"], f["job"]["version"]) for f in every if "job" in f}
     commits = {str(footer["commit"]) for footer in every if footer.get("commit")}
     started = dates(sources.results)
-    said = [
+    named = [
         ("results", sources.results.name),
         ("configuration", f"SHA-256 {config_digest(sections(found))}"),
         ("arms", ", ".join(sources.arms)),
@@ -100,11 +100,11 @@ def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[t
         ("started", f"{started[0]} to {started[-1]}" if started else ""),
         ("commit", ", ".join(sorted(commits))),
     ]
-    return [(name, value) for name, value in said if value]
+    return [(name, value) for name, value in named if value]
 
 
 def dates(results: Path) -> list[str]:
-    """When stages of this run started (UTC, to the minute), sorted: of the first iterations and what all arms share."""
+    """Return the sorted start times (UTC, to the minute) of shared stages and of first iterations."""
     found = set()
     for pattern in DATED:
         for path in results.glob(pattern):

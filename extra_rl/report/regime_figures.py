@@ -1,4 +1,4 @@
-"""The lead figures where there are regimes: gain over the base arm, useful and rescued groups, against their number."""
+"""The first figures of a run with regimes: gain over the base arm, useful and rescued groups, by regime."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import polars as pl
 
 from extra_rl.report import charts, curves
 from extra_rl.report.answer import Difference, differences
-from extra_rl.report.figure import BANDS, Figure, Panel
+from extra_rl.report.figure import BANDS, Figure, Look, Panel
 from extra_rl.report.sources import Sources
-from extra_rl.report.theme import Look
 
 WIDTH = 0.7
-"""Share of the distance between two regimes over which the arms of one are set side by side."""
+"""Share of the distance between two regimes over which the points of one regime's arms are spread."""
 FED = ("useful", "useful groups per 1,000 tokens")
 
 
 def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: list[Look]) -> Iterator[Figure]:
-    """The lead: gain over the base arm against the regime's number, and useful groups beside it."""
+    """Yield the gain over the base arm by regime and by useful groups, and the useful groups by regime."""
     values = sources.values
     if len(values) < 2:
         return
@@ -36,7 +35,7 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
         "Gain by regime",
         f"Gain over {base} against the value of the regime",
         "Percentage points, mean over benchmarks and seeds, with 95 % t intervals blocked by warm start. Points of one "
-        "regime are set side by side. Source: compare_differences.parquet.",
+        "regime are drawn side by side. Source: compare_differences.parquet.",
         [
             Panel(f"pass@{k}", draw(_placed(gains, values, shift), ("x", "regime"), "points", rivals, zero=True))
             for k, gains in by_k.items()
@@ -47,10 +46,10 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
     fed = rates.filter(arm=base, what="mixed").select("regime", useful="mean")
     yield Figure(
         "starvation",
-        "Gain by starvation",
+        "Gain by useful groups",
         f"Gain over {base} against the useful groups that {base} finds",
-        f"Left is starved: x is what {base} finds in a regime, groups neither all wrong nor all right per 1,000 "
-        "sampled tokens, on a square-root axis; an arm has a point a regime, whose interval is in the figure above. "
+        f"x: groups of {base} that are neither all incorrect nor all correct, per 1,000 sampled tokens, on a "
+        "square-root axis. Each arm has one point per regime; its interval is in the figure above. "
         "Sources: compare_differences.parquet, summarize.parquet of every iteration.",
         [
             Panel(
@@ -68,7 +67,7 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
         "useful",
         "Useful groups",
         "Useful and rescued groups per 1,000 sampled tokens, by regime",
-        "Fresh groups that are neither all wrong nor all right, and hard groups with a right regenerated rollout. "
+        "Fresh groups that are neither all incorrect nor all correct, and groups with a correct continuation. "
         f"{BANDS} Source: summarize.parquet of every iteration.",
         [
             Panel(title, draw(rates.filter(what=what), ("x", "regime"), "per 1,000 tokens", arms))
@@ -79,13 +78,13 @@ def figures(sources: Sources, iterations: pl.DataFrame, ks: list[int], arms: lis
 
 
 def _fed(gains: pl.DataFrame, fed: pl.DataFrame) -> pl.DataFrame:
-    """Gains with what the base arm finds in the regime; no intervals, all arms of a regime share one x."""
+    """Return gains with the useful groups of the base arm as x, without intervals: a regime's arms share one x."""
     unbounded = gains.with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
     return unbounded.join(fed, on="regime", how="inner", maintain_order="left")
 
 
 def _placed(rows: pl.DataFrame, values: Mapping[str, float], shift: dict[str, float]) -> pl.DataFrame:
-    """With `regime_value`, and with x: the place of the regime in the order of their values, plus the arm's shift."""
+    """Return rows with `regime_value`, and x: the rank of the regime's value plus the arm's shift."""
     place = {regime: float(n) for n, regime in enumerate(sorted(values, key=lambda regime: values[regime]))}
     regime = pl.col("regime")
     return rows.with_columns(

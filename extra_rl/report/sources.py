@@ -1,4 +1,4 @@
-"""What a results folder holds: arms, seeds, regimes, warm starts, and what is missing."""
+"""What a results folder contains: arms, seeds, regimes, warm starts, and what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from extra_rl.tables.files import read_provenance
 
 @dataclass(frozen=True)
 class Cell:
-    """One folder of arms: an arm, in a regime where there are regimes. value: the regime's number."""
+    """The results folder of an arm, in a regime where there are regimes. value: the regime's number."""
 
     folder: str
     arm: str
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sources:
-    """A results folder as it was found.
+    """The contents of a results folder.
 
     cells: in the order of the configuration where it is known. iterations: (cell folder, seed) -> folders of finished
     iterations in order. section: the section of the stage `compare`; {} before it has run.
@@ -43,34 +43,36 @@ class Sources:
 
     @property
     def arms(self) -> list[str]:
-        """Names of arms without regime, in order; the first is the base."""
+        """Return the names of arms without regime, in order; the first is the base."""
         return list(dict.fromkeys(cell.arm for cell in self.cells))
 
     @property
     def regimes(self) -> list[str]:
+        """Return the regimes in order; [""] without regimes."""
         return list(dict.fromkeys(cell.regime for cell in self.cells))
 
     @property
     def values(self) -> dict[str, float]:
-        """Regime -> its number, where it has one."""
+        """Return regime -> its number, where it has one."""
         return {cell.regime: cell.value for cell in self.cells if cell.value is not None}
 
     @property
     def seeds(self) -> list[int]:
+        """Return the experiment seeds."""
         return sorted({seed for _, seed in self.iterations})
 
     def table(self, name: str) -> pl.DataFrame | None:
-        """A table of the comparison, None where it is not there."""
+        """Return a table of the comparison, None where it is missing."""
         path = self.results / f"{name}.parquet"
         return pl.read_parquet(path, glob=False) if path.is_file() else None
 
     def missing(self) -> list[str]:
-        """What an unfinished run lacks; one sentence each."""
+        """Return one sentence for each thing that an unfinished run lacks."""
         said = []
         if not self.section:
-            said.append("compare.parquet is missing: the run is not finished, or compare has not run.")
+            said.append("compare.parquet is missing: the run is not finished.")
             if self.regimes != [""]:
-                said.append("Regimes are read off the names of the folders; their numbers are not known yet.")
+                said.append("Regimes are guessed from the names of the folders; their numbers are not known yet.")
         if not self.warm_starts:
             said.append("No warm start has been evaluated.")
         longest = max((len(folders) for folders in self.iterations.values()), default=0)
@@ -86,7 +88,7 @@ class Sources:
 
 
 def find(results: Path) -> Sources:
-    """Reads which arms and seeds there are. Raises InputError where no iteration is finished."""
+    """Return the contents of a results folder. Raises InputError where no iteration is finished."""
     found: dict[tuple[str, int], list[Path]] = {}
     for run in RunFolder.below(results):
         if finished := run.iterations(with_table="summarize"):
@@ -113,7 +115,7 @@ def find(results: Path) -> Sources:
 
 
 def guessed_regimes(folders: list[str]) -> dict[str, float | None]:
-    """Regimes of a run that was not compared yet: the beginnings of all names, if an arm comes after two of them."""
+    """Return the regimes of a run before its comparison: the prefixes of all names, if an arm follows two of them."""
     pairs = [folder.partition("-")[::2] for folder in folders]
     names = list(dict.fromkeys(regime for regime, _ in pairs))
     repeated = len({arm for _, arm in pairs}) < len(pairs)
@@ -121,13 +123,13 @@ def guessed_regimes(folders: list[str]) -> dict[str, float | None]:
 
 
 def cell_of(folder: str, regimes: dict[str, float | None]) -> Cell:
-    """Regime names hold no `-`, so `<regime>-<arm>` is cut at the first one; without regimes a folder is an arm."""
+    """Return the cell of a folder `<regime>-<arm>`, or `<arm>` without regimes. Names of regimes have no hyphen."""
     regime, _, arm = folder.partition("-")
     return Cell(folder, arm, regime, regimes[regime]) if arm and regime in regimes else Cell(folder, folder)
 
 
 def _in_order(folders: set[str], summary: dict[str, Any]) -> list[str]:
-    """As the configuration orders them where summary.json knows; else by name, grpo first."""
+    """Return the folders in the order of summary.json; those it lacks by name, grpo first."""
     known = [name for name in summary.get("arms", {}) if name in folders]
     return known + sorted(folders - set(known), key=lambda name: (not re.search(r"(^|-)grpo$", name), name))
 

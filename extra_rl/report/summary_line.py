@@ -1,4 +1,4 @@
-"""The one line that an iteration says on the terminal."""
+"""The line that an iteration prints on the terminal, and the warnings below it."""
 
 from __future__ import annotations
 
@@ -10,65 +10,81 @@ from extra_rl.run.context import Horizon
 from extra_rl.run.progress import duration
 
 MISMATCH_RATIO = 2.0
-"""Greatest ratio between policy and sampler beyond which the line speaks of it: the default of `update.importance_cap`.
-The mean difference of sampler and policy is held to the tolerance of the iteration (`extra_rl.run.guards`). Source: our
-decision."""
+"""Largest ratio between the probabilities of policy and sampler without a warning: the default of
+`update.importance_cap`. The mean difference is compared with the tolerance of the iteration (`extra_rl.run.guards`).
+Source: our decision."""
 
 
 def summary_line(
     row: Mapping[str, Any], run: Horizon, seconds: Mapping[str, float], tolerance: float | None = None
 ) -> str:
-    """`row`: a row of `contracts.IterationSummary`. seconds: stage -> seconds of its run, for the slowest few.
-    tolerance: nats, on the mean difference of sampler and policy; None: that of float32, where none was recorded.
+    """Return one line for an iteration, and one line below it for each warning.
 
-    The time left is extrapolated from this iteration alone: by the budget that is spent first, else by iterations.
+    The time left is extrapolated from this iteration alone: to the budget that is spent first, else to the last
+    iteration.
+
+    Args:
+        row: a row of `contracts.IterationSummary`.
+        run: the iterations and budgets of the run.
+        seconds: stage -> seconds of its run; the three slowest are shown.
+        tolerance: nats, for the mean difference of sampler and policy; None: that of float32, where none was recorded.
     """
-    spent, cost = row["total_sampled_tokens"], row["sampled_tokens"]
-    iterations = max(run.iterations, row["iteration"] + 1)
-    name = f"{row['arm']}/s{row['seed']} {row['iteration'] + 1}/{iterations}"
+    done = row["iteration"] + 1
+    iterations = max(run.iterations, done)
+    name = f"{row['arm']}/s{row['seed']}: {done}/{iterations} iterations"
     if not row["rollouts"]:
-        return f"{name} | budget spent ({spent:,} sampled tokens), nothing left to do"
-    wall = sum(seconds.values())
-    left = max(0.0, iterations - row["iteration"] - 1)
-    share = (row["iteration"] + 1) / iterations
-    budgets = [(run.token_budget, spent, cost), (run.compute_budget, row["total_compute"], row["compute"])]
-    known = [(whole, done, step) for whole, done, step in budgets if whole]
-    if known:
-        left = min(max(0.0, (whole - done) / max(step, 1)) for whole, done, step in known)
-        share = min(1.0, max(done / whole for whole, done, _ in known))
+        return f"{name} | no rollouts: the budget was spent after {row['total_sampled_tokens']:,} sampled tokens"
+    budgets = [
+        (run.token_budget, row["total_sampled_tokens"], row["sampled_tokens"], "{:,} tokens"),
+        (run.compute_budget, row["total_compute"], row["compute"], "{:.3g} FLOP"),
+    ]
+    known = [(whole, spent, step, unit) for whole, spent, step, unit in budgets if whole]
+    shares = [f"{min(1.0, spent / whole):.0%} of {unit.format(whole)}" for whole, spent, _, unit in known]
+    remaining = [max(0.0, (whole - spent) / max(step, 1)) for whole, spent, step, _ in known]
+    left = min(remaining, default=float(iterations - done))
     slowest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
     parts = [
-        f"{name} {share:.0%}, {duration(wall * left)} left",
-        f"reward {_figure(row['mean_reward'])} pass {_figure(row['pass_rate'])}",
-        f"groups {row['all_wrong']} wrong {row['mixed']} mixed {row['all_right']} right",
-        f"entropy {_figure(row['mean_entropy'])} length {_figure(row['mean_length'])} cut off {row['truncated']}",
-        *_faults(row),
-        *_mismatch(row, TOLERANCE["float32"] if tolerance is None else tolerance),
-        f"regenerated {row['regenerated_groups']} rescued {row['rescued_groups']}",
-        f"bonus {row['bonus_share']:.1%}",
+        ", ".join([name, *shares, f"{duration(sum(seconds.values()) * left)} left"]),
+        f"pass {_share(row['pass_rate'])}, reward {_figure(row['mean_reward'])}",
+        f"groups {row['all_correct']} solved, {row['mixed']} mixed, {row['all_incorrect']} unsolved",
+        f"entropy {_figure(row['mean_entropy'])} nats",
+        f"tokens {row['sampled_tokens']:,}, {_figure(row['mean_length'])} per response, {row['truncated']} cut off",
+        f"continued {row['regenerated_groups']} groups, rescued {row['rescued_groups']}",
+        f"bonus {row['bonus_share']:.1%} of advantage",
         " ".join(f"{stage} {value:.1f}s" for stage, value in slowest),
     ]
-    return " | ".join(parts)
+    found = warnings(row, TOLERANCE["float32"] if tolerance is None else tolerance)
+    return "\n".join([" | ".join(parts), *(f"  WARNING: {warning}" for warning in found)])
 
 
-def _faults(row: Mapping[str, Any]) -> list[str]:
-    """What should not happen and is said only when it does."""
+def warnings(row: Mapping[str, Any], tolerance: float) -> list[str]:
+    """Return what is wrong in an iteration, what it means and what to do; [] where nothing is wrong.
+
+    row and tolerance: as in `summary_line`.
+    """
     counts = {
-        "gold unparseable": row["verdict_gold_unparseable"],
-        "verifier errors": row["verdict_error"],
-        "timeouts": row["verdict_timeout"],
+        "verdict_gold_unparseable": "rollouts belong to problems whose reference answer cannot be parsed, so they are "
+        "left out of training. List these problems with `extra check-answers` and correct or remove them",
+        "verdict_error": "responses made the verifier fail, so they are left out of training. Find them by verdict "
+        "`error` in verify_*.parquet and report them as a bug",
+        "verdict_timeout": "responses could not be judged within verifier.timeout_s and count as unsolved. Raise the "
+        "limit if correct responses are among them",
     }
-    said = [f"{what} {count}" for what, count in counts.items() if count]
-    return [" ".join(said)] if said else []
-
-
-def _mismatch(row: Mapping[str, Any], tolerance: float) -> list[str]:
-    """Mismatch of sampler and policy, said only beyond its thresholds."""
+    found = [f"{row[name]} {text}." for name, text in counts.items() if row[name]]
     mean, ratio = row["mismatch_mean"], row["mismatch_max_ratio"]
-    if mean is None or (mean <= tolerance and ratio <= MISMATCH_RATIO):
-        return []
-    return [f"sampler off by {mean:.2g} nats, ratio up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])}"]
+    if mean is not None and (mean > tolerance or ratio > MISMATCH_RATIO):
+        found.append(
+            f"sampler and policy differ by {mean:.2g} nats per token on average (tolerance {tolerance:g}), their "
+            f"probabilities by a factor of up to {ratio:.3g}, KL {_figure(row['mismatch_kl'])} nats. The rollouts do "
+            "not come from the policy that is trained. Check the model with `extra doctor MODEL`, or use "
+            "sampling.backend: transformers."
+        )
+    return found
 
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,4 +1,4 @@
-"""A rollout as lines for a terminal. Whatever a model wrote is made visible first: it moves no cursor."""
+"""A rollout as lines for a terminal. Text of a model is escaped, so that it cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from extra_rl.report.arithmetic import adding_up, formula
-from extra_rl.report.facts import advantage_settings, prompts
+from extra_rl.report.facts import adding_up, advantage_settings, formula, prompts
 from extra_rl.report.lookup import Found
-from extra_rl.report.pieces import joins_to, token_pieces, tokenizer_of
-from extra_rl.report.visible import visible
+from extra_rl.report.text import joins_to, token_pieces, tokenizer_of, visible
 from extra_rl.results import iteration_name
 
 LEVELS = (0.1, 0.3, 0.7, 1.2, 2.0)
-"""Nats at which the next colour begins; explorer.js has the same."""
+"""Entropies in nats at which the next colour begins; explorer.js has the same."""
 COLOURS = ("", "\x1b[30;48;5;230m", "\x1b[30;48;5;223m", "\x1b[30;48;5;221m", "\x1b[30;48;5;215m", "\x1b[30;48;5;208m")
-"""Black on paler to stronger orange: legible whatever the terminal's own colours are."""
+"""Black on pale to strong orange, legible with any colours of the terminal."""
 RESET = "\x1b[0m"
 CUT = "|cut|"
 SHOWN_PEAKS = 5
@@ -24,7 +22,7 @@ TABLES = ("verify", "score_entropy")
 
 
 def lines_of(found: Found, results: Path, folder: Path, *, colour: bool) -> list[str]:
-    """What `extra explain` prints. folder: the iteration's. colour: escape sequences may be used."""
+    """Return the lines of `extra explain`. folder: of the iteration. colour: use escape sequences."""
     row = found.row
     tokenizer = tokenizer_of(results)
     pieces = token_pieces(tokenizer, row["response_tokens"])
@@ -33,20 +31,22 @@ def lines_of(found: Found, results: Path, folder: Path, *, colour: bool) -> list
         *_head(row),
         "",
         "prompt",
-        *_indented(visible(prompt) if prompt is not None else "(prepare/train.parquet does not have it)"),
+        *_indented(visible(prompt) if prompt is not None else "(missing in prepare/train.parquet)"),
         "",
         _title_of_text(row, colour),
         *_indented(_text(pieces, row, colour)),
     ]
     if tokenizer is None:
-        lines.append("  (no tokenizer in warm_start/policy: token ids are shown)")
+        lines.append("  (warm_start/policy has no tokenizer: token ids are shown)")
     if not joins_to(pieces, row["response"], tokenizer):
         lines += ["", "response as stored", *_indented(visible(row["response"]))]
     lines += ["", "highest entropy", *_peaks(pieces, row)]
     lines += ["", "prefix", *_prefix(row)]
     for title, name in (("parent", row["parent_rollout_id"]), ("nearest", row["nearest_rollout_id"])):
         lines += ["", title, f"  {_relative(name, found.others)}"]
-    lines += [f"  novelty {row['novelty']:.6g} before weight, centring and scale"] if row["novelty"] is not None else []
+    lines += (
+        [f"  novelty {row['novelty']:.6g} before weight, centring and scaling"] if row["novelty"] is not None else []
+    )
     lines += ["", f"siblings ({len(found.siblings)})", *(f"  {_line(sibling)}" for sibling in found.siblings)]
     lines += ["", "reward to advantage", *_advantages(row, folder)]
     lines += ["", "files", *(f"  {file}" for file in files_of(row, folder))]
@@ -61,14 +61,14 @@ def _head(row: dict[str, Any]) -> list[str]:
     length = len(row["response_tokens"])
     return [
         row["rollout_id"],
-        f"  {row['origin']}, {length} tokens, ended by {row['finish_reason']}, group {row['group_id']}",
+        f"  {row['origin']}, {length} tokens, finish reason {row['finish_reason']}, group {row['group_id']}",
         f"  problem {_quoted(row['problem_id'])}",
-        f"  {verdict}{rule}; answer read: {read}; gold: {gold}",
+        f"  {verdict}{rule}; extracted answer: {read}; reference answer: {gold}",
     ]
 
 
 def _quoted(text: str) -> str:
-    """In one line, however many the text has."""
+    """Return untrusted text on one line."""
     return visible(text, keep="")
 
 
@@ -78,7 +78,7 @@ def _indented(text: str) -> list[str]:
 
 def _title_of_text(row: dict[str, Any], colour: bool) -> str:
     if row["entropies"] is None:
-        return "response (its entropies are not known)"
+        return "response (entropies unknown)"
     if not colour:
         return "response"
     keys = [f"< {LEVELS[0]}", *(f"{nats}+" for nats in LEVELS)]
@@ -94,24 +94,24 @@ def _text(pieces: Sequence[str], row: dict[str, Any], colour: bool) -> str:
             parts.append(f" {CUT}")
         paint = COLOURS[sum(entropies[place] >= nats for nats in LEVELS)] if colour and entropies else ""
         text = visible(piece)
-        # A colour that runs over a line's end would fill the rest of the terminal's line.
+        # a colour that continues past a newline would fill the rest of the line
         parts.append("\n".join(f"{paint}{part}{RESET}" if paint and part else part for part in text.split("\n")))
     return "".join(parts) or "(empty)"
 
 
 def _peaks(pieces: Sequence[str], row: dict[str, Any]) -> list[str]:
     if row["entropies"] is None:
-        return ["  not scored: score_entropy has not run yet, or left this rollout out (score_entropy.rows: signal)"]
+        return ["  unknown: score_entropy has not run yet, or skipped this rollout (score_entropy.rows: signal)"]
     order = sorted(range(len(pieces)), key=lambda i: -row["entropies"][i])[:SHOWN_PEAKS]
     return [f"  token {i + 1:>4}  {row['entropies'][i]:.2f} nats  {_quoted(pieces[i])!r}" for i in order]
 
 
 def _prefix(row: dict[str, Any]) -> list[str]:
     if row["origin"] != "regenerated":
-        return ["  none: sampled from the bare prompt"]
-    lines = [f"  first {row['prefix_length']} tokens of its parent, sampled on behind {CUT} above"]
+        return ["  none: a fresh rollout"]
+    lines = [f"  the first {row['prefix_length']} tokens of its parent; the continuation begins after {CUT} above"]
     if not row["prefix_length"]:
-        lines = ["  empty: a fresh resample"]
+        lines = ["  empty: a fresh sample (control)"]
     found = row["prefix"]
     if found is None:
         return [*lines, f"  choose_prefixes.parquet has no row {row['prefix_id']}"]
@@ -161,7 +161,7 @@ def _bonus_settings(settings: dict[str, Any]) -> str:
 
 
 def files_of(row: dict[str, Any], folder: Path) -> list[str]:
-    """The tables that the facts were read from, as far as they exist."""
+    """Return the existing tables that the facts were read from."""
     of = "regenerate" if _is_in(row["rollout_id"], folder / "regenerate.parquet") else "generate"
     names = [of, *(f"{stage}_{of}" for stage in TABLES), "novelty"]
     files = [folder / f"{name}.parquet" for name in names]
@@ -178,5 +178,5 @@ def _is_in(rollout_id: str, file: Path) -> bool:
 
 
 def query(rollout_id: str, folder: Path) -> str:
-    """A line of polars that finds the row, after `import polars as pl` and `from extra_rl.tables import ...`."""
+    """Return a polars expression for the row, to run after importing `polars as pl` and `scan_iteration`."""
     return f'scan_iteration({str(folder)!r}).filter(pl.col("rollout_id") == {rollout_id!r}).collect()'

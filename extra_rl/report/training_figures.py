@@ -1,4 +1,4 @@
-"""Figures of training: pass rate, group composition, regeneration, entropy and length, bonus."""
+"""Figures of training: pass rate, group composition, continuations, entropy and length, bonus."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import polars as pl
 
 from extra_rl.report import charts, curves
-from extra_rl.report.figure import BANDS, Figure, Panel, by_regime, label, top
+from extra_rl.report.figure import BANDS, Figure, Look, Panel, by_regime, label, top
 from extra_rl.report.sources import Sources
-from extra_rl.report.theme import Look
 
 X = ("iteration", "iteration")
 BY = [*curves.PLACE, "iteration"]
 
 
 def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the training pass rate against sampled tokens."""
     tokens = ("tokens", "sampled tokens")
     rates = curves.over_tokens(iterations, "pass_rate")
     highest = top(rates)
@@ -23,7 +23,7 @@ def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> It
         "learning",
         "Learning curves",
         "Pass rate of training groups against sampled tokens",
-        f"Share of right among fresh rollouts. {BANDS} Source: summarize.parquet of every iteration.",
+        f"Share of correct fresh rollouts. {BANDS} Source: summarize.parquet of every iteration.",
         [
             Panel(label(sources, regime), charts.lines(part, tokens, "pass rate", arms, percent=True, top=highest))
             for regime, part in by_regime(sources, rates)
@@ -33,13 +33,14 @@ def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> It
 
 
 def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
+    """Yield the shares of the kinds of groups over iterations."""
     shares = curves.composition(iterations)
     yield Figure(
         "composition",
         "Groups",
-        "What the fresh groups are: all wrong, mixed, all right",
-        "Share of the groups of all seeds, by iteration; from the bottom up all wrong, mixed, all right. Only mixed "
-        "groups teach GRPO something. "
+        "Fresh groups: all incorrect, mixed, all correct",
+        "Share of the groups of all seeds, by iteration; from the bottom up all incorrect, mixed, all correct. GRPO "
+        "learns only from mixed groups. "
         "Source: summarize.parquet of every iteration.",
         [
             Panel(label(sources, cell.regime, cell.arm), charts.stacked(shares.filter(folder=cell.folder)))
@@ -51,17 +52,18 @@ def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
 
 
 def regeneration(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the shares of continued and rescued groups over iterations."""
     rates = curves.regeneration(iterations)
     used = set(rates.filter(pl.col("mean") > 0)["arm"])
     shown = [look for look in arms if look.name in used]
     rates = rates.filter(pl.col("arm").is_in(used))
-    names = {"triggered": "triggered (per fresh group)", "rescued": "rescued (of the triggered)"}
+    names = {"triggered": "continued (per fresh group)", "rescued": "rescued (per continued group)"}
     yield Figure(
         "regeneration",
-        "Regeneration",
-        "How often regeneration is triggered, and how often it rescues a group",
-        "Groups that regenerated rollouts were sampled for, per fresh group of the iteration; and of those, groups "
-        f"with a right regenerated rollout. Arms without regeneration are left out. {BANDS} Source: summarize.parquet.",
+        "Continued groups",
+        "Groups that are continued, and groups that are rescued",
+        "Continued groups per fresh group of the iteration, and the share of continued groups with a correct "
+        f"continuation. Arms without continuations are left out. {BANDS} Source: summarize.parquet.",
         [
             Panel(label(sources, regime, title), charts.lines(part.filter(what=what), X, "share", shown, percent=True))
             for regime, part in by_regime(sources, rates)
@@ -73,6 +75,7 @@ def regeneration(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -
 
 
 def entropy_and_length(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield entropy and length of fresh rollouts over iterations."""
     columns = {"mean_entropy": ("entropy", "nats per token"), "mean_length": ("response length", "tokens")}
     tables = {name: curves.over_seeds(iterations, BY, name) for name in columns}
     yield Figure(
@@ -91,6 +94,7 @@ def entropy_and_length(sources: Sources, iterations: pl.DataFrame, arms: list[Lo
 
 
 def bonus(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the share of the novelty bonus over iterations."""
     shares = curves.over_seeds(iterations, BY, "bonus_share")
     used = set(shares.filter(pl.col("mean") > 0)["arm"])
     shown = [look for look in arms if look.name in used]

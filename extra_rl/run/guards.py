@@ -135,8 +135,8 @@ def read_iteration(folder: Path, number: int) -> Iteration | None:
         number=number,
         rollouts=row["rollouts"],
         groups=row["groups"],
-        all_correct=row["all_right"],
-        all_incorrect=row["all_wrong"],
+        all_correct=row["all_correct"],
+        all_incorrect=row["all_incorrect"],
         useful=trained["advantage_group"].n_unique(),
     )
 

@@ -92,15 +92,15 @@ def test_faulty_rewards_are_refused() -> None:
 
 def test_group_types() -> None:
     cases = {
-        0: ([0.0, 0.0], "all_wrong"),
-        1: ([1.0, 1.0], "all_right"),
+        0: ([0.0, 0.0], "all_incorrect"),
+        1: ([1.0, 1.0], "all_correct"),
         2: ([0.0, 1.0], "mixed"),
         3: ([0.5, 0.5], "mixed"),  # some credit is neither wrong nor right
-        4: ([-1.0, 0.0], "all_wrong"),
-        5: ([1.0, 2.0], "all_right"),
+        4: ([-1.0, 0.0], "all_incorrect"),
+        5: ([1.0, 2.0], "all_correct"),
         6: ([1.0, NAN], "excluded"),
         7: ([NAN, NAN], "excluded"),
-        8: ([0.0, 0.0, NAN], "all_wrong"),  # the excluded row carries its group's type
+        8: ([0.0, 0.0, NAN], "all_incorrect"),  # the excluded row carries its group's type
         9: ([1.0, 0.5], "mixed"),
     }
     rewards = np.concatenate([np.array(values) for values, _ in cases.values()])

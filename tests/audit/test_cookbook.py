@@ -223,7 +223,7 @@ def test_the_bonus_share_is_weighted_by_length_in_every_type_of_group(by_hand: P
     # iteration 0: p1 is mixed, +-sqrt(1/2) over 3 tokens each and one bonus of 1/2
     # iteration 1: p0 with its parents is mixed, of which the two children are read: 3/2 and -1/2 over 4 tokens
     bonus, reward = 3 * 0.5, 2 * 3 * 0.5**0.5 + 4 * 1.5 + 4 * 0.5
-    assert rows == {"all_wrong": 0.0, "mixed": pytest.approx(bonus / (bonus + reward), abs=1e-5)}
+    assert rows == {"all_incorrect": 0.0, "mixed": pytest.approx(bonus / (bonus + reward), abs=1e-5)}
 
 
 def test_an_exact_copy_is_one_whose_neighbour_has_its_tokens(by_hand: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_users_command_runs_and_is_listed(
 
 @pytest.mark.usefixtures("_modules")
 @pytest.mark.parametrize("module", ["played_broken", "played_empty"])
-def test_a_broken_command_is_one_error_and_takes_nothing_else_down(
+def test_a_broken_command_is_one_error_and_the_others_work(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     play(monkeypatch, broken=module, greet="played_greet")
@@ -82,7 +82,7 @@ def test_an_unknown_command_is_one_error(capsys: pytest.CaptureFixture[str]) -> 
     assert "invalid choice: 'nonsense'" in errors[0]
 
 
-def test_a_command_of_ours_asks_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_built_in_command_does_not_look_for_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither for its name, which no package can take, nor at the cost of looking."""
     monkeypatch.setattr(cli, "entry_points", lambda group: pytest.fail("looked for packages"))
     assert cli.main(["show", str(tmp_path)]) == 2

@@ -20,7 +20,7 @@ def iteration(run: Run) -> Path:
 
 
 def yes(folder: Path) -> str:
-    """A judge that finds everything right."""
+    """A judge that accepts everything."""
     file = folder / "yes.py"
     file.write_text(
         "import json, sys\n"
@@ -35,14 +35,14 @@ def not_right(folder: Path) -> list[str]:
 
 
 def lucky(folder: Path) -> list[str]:
-    """Rollouts whose last number is the gold although they are wrong: what the string judge takes for right."""
+    """Incorrect rollouts whose last number is the reference answer, which the string judge accepts."""
     table = pl.read_parquet(folder / "verify_generate.parquet")
     return table.filter((pl.col("extracted") == pl.col("gold")) & (pl.col("verdict") != "right"))[
         "rollout_id"
     ].to_list()
 
 
-def test_it_writes_beside_the_rollouts_what_the_stage_would(
+def test_it_writes_the_table_of_the_stage_next_to_the_rollouts(
     mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From another directory, and in a copy: the record's paths start where the run was once made."""
@@ -53,7 +53,7 @@ def test_it_writes_beside_the_rollouts_what_the_stage_would(
     assert found["rollout_id"].to_list() == not_right(folder) != []
     assert len(pl.read_parquet(folder / "audit_regenerate.parquet")) == 0
     said = capsys.readouterr().out
-    assert f"disagrees on {len(found)}: 0 right for the first judge only, {len(found)} for the second only" in said
+    assert f"disagrees on {len(found)}: 0 correct for the first judge only, {len(found)} for the second only" in said
     footer = read_provenance(folder / "audit_generate.parquet")
     assert footer["name"] == "extra/s0/i1/audit_generate"
     assert footer["job"]["config"]["verifier"] == json.loads(record_of(folder)["job"])["config"]["verifier"]
@@ -64,7 +64,7 @@ def record_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_several_iterations_go_into_folders_of_their_own(mini_run: Run, tmp_path: Path) -> None:
+def test_several_iterations_are_written_to_separate_folders(mini_run: Run, tmp_path: Path) -> None:
     folders = [iteration(mini_run), mini_run.results / "grpo" / "s0" / "iteration_0000"]
     before = sorted(p.name for p in folders[0].iterdir())
     assert main(["audit", *map(str, folders), "--judge", "string", "--workers", "2", "--to", str(tmp_path)]) == 0
@@ -74,7 +74,7 @@ def test_several_iterations_go_into_folders_of_their_own(mini_run: Run, tmp_path
     assert sorted(p.name for p in folders[0].iterdir()) == before
 
 
-def test_what_another_judge_said_is_not_overwritten(
+def test_the_table_of_another_judge_is_not_overwritten(
     mini_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["audit", str(iteration(mini_run)), "--to", str(tmp_path), "--judge"]
@@ -83,7 +83,7 @@ def test_what_another_judge_said_is_not_overwritten(
     assert pl.read_parquet(made)["rollout_id"].to_list() == lucky(iteration(mini_run))
     before = made.read_bytes()
     assert main([*arguments, "sympy_only"]) == 2
-    assert "holds what the judge 'string' said" in capsys.readouterr().err
+    assert "contains the disagreements of the judge 'string'" in capsys.readouterr().err
     assert main([*arguments, "string"]) == 0
     assert made.read_bytes() == before
 
@@ -97,7 +97,7 @@ def test_what_another_judge_said_is_not_overwritten(
         ("echo hello", "wrote in line 1 no JSON: b'hello'"),
     ],
 )
-def test_a_judge_that_cannot_judge_leaves_nothing(
+def test_a_judge_that_fails_writes_nothing(
     judge: str, message: str, mini_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["audit", str(iteration(mini_run)), "--judge", judge, "--to", str(tmp_path)]) == 2
@@ -105,12 +105,12 @@ def test_a_judge_that_cannot_judge_leaves_nothing(
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
-def test_a_folder_that_is_no_iteration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_an_iteration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(tmp_path), "--judge", "string"]) == 2
-    assert "no verify_generate.parquet there" in capsys.readouterr().err
+    assert "no verify_generate.parquet" in capsys.readouterr().err
 
 
-def test_problems_that_lie_elsewhere_are_named(
+def test_problems_elsewhere_are_named_with_train(
     mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An iteration's folder alone, far from its run."""

@@ -1,4 +1,4 @@
-"""extra compare: what it says of a finished experiment, of one seed, and where there is nothing to read."""
+"""extra compare: its tables for a finished experiment, for one seed, and its errors."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def test_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # 47.5 - 2.306 * sqrt(62.5 / 10) = 41.7; all ten signs agree: p = 2/1024, and twice that of two tests
     assert named.split()[3:7] == ["pass@1", "+47.5", "7.9", "+41.7"]
     assert "0.0020  0.0039  10 in 2 blocks" in named
-    assert "These stand (Holm p < 0.05 and both intervals clear of zero): extra - grpo, pass@1 +47.5." in text
+    assert "1 of the 2 differences named before the run is significant" in text
+    assert "): extra - grpo is +47.5 [+41.7, +53.3] at pass@1." in text
     assert "lexical - grpo, pass@1" not in text
-    assert text.index("Differences named before the run") < text.index("extra - grpo") < text.index("Not named")
+    assert text.index("Differences named before the run") < text.index("extra - grpo") < text.index("Exploratory")
     (budget,) = lines_with(text, "lexical", "1,000")
     assert budget.split() == ["lexical", "1,000", "0.0", "-", "0", "0", "-", "0"]
 
@@ -64,20 +65,20 @@ def test_one_seed_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[
     text = said(capsys, str(results(tmp_path, policies, comparisons=["extra - grpo"])))
     (line,) = lines_with(text, "extra - grpo", "pass@1")
     assert line.split() == ["extra", "-", "grpo", "pass@1", "+50.0", *"-----", "1"]
-    assert "One seed: no interval and no p." in text
+    assert "cannot be tested. Run more seeds." in text
     assert "nan" not in text.lower()
 
 
 def test_nothing_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, str(results(tmp_path, of_seeds("grpo", [1, 2]) | of_seeds("extra", [3, 3]))))
-    assert "No difference was named before the run" in text
+    assert "No comparison was named before the run" in text
     assert lines_with(text, "extra - grpo", "+37.5")
 
 
-def test_too_few_seeds_for_so_many_tests_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_seeds_for_significance_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policies = of_seeds("grpo", [1] * 5) | of_seeds("extra", [3] * 5)
     text = said(capsys, str(results(tmp_path, policies, comparisons=["extra - grpo"])))
-    assert "None stands, and none could: 1 test over 5 seeds has a Holm p of 0.0625 at best." in text
+    assert "none could be: 1 test over 5 seeds reaches a Holm-adjusted p of 0.062 at best" in text
 
 
 def test_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,11 +87,11 @@ def test_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "extra",
         "lexical",
     ]
-    assert facts["summary"]["comparisons"][0]["stands"] is True
+    assert facts["summary"]["comparisons"][0]["significant"] is True
 
 
 @pytest.mark.parametrize("gone", ["compare_differences.parquet", "summary.json"])
-def test_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str) -> None:
+def test_an_unfinished_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str) -> None:
     (grid(tmp_path) / gone).unlink()
     assert main.main(["compare", str(tmp_path)]) != 0
     error = capsys.readouterr().err

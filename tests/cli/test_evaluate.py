@@ -134,7 +134,7 @@ def test_prompts_are_rendered_with_the_policys_own_template(run: Evaluates, mode
     assert second == first.replace("assistant", "solver")
 
 
-def test_only_what_is_new_is_sampled(run: Evaluates, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_new_samples_are_drawn(run: Evaluates, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--limit", "5") == 10
     assert run() == 60 - 10
     assert run() == 0
@@ -145,7 +145,7 @@ def test_only_what_is_new_is_sampled(run: Evaluates, tmp_path: Path, capsys: pyt
     assert "70 of 70 samples are cached" not in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_everything_cached_needs_no_weights_but_the_same_policy(run: Evaluates, model: Path, tmp_path: Path) -> None:
+def test_cached_samples_need_the_same_policy_but_no_weights(run: Evaluates, model: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "copy"))
     run("--out", "first")
     assert run("--out", "second", policy=copy) == 0
@@ -160,7 +160,7 @@ def test_a_changed_weight_file_is_another_policy(run: Evaluates, tmp_path: Path)
     assert len({path.parent for path in tmp_path.glob("results/evaluations/*/*/settings.json")}) == 2
 
 
-def test_a_configuration_gives_its_sections_and_flags_go_over_it(run: Evaluates, folder: Path, tmp_path: Path) -> None:
+def test_options_override_the_sections_of_a_configuration(run: Evaluates, folder: Path, tmp_path: Path) -> None:
     config = {
         "name": "x",
         "task": {
@@ -199,14 +199,14 @@ def test_other_stop_strings_are_other_samples_in_another_folder(run: Evaluates, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--max-response-tokens", "500"), r"the model reads 512 tokens .* Lower max_response_tokens to at most "),
+        (("--max-response-tokens", "500"), r"the context has 512 tokens .* Lower max_response_tokens to at most "),
         (("--temperature", "0"), r"evaluate.temperature: "),
         (("--benchmarks", "aime42"), r"aime42: not a known name"),
         (("--benchmarks", ","), r"no benchmark"),
         (("--config", "none.yaml"), r"none.yaml: no such configuration file"),
     ],
 )
-def test_mistakes_are_one_clear_error(
+def test_a_mistake_is_one_clear_error(
     run: Evaluates, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     import re
@@ -217,7 +217,7 @@ def test_mistakes_are_one_clear_error(
     assert "Traceback" not in said
 
 
-def test_a_generated_task_is_for_the_workflow(
+def test_a_generated_task_is_refused_with_the_command_to_use(
     run: Evaluates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tiny.yaml").write_text("task: {name: signed_sum}")
@@ -225,7 +225,7 @@ def test_a_generated_task_is_for_the_workflow(
     assert "use `snakemake evaluate`" in capsys.readouterr().err
 
 
-def test_ctrl_c_says_that_nothing_is_lost(
+def test_an_interrupt_reports_that_samples_are_cached(
     run: Evaluates, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -233,12 +233,12 @@ def test_ctrl_c_says_that_nothing_is_lost(
 
     monkeypatch.setattr(evaluate, "evaluate_and_write", interrupted)
     run(exit_code=130)
-    assert "Samples are kept in results/evaluations: the same command goes on" in capsys.readouterr().out
+    assert "Samples are cached in results/evaluations" in capsys.readouterr().out
     run("--no-cache", exit_code=130)
-    assert "Nothing was kept" in capsys.readouterr().out
+    assert "No cache" in capsys.readouterr().out
 
 
-def test_killed_in_the_middle_and_started_again(
+def test_a_killed_evaluation_continues_with_equal_bytes(
     model: Path,
     folder: Path,
     tmp_path: Path,

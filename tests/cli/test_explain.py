@@ -17,9 +17,9 @@ from tests.report.by_hand import CHILD, HARD, make_run
 
 EXPECTED_OF_A_CHILD = """\
 extra/s0/i1/i0.0/0
-  regenerated, 4 tokens, ended by stop, group extra/s0/i0/0
+  regenerated, 4 tokens, finish reason stop, group extra/s0/i0/0
   problem p0
-  right by rule by hand; answer read: 7; gold: 7
+  right by rule by hand; extracted answer: 7; reference answer: 7
 
 prompt
   3 4 :
@@ -34,7 +34,7 @@ highest entropy
   token    1  0.12 nats  'one'
 
 prefix
-  first 2 tokens of its parent, sampled on behind |cut| above
+  the first 2 tokens of its parent; the continuation begins after |cut| above
   cut: before_peak; score 0.3125 nats (mean over its tokens); rank 1 of 2 candidates; when: next_iteration
 
 parent
@@ -42,7 +42,7 @@ parent
 
 nearest
   extra/s0/i0/0/1          fresh       truncated, answer two, advantage -0.500
-  novelty 0.3 before weight, centring and scale
+  novelty 0.3 before weight, centring and scaling
 
 siblings (3)
   extra/s0/i0/0/0          fresh       wrong, answer two, advantage -0.500
@@ -59,7 +59,7 @@ reward to advantage
 """
 
 
-def test_everything_about_a_continuation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_of_a_continuation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = make_run(tmp_path)
     assert main(["explain", CHILD, "--results", str(results)]) == 0
     said, _, rest = capsys.readouterr().out.partition("\nfiles\n")
@@ -76,8 +76,8 @@ def test_everything_about_a_continuation(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_parent_of_a_joined_group_has_two_advantages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["explain", f"{HARD}/0", "--results", str(make_run(tmp_path))])
     said = capsys.readouterr().out
-    assert "none: sampled from the bare prompt" in said
-    assert "iteration 0: group extra/s0/i0/0, all_wrong" in said
+    assert "none: a fresh rollout" in said
+    assert "iteration 0: group extra/s0/i0/0, all_incorrect" in said
     assert "iteration 1, as parent of a joined group: group extra/s0/i0/0, mixed" in said
     assert "normalised  -0.499999 = (0 - 0.25) / (0.5 + 1e-06)" in said
     assert "not trained: no_signal" in said
@@ -86,7 +86,7 @@ def test_a_parent_of_a_joined_group_has_two_advantages(tmp_path: Path, capsys: p
 def test_a_rollout_of_a_real_run(
     mini_run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is found below results/, and what is said is what its tables say."""
+    """The run is found below results/, and the lines agree with its tables."""
     monkeypatch.chdir(mini_run.workdir)
     rows = scan_run(mini_run.results).collect()
     for row in rows.filter(pl.col("arm") == "extra").sort("origin", "rollout_id")[[0, -1]].to_dicts():
@@ -104,7 +104,7 @@ def test_a_rollout_of_a_real_run(
 @pytest.mark.parametrize(
     ("rollout", "said"),
     [
-        ("nonsense", "'nonsense' is not the id of a rollout. Ids read {arm}/s{seed}/i{iteration}/{group}/{n}"),
+        ("nonsense", "'nonsense' is not the id of a rollout. Ids have the form {arm}/s{seed}/i{iteration}/{group}/{n}"),
         ("../s0/i0/0/0", "is not the id"),
         ("extra/s0/i0/0/0/..", "is not the id"),
         ("other/s0/i0/0/0", "has no arm other; its arms: extra."),
@@ -114,30 +114,30 @@ def test_a_rollout_of_a_real_run(
         ("extra/s0/i1/i0.0/5", "Group i0.0 has extra/s0/i1/i0.0/0 to extra/s0/i1/i0.0/1."),
     ],
 )
-def test_an_unknown_id_says_what_there_is(
+def test_an_unknown_id_is_an_error_with_what_exists(
     rollout: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", rollout, "--results", str(make_run(tmp_path))]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_which_run_is_found_or_asked_for(
+def test_the_run_is_found_below_results_unless_several_have_the_rollout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["explain", CHILD]) == 2
-    assert "There is nothing below results" in capsys.readouterr().err
+    assert "results contains no run" in capsys.readouterr().err
     made = make_run(tmp_path)
     assert main(["explain", CHILD]) == 0
     capsys.readouterr()
     (tmp_path / "results" / "twin").symlink_to(made)
     assert main(["explain", CHILD]) == 2
-    assert "is in results/made, results/twin; name one with --results" in capsys.readouterr().err
+    assert "Several runs have that iteration: results/made, results/twin" in capsys.readouterr().err
     assert main(["explain", CHILD, "--results", str(tmp_path / "gone")]) == 2
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_missing_stage_files_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_tables_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = make_run(tmp_path)
     folder = results / "extra" / "s0" / "iteration_0001"
     for name in ("advantage", "verify_generate", "score_entropy_generate"):
@@ -172,7 +172,7 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
         assert "\u202e" not in said
 
 
-def test_colour_is_by_entropy_and_only_when_asked(tmp_path: Path) -> None:
+def test_colour_follows_entropy_and_is_optional(tmp_path: Path) -> None:
     results = make_run(tmp_path)
     found = find(f"{HARD}/0", results)
     folder = results / "extra" / "s0" / "iteration_0000"

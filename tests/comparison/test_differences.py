@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from extra_rl.comparison.differences import stands
-from extra_rl.comparison.lines import sentence
+from extra_rl.comparison.differences import significant
+from extra_rl.comparison.lines import difference_lines, number, sentence
 from extra_rl.errors import ConfigError
 from tests.comparison.grids import compared, evaluated, of_seeds, one_problem
 
@@ -37,7 +37,7 @@ def test_a_difference_is_the_mean_over_seeds_with_the_paired_interval(tmp_path: 
     assert (found["regime"], found["regime_value"]) == ("", None)
 
 
-def test_seeds_are_blocked_by_the_warm_start_that_they_have(tmp_path: Path) -> None:
+def test_seeds_are_blocked_by_their_warm_start(tmp_path: Path) -> None:
     # Seeds 5, 6, 7, 8 have the warm starts 0, 3, 0, 3. Differences 0, 75, 25, 100: within the blocks -+12.5 only.
     policies = one_problem(
         {"warm_start": 0, "warm_start_3": 1}
@@ -63,7 +63,7 @@ def test_seeds_are_blocked_by_the_warm_start_that_they_have(tmp_path: Path) -> N
     assert summary["warm_start"]["per_warm_start"] == {"0": {"pass@1": 0.0}, "3": {"pass@1": 25.0}}
 
 
-def test_the_mean_over_benchmarks_weighs_them_the_same_whatever_their_size(tmp_path: Path) -> None:
+def test_the_mean_over_benchmarks_gives_them_equal_weight_whatever_their_size(tmp_path: Path) -> None:
     policies = {
         "grpo/s0": {"A/1": 0, "A/2": 0, "A/3": 0, "B/1": 0},
         "extra/s0": {"A/1": 4, "A/2": 0, "A/3": 0, "B/1": 3},
@@ -73,7 +73,7 @@ def test_the_mean_over_benchmarks_weighs_them_the_same_whatever_their_size(tmp_p
     assert by_benchmark == pytest.approx({"A": 100 / 3, "B": 75.0, "mean": (100 / 3 + 75) / 2})
 
 
-def test_one_seed_gives_differences_and_nothing_more(tmp_path: Path) -> None:
+def test_one_seed_gives_differences_without_intervals_and_p(tmp_path: Path) -> None:
     made, summary = compared(
         tmp_path, one_problem({"warm_start": 0, "grpo/s0": 1, "extra/s0": 3}), comparisons=["extra - grpo"]
     )
@@ -82,7 +82,7 @@ def test_one_seed_gives_differences_and_nothing_more(tmp_path: Path) -> None:
     assert found["difference"] == 50.0
     assert [found[name] for name in unknown] == [None] * 7
     assert summary["comparisons"][0]["difference"] == 50.0
-    assert (summary["comparisons"][0]["stands"], summary["family"]) == (False, None)
+    assert (summary["comparisons"][0]["significant"], summary["family"]) == (False, None)
 
 
 def test_holm_is_over_the_named_comparisons_regimes_and_ks_of_the_mean_alone(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_holm_is_over_the_named_comparisons_regimes_and_ks_of_the_mean_alone(tmp
     assert named["p_holm"].to_list() == pytest.approx([8 * 2 / 64] * 8)
     assert table.filter(~pl.col("named") | (pl.col("benchmark") != "mean"))["p_holm"].null_count() == len(table) - 8
     assert dict(zip(table["regime"], table["regime_value"], strict=True)) == {"low": 50.0, "high": 90.0}
-    # lexical - grpo was not named: it is shown against the first arm, and extra - grpo is not shown twice
+    # lexical - grpo was not named: it is shown against the first arm, and extra - grpo has one row
     assert table.filter(benchmark="mean", k=1, regime="low").select("arm", "base").rows() == [
         *[("extra", "grpo"), ("extra", "lexical"), ("lexical", "grpo")],
     ]
@@ -123,17 +123,17 @@ def test_an_arm_that_is_not_run_in_a_regime_has_no_row_there(tmp_path: Path) -> 
     assert set(made["compare_seeds"]["regime"]) == {"low", "high"}
 
 
-def test_regimes_come_by_their_numbers(tmp_path: Path) -> None:
+def test_regimes_are_ordered_by_their_numbers(tmp_path: Path) -> None:
     policies = of_seeds("b-grpo", [1, 1]) | of_seeds("b-extra", [2, 2]) | of_seeds("a-grpo", [1, 1])
     made, _ = compared(tmp_path, policies | of_seeds("a-extra", [2, 1]), regimes={"a": 90, "b": 50})
     for table in ("compare_differences", "compare_seeds"):
         assert made[table]["regime"].unique(maintain_order=True).to_list() == ["b", "a"]
 
 
-def test_what_stands_is_significant_and_clear_of_zero_on_one_side() -> None:
+def test_a_significant_difference_has_small_p_and_both_intervals_on_one_side_of_zero() -> None:
     clear = {"p_holm": 0.04, "t_low": 0.1, "t_high": 2.0, "bootstrap_low": 0.2, "bootstrap_high": 1.9}
-    assert stands(clear)
-    assert stands(clear | {"t_low": -2.0, "t_high": -0.1, "bootstrap_low": -3.0, "bootstrap_high": -0.5})
+    assert significant(clear)
+    assert significant(clear | {"t_low": -2.0, "t_high": -0.1, "bootstrap_low": -3.0, "bootstrap_high": -0.5})
     for change in (
         {"p_holm": 0.05},
         {"p_holm": None},
@@ -142,22 +142,46 @@ def test_what_stands_is_significant_and_clear_of_zero_on_one_side() -> None:
         {"bootstrap_low": None},
         {"bootstrap_low": -2.0, "bootstrap_high": -0.1},
     ):
-        assert not stands(clear | change), change
+        assert not significant(clear | change), change
 
 
-def test_of_many_differences_that_stand_the_sentence_names_the_others() -> None:
-    clear = {"p_holm": 0.01, "t_low": 0.1, "t_high": 2.0, "bootstrap_low": 0.2, "bootstrap_high": 1.9, "seeds": 12}
-    where = {"arm": "extra", "base": "grpo", "difference": 1.25, "k": 1}
-    stand = [clear | where | {"regime": f"h{n}"} for n in range(8)]
-    fail = [row | {"p_holm": 0.2} for row in stand]
-    rule = "(Holm p < 0.05 and both intervals clear of zero)"
-    assert sentence(stand[:1] + fail) == f"These stand {rule}: h0: extra - grpo, pass@1 +1.2."
-    assert sentence(stand + fail[:1]) == f"8 of 9 stand {rule}; all but h0: extra - grpo, pass@1 +1.2."
-    assert sentence(stand + fail) == f"8 of 16 stand {rule}."
+CLEAR = {"p_holm": 0.01, "t_low": 0.12, "t_high": 2.0, "bootstrap_low": 0.2, "bootstrap_high": 1.9, "seeds": 12}
+NAMED = CLEAR | {"arm": "extra", "base": "grpo", "difference": 1.25, "k": 1}
 
 
-def test_what_rounding_leaves_of_equal_figures_is_no_difference(tmp_path: Path) -> None:
-    """The same counts on other problems add up in another order; ten such seeds must not be a finding."""
+def test_the_sentence_lists_the_significant_differences_or_the_others_whichever_are_fewer() -> None:
+    found = [NAMED | {"regime": f"h{n}"} for n in range(8)]
+    others = [row | {"p_holm": 0.2} for row in found]
+    assert sentence(found[:1] + others).startswith("1 of the 9 differences named before the run is significant (")
+    assert sentence(found[:1] + others).endswith("): h0: extra - grpo is +1.2 [+0.1, +2.0] at pass@1.")
+    assert sentence(found + others[:1]).endswith("; all but h0: extra - grpo (pass@1).")
+    both_k = sentence([*found, others[0], others[0] | {"k": 4}], minus="\u2212")
+    assert both_k.endswith("; all but h0: extra \u2212 grpo (pass@1 and pass@4).")
+    assert sentence(found + others).endswith("; see the table.")
+    assert sentence(found).startswith("8 of the 8 differences named before the run are significant")
+
+
+def test_without_a_significant_difference_the_sentence_says_whether_one_was_possible() -> None:
+    row = NAMED | {"regime": "", "p_holm": 0.2}
+    assert "none could be" not in sentence([row])
+    few = sentence([row | {"seeds": 5}])
+    assert "none could be: 1 test over 5 seeds reaches a Holm-adjusted p of 0.062 at best" in few
+    # the test with more seeds could be significant, so the claim would be false
+    assert "none could be" not in sentence([row | {"seeds": 5}, row])
+    one_seed = row | dict.fromkeys(("t_low", "t_high", "bootstrap_low", "bootstrap_high", "p_holm")) | {"seeds": 1}
+    assert "cannot be tested" in sentence([one_seed])
+    assert "compare.comparisons" in sentence([])
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign() -> None:
+    assert [number(value, signed=True) for value in (0.04, -0.04, 0.06, -0.06)] == ["0.0", "0.0", "+0.1", "-0.1"]
+    row = NAMED | {"regime": "", "benchmark": "mean", "difference": -0.01, "sd": None, "p": None, "blocks": 1}
+    (line,) = difference_lines([row])[1:]
+    assert line.split()[3:5] == ["pass@1", "0.0"]
+
+
+def test_rounding_errors_of_equal_figures_are_no_difference(tmp_path: Path) -> None:
+    """The same counts on other problems add up in another order; ten such seeds must not be significant."""
     here, there = [1, 0, 4, 2, 3, 2, 3, 4, 0, 2, 4, 4], [2, 1, 2, 2, 4, 3, 4, 0, 3, 4, 0, 4]
     policies = {}
     for seed in range(10):
@@ -166,7 +190,7 @@ def test_what_rounding_leaves_of_equal_figures_is_no_difference(tmp_path: Path) 
     made, summary = compared(tmp_path, policies, ks=[2], comparisons=["extra - grpo"])
     found = row(made["compare_differences"], "extra", "grpo", k=2)
     assert [found[name] for name in ("difference", "t_low", "t_high", "p")] == [0.0, 0.0, 0.0, 1.0]
-    assert not any(found["stands"] for found in summary["comparisons"])
+    assert not any(found["significant"] for found in summary["comparisons"])
 
 
 def test_unknown_arms_and_malformed_comparisons_are_refused(tmp_path: Path) -> None:
@@ -180,7 +204,7 @@ def test_unknown_arms_and_malformed_comparisons_are_refused(tmp_path: Path) -> N
         compared(tmp_path, policies, comparisons=["extra - grpo", "extra  -  grpo"])
 
 
-def test_policies_that_were_asked_different_problems_are_not_compared(tmp_path: Path) -> None:
+def test_policies_evaluated_on_different_problems_are_not_compared(tmp_path: Path) -> None:
     policies = {"grpo/s0": {"A/1": 1}, "extra/s0": {"A/2": 1}}
     with pytest.raises(ConfigError, match="extra and grpo were evaluated on different problems"):
         compared(tmp_path, policies)

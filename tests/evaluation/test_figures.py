@@ -7,8 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from extra_rl.evaluation.figures import figures
-from extra_rl.evaluation.report import table_lines
+from extra_rl.evaluation.figures import MAX_CHARS, answer_key, figures, table_lines, votes_of
 from extra_rl.tables import contracts
 from tests.stages.rows import frame
 
@@ -73,7 +72,7 @@ def test_maj_at_all_samples_is_by_votes_and_not_by_chance() -> None:
     assert values({"A/1": "wvrrtn"})["A", "maj_at_k", 6] == 100.0  # two of the four that answered
 
 
-def test_what_could_not_be_judged_leaves_the_figures_and_is_counted() -> None:
+def test_unjudged_samples_are_excluded_from_the_figures_and_counted() -> None:
     rows = found({"A/1": "rwee", "A/2": "wwww", "A/3": "eeee"})
     first, second, third = (rows["A", "pass_at_k", k] for k in (1, 2, 3))
     assert first["value"] == pytest.approx((50 + 0) / 2)
@@ -84,14 +83,14 @@ def test_what_could_not_be_judged_leaves_the_figures_and_is_counted() -> None:
     assert rows["A", "mean_length", 0]["problems"] == 3
 
 
-def test_a_figure_that_a_benchmark_cannot_give_is_left_out_of_the_mean() -> None:
+def test_the_mean_is_missing_where_a_benchmark_has_no_such_figure() -> None:
     rows = found({"A/1": "rwwe", "B/1": "rrww"})
     assert ("A", "pass_at_k", 4) not in rows
     assert ("mean", "pass_at_k", 4) not in rows
     assert rows["B", "pass_at_k", 4]["value"] == 100.0
 
 
-def test_intervals_hold_the_figure_and_are_points_for_equal_problems() -> None:
+def test_intervals_contain_the_figure_and_are_points_for_equal_problems() -> None:
     rows = found({f"A/{n}": "rrrr" if n % 2 else "wwww" for n in range(16)})
     one = rows["A", "pass_at_k", 1]
     assert one["value"] == 50.0
@@ -120,11 +119,36 @@ def test_figures_do_not_depend_on_other_benchmarks_or_the_order_of_rows() -> Non
     assert figures(table.sort("problem_id", "sample_index", descending=[False, True])).equals(figures(table))
 
 
-def test_the_terminal_shows_a_line_a_benchmark() -> None:
+def test_the_terminal_shows_one_line_per_benchmark() -> None:
     lines = table_lines(figures(samples({"A/1": "rwww", "B/1": "rrre"})))
-    assert " ".join(lines[0].split()) == "benchmark problems pass@1 pass@4 maj@4 length cut off no answer"
+    assert " ".join(lines[0].split()) == "benchmark problems pass@1 pass@4 maj@4 tokens cut off no answer"
     assert lines[1].split()[:4] == ["A", "1", "25.0", "[25.0,"]
     assert lines[2].split()[:5] == ["B", "1", "100.0", "[100.0,", "100.0]"]
     assert lines[2].split()[5:7] == ["-", "-"]  # no pass@4 with three judged samples
     assert lines[3].split()[0] == "mean"
-    assert lines[-1].startswith("1 samples could not be judged")
+    assert lines[-1].startswith("WARNING: 1 samples could not be judged")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0.5", r"\frac{1}{2}"), ("1/2", r"\dfrac12"), ("1,000", "1000"), ("x+1", "x + 1"), ("$7$", "7.0")],
+)
+def test_spellings_of_one_answer_have_one_key(one: str, other: str) -> None:
+    assert answer_key(one) == answer_key(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "-1"), ("x", "y"), ("12", "1 2"), ("(1,2)", "(2,1)")])
+def test_different_answers_have_different_keys(one: str, other: str) -> None:
+    assert answer_key(one) != answer_key(other)
+
+
+def test_a_long_text_is_compared_as_written() -> None:
+    assert answer_key("x + y") == "x+y"
+    hostile = "x + " * MAX_CHARS
+    assert answer_key(hostile) == hostile
+
+
+def test_correct_samples_share_one_vote_and_missing_answers_cast_none() -> None:
+    right = [True, False, False, True, False, False]
+    answers = ["4/8", "3", None, "0.5", "3.0", "7"]
+    assert votes_of(right, answers, {}).tolist() == [0, 1, -1, 0, 1, 2]

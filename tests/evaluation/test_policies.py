@@ -21,14 +21,14 @@ def without_manifest(folder: Path) -> Path:
     return copy
 
 
-def test_a_runs_policy_is_named_by_manifest_by_directory_or_by_the_folder_above(tmp_path: Path) -> None:
+def test_a_policy_of_a_run_is_found_by_manifest_directory_or_parent_folder(tmp_path: Path) -> None:
     shutil.copytree(POLICY, tmp_path / "iteration" / "policy")
     names = [POLICY / "manifest.json", POLICY, tmp_path / "iteration"]
     assert {find_policy(str(name)).digest for name in names} == {DIGEST}
     assert find_policy(str(tmp_path / "iteration")).directory == tmp_path / "iteration" / "policy"
 
 
-def test_a_policy_that_took_no_step_is_the_former_one(tmp_path: Path) -> None:
+def test_a_policy_without_a_step_is_the_previous_one(tmp_path: Path) -> None:
     manifest = tmp_path / "later" / "manifest.json"
     write_same_policy(manifest, POLICY / "manifest.json", {"name": "extra/s0/i3/policy"})
     found = find_policy(str(manifest))
@@ -53,8 +53,8 @@ def test_a_changed_file_is_another_policy(tmp_path: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["no/such/place", "./nothing", "/nowhere", "a b", "tests"])
-def test_a_path_that_is_no_policy_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="no policy here"):
+def test_a_path_without_a_policy_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="not a policy"):
         find_policy(str(Path(__file__).parents[2] / name) if name == "tests" else name)
 
 
@@ -75,5 +75,5 @@ def test_a_hub_model_is_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_without_a_network_a_hub_name_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"^owner/model: there is no such directory.*name a local directory\.$"):
+    with pytest.raises(ModelError, match=r"^owner/model: no such directory.*name a local directory\.$"):
         find_policy("owner/model")

@@ -96,7 +96,7 @@ def evaluated(folder: Path, given: pl.DataFrame, *, digest: str = "a" * 64, **ch
 TWO = ("A/1", "A/2")
 
 
-def test_what_is_there_is_not_sampled_again_and_the_model_not_opened(tmp_path: Path, script: Script) -> None:
+def test_cached_samples_are_not_drawn_again_and_the_model_is_not_opened(tmp_path: Path, script: Script) -> None:
     first = evaluated(tmp_path, problems(*TWO))
     assert (script.requests, script.opened) == (6, 1)
     again = evaluated(tmp_path, problems(*TWO))
@@ -106,7 +106,7 @@ def test_what_is_there_is_not_sampled_again_and_the_model_not_opened(tmp_path: P
     assert again.figures.equals(first.figures)
 
 
-def test_more_samples_and_more_benchmarks_compute_only_what_is_new(tmp_path: Path, script: Script) -> None:
+def test_more_samples_and_benchmarks_draw_only_new_samples(tmp_path: Path, script: Script) -> None:
     first = evaluated(tmp_path, problems(*TWO)).samples
     more = evaluated(tmp_path, problems(*TWO), samples=5).samples
     assert script.requests == 6 + 4
@@ -130,13 +130,13 @@ def test_more_samples_and_more_benchmarks_compute_only_what_is_new(tmp_path: Pat
     ],
     ids=str,
 )
-def test_another_policy_or_setting_samples_anew(tmp_path: Path, script: Script, changes: dict[str, Any]) -> None:
+def test_another_policy_or_setting_draws_new_samples(tmp_path: Path, script: Script, changes: dict[str, Any]) -> None:
     evaluated(tmp_path, problems(*TWO))
     evaluated(tmp_path, problems(*TWO), **changes)
     assert script.requests == 12
 
 
-def test_the_order_of_stop_strings_names_no_other_cache() -> None:
+def test_the_order_of_stop_strings_does_not_change_the_cache() -> None:
     def settings(**sampling: Any) -> dict[str, Any]:
         return settings_of(SamplingConfig(**sampling), ComputeConfig(), 3)
 
@@ -144,13 +144,13 @@ def test_the_order_of_stop_strings_names_no_other_cache() -> None:
     assert settings(stop=["b", "a", "b"]) == settings(stop=["a", "b"]) == settings() | {"stop": ["a", "b"]}
 
 
-def test_batch_and_part_sizes_do_not(tmp_path: Path, script: Script) -> None:
+def test_batch_and_part_sizes_do_not_draw_new_samples(tmp_path: Path, script: Script) -> None:
     evaluated(tmp_path, problems(*TWO))
     evaluated(tmp_path, problems(*TWO), batch_rows=7, part_samples=100)
     assert script.requests == 6
 
 
-def test_another_prompt_of_the_same_problem_samples_anew(tmp_path: Path, script: Script) -> None:
+def test_another_prompt_of_the_same_problem_draws_new_samples(tmp_path: Path, script: Script) -> None:
     evaluated(tmp_path, problems(*TWO))
     longer = problems(*TWO).with_columns(prompt_tokens=pl.lit([1, 2, 3], dtype=pl.List(pl.Int32)))
     evaluated(tmp_path, longer)
@@ -172,7 +172,7 @@ def test_another_verifier_or_gold_judges_again_without_sampling(tmp_path: Path, 
     assert script.requests == 12
 
 
-def test_an_evaluation_that_stops_in_the_middle_goes_on_with_the_same_batches(tmp_path: Path, script: Script) -> None:
+def test_an_interrupted_evaluation_continues_with_the_same_batches(tmp_path: Path, script: Script) -> None:
     names = ("A/3", "A/1", "B/10", "A/2")
     whole = evaluated(tmp_path / "whole", problems(*names), samples=5)
     batches, script.calls = script.calls, []
@@ -196,7 +196,7 @@ def test_parts_are_whole_batches() -> None:
     assert [whole_batches(size, 4) for size in (1, 4, 5, 8)] == [4, 4, 8, 8]
 
 
-def test_a_broken_policy_leaves_nothing_in_the_cache(tmp_path: Path, script: Script) -> None:
+def test_a_policy_with_non_finite_logprobs_caches_nothing(tmp_path: Path, script: Script) -> None:
     script.logprob = float("nan")
     with pytest.raises(NumericalError, match="not finite, in 4 of 4 samples"):
         evaluated(tmp_path, problems(*TWO))
@@ -209,7 +209,7 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path, script: Script) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_prompt_without_room_is_one_error_before_anything_is_sampled(tmp_path: Path, script: Script) -> None:
+def test_a_prompt_beyond_the_context_is_refused_before_sampling(tmp_path: Path, script: Script) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 20}')
     evaluated(tmp_path, problems(*TWO), max_response_tokens=16)  # 4 + 16
     with pytest.raises(ModelError, match=r"A/100 has 6 and its response may have 16, so 1 problem.*at most 14\."):

@@ -22,7 +22,7 @@ def contents(store: SampleStore) -> dict[Key, tuple[list[int], str]]:
     return {key: (found.tokens.tolist(), found.finish_reason) for key, found in store.read().items()}
 
 
-def test_parts_come_back_together(tmp_path: Path) -> None:
+def test_parts_are_read_together(tmp_path: Path) -> None:
     store = SampleStore.open(tmp_path, POLICY, SETTINGS)
     store.add({("p", 0): sample(5, 6, 2), ("p", 1): sample(stop=False)})
     store.add({("q", 0): sample(7)})
@@ -34,7 +34,7 @@ def test_parts_come_back_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "settings"), [("b" * 64, SETTINGS), (POLICY, {**SETTINGS, "temperature": 1.0}), (POLICY, {"seed": 0})]
 )
-def test_another_policy_or_setting_has_a_folder_of_its_own(
+def test_another_policy_or_setting_has_a_separate_folder(
     tmp_path: Path, policy: str, settings: dict[str, float]
 ) -> None:
     store = SampleStore.open(tmp_path, POLICY, SETTINGS)
@@ -43,9 +43,9 @@ def test_another_policy_or_setting_has_a_folder_of_its_own(
     assert (other.folder.parent == store.folder.parent) == (policy == POLICY)
 
 
-def test_digests_that_share_their_first_digits_are_told_apart(tmp_path: Path) -> None:
+def test_digests_with_the_same_first_digits_are_distinguished(tmp_path: Path) -> None:
     SampleStore.open(tmp_path, POLICY, SETTINGS)
-    with pytest.raises(InputError, match=r"settings.json: these samples have other settings"):
+    with pytest.raises(InputError, match=r"settings.json: the samples have other settings"):
         SampleStore.open(tmp_path, "a" * 63 + "b", SETTINGS)
 
 
@@ -58,7 +58,7 @@ def test_the_name_of_a_part_follows_from_its_rows(tmp_path: Path) -> None:
     assert len(list(store.folder.glob("part-*"))) == 2
 
 
-def test_half_a_part_is_not_a_part_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_a_partial_file_is_ignored_and_a_damaged_part_is_named(tmp_path: Path) -> None:
     store = SampleStore.open(tmp_path, POLICY, SETTINGS)
     whole = store.add({("p", n): sample(n) for n in range(10)})
     (store.folder / ".part-00.parquet.abc.tmp").write_bytes(whole.read_bytes()[:100])
@@ -75,7 +75,7 @@ def test_a_part_that_breaks_the_contract_is_refused(tmp_path: Path) -> None:
         store.add({("p", -1): sample(1)})
 
 
-def test_the_key_is_over_the_id_and_the_tokens() -> None:
+def test_the_key_depends_on_the_id_and_the_tokens() -> None:
     keys = {problem_key("p", [1, 2]), problem_key("q", [1, 2]), problem_key("p", [1, 3]), problem_key("p", [12])}
     assert len(keys) == 4
     assert problem_key("p", [1, 2]) == problem_key("p", (1, 2))

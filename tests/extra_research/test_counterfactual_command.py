@@ -167,7 +167,7 @@ def test_a_variant_that_cannot_be(
 def test_folders_that_are_no_iteration(mini_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, message in (
         (tmp_path / "nowhere", "no such folder; name a folder iteration_NNNN"),
-        (mini_run.results, "no generate.parquet there; name a folder iteration_NNNN"),
+        (mini_run.results, "no generate.parquet; name a folder iteration_NNNN"),
     ):
         assert main(["counterfactual", str(folder)]) == 2
         assert message in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_problems_of_benchmarks_and_files(tmp_path: Path) -> None:
     assert counts.held_out(made) == {"aime24": 30, "math500": 10, "own": 3}
 
 
-def test_what_only_the_data_can_tell_is_not_guessed() -> None:
+def test_counts_known_only_from_the_data_are_none() -> None:
     task = {"name": "math", "train": {"path": "missing.parquet"}, "benchmarks": {"x": {"dataset": "someone/x"}}}
     assert counts.training_problems(sections(task=task)) is None
     assert counts.held_out(sections(task=task)) == {"x": None}

@@ -48,7 +48,7 @@ def test_tables_by_hand() -> None:
     assert later["prefixes"] == pytest.approx((30 + 9 * 8 * 15) * (45 * 6.1 + 20))
 
 
-def test_what_is_off_takes_nothing() -> None:
+def test_disabled_memories_take_no_space() -> None:
     sections = experiment().arms["grpo"]
     found = disk.table_bytes(sections, SHAPE, counts.at_most(sections), prompt=10, problems=25, iteration=4)
     assert found["novelty memory"] == found["prefixes"] == 0
@@ -63,7 +63,7 @@ def test_a_warm_up_has_no_prefixes() -> None:
     assert sizes[0] == 0 < sizes[1]
 
 
-def test_the_embedder_says_how_wide_embeddings_are() -> None:
+def test_the_embedder_determines_the_width_of_embeddings() -> None:
     def width(**novelty: object) -> int:
         return disk.embedding_width(experiment(novelty=novelty).arms["grpo"], SHAPE)
 
@@ -72,13 +72,13 @@ def test_the_embedder_says_how_wide_embeddings_are() -> None:
     assert width(measure="lexical") == 0
 
 
-def test_one_candidate_a_rollout_or_a_group() -> None:
+def test_candidates_of_a_group_by_cut_rule() -> None:
     for cut, expected in (("before_peak_entropy", 4), ("random", 4), ("none", 1), ("every_boundary", 15)):
         sections = experiment(choose_prefixes={"groups": "all_hard", "cut": cut}).arms["grpo"]
         assert disk.candidates(sections, counts.at_most(sections), age=1) == 10 * expected
 
 
-def test_retention_leaves_what_it_keeps() -> None:
+def test_retention_determines_the_remaining_bytes() -> None:
     made = experiment(retention={"weights_every": 3, "optimizer_states": 2})
     sections = made.arms["grpo"]
     rollouts = counts.at_most(sections)
@@ -94,7 +94,7 @@ def test_retention_leaves_what_it_keeps() -> None:
     assert later.total["weights"] == 2 * 4 * SHAPE.parameters
 
 
-def test_adapters_and_eight_bits_and_states_elsewhere() -> None:
+def test_adapters_eight_bit_states_and_external_states() -> None:
     def written(lora: object = None, optimizer: str = "adamw", folder: str | None = None) -> dict[str, float]:
         made = experiment(update={"lora": lora, "optimizer": optimizer}, retention={"optimizer_folder": folder})
         sections = made.arms["grpo"]
@@ -117,7 +117,7 @@ def test_a_new_models_tokenizer_is_small() -> None:
     assert disk.tokenizer_bytes(replace(SHAPE, vocabulary=151_936), given) == pytest.approx(11.4e6, rel=0.01)
 
 
-def test_an_evaluation_is_stored_once_more_in_the_cache() -> None:
+def test_an_evaluation_is_also_stored_in_the_cache() -> None:
     table = 100 * (60 + 50 * 3.5)
     assert disk.evaluation_bytes(100, 50, cached=False) == table
     assert disk.evaluation_bytes(100, 50, cached=True) == table + 100 * 50 * 2

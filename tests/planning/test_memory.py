@@ -56,7 +56,7 @@ def dynamic(parts: dict[str, float]) -> float:
 
 
 @PRECISIONS
-def test_the_sampler_takes_no_less(precision: str) -> None:
+def test_the_sampler_takes_at_least_the_floor(precision: str) -> None:
     from extra_rl.config.sections import SamplingConfig
     from extra_rl.sampling.base import Request
     from extra_rl.sampling.transformers import TransformersSampler
@@ -71,7 +71,7 @@ def test_the_sampler_takes_no_less(precision: str) -> None:
 
 
 @PRECISIONS
-def test_the_scorer_takes_no_less(precision: str) -> None:
+def test_the_scorer_takes_at_least_the_floor(precision: str) -> None:
     import torch
 
     from extra_rl.scoring.sequences import TokenSequence
@@ -88,7 +88,7 @@ def test_the_scorer_takes_no_less(precision: str) -> None:
 
 @PRECISIONS
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_update_takes_no_less(precision: str, checkpointing: bool) -> None:
+def test_the_update_takes_at_least_the_floor(precision: str, checkpointing: bool) -> None:
     import torch
 
     model = model_of(WIDE).train()
@@ -146,7 +146,7 @@ def test_the_published_shape_by_hand() -> None:
     assert "regenerate" not in found
 
 
-def test_continuations_are_sampled_apart_or_with_the_next_batch() -> None:
+def test_continuations_are_sampled_separately_or_with_the_next_batch() -> None:
     groups = {"groups": 2, "prefixes_per_problem": 2, "continuations_per_prefix": 3}
     for when, rows in (("same_iteration", {"generate": 40, "regenerate": 12}), ("next_iteration", {"generate": 52})):
         made = floors_of(sections(choose_prefixes={**groups, "when": when}), WIDE, shards=1, samples=1)
@@ -161,7 +161,7 @@ def test_vllm_holds_the_weights_and_one_row() -> None:
     assert parts == {"weights": 4 * WIDE.parameters / 2, "keys and values": 100 * WIDE.cache_bytes(4) / 2}
 
 
-def test_processes_share_what_is_trained() -> None:
+def test_processes_share_weights_gradient_and_optimizer() -> None:
     one, four = (
         floors_of(sections(update={"processes": n}), replace(WIDE, layers=2), shards=1, samples=1)["update"]
         for n in (1, 4)
@@ -175,7 +175,7 @@ SMALL = Shape(40, hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, intermed
 
 
 @pytest.mark.parametrize("targets", ["all_linear", ["q_proj", "down_proj"], ["k_proj", "o_proj", "up_proj"]])
-def test_adapters_have_as_many_parameters_as_planned(targets: Any) -> None:
+def test_adapters_have_the_planned_number_of_parameters(targets: Any) -> None:
     from peft import LoraConfig, get_peft_model
 
     names = "all-linear" if targets == "all_linear" else targets

@@ -1,4 +1,4 @@
-"""Seconds of a plan from the records of finished iterations, by hand."""
+"""The calibrated rate of a plan, from the records of finished iterations, by hand."""
 
 from __future__ import annotations
 
@@ -9,70 +9,57 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.planning.plan import hours_at, hours_from, plan_of
-from extra_rl.planning.rate import measured
+from extra_rl.planning.plan import plan_of, time_of
+from extra_rl.planning.rate import Rate, measured
 from tests.planning.test_counts import experiment
 
 
-def iteration(folder: Path, seconds: dict[str, float], tokens: int, flop: float | None = 1e9) -> Path:
-    """A finished iteration of two rollouts with so many tokens in all."""
+def iteration(folder: Path, seconds: dict[str, float], tokens: int) -> Path:
+    """A finished iteration of two rollouts with `tokens` in total."""
     folder.mkdir(parents=True)
     lengths = [tokens // 2, tokens - tokens // 2] if tokens else []
     rows = pl.DataFrame({"response_tokens": [[7] * n for n in lengths]}, schema={"response_tokens": pl.List(pl.Int32)})
     rows.write_parquet(folder / "generate.parquet")
     rows.clear().write_parquet(folder / "regenerate.parquet")
-    pl.DataFrame({"compute": [flop]}, schema={"compute": pl.Float64}).write_parquet(folder / "summarize.parquet")
+    pl.DataFrame({"iteration": [0]}).write_parquet(folder / "summarize.parquet")
     for stage, wall in seconds.items():
         record = {"stage": stage, "wall_s": wall, "inputs": {}}
         (folder / f"{stage}.run.json").write_text(json.dumps(record))
     return folder
 
 
-def test_means_over_iterations_that_sampled(tmp_path: Path) -> None:
+def test_the_rate_is_seconds_per_token_over_all_iterations_with_rollouts(tmp_path: Path) -> None:
     iteration(tmp_path / "grpo/s0/iteration_0000", {"generate": 4.0, "update": 2.0}, 20)
-    last = iteration(tmp_path / "grpo/s0/iteration_0001", {"generate": 6.0, "update": 2.0, "evaluate": 9.0}, 40)
+    last = iteration(tmp_path / "grpo/s0/iteration_0001", {"generate": 6.0, "update": 3.0, "evaluate": 9.0}, 40)
     pl.DataFrame({"response_tokens": [[1] * 10] * 3}).write_parquet(last / "evaluate.parquet")
-    iteration(tmp_path / "grpo/s0/iteration_0002", {"generate": 0.1}, 0)  # the budget was spent
-    iteration(tmp_path / "extra/s0/iteration_0000", {"generate": 50.0}, 10, flop=None)
-    found = measured(tmp_path, ["grpo", "extra", "another"])
-    grpo = found["grpo"]
-    assert (grpo.iterations, grpo.rows, grpo.tokens, grpo.flop) == (2, 2, 30, 1e9)
-    assert grpo.seconds == {"generate": 5.0, "update": 2.0}
-    assert grpo.iteration_seconds(60) == {"generate": 10.0, "update": 4.0}
-    assert (grpo.evaluation_mean, grpo.evaluation_seconds(60)) == (10, 18.0)
-    assert (found["extra"].tokens, found["extra"].flop, found["extra"].evaluation_seconds(60)) == (10, 0, 0)
-    assert found["another"].iterations == 3  # of all arms
-    assert measured(tmp_path / "grpo" / "s0", ["a"])["a"] == measured(last.parent, ["grpo"])["grpo"] == grpo
-    assert measured(last, ["a"])["a"].seconds == {"generate": 6.0, "update": 2.0}
+    iteration(tmp_path / "grpo/s0/iteration_0002", {"generate": 0.1}, 0)  # after the budget
+    # 15 seconds for 60 tokens of 4 rollouts; an evaluation of 9 seconds for 30 tokens of 3 samples
+    assert measured(tmp_path) == Rate(2, 15.0, 0.25, 10.0, 0.3)
+    assert measured(tmp_path / "grpo" / "s0") == measured(tmp_path)
+    assert measured(last) == Rate(1, 20.0, 9 / 40, 10.0, 0.3)
+    assert measured(tmp_path / "grpo/s0/iteration_0000") == Rate(1, 10.0, 0.3)
+    assert Rate(1, 10.0, 0.5, 10.0, 0.25).hours(3600, 7200) == 1.0
 
 
 def test_without_an_iteration_there_is_an_error(tmp_path: Path) -> None:
     iteration(tmp_path / "grpo/s0/iteration_0000", {}, 0)
     with pytest.raises(InputError, match="no finished iteration with rollouts"):
-        measured(tmp_path, ["grpo"])
+        measured(tmp_path)
 
 
-def test_seconds_are_scaled_by_tokens(tmp_path: Path) -> None:
-    """40 rollouts in the place of 2 of 15 tokens: 20 times the seconds at that length, 80 times at the limit of 60."""
-    iteration(tmp_path / "grpo/s0/iteration_0000", {"generate": 4.0, "update": 2.0}, 30)
+def test_hours_are_the_rate_times_the_tokens_of_all_arms_and_seeds() -> None:
+    """Five iterations of 40 rollouts per seed: of 15 tokens as measured, of 60 at the limit."""
     made = experiment(seeds=[0, 1])
     plan = plan_of(made)
-    found = hours_from(measured(tmp_path, made.arms), made, plan)
-    arm = found["arms"]["grpo"]
-    assert arm["expected"]["iteration_seconds"] == {"generate": 80.0, "update": 40.0}
-    assert arm["at_most"]["iteration_seconds"] == {"generate": 320.0, "update": 160.0}
-    assert arm["at_most"]["hours"] == pytest.approx(5 * 480 / 3600)
-    assert found["hours"]["expected"] == pytest.approx(2 * 5 * 120 / 3600)
+    hours = time_of(Rate(1, 15.0, 0.2), made, plan)["hours"]
+    assert hours == pytest.approx({"expected": 2 * 5 * 40 * 15 * 0.2 / 3600, "at_most": 2 * 5 * 40 * 60 * 0.2 / 3600})
+    evaluated = time_of(Rate(1, 15.0, 0.2, 8.0, 0.1), made, plan)["hours"]
+    samples = plan["run"]["evaluations"] * plan["evaluation"]["samples"]
+    assert samples > 0
+    assert evaluated["expected"] - hours["expected"] == pytest.approx(samples * 8 * 0.1 / 3600)
 
 
-def test_budgets_end_the_run(tmp_path: Path) -> None:
-    iteration(tmp_path / "grpo/s0/iteration_0000", {"generate": 6.0}, 30, flop=5.0)
-    for select, seconds in (({"compute_budget": 15.0}, 4 * 6), ({"token_budget": 600}, 120 * 2)):
-        made = experiment(select=select)
-        found = hours_from(measured(tmp_path, made.arms), made, plan_of(made))
-        assert found["arms"]["grpo"]["expected"]["hours"] == pytest.approx(seconds / 3600)
-
-
-def test_a_rate_divides_the_tokens() -> None:
-    plan = plan_of(experiment())
-    assert hours_at(10.0, plan)["hours"]["at_most"] == pytest.approx(plan["total"]["sampled_tokens"] / 36_000)
+def test_a_token_budget_ends_the_run() -> None:
+    made = experiment(select={"token_budget": 600})
+    hours = time_of(Rate(1, 15.0, 0.2), made, plan_of(made))["hours"]
+    assert hours["expected"] == pytest.approx((600 + 40 * 15) * 0.2 / 3600)

@@ -85,13 +85,16 @@ def test_a_base_model_is_known_with_its_own_context() -> None:
     assert base.positions == 32_768
 
 
-def test_what_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'someone/model' is no directory here.*Qwen3-1\.7B"):
+def test_unknown_models_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'someone/model' is no local directory.*Qwen3-1\.7B"):
         shape_of(ModelConfig(source="someone/model"), WORDS)
     with pytest.raises(InputError, match=r"config\.json: there is no such file"):
         shape_of(ModelConfig(source=str(tmp_path)), WORDS)
     file = tmp_path / "config.json"
-    for text, said in (("{", "no configuration of a model"), ("{}", "no key 'num_attention_heads'")):
+    for text, said in (
+        ("{", "not the configuration of a supported model"),
+        ("{}", "missing key 'num_attention_heads'"),
+    ):
         file.write_text(text)
         with pytest.raises(InputError, match=said):
             shape_of(ModelConfig(source=str(tmp_path)), WORDS)
@@ -102,7 +105,7 @@ def test_what_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
         shape_of(ModelConfig(), TaskConfig(name="math"))
 
 
-def test_an_older_config_has_heads_of_its_own_size() -> None:
+def test_a_config_without_head_dim_derives_it() -> None:
     shape = shape_of_config(
         {
             "model_type": "llama",

@@ -30,16 +30,16 @@ def footer(stage: str, config: Mapping[str, Any], **names: Any) -> dict[str, Any
 
 
 def write_iteration(folder: Path, arm: str, seed: int, iteration: int, **figures_of: Any) -> None:
-    """summarize.parquet of an iteration: 10 groups (6 all wrong, 3 mixed, 1 all right), 1,000 tokens unless given."""
+    """summarize.parquet of an iteration: 10 groups (6 incorrect, 3 mixed, 1 correct), 1,000 tokens unless given."""
     row = dict.fromkeys(contracts.IterationSummary.columns(), 0) | {
         "arm": arm,
         "seed": seed,
         "iteration": iteration,
         "rollouts": 40,
         "groups": 10,
-        "all_wrong": 6,
+        "all_incorrect": 6,
         "mixed": 3,
-        "all_right": 1,
+        "all_correct": 1,
         "pass_rate": 0.25,
         "mean_entropy": 0.5,
         "mean_length": 20.0,

@@ -150,7 +150,7 @@ def value_of(row: dict[str, Any], key: str) -> Any:
     return next(given["type"] for given in row["advantages"] if not given["carried"]) if key == "type" else row[key]
 
 
-def test_a_filter_shows_as_many_as_there_are(opened: Opener, report: Report) -> None:
+def test_a_filter_shows_the_matching_rollouts(opened: Opener, report: Report) -> None:
     page = opened()
     assert count_of(page) == len(report.rows)
     for key in ("arm", "seed", "iteration", "verdict", "origin", "type"):
@@ -178,7 +178,7 @@ def test_filters_and_search_work_together(opened: Opener, report: Report) -> Non
     assert page.text_content("#ex-page") == "Page 1 of 1"
 
 
-def test_pages_go_through_all_rollouts(opened: Opener, report: Report) -> None:
+def test_the_pages_list_all_rollouts(opened: Opener, report: Report) -> None:
     page = opened()
     seen: list[str] = []
     for _ in report.rows:  # more than there are pages
@@ -202,7 +202,7 @@ def test_hostile_text_is_shown_as_text(opened: Opener, report: Report) -> None:
     page.click("#ex-rows button")
 
 
-def test_a_parent_is_one_click_away(opened: Opener, report: Report) -> None:
+def test_the_parent_is_linked(opened: Opener, report: Report) -> None:
     child = next(row for row in report.rows.values() if row["parent"])
     page = opened(child["id"])
     assert page.locator("#ex-response .ex-given").count() == child["prefix_length"]
@@ -217,7 +217,7 @@ def test_a_parent_is_one_click_away(opened: Opener, report: Report) -> None:
     page.wait_for_function(f"document.getElementById('ex-heading').textContent === '{child['parent']}'")
 
 
-def test_a_neighbour_and_siblings_are_one_click_away(opened: Opener, report: Report) -> None:
+def test_nearest_rollout_and_siblings_are_linked(opened: Opener, report: Report) -> None:
     row = next(row for row in report.rows.values() if row["nearest"] in report.rows)
     page = opened(row["id"])
     group = [name for name, other in report.rows.items() if other["group"] == row["group"] and name != row["id"]]
@@ -230,7 +230,7 @@ def test_a_neighbour_and_siblings_are_one_click_away(opened: Opener, report: Rep
     page.wait_for_function(f"document.getElementById('ex-heading').textContent === '{row['nearest']}'")
 
 
-def test_a_link_to_a_rollout_that_is_not_in_the_sample_says_so(opened: Opener, report: Report) -> None:
+def test_a_link_to_a_rollout_outside_the_sample_shows_an_alert(opened: Opener, report: Report) -> None:
     page = opened()
     page.evaluate("location.hash = '#rollout=extra/s9/i9/9/%3Cimg%3E'")
     page.wait_for_selector("#ex-detail [role=alert]")
@@ -239,7 +239,7 @@ def test_a_link_to_a_rollout_that_is_not_in_the_sample_says_so(opened: Opener, r
     page.wait_for_function("document.getElementById('ex-detail').textContent.includes('%E0%A4%A is not')")
 
 
-def test_a_keyboard_is_enough(opened: Opener, report: Report) -> None:
+def test_the_explorer_works_by_keyboard(opened: Opener, report: Report) -> None:
     page = opened()
     page.focus("#ex-rows li:nth-child(3) button")
     page.keyboard.press("Enter")
@@ -287,7 +287,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_contrast_is_what_the_standard_says() -> None:
+def test_contrast_by_the_standard() -> None:
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)
 

@@ -14,12 +14,12 @@ from tests.report.by_hand import HARD, HOPELESS, MIXED, make_run
 from tests.stages.rows import group, tables_of, write_tables
 
 
-def test_groups_carry_their_continuations_and_kinds(tmp_path: Path) -> None:
+def test_groups_have_their_continuations_and_kinds(tmp_path: Path) -> None:
     found = groups_of(make_run(tmp_path) / "extra" / "s0")
     assert [(g.name, g.iteration, g.size, g.kind) for g in found.values()] == [
         (HARD, 0, 4, "rescued"),
         (MIXED, 0, 2, "mixed"),
-        (HOPELESS, 0, 2, "all_wrong"),
+        (HOPELESS, 0, 2, "all_incorrect"),
     ]
 
 
@@ -32,7 +32,7 @@ def test_a_group_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
         assert sum(sizes) == {0: 0, 1: 0, 2: 2, 3: 2, 4: 4, 5: 4, 6: 6, 7: 6, 8: 8, 9: 8}[limit]
 
 
-def test_arms_come_before_seeds_and_all_runs_are_served_in_turn(tmp_path: Path) -> None:
+def test_all_arms_are_covered_before_further_seeds(tmp_path: Path) -> None:
     for arm in ("grpo", "extra"):
         for seed in (0, 1, 10):
             rows = [
@@ -54,7 +54,7 @@ def some(kind: str, iteration: int, n: int) -> Group:
 
 
 def test_the_beginning_of_the_order_covers_iterations_and_kinds() -> None:
-    kinds = ("all_wrong", "mixed", "all_right", "rescued", "regenerated")
+    kinds = ("all_incorrect", "mixed", "all_correct", "rescued", "regenerated")
     groups = [some(kind, iteration, n) for iteration in range(41) for kind in kinds for n in range(5)]
     ordered = order_of(groups, 0)
     assert sorted(group.name for group in ordered) == sorted(group.name for group in groups)
@@ -65,13 +65,13 @@ def test_the_beginning_of_the_order_covers_iterations_and_kinds() -> None:
     assert order_of(groups, 1)[0].kind != ordered[0].kind
 
 
-def test_every_beginning_is_spread_out() -> None:
+def test_every_prefix_of_the_order_is_spread_out() -> None:
     groups = [some("mixed", iteration, 0) for iteration in range(100)]
     places = [group.iteration for group in spread_out(groups)[:8]]
     assert max(b - a for a, b in zip(sorted(places), sorted(places)[1:], strict=False)) <= 25
 
 
-def test_parents_come_along_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parents_are_included_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = {
         "a": Group("a", 2, 8, "rescued", ("b",)),
         "b": Group("b", 1, 8, "regenerated", ("c",)),
@@ -88,7 +88,7 @@ def test_a_run_that_is_not_judged_yet_has_groups(tmp_path: Path) -> None:
     assert [g.kind for g in groups_of(tmp_path / "extra" / "s0").values()] == ["excluded"]
 
 
-def test_a_real_run_is_covered(mini_run: Run) -> None:
+def test_all_groups_of_a_real_run_can_be_chosen(mini_run: Run) -> None:
     chosen = choose_groups(mini_run.results, 10_000)
     every = sum(group.size for run in chosen for group in groups_of(run).values())
     assert sum(groups_of(run)[name].size for run, names in chosen.items() for name in names) == every

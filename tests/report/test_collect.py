@@ -1,4 +1,4 @@
-"""What the report reads off a results folder, on tables written by hand."""
+"""What the report reads from a results folder, on tables written by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.report import answer, budget, collect, curves, provenance, sources
+from extra_rl.report import answer, collect, curves, provenance, sources, tables
 from tests.report.results_folder import footer, write_iteration, write_results
 
 REGIMES = {"low": 50.0, "high": 90.0}
@@ -36,7 +36,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_arms_come_in_the_order_of_the_comparison_and_nothing_is_missing(results: Path) -> None:
+def test_a_finished_run_has_its_arms_in_order_and_nothing_missing(results: Path) -> None:
     found = sources.find(results)
     assert (found.arms, found.seeds, found.regimes) == (["grpo", "extra"], [0, 1], [""])
     assert found.section["ks"] == [1, 4]
@@ -44,7 +44,7 @@ def test_arms_come_in_the_order_of_the_comparison_and_nothing_is_missing(results
     assert found.missing() == []
 
 
-def test_a_folder_is_cut_at_the_first_dash_into_regime_and_arm() -> None:
+def test_a_folder_name_is_split_at_the_first_hyphen_into_regime_and_arm() -> None:
     values: dict[str, float | None] = dict(REGIMES)
     assert sources.cell_of("low-extra-strong", values) == sources.Cell("low-extra-strong", "extra-strong", "low", 50.0)
     assert sources.cell_of("extra-strong", values) == sources.Cell("extra-strong", "extra-strong")
@@ -60,19 +60,17 @@ def test_a_folder_is_cut_at_the_first_dash_into_regime_and_arm() -> None:
     ],
     ids=["an arm in two", "one beginning", "no arm twice", "a name without"],
 )
-def test_regimes_before_the_comparison_are_guessed_only_where_an_arm_comes_twice(
-    folders: list[str], regimes: list[str]
-) -> None:
+def test_regimes_are_guessed_from_names_only_where_an_arm_occurs_twice(folders: list[str], regimes: list[str]) -> None:
     assert list(sources.guessed_regimes(folders)) == regimes
 
 
-def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_unfinished_run_lists_what_is_missing(tmp_path: Path) -> None:
     root = write_results(tmp_path / "part", ["low-grpo", "high-grpo"], [0, 1], right, compared=False, warm_starts=[])
     write_iteration(root / "low-grpo" / "s0" / "iteration_0002", "low-grpo", 0, 2)
     write_iteration(root / "high-extra" / "s1" / "iteration_0000", "high-extra", 1, 0)
     said = " ".join(sources.find(root).missing())
     assert "compare.parquet is missing" in said
-    assert "Regimes are read off" in said
+    assert "Regimes are guessed" in said
     assert "No warm start has been evaluated" in said
     assert "high-grpo/s0 has 2 of 3 iterations" in said
     assert "high-extra has no finished iteration of seed 0" in said
@@ -124,53 +122,36 @@ def said(folder: Path, folders: list[str], seeds: list[int], rights: Any = right
     return answer.sentence(found, answer.rows(found, ks, answer.scores(collect.evaluations(found), ks)))
 
 
-def test_the_sentence_says_what_stands(tmp_path: Path) -> None:
+def test_the_sentence_says_which_differences_are_significant_or_why_none_can_be(tmp_path: Path) -> None:
     both = ["grpo", "extra"]
-    eight = list(range(8))
     named = {"comparisons": ["extra - grpo"]}
-    assert said(tmp_path / "one", ["grpo"], [0, 1]) == "One arm alone, grpo: there is nothing to compare it with."
-    assert said(tmp_path / "seed", both, [0]).startswith(
-        "One seed cannot tell whether the arms differ. Here extra \u2212 grpo is +25.0 at pass@1;"
-    )
+    assert said(tmp_path / "one", ["grpo"], [0, 1]) == "The run has one arm, grpo, so there is nothing to compare."
     assert said(tmp_path / "part", both, [0, 1], compared=False).startswith("The run is not finished")
     assert said(tmp_path / "open", both, [0, 1]).startswith("No comparison was named before the run")
-    # eight seeds, all differences positive: p = 2 / 2^8 = 0.0078, times two for pass@1 and pass@4 (which is 0 apart)
-    assert said(tmp_path / "stands", both, eight, **named).startswith(
-        "1 of the 2 differences named before the run stands (Holm-adjusted p below 0.05 and both intervals clear of "
-        "zero): extra \u2212 grpo is +37.5 ["
-    )
+    one_seed = said(tmp_path / "seed", both, [0], **named)
+    assert one_seed.startswith("One seed cannot tell whether the arms differ.")
+    assert "extra \u2212 grpo is +25.0 at pass@1; extra \u2212 grpo is 0.0 at pass@4" in one_seed
+    # eight seeds, all differences positive: p = 2 / 2^8 = 0.0078, times two for pass@1 and pass@4 (which differ by 0)
+    eight = said(tmp_path / "eight", both, list(range(8)), **named)
+    assert eight.startswith("1 of the 2 differences named before the run is significant (")
+    assert "): extra \u2212 grpo is +37.5 [" in eight
     # three seeds reach 2 / 2^3 = 0.25 at best, 0.5 after Holm over two
-    none = said(tmp_path / "few", both, [0, 1, 2], **named)
-    assert none.startswith("None of the 2 differences")
-    assert "none could: so many tests over so few seeds reach 0.5 at best" in none
+    assert "reach a Holm-adjusted p of 0.5 at best" in said(tmp_path / "few", both, [0, 1, 2], **named)
 
 
-def a_difference(regime: str, arm: str, k: int, stands: bool, named: bool = True) -> answer.Difference:
-    value = 5.0 if stands else 0.5
-    ends = (value - 1, value + 1)
-    return answer.Difference(regime, arm, "grpo", k, value, ends, ends, 0.01, 0.01, 12, named, stands)
+def a_difference(regime: str, arm: str, k: int, named: bool) -> answer.Difference:
+    return answer.Difference(regime, arm, "grpo", k, 5.0, 12, (4.0, 6.0), (4.0, 6.0), 0.01, 0.01, named)
 
 
-def test_of_many_differences_that_stand_the_sentence_names_the_others() -> None:
-    many = [a_difference(f"h{n}", "extra", k, True) for n in range(4) for k in (1, 16)]
-    few = [a_difference("h9", "extra", k, False) for k in (1, 16)] + [a_difference("h9", "novelty", 1, False)]
-    assert answer._which(many, few) == (
-        "; all but h9: extra \u2212 grpo (pass@1 and pass@16), h9: novelty \u2212 grpo (pass@1)"
-    )
-    assert answer._which(many, []) == ""
-    assert answer._which(many, few * 3) == "; the table says which"
-    assert answer._which(few[:1], many) == ": h9: extra \u2212 grpo is +0.5 [\u22120.5, +1.5] at pass@1"
-
-
-def test_named_comparisons_lie_side_by_side_by_regime() -> None:
+def test_named_comparisons_have_one_cell_per_regime() -> None:
     given = [
-        ("high", "extra", 1, True, True),
-        ("low", "extra", 1, False, True),
-        ("low", "extra", 16, True, True),
-        ("high", "novelty", 1, False, True),
-        ("low", "random", 1, True, False),
+        ("high", "extra", 1, True),
+        ("low", "extra", 1, True),
+        ("low", "extra", 16, True),
+        ("high", "novelty", 1, True),
+        ("low", "random", 1, False),
     ]
-    found = {(regime, arm, k): a_difference(regime, arm, k, stands, named) for regime, arm, k, stands, named in given}
+    found = {(regime, arm, k): a_difference(regime, arm, k, named) for regime, arm, k, named in given}
     assert answer.by_regime(list(found.values()), ["low", "high"]) == [
         {
             "comparison": "extra \u2212 grpo",
@@ -183,7 +164,7 @@ def test_named_comparisons_lie_side_by_side_by_regime() -> None:
     ]
 
 
-def test_curves_over_tokens_are_read_off_each_seeds_own_line() -> None:
+def test_curves_over_tokens_interpolate_each_seed() -> None:
     place = {"folder": "a", "arm": "a", "regime": ""}
     rows = pl.DataFrame(
         [
@@ -208,9 +189,9 @@ def test_regeneration_and_composition_count_groups(results: Path) -> None:
                 "seed": 0,
                 "iteration": iteration,
                 "groups": 10,
-                "all_wrong": 6,
+                "all_incorrect": 6,
                 "mixed": 3,
-                "all_right": 1,
+                "all_correct": 1,
                 "sampled_tokens": 2000,
                 "regenerated_groups": regenerated,
                 "rescued_groups": rescued,
@@ -222,7 +203,7 @@ def test_regeneration_and_composition_count_groups(results: Path) -> None:
     assert rates.filter(what="triggered").select("iteration", "mean").rows() == [(0, 0.0), (1, 0.5)]
     assert rates.filter(what="rescued").select("iteration", "mean").rows() == [(1, 0.2)]
     shares = curves.composition(rows).filter(iteration=1)
-    assert dict(shares.select("kind", "share").rows()) == {"all wrong": 0.6, "mixed": 0.3, "all right": 0.1}
+    assert dict(shares.select("kind", "share").rows()) == {"all incorrect": 0.6, "mixed": 0.3, "all correct": 0.1}
     # 6 mixed and 1 rescued group for 4,000 tokens
     assert dict(curves.per_thousand_tokens(rows).select("what", "mean").rows()) == {"mixed": 1.5, "rescued": 0.25}
 
@@ -231,7 +212,7 @@ def test_the_budget_has_overshoot_and_tokens_per_cpu_second(results: Path) -> No
     found = sources.find(results)
     found.summary["arms"]["grpo"]["budget"] = {"compute_seconds": 8.0, "wall_seconds": 20.0}
     sections = {"grpo": {"select": {"token_budget": 1600}}}
-    row = budget.rows(found, collect.iterations(found), sections)[0]
+    row = tables.spending(found, collect.iterations(found), sections)[0]
     assert (row["tokens"], row["budget"], row["steps"], row["seeds"]) == (2000.0, 1600, 2.0, 2)
     assert row["overshoot"] == pytest.approx(0.25)
     assert row["compute"] == pytest.approx(0.0)
@@ -239,7 +220,7 @@ def test_the_budget_has_overshoot_and_tokens_per_cpu_second(results: Path) -> No
     assert row["mixed"] == pytest.approx(3.0)
 
 
-def test_what_differs_between_arms_is_named_once_with_the_arms_that_have_it() -> None:
+def test_a_key_that_differs_is_listed_once_with_the_arms_of_each_value() -> None:
     def resolved(weight: float, temperature: float) -> dict[str, Any]:
         return {
             "advantage": {"weight": weight, "scale": "none"},

@@ -65,7 +65,7 @@ def test_a_parent_is_given_an_advantage_twice(made: dict[str, Any]) -> None:
     assert row["prefix"] is None
 
 
-def test_a_group_of_its_own_is_normalised_without_its_parents(tmp_path: Path) -> None:
+def test_continuations_normalised_separately_exclude_their_parents(tmp_path: Path) -> None:
     rows = rows_of(collect(make_run(tmp_path, section={"weight": 0.1}), 100))
     (given,) = rows[CHILD]["advantages"]
     assert given["group"] == f"{HARD}/own"
@@ -80,9 +80,9 @@ def test_unrescued_continuations_count_in_no_group(mini_run: Run) -> None:
     assert {(g["members"], g["mean"], g["final"]) for g in unrescued} == {(0, None, 0.0)}
 
 
-def test_a_rollout_of_another_group_knows_only_its_own(made: dict[str, Any]) -> None:
+def test_a_rollout_of_another_group_has_only_its_own_statistics(made: dict[str, Any]) -> None:
     (given,) = rows_of(made)[f"{HOPELESS}/1"]["advantages"]
-    assert (given["members"], given["mean"], given["sd"], given["type"]) == (2, 0.0, 0.0, "all_wrong")
+    assert (given["members"], given["mean"], given["sd"], given["type"]) == (2, 0.0, 0.0, "all_incorrect")
 
 
 def test_the_same_results_give_the_same_json(mini_run: Run) -> None:
@@ -105,7 +105,7 @@ def test_groups_are_whole_and_within_the_limit(mini_run: Run) -> None:
     assert parents <= rows.keys()
 
 
-def test_every_row_says_what_the_tables_say(mini_run: Run) -> None:
+def test_every_row_agrees_with_the_tables(mini_run: Run) -> None:
     rows = rows_of(collect(mini_run.results, 10_000))
     table = {row["rollout_id"]: row for row in scan_run(mini_run.results).collect().to_dicts()}
     assert rows.keys() == table.keys()
@@ -145,7 +145,7 @@ def test_the_size_of_a_page_is_bounded(mini_run: Run) -> None:
     assert explorer.TOKENS_OF_A_PAGE * 10 + 1500 * 700 < 4_000_000
 
 
-def test_an_unfinished_iteration_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_an_unfinished_iteration_has_nulls_for_missing_stages(tmp_path: Path) -> None:
     results = make_run(tmp_path)
     last = results / "extra" / "s0" / "iteration_0001"
     for name in ("advantage", "novelty", "verify_generate", "score_entropy_generate", "score_entropy_regenerate"):
@@ -155,7 +155,7 @@ def test_an_unfinished_iteration_is_shown_as_far_as_it_goes(tmp_path: Path) -> N
     json.dumps(row, allow_nan=False)
 
 
-def test_without_a_tokenizer_it_says_so(tmp_path: Path) -> None:
+def test_without_a_tokenizer_token_ids_are_shown(tmp_path: Path) -> None:
     results = make_run(tmp_path)
     (results / "warm_start" / "policy" / "tokenizer.json").unlink()
     data = collect(results, 100)

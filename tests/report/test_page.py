@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def grid(folder: Path, seeds: int = 2) -> Path:
         return (2 if name.endswith("extra") else 1) + (seed + problem) % 2
 
     def groups(name: str, seed: int, iteration: int) -> dict[str, int]:
-        return {"mixed": MIXED[name], "all_wrong": 9 - MIXED[name], "all_right": 1}
+        return {"mixed": MIXED[name], "all_incorrect": 9 - MIXED[name], "all_correct": 1}
 
     return write_results(
         folder,
@@ -76,6 +77,18 @@ def grid(folder: Path, seeds: int = 2) -> Path:
         comparisons=["extra - grpo"],
         figures_of=groups,
     )
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results of two arms in two regimes, and their page without rollouts."""
+    results = grid(tmp_path_factory.mktemp("two") / "grid")
+    return results, built(results, results.parent / "out.html", "--rollouts", "0")
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grid(tmp_path_factory.mktemp("one") / "grid", seeds=1)
 
 
 def built(results: Path, out: Path, *arguments: str) -> str:
@@ -104,7 +117,7 @@ def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
         "What each arm reaches",
         "Pass rate of training groups against sampled tokens",
         "pass@k of the final policies, k = 1 to all samples",
-        "What the fresh groups are: all wrong, mixed, all right",
+        "Fresh groups: all incorrect, mixed, all correct",
         "Distinct correct solutions per problem",
         "What each arm spent",
         "What differs between the arms",
@@ -116,21 +129,21 @@ def test_the_page_of_a_real_run(mini_run: Run, tmp_path: Path) -> None:
     assert json.loads(Read(text).scripts["explorer-data"])["rows"]
 
 
-def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> None:
-    text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
+def test_figures_by_regime_come_first(two_seeds: tuple[Path, str]) -> None:
+    _, text = two_seeds
     assert_loads_nothing(text)
     read = Read(text)
     titles = read.headings
     assert titles[1:3] == ["What each arm reaches", "Comparisons named before the run"]
     (by_regime,) = re.findall(r'aria-label="Named comparisons by regime">(.*?)</table>', text, re.DOTALL)
     assert re.findall(r'<th scope="col">(.*?)</th>', by_regime) == ["comparison", "low", "high"]
-    assert re.findall(r"<span>(.*?)</span>", by_regime) == ["+25.0", "+0.0"] * 2  # pass@1 and pass@4, none stands
+    assert re.findall(r"<span>(.*?)</span>", by_regime) == ["+25.0", "0.0"] * 2  # pass@1 and pass@4, none significant
     assert titles[3] == "Gain over grpo against the value of the regime"
     gain = json.loads(read.scripts["gain-1"])
     # extra has one right sample of four more than grpo in every problem: 25 points of pass@1 at either regime
     shown = [(row["arm"], row["regime_value"], row["mean"]) for row in gain["data"]["values"]]
     assert shown == [("extra", 50.0, 25.0), ("extra", 90.0, 25.0)]
-    assert [row["x"] for row in gain["data"]["values"]] == [0.0, 1.0]  # one rival: nothing to set side by side
+    assert [row["x"] for row in gain["data"]["values"]] == [0.0, 1.0]  # one arm besides the base, so no offset
     assert titles[4] == "Gain over grpo against the useful groups that grpo finds"
     fed = json.loads(read.scripts["starvation-1"])
     # x is what grpo finds in the same regime in its iterations of 1,000 tokens, not what extra finds
@@ -139,8 +152,19 @@ def test_regimes_have_their_lead_figure_before_all_others(tmp_path: Path) -> Non
     assert "explorer-data" not in read.scripts
 
 
-def test_every_chart_has_its_data_and_a_name(tmp_path: Path) -> None:
-    text = built(grid(tmp_path / "grid"), tmp_path / "out.html", "--rollouts", "0")
+def test_with_one_seed_no_difference_is_tested_and_nothing_is_shown_for_unknown_numbers(
+    one_seed: Path, tmp_path: Path
+) -> None:
+    text = built(one_seed, tmp_path / "out.html", "--rollouts", "0")
+    assert "One seed cannot tell whether the arms differ." in text
+    (named,) = re.findall(r'aria-label="Named comparisons">(.*?)</table>', text, re.DOTALL)
+    assert re.findall(r"<td>(yes|no|not tested)</td>", named) == ["not tested"] * 4  # two regimes, pass@1 and pass@4
+    assert named.count("<td></td>") == 4 * 4  # t, bootstrap, p and Holm p
+    assert not re.search(r"\b(None|nan)\b", named)
+
+
+def test_every_chart_has_its_data_and_a_name(two_seeds: tuple[Path, str]) -> None:
+    _, text = two_seeds
     specs = re.findall(r'class="chart" role="group" data-spec="([^"]+)" aria-label="[^"]+"', text)
     scripts = Read(text).scripts
     assert len(specs) > 10
@@ -148,13 +172,13 @@ def test_every_chart_has_its_data_and_a_name(tmp_path: Path) -> None:
         assert json.loads(scripts[name])["data"]["values"]
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
-    results = grid(tmp_path / "grid")
-    assert built(results, tmp_path / "a.html") == built(results, tmp_path / "b.html")
+def test_the_same_results_give_the_same_bytes(two_seeds: tuple[Path, str], tmp_path: Path) -> None:
+    results, text = two_seeds
+    assert built(results, tmp_path / "again.html", "--rollouts", "0") == text
 
 
-def test_an_unfinished_run_has_a_page_that_says_so(tmp_path: Path) -> None:
-    results = grid(tmp_path / "grid")
+def test_an_unfinished_run_has_a_page_that_lists_what_is_missing(two_seeds: tuple[Path, str], tmp_path: Path) -> None:
+    results = Path(shutil.copytree(two_seeds[0], tmp_path / "grid"))
     for name in ("compare.parquet", "compare_differences.parquet", "summary.json"):
         (results / name).unlink()
     (results / "high-extra" / "s1" / "iteration_0001" / "evaluate_figures.parquet").unlink()
@@ -180,8 +204,8 @@ def test_hostile_text_cannot_leave_its_script_element() -> None:
     assert json.loads(text) == {"response": HOSTILE}
 
 
-def test_a_hostile_name_is_shown_as_text(tmp_path: Path) -> None:
-    results = grid(tmp_path / "grid", seeds=1)
+def test_a_hostile_name_is_shown_as_text(one_seed: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(one_seed, tmp_path / "grid"))
     last = results / "low-grpo" / "s0" / "iteration_0001"
     hostile = samples(lambda problem: 1).with_columns(benchmark=pl.lit(HOSTILE))
     write_evaluation(last, hostile)

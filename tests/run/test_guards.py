@@ -101,8 +101,8 @@ def test_without_sampled_tokens_nothing_is_compared() -> None:
     assert compared([], on_mismatch="stop") == compared([given], on_mismatch="stop") == {}
 
 
-ALL_WRONG = {"all_wrong": 4}
-MIXED = {"mixed": 1, "all_wrong": 3}
+ALL_INCORRECT = {"all_incorrect": 4}
+MIXED = {"mixed": 1, "all_incorrect": 3}
 
 
 def finish(run: Path, iteration: int, normalised: float = 0.0, trained: str = "no_signal", **counts: int) -> None:
@@ -137,7 +137,7 @@ def begin(run: Path, iteration: int, limit: int | None) -> None:
 def test_a_run_ends_after_the_configured_iterations_without_a_useful_group(tmp_path: Path) -> None:
     finish(tmp_path, 0, normalised=1.0, trained="trained", **MIXED)
     for iteration in (1, 2, 3):
-        finish(tmp_path, iteration, all_wrong=3, all_right=1, steps=2)  # steps: of a KL term
+        finish(tmp_path, iteration, all_incorrect=3, all_correct=1, steps=2)  # steps: of a KL term
     for iteration in (0, 1, 2, 3):
         begin(tmp_path, iteration, 3)
     with pytest.raises(NoSignalError) as error:
@@ -152,31 +152,31 @@ def test_a_run_ends_after_the_configured_iterations_without_a_useful_group(tmp_p
 
 
 def test_a_novelty_bonus_and_untrained_rows_are_no_signal(tmp_path: Path) -> None:
-    finish(tmp_path, 0, normalised=0.0, trained="trained", all_right=4)  # the bonus alone
-    finish(tmp_path, 1, normalised=1.0, trained="unrescued", all_wrong=1, all_right=3)
+    finish(tmp_path, 0, normalised=0.0, trained="trained", all_correct=4)  # the bonus alone
+    finish(tmp_path, 1, normalised=1.0, trained="unrescued", all_incorrect=1, all_correct=3)
     with pytest.raises(NoSignalError, match=r"iterations 0 to 1 had .* with harder problems \(task"):
         begin(tmp_path, 2, 2)
 
 
 def test_rewards_that_differ_are_a_signal_in_a_group_without_a_correct_rollout(tmp_path: Path) -> None:
     """`verify.rewards` may weight wrong and truncated differently; a continued group counts in the same way."""
-    finish(tmp_path, 0, normalised=-0.5, trained="trained", **ALL_WRONG)
+    finish(tmp_path, 0, normalised=-0.5, trained="trained", **ALL_INCORRECT)
     begin(tmp_path, 1, 1)
 
 
 def test_iterations_without_a_rollout_do_not_count(tmp_path: Path) -> None:
-    finish(tmp_path, 0, **ALL_WRONG)
+    finish(tmp_path, 0, **ALL_INCORRECT)
     for iteration in (1, 2):
         finish(tmp_path, iteration, rollouts=0, groups=0)
     begin(tmp_path, 3, 2)
-    finish(tmp_path, 3, **ALL_WRONG)
+    finish(tmp_path, 3, **ALL_INCORRECT)
     with pytest.raises(NoSignalError, match=r"Of 8 fresh groups"):
         begin(tmp_path, 4, 2)
 
 
 def test_iterations_whose_tables_are_missing_are_not_counted(tmp_path: Path) -> None:
     for iteration in (0, 1):
-        finish(tmp_path, iteration, **ALL_WRONG)
+        finish(tmp_path, iteration, **ALL_INCORRECT)
     (tmp_path / "iteration_0000" / "advantage.parquet").unlink()
     begin(tmp_path, 2, 2)
     refuse_without_signal(tmp_path / "elsewhere" / "summarize.parquet", context_of(2, stop_without_signal=2))

@@ -56,12 +56,12 @@ def test_the_bonus_comes_after_normalisation_and_to_correct_rollouts_only() -> N
     assert column(rows, "advantage") == pytest.approx(sums, abs=1e-5)
 
 
-def test_in_a_group_that_is_all_right_the_bonus_is_the_only_signal() -> None:
+def test_in_a_group_that_is_all_correct_the_bonus_is_the_only_signal() -> None:
     rows = advantages(novel("rr", 0.4, 0.0), weight=0.5)
     assert column(rows, "normalised") == [0.0, 0.0]
     assert column(rows, "advantage") == pytest.approx([0.2, 0.0])
     assert column(rows, "trained") == ["trained", "no_signal"]
-    assert column(rows, "group_type") == ["all_right"] * 2
+    assert column(rows, "group_type") == ["all_correct"] * 2
 
 
 def test_before_normalisation_the_bonus_moves_the_whole_group() -> None:
@@ -104,7 +104,7 @@ def test_a_row_that_could_not_be_judged_leaves_its_group() -> None:
 def test_an_equal_group_is_counted_as_without_signal_and_not_dropped() -> None:
     rows = advantages(group("wwww"))
     assert column(rows, "trained") == ["no_signal"] * 4
-    assert column(rows, "group_type") == ["all_wrong"] * 4
+    assert column(rows, "group_type") == ["all_incorrect"] * 4
 
 
 def test_continuations_of_an_own_group_never_see_their_parents() -> None:

@@ -61,17 +61,17 @@ def test_only_disagreements_are_kept_with_both_judgements(capsys: pytest.Capture
             "response": r"so \boxed{7}",
         },
     ]
-    assert capsys.readouterr().out == (
-        "audit_generate: string judged 5 rollouts and disagrees on 2: 1 right for the first judge only, "
-        "1 for the second only\n"
+    assert capsys.readouterr().out.splitlines()[-1] == (  # a progress line comes before it on a slow machine
+        "audit_generate: string judged 5 rollouts and disagrees on 2: 1 correct for the first judge only, "
+        "1 for the second only"
     )
 
 
-def test_another_judge_disagrees_elsewhere() -> None:
+def test_another_judge_disagrees_on_other_rows() -> None:
     assert audited(ROWS, {"judge": "sympy_only", **MATH})["rollout_id"].to_list() == ["d"]
 
 
-def test_the_gold_is_the_one_of_the_first_judgement() -> None:
+def test_the_reference_answer_is_that_of_the_first_judgement() -> None:
     """A regenerated rollout graded with a displaced gold: the problem's own answer is 7."""
     found = audited([Row("a", problem_id="seven", gold="8", response=r"\boxed{8}")], {"judge": "string", **MATH})
     assert found.select("gold", "second_verdict").row(0) == ("8", "right")
@@ -82,7 +82,7 @@ def test_a_lucky_number_of_a_generated_task_is_a_disagreement() -> None:
     assert found.select("first_verdict", "second_verdict").row(0) == ("wrong", "right")
 
 
-def test_a_command_is_asked_about_the_problem_as_the_model_read_it(tmp_path: Path) -> None:
+def test_a_command_receives_the_prompt_as_the_model_read_it(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text(
         "import json, sys\n"
         "for row in map(json.loads, sys.stdin):\n"
@@ -97,18 +97,18 @@ def test_a_command_is_asked_about_the_problem_as_the_model_read_it(tmp_path: Pat
     ]
 
 
-def test_a_command_that_fails_stops_the_stage_and_names_itself() -> None:
+def test_a_failing_command_stops_the_stage_and_is_named() -> None:
     with pytest.raises(InputError, match="the judge `false` ended with exit code 1"):
         audited(ROWS, {"judge": "false"})
 
 
-def test_without_a_judge_there_is_nothing_to_do() -> None:
+def test_a_missing_judge_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"audit\.judge is none"):
         audited(ROWS, {})
 
 
 @pytest.mark.parametrize(("section", "message"), [({"judge": ""}, "name a judge"), ({"timeout_s": 0}, "timeout_s")])
-def test_a_section_that_cannot_be(section: dict[str, object], message: str) -> None:
+def test_an_invalid_section_is_refused(section: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         audited(ROWS, section)
 

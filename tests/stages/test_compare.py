@@ -159,8 +159,8 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
         "wall_seconds": 6.0,
         "compute_seconds": 12.0,
         "tokens_per_cpu_second": 17.5,
-        "looking_wall_seconds": 100.0,
-        "looking_compute_seconds": 200.0,
+        "measuring_wall_seconds": 100.0,
+        "measuring_compute_seconds": 200.0,
     }
     assert (summary["warm_start"]["wall_seconds"], summary["warm_start"]["compute_seconds"]) == (1.0, 2.0)
     assert summary["arms"]["extra"]["generated_tokens"] == 120

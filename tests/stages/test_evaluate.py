@@ -55,13 +55,13 @@ def test_samples_differ_but_are_the_same_for_every_policy_and_arm(tmp_path: Path
     assert not evaluated(seed=1).equals(table)
 
 
-def test_sampling_of_an_evaluation_is_its_own() -> None:
+def test_an_evaluation_has_its_own_sampling_settings() -> None:
     greedy = evaluated(top_k=1, sampling={"temperature": 1.7, "max_response_tokens": 3})
     assert greedy.filter(problem_id="seven")["response_tokens"].n_unique() == 1
     assert min(greedy["response_tokens"].list.len()) > 3
 
 
-def test_stop_strings_are_those_of_training_unless_an_evaluation_has_its_own(tmp_path: Path) -> None:
+def test_stop_strings_default_to_those_of_training(tmp_path: Path) -> None:
     plain = evaluated(sampling={"stop": ["+"]}, stop=[])
     assert plain.equals(evaluated())
     cache = str(tmp_path / "cache")

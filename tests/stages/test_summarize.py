@@ -43,7 +43,7 @@ def step(number: int, loss: float, norm: float, mean: float, maximum: float) -> 
 
 
 def iteration() -> list[Row]:
-    """Four fresh groups (all wrong, mixed, all right, one that nobody could judge) and two rescued continuations."""
+    """Four fresh groups (all incorrect, mixed, all correct, unjudged) and two rescued continuations."""
     places = [f"extra/s0/i2/{n}" for n in range(4)]
     long = {"response_tokens": (10, 11, 12, 2), "entropies": (1.0,) * 4}
     wrong = group("wt", group_id=places[0], problem_id="p0", finish_reason="length", **long)
@@ -68,7 +68,7 @@ def test_every_count_of_an_iteration(tmp_path: Path) -> None:
     row = summary(tables(iteration()), tmp_path)
     assert (row["arm"], row["seed"], row["iteration"]) == ("extra", 0, 2)
     assert (row["rollouts"], row["groups"]) == (12, 4)
-    assert (row["all_wrong"], row["mixed"], row["all_right"]) == (1, 1, 1)
+    assert (row["all_incorrect"], row["mixed"], row["all_correct"]) == (1, 1, 1)
     assert row["excluded"] == row["verdict_error"] == 3
     assert (row["verdict_right"], row["verdict_wrong"], row["verdict_truncated"]) == (5, 3, 1)
     assert sum(count for name, count in row.items() if name.startswith("verdict_")) == row["rollouts"]
@@ -84,7 +84,7 @@ def test_every_count_of_an_iteration(tmp_path: Path) -> None:
     assert (row["importance_mean"], row["importance_max"]) == (1.25, 3.0)
 
 
-def test_the_bonus_share_weighs_by_length_over_all_rows(tmp_path: Path) -> None:
+def test_the_bonus_share_is_weighted_by_length_over_all_rows(tmp_path: Path) -> None:
     mixed = group("rw", group_id="extra/s0/i2/0", response_tokens=(10, 11, 12, 2))
     right = group("rr", group_id="extra/s0/i2/1", problem_id="p1", novelty=0.5)
     row = summary(tables([*mixed, *right], weight=1.0, eps=1e-12), tmp_path)
@@ -157,7 +157,7 @@ def test_compute_is_counted_from_the_tables(tmp_path: Path) -> None:
     assert summary(found | {"previous_summarize": previous}, tmp_path)["total_compute"] == row["compute"] + 1e9
 
 
-def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:
+def test_unscored_rollouts_are_excluded_from_means(tmp_path: Path) -> None:
     rows = group("rw", group_id="extra/s0/i2/0", entropies=(1.0, 2.0, 3.0), policy_logprob=-1 + LN2)
     found = tables([*rows, *group("ww", group_id="extra/s0/i2/1", entropies=(9.0,) * 3, policy_logprob=-9.0)])
     left_out = pl.col("rollout_id").str.contains("/i2/1/")
@@ -173,7 +173,7 @@ def test_what_was_not_scored_is_in_no_mean(tmp_path: Path) -> None:
     assert (row["mean_entropy"], row["mismatch_mean"], row["scored_tokens"]) == (None, None, 0)
 
 
-def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(
+def test_an_empty_iteration_has_no_means_and_reports_the_spent_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = tables_of([]) | {
@@ -186,12 +186,17 @@ def test_an_empty_iteration_has_no_means_and_says_that_the_budget_is_spent(
     empty = ("pass_rate", "mean_reward", "mean_entropy", "mean_length", "loss", "gradient_norm", "importance_max")
     empty += ("mismatch_mean", "mismatch_p99", "mismatch_max_ratio", "mismatch_kl")
     assert [row[name] for name in empty] == [None] * len(empty)
-    assert "budget spent" in capsys.readouterr().out
+    assert "budget was spent" in capsys.readouterr().out
 
 
-def test_the_line_says_what_the_row_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_has_the_figures_of_the_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary(tables(iteration()), tmp_path)
     line = capsys.readouterr().out
-    for part in ("extra/s0 3/3", "reward 0.5 pass 0.5", "groups 1 wrong 1 mixed 1 right", "regenerated 2 rescued 1"):
+    for part in (
+        "extra/s0: 3/3 iterations",
+        "pass 50.0%",
+        "groups 1 solved, 1 mixed, 1 unsolved",
+        "continued 2 groups, rescued 1",
+    ):
         assert part in line
-    assert "cut off 2" in line
+    assert "2 cut off" in line

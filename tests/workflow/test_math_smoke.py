@@ -43,7 +43,7 @@ def test_it_ends_with_a_table(run: Run) -> None:
 def test_every_group_is_incorrect_and_is_continued(run: Run) -> None:
     for arm in ("extra", "published"):
         rows = pl.concat([pl.read_parquet(f) for f in sorted(run.results.glob(f"{arm}/s0/*/summarize.parquet"))])
-        assert (rows["all_wrong"] == rows["groups"]).all()
+        assert (rows["all_incorrect"] == rows["groups"]).all()
         assert rows["prefixes_chosen"].min() > 0
         assert rows["regenerated_rollouts"].to_list()[1] > 0
     rows = pl.read_parquet(run.results / "grpo/s0/iteration_0001/summarize.parquet")

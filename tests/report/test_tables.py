@@ -1,10 +1,10 @@
-"""Distinct right solutions: texts, white space apart, of right samples only."""
+"""Distinct solutions: texts of correct samples, ignoring white space."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from extra_rl.report.solutions import distinct_solutions
+from extra_rl.report.tables import distinct_solutions
 from extra_rl.tables import contracts
 
 
@@ -15,7 +15,7 @@ def samples(*rows: tuple[str, str, str, str]) -> pl.DataFrame:
     return frame.with_columns(pl.col("verdict").cast(contracts.EvaluationSamples.create_empty().schema["verdict"]))
 
 
-def test_texts_count_once_and_only_right_ones() -> None:
+def test_texts_of_correct_samples_count_once() -> None:
     table = samples(
         ("L2", "b", "right", "1 + 2 = 3"),
         ("L2", "b", "right", " 1 + 2\n=  3\t"),
@@ -27,7 +27,7 @@ def test_texts_count_once_and_only_right_ones() -> None:
     assert distinct_solutions(table).rows() == [("L2", "b", 3, 2), ("L1", "a", 0, 0), ("L1", "c", 1, 1)]
 
 
-def test_an_evaluation_without_samples() -> None:
+def test_an_evaluation_without_samples_has_no_rows() -> None:
     found = distinct_solutions(samples())
     assert found.rows() == []
     assert found.columns == ["benchmark", "problem_id", "right", "distinct"]

@@ -1,11 +1,11 @@
-"""Numbers that add up as they are shown."""
+"""The parts of an advantage: they add up as they are shown."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extra_rl.report.arithmetic import adding_up, formula
+from extra_rl.report.facts import adding_up, formula
 
 
 def micro(value: float) -> int:
@@ -13,30 +13,30 @@ def micro(value: float) -> int:
 
 
 @given(st.floats(-50, 50, width=32), st.floats(-5, 5, width=32))
-def test_what_is_shown_adds_up(normalised: float, bonus: float) -> None:
+def test_the_shown_parts_add_up(normalised: float, bonus: float) -> None:
     parts = adding_up(normalised, bonus, normalised + bonus)
     assert micro(parts.normalised) + micro(parts.bonus) == micro(parts.total)
     assert parts.final == parts.total
     assert abs(parts.total - (normalised + bonus)) <= 1.1e-6
 
 
-def test_parts_that_would_not_add_up_by_rounding_each() -> None:
+def test_parts_that_would_not_add_up_if_each_were_rounded() -> None:
     parts = adding_up(1.0000004, 1.0000004, 2.0000008)  # rounded one by one: 1 + 1 = 2.000001
     assert parts == (1.0, 1.0, 2.0, 2.0)
 
 
-def test_an_advantage_that_was_taken_away_is_another_number_than_the_sum() -> None:
+def test_a_removed_advantage_differs_from_the_sum() -> None:
     assert adding_up(-0.5, 0.0, 0.0) == (-0.5, 0.0, -0.5, 0.0)
 
 
-def test_no_minus_before_a_zero() -> None:
+def test_zero_has_no_minus_sign() -> None:
     assert str(adding_up(-0.0, -0.0, -0.0)) == "Sum(normalised=0.0, bonus=0.0, total=0.0, final=0.0)"
 
 
 ROW = {"reward": 1.0, "mean": 0.25, "sd": 0.5, "trained": "trained"}
 
 
-def test_how_the_normalised_reward_came_about() -> None:
+def test_the_formula_of_the_normalised_reward() -> None:
     assert formula(ROW, {"eps": 1e-6}) == "(1 - 0.25) / (0.5 + 1e-06)"
     assert formula(ROW, {"divide_by_std": False}) == "(1 - 0.25)"
     assert formula(ROW | {"reward": None}, {}) == ""

@@ -1,11 +1,11 @@
-"""Lists golds that do not match themselves: nothing can be judged right against them.
+"""List reference answers (gold) that do not match themselves, so that no response to them can be judged correct.
 
-extra check-golds problems.parquet
-extra check-golds problems.jsonl --answer solution --workers 4 --out bad.parquet
-extra check-golds math500                          a known benchmark or training set, from the hub
-extra check-golds dapo_math_17k --folder data      the same, from a local folder
+extra check-answers problems.parquet
+extra check-answers problems.jsonl --answer solution --workers 4 --out bad.parquet
+extra check-answers math500                          a known benchmark or training set, from the hub
+extra check-answers dapo_math_17k --folder data      the same, from a local folder
 
-The exit code is 0 where there is none, 1 where there are some, 2 for an error.
+The exit code is 0 if there is none, 1 if there are some, 2 for an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from extra_rl.config.sections import VerifierConfig
 
-HELP = "golds that do not match themselves"
+HELP = "reference answers that do not match themselves"
 ANSWERS = ("answer", "gold")
 SHOWN = 100
 
@@ -29,13 +29,18 @@ SHOWN = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="table of problems (.parquet, .jsonl or .csv), or a known name")
     parser.add_argument("--folder", metavar="DIR", help="local files of known names, <name>.parquet or .jsonl")
-    parser.add_argument("--answer", metavar="COLUMN", help="column of the gold answer (default: answer, else gold)")
-    parser.add_argument("--id", metavar="COLUMN", help="column that names a row (default: id, else the row's number)")
-    parser.add_argument("--problem", metavar="COLUMN", default="problem", help="text for --out (default: problem)")
+    parser.add_argument("--answer", metavar="COLUMN", help="reference answers (default: answer, else gold)")
+    parser.add_argument("--id", metavar="COLUMN", help="names of rows (default: id, else the row number)")
+    parser.add_argument(
+        "--problem",
+        metavar="COLUMN",
+        default="problem",
+        help="text for --out (default: problem)",
+    )
     parser.add_argument("--workers", type=int, default=1, help="judging processes (default 1)")
-    parser.add_argument("--timeout", type=float, default=5.0, help="CPU-seconds a gold (default 5)")
-    parser.add_argument("--policy", help="switches as YAML, for example '{decimal_comma: true}'")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows found, as Parquet")
+    parser.add_argument("--timeout", type=float, default=5.0, help="CPU seconds per answer (default 5)")
+    parser.add_argument("--policy", help="options of the verifier as YAML, for example '{decimal_comma: true}'")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the listed rows as Parquet")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,15 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
     for name, gold, reason in found.select("id", "gold", "reason").head(SHOWN).iter_rows():
         print(f"{name}  {shortened(gold)}  {reason}: {REASONS[reason]}")
     if len(found) > SHOWN:
-        print(f"... and {len(found) - SHOWN} more; --out FILE has them all")
-    print(f"{len(found)} of {len(rows)} golds do not match themselves")
+        print(f"... and {len(found) - SHOWN} more; --out FILE writes all of them")
+    print(f"{len(found)} of {len(rows)} reference answers do not match themselves")
     if arguments.out:
         write_whole(arguments.out, lambda tmp: found.write_parquet(tmp))
     return 1 if len(found) else 0
 
 
 def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
-    """The verifier's section from the options; ConfigError names a value that cannot be."""
+    """Return the verifier's section from the options. Raises ConfigError for an invalid value."""
     from pydantic import ValidationError
 
     from extra_rl.config.section import mistakes
@@ -80,7 +85,7 @@ def verifier_of(arguments: argparse.Namespace) -> VerifierConfig:
 
 
 def known_rows(name: str, folder: str | None) -> pl.DataFrame | None:
-    """The rows of a known benchmark or training set (`extra_rl.config.benchmarks`), None for an unknown name."""
+    """Return the rows of a known benchmark or training set (`extra_rl.config.benchmarks`), None for another name."""
     import polars as pl
     from pydantic import ValidationError
 
@@ -102,9 +107,15 @@ def known_rows(name: str, folder: str | None) -> pl.DataFrame | None:
 
 
 def read_rows(path: Path, answer: str | None, name: str | None, problem: str) -> pl.DataFrame:
-    """The rows as text columns id, gold and, where the table has it, problem; a missing gold is empty.
+    """Return the rows as text columns id, gold and, if the table has it, problem; a missing answer is empty.
 
-    Raises InputError for a file that cannot be read or has not the columns that were named.
+    Args:
+        path: Parquet, JSON lines or CSV.
+        answer: column of reference answers; None: `answer`, else `gold`.
+        name: column that identifies a row; None: `id`, else the row's number.
+        problem: column with the problem's text.
+
+    Raises InputError for a file that cannot be read or lacks a named column.
     """
     import polars as pl
 
@@ -116,7 +127,7 @@ def read_rows(path: Path, answer: str | None, name: str | None, problem: str) ->
     gold = answer or next((column for column in ANSWERS if column in table.columns), ANSWERS[0])
     for column in (gold, name):
         if column and column not in table.columns:
-            raise InputError(f"{path}: there is no column {column!r}; it has {', '.join(table.columns)}.")
+            raise InputError(f"{path}: no column {column!r}; the columns are {', '.join(table.columns)}.")
     label = name or ("id" if "id" in table.columns else None)
     rows = table.with_row_index("row")
     columns = {"id": pl.col(label or "row"), "gold": pl.col(gold).cast(pl.String).fill_null("")}
@@ -126,6 +137,6 @@ def read_rows(path: Path, answer: str | None, name: str | None, problem: str) ->
 
 
 def shortened(text: str) -> str:
-    """Untrusted text for one line of a terminal: what cannot be printed is escaped."""
+    """Return untrusted text for one line of a terminal: unprintable characters are escaped."""
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:81])
     return f"`{shown}`" if len(shown) <= 80 else f"`{shown[:77]}...`"

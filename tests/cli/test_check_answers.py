@@ -1,4 +1,4 @@
-"""extra check-golds: which golds of a file nothing can be judged against."""
+"""extra check-answers: reference answers that no response can match."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PROBLEMS = {"id": ["a", "b", "c"], "problem": ["x", "y", "z"], "answer": ["7", r
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
-def test_bad_golds_are_listed_and_written(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_answers_are_listed_and_written(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, table = tmp_path / f"problems.{kind}", pl.DataFrame(PROBLEMS)
     {"parquet": table.write_parquet, "jsonl": table.write_ndjson, "csv": table.write_csv}[kind](file)
-    assert main(["check-golds", str(file), "--out", str(tmp_path / "bad.parquet")]) == 1
+    assert main(["check-answers", str(file), "--out", str(tmp_path / "bad.parquet")]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "b  `\\frac{1}{`  unbalanced: its braces or brackets do not close",
         "c  ``  empty: there is no answer in it",
-        "2 of 3 golds do not match themselves",
+        "2 of 3 reference answers do not match themselves",
     ]
     assert pl.read_parquet(tmp_path / "bad.parquet").rows() == [
         ("b", r"\frac{1}{", "y", "unbalanced"),
@@ -28,41 +28,41 @@ def test_bad_golds_are_listed_and_written(kind: str, tmp_path: Path, capsys: pyt
     ]
 
 
-def test_other_columns_and_rows_without_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_columns_and_rows_without_an_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "problems.parquet"
     pl.DataFrame({"solution": [7, 8], "gold": ["", "5"], "key": ["p", "q"]}).write_parquet(file)
-    assert main(["check-golds", str(file)]) == 1
+    assert main(["check-answers", str(file)]) == 1
     assert capsys.readouterr().out.startswith("0  ``  empty")
-    assert main(["check-golds", str(file), "--id", "key"]) == 1
+    assert main(["check-answers", str(file), "--id", "key"]) == 1
     assert capsys.readouterr().out.startswith("p  ``  empty")
-    assert main(["check-golds", str(file), "--answer", "solution"]) == 0
-    assert capsys.readouterr().out == "0 of 2 golds do not match themselves\n"
+    assert main(["check-answers", str(file), "--answer", "solution"]) == 0
+    assert capsys.readouterr().out == "0 of 2 reference answers do not match themselves\n"
 
 
 def test_a_known_name_is_read_as_the_configuration_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {"id": [f"{n}" for n in range(30)], "problem": ["x"] * 30, "answer": [*map(str, range(29)), "{"]}
     pl.DataFrame(rows).write_parquet(tmp_path / "aime24.parquet")
-    assert main(["check-golds", "aime24", "--folder", str(tmp_path)]) == 1
+    assert main(["check-answers", "aime24", "--folder", str(tmp_path)]) == 1
     assert capsys.readouterr().out.startswith("aime24/29  `{`  unbalanced")
     pl.DataFrame(rows).head(29).write_parquet(tmp_path / "aime24.parquet")
-    assert main(["check-golds", "aime24", "--folder", str(tmp_path)]) == 2
+    assert main(["check-answers", "aime24", "--folder", str(tmp_path)]) == 2
     assert "aime24 should have 30 rows, it has 29" in capsys.readouterr().err
-    assert main(["check-golds", "aime24", "--folder", str(tmp_path / "none")]) == 2
+    assert main(["check-answers", "aime24", "--folder", str(tmp_path / "none")]) == 2
     assert "task.folder" in capsys.readouterr().err
 
 
-def test_golds_are_read_as_they_are_written(tmp_path: Path) -> None:
+def test_numbers_and_text_in_one_column_are_read_as_text(tmp_path: Path) -> None:
     """Numbers first, text a thousand rows later: a reader that guesses types from the first rows would fail."""
     golds = [*map(str, range(2000)), "1/2"]
     (tmp_path / "golds.csv").write_text("gold\n" + "\n".join(golds))
     (tmp_path / "golds.jsonl").write_text("\n".join([f'{{"gold": {n}}}' for n in range(2000)] + ['{"gold": "1/2"}']))
-    assert main(["check-golds", str(tmp_path / "golds.csv")]) == 0
-    assert main(["check-golds", str(tmp_path / "golds.jsonl")]) == 0
+    assert main(["check-answers", str(tmp_path / "golds.csv")]) == 0
+    assert main(["check-answers", str(tmp_path / "golds.jsonl")]) == 0
 
 
-def test_what_cannot_be_printed_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unprintable_characters_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pl.DataFrame({"gold": ["{\x1b[31m数" + "x" * 200]}).write_parquet(tmp_path / "golds.parquet")
-    assert main(["check-golds", str(tmp_path / "golds.parquet")]) == 1
+    assert main(["check-answers", str(tmp_path / "golds.parquet")]) == 1
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith("0  `{\\x1b[31m数xxx")
     assert "xxx...`  unbalanced" in line
@@ -73,16 +73,16 @@ def test_what_cannot_be_printed_is_escaped(tmp_path: Path, capsys: pytest.Captur
     ("arguments", "message"),
     [
         (["nowhere.parquet"], "nowhere.parquet: cannot be read"),
-        (["{data}", "--answer", "key"], "there is no column 'key'; it has gold."),
-        (["{data}", "--id", "key"], "there is no column 'key'"),
+        (["{data}", "--answer", "key"], "no column 'key'; the columns are gold."),
+        (["{data}", "--id", "key"], "no column 'key'"),
         (["{data}", "--workers", "0"], "verifier.workers"),
         (["{data}", "--policy", "{no: 1}"], "--policy"),
     ],
 )
-def test_what_the_user_can_mend(
+def test_a_mistake_is_one_message(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pl.DataFrame({"gold": ["7"]}).write_parquet(tmp_path / "golds.parquet")
     words = [word.replace("{data}", str(tmp_path / "golds.parquet")) for word in arguments]
-    assert main(["check-golds", *words]) == 2
+    assert main(["check-answers", *words]) == 2
     assert message in capsys.readouterr().err
