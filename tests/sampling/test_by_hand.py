@@ -98,7 +98,7 @@ def test_a_stage_by_hand_starts_a_server_that_ends_with_it(policy: Path, place: 
         assert lives(pid)
         (sample,) = sampler.sample([Request((1, 6, 7), 4, seed=3)], VLLM)
         assert (sample.tokens, sample.logprobs, sample.finish_reason) == ([7], [-0.5], "length")
-    assert not lives(pid)
+    until(lambda: not lives(pid))
     assert not folder.exists()
     assert list((tmp_path / ".snakemake").glob("engines-*/engine-0.log"))
     assert run_engine.FOLDER_VARIABLE not in os.environ
