@@ -122,9 +122,8 @@ def score(
     import torch
 
     from extra_rl.models.policy import load_policy_model
-    from extra_rl.scoring.batches import computed_of_rows, fill, pieces_of
+    from extra_rl.scoring.batches import TokenSequence, computed_of_rows, fill, pieces_of
     from extra_rl.scoring.layout import budget_of, chosen, token_statistics
-    from extra_rl.scoring.sequences import TokenSequence
 
     device, precision = config.compute.apply(), config.compute.precision
     model = load_policy_model(policy, device=device)

@@ -1,5 +1,8 @@
-"""A stage and its vLLM server from beginning to end, outside of a run and within one. The server is played, by
-`tests.sampling.played_server`; the processes, locks, weights and the probe are real. Needs no vLLM."""
+"""A stage and its vLLM server from beginning to end, outside of a run and within one.
+
+`tests.sampling.played_server` plays the server and its logprobs; processes, locks, weights on disk and the probe's
+comparison are real. `test_run_engine` has the real server. Needs no vLLM.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -26,6 +29,7 @@ from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.client import ServerClient
 from tests.conftest import POLICY, ROOT
 from tests.sampling.engines import lives, run_with_engines, until
+from tests.sampling.played_server import scores
 
 VLLM = SamplingConfig(backend="vllm", max_response_tokens=4)
 
@@ -77,11 +81,16 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setattr(run_engine, "ServerClient", PlainClient)
     for name in ("refuse_missing", "refuse_other_build"):
         monkeypatch.setattr(f"extra_rl.sampling.vllm.open.{name}", lambda *_: None)
+    monkeypatch.setattr("extra_rl.sampling.vllm.open.policy_logprobs", own_scores)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setattr(run_engine, "PLACE", Path(short))
         yield Path(short)
+
+
+def own_scores(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    return [scores(Path(model.config._name_or_path), tokens) for tokens in sequences]
 
 
 def drawn(policy: Path) -> list[int]:
@@ -129,7 +138,7 @@ def test_a_server_that_cannot_start_is_one_error_that_names_its_log(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_engine, "SERVER_MODULE", "tests.no_such_module")
-    with pytest.raises(ModelError, match=r"vLLM cannot start .*engine-0\.log says why.*sampling.backend: transformers"):
+    with pytest.raises(ModelError, match=r"vLLM cannot start .*engine-0\.log.*sampling\.backend: transformers"):
         drawn(POLICY)
     assert list(place.iterdir()) == []
 

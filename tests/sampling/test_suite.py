@@ -19,7 +19,7 @@ from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.stop import StopStrings
 from extra_rl.sampling.text import Decode, response_decoder
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.conftest import POLICY
 from tests.sampling.plain import PlainSampler

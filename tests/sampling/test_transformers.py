@@ -16,7 +16,7 @@ from extra_rl.sampling.decode_cache import TRIM, DecodeCache
 from extra_rl.sampling.draw import draw
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.transformers import TransformersSampler
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.models import EOS, random_qwen3
 

@@ -6,8 +6,15 @@ import random
 
 import pytest
 
-from extra_rl.scoring.batches import Piece, computed_of_rows, fill, micro_batches, pieces_of, token_shares
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import (
+    Piece,
+    TokenSequence,
+    computed_of_rows,
+    fill,
+    micro_batches,
+    pieces_of,
+    token_shares,
+)
 
 BUDGET = 8192
 

@@ -10,8 +10,8 @@ import torch
 
 from extra_rl.models.probe import probe_of
 from extra_rl.scoring import segment_attention
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.packed import packed_statistics
-from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.models import random_qwen3
 

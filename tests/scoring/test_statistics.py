@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from extra_rl.models.tokenizers import word_level
-from extra_rl.scoring.batches import micro_batches
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence, micro_batches
 from extra_rl.scoring.statistics import response_statistics
 from tests.models import random_qwen3
 

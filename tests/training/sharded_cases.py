@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 import torch
+from extra_rl.training.distributed import process_group
 
 from extra_rl.models.policy import Policy
 from extra_rl.scoring.layout import chosen
-from extra_rl.training.distributed import process_group
 from extra_rl.training.launch import read_job
 from extra_rl.training.optimizer import load_optimizer, optimizer_state
 from extra_rl.training.parallel import Parallel, whole

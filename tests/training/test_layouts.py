@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from extra_rl.scoring.batches import micro_batches_by_process
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence, micro_batches_by_process
 from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.trainer import Trainer
 from tests.models import random_qwen3

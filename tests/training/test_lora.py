@@ -14,7 +14,7 @@ from extra_rl.algorithms import loss as losses
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.evaluation.policies import find_policy
 from extra_rl.models.policy import ADAPTER_FILE, OPTIMIZER_FILE, load_model, load_policy
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from extra_rl.training.lora import LoraConfig, adapter_tensors, frozen_base, load_adapted
 from tests.conftest import POLICY

@@ -12,7 +12,7 @@ import torch
 
 from extra_rl.errors import NumericalError
 from extra_rl.models.policy import OPTIMIZER_FILE, Policy
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from extra_rl.training.optimizer import load_optimizer, optimizer_state
 from extra_rl.training.rollouts import TrainingRollout, minibatches_of

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from extra_rl.sampling.base import Request, Sample
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from tests.zoo.families import VOCABULARY
 
 CLOSE = 1e-4

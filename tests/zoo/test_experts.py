@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.layout import chosen, token_statistics
-from extra_rl.scoring.sequences import TokenSequence
 from tests.zoo.families import shared
 from tests.zoo.reference import sequences
 

@@ -6,9 +6,9 @@ kill -9 too. A stage outside of a run holds such a lock itself for as long as it
 group of everything that the server starts, and kills that group at the end.
 
 A second lock says whether an engine has a keeper. `start` locks the file KEEPER_LOCK before the keeper exists, and the
-keeper inherits the locked descriptor. So the lock is held from before the keeper's first instruction until its last one,
-and a stage that finds it free can replace the engine's folder safely. The file itself stays until the run ends: a
-removed file would look free while its keeper still cleans up.
+keeper inherits the locked descriptor. So the lock is held from before the keeper's first instruction until after its
+last, and a stage that finds it free can replace the engine's folder safely. The file itself stays until the run ends:
+a removed file would look free while its keeper still cleans up.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--alive", type=Path, required=True, help="file that the run holds locked while it lives")
     parser.add_argument("--folder", type=Path, required=True, help="the engine's folder, emptied at the end")
     parser.add_argument("--module", required=True, help="the server, as python -m takes it")
-    parser.add_argument("--patience", type=float, required=True, help="seconds that the server may take to end in order")
+    parser.add_argument("--patience", type=float, required=True, help="seconds that the server may take to end")
     parser.add_argument("server", nargs="*", metavar="WORD", help="after --: its arguments")
     options = parser.parse_args(argv)
     if os.getpgrp() != os.getpid():  # started by hand: the group that is killed at the end must be its own
