@@ -179,7 +179,7 @@ def _settings() -> Any:
 def probed(policy: Any) -> dict[str, Any]:
     """Seconds of the whole probe and of the brief one."""
     from extra_rl.models.probe import probe_of, remember
-    from extra_rl.sampling.model_check import probe
+    from extra_rl.sampling.transformers import probe
 
     found: dict[str, Any] = {}
     for name, known in (("whole", {}), ("brief", None)):
@@ -203,7 +203,7 @@ def child(measurement: str, way: str, folder: Path, threads: int, rollouts: Path
     if measurement == "probe":
         return probed(policy)
     if way == "ours":  # the probe is a measurement of its own
-        from extra_rl.sampling.model_check import probe
+        from extra_rl.sampling.transformers import probe
 
         probe(policy.model)
     rows = json.loads(rollouts.read_text()) if rollouts.exists() else []

@@ -36,7 +36,8 @@ TILE = {"cpu": (1024, 2**22), "cuda": (4096, 2**24)}
 class LogitMap(NamedTuple):
     """Map of the head's output x to z, whose softmax is taken.
 
-    z = x / divisor, or with a soft cap z = cap * tanh(x / divisor / cap) / temperature. The divisor is applied to the hidden states, which are fewer numbers than the logits.
+    z = x / divisor, or with a soft cap z = cap * tanh(x / divisor / cap) / temperature. The divisor is applied to the
+    hidden states, which are fewer numbers than the logits.
     """
 
     divisor: float = 1.0

@@ -12,7 +12,7 @@ from extra_rl.errors import ModelError, NumericalError
 from extra_rl.models.measure import Measurement, Path, Scored, own_statistics
 from extra_rl.models.probe import BRIEF, PROMPTS, RESPONSES, forget_probes, probe_of, probes_made, remember
 from extra_rl.sampling import transformers as sampling
-from extra_rl.sampling.model_check import probe
+from extra_rl.sampling.transformers import probe
 from extra_rl.scoring.layout import chosen
 from tests.models import random_model, random_qwen3
 

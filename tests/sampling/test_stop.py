@@ -19,7 +19,7 @@ from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.open import open_decoder, open_sampler
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.rollouts import Plan, open_roller
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.text import response_decoder, until_stop
 from extra_rl.sampling.transformers import TransformersSampler
 from tests.conftest import POLICY

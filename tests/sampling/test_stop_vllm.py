@@ -16,7 +16,7 @@ import pytest
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.policy import load_tokenizer
 from extra_rl.sampling.base import Request, Sample, Sampler
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.vllm.arguments import sampling_parameters
 from extra_rl.sampling.vllm.client import ServerClient
 from tests.conftest import POLICY

@@ -17,7 +17,7 @@ from extra_rl.models.policy import load_policy
 from extra_rl.sampling.base import Request, Sample, Sampler
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.text import Decode, response_decoder
 from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics

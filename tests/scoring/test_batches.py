@@ -13,6 +13,7 @@ from extra_rl.scoring.batches import (
     fill,
     micro_batches,
     pieces_of,
+    shares,
     token_shares,
 )
 
@@ -93,6 +94,13 @@ def test_the_tokens_of_a_batch_are_shared_out_among_its_rows(layout: str) -> Non
     pair = [TokenSequence((1, 2, 3), (4, 5)), TokenSequence((1, 2, 3), (4, 6, 7))]
     (both,) = fill(pieces_of(pair, layout, 100), layout, 100) if layout != "padded" else [Piece([1, 0], 11, 12)]
     assert computed_of_rows(both, pair, layout) == {"padded": [6, 6], "packed": [6, 5], "shared_prefix": [5, 2]}[layout]
+
+
+def test_shares_are_balanced_by_length_and_keep_the_order() -> None:
+    # Longest first: 9 -> a, 5 -> b, 4 -> b (5 < 9), 3 -> a (9 = 9: the first), 1 -> b (9 < 12).
+    assert shares([4, 9, 1, 5, 3], 2) == [[1, 4], [0, 2, 3]]
+    assert shares([4, 9, 1], 1) == [[0, 1, 2]]
+    assert shares([7], 3) == [[0], [], []]
 
 
 def test_no_rows_are_no_batches() -> None:

@@ -98,7 +98,7 @@ def test_the_optimizer_state_lies_where_the_workflow_says(tmp_path: Path, monkey
     _, second = updated(found, tmp_path / "2", policy=linked)
     assert load_model(second.parent).state_dict().keys()
     stored.unlink()
-    with pytest.raises(InputError, match="which is gone"):
+    with pytest.raises(InputError, match="which is missing"):
         updated(found, tmp_path / "3", policy=linked)
 
 

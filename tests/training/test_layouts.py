@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,11 +12,11 @@ from extra_rl.training.rollouts import TrainingRollout
 from extra_rl.training.trainer import Trainer
 from tests.models import random_qwen3
 from tests.scoring.test_packed import CASES
-from tests.training.test_trainer import SETTINGS, moved
+from tests.training.steps import moved, settings
 
 
 def rollouts_of(batch: list[TokenSequence]) -> list[TrainingRollout]:
-    """Old logprobs that differ from the policy's, so that ratios, clips and weights work; masks of both kinds."""
+    """Old logprobs that differ from the policy's, so that ratios, clips and weights matter; masks of both kinds."""
     rollouts = []
     for i, sequence in enumerate(s for s in batch if s.response):
         old = [-0.5 - 0.3 * ((i + t) % 5) for t in range(len(sequence.response))]
@@ -29,10 +28,10 @@ def rollouts_of(batch: list[TokenSequence]) -> list[TrainingRollout]:
 
 def stepped(batch: list[TokenSequence], layout: str, **changes: Any) -> tuple[torch.Tensor, dict[str, float]]:
     model = random_qwen3()
-    settings = replace(SETTINGS, layout=layout, **changes)
-    reference = random_qwen3(seed=1) if settings.kl_weight else None
+    section = settings(layout=layout, **changes)
+    reference = random_qwen3(seed=1) if section.kl_weight else None
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    figures = Trainer(model, optimizer, settings, reference).step(rollouts_of(batch))
+    figures = Trainer(model, optimizer, section, reference).step(rollouts_of(batch))
     assert figures is not None
     return moved(model), figures
 
@@ -62,12 +61,12 @@ def test_padding_and_shared_tokens_are_reported() -> None:
     assert stepped(batch, "packed")[1]["shared"] == 0
     figures = stepped(batch, "auto")[1]
     assert figures["padding"] == 0
-    assert figures["shared"] == pytest.approx(12 / 29)  # groups are laid out in one row, but packed apart
+    assert figures["shared"] == pytest.approx(12 / 29)  # one row for all, but groups count separately
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed", "shared_prefix"])
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_every_row_has_one_process_and_work_is_shared_out(layout: str, processes: int) -> None:
+def test_every_row_has_one_process_and_work_is_balanced(layout: str, processes: int) -> None:
     rows = [TokenSequence((g, 7, 7), (*range(i, 30 + i),)) for g in range(2) for i in range(8)]
     plans = micro_batches_by_process(rows, layout, 200, processes)
     assert sorted(row for batches in plans for batch in batches for row in batch.rows) == list(range(16))

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from extra_rl.config.sections import SamplingConfig
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.scoring import head
 from extra_rl.scoring.layout import Layout
 from extra_rl.training.rollouts import TrainingRollout
-from extra_rl.training.settings import LossSettings
+from extra_rl.training.settings import UpdateSettings
 from extra_rl.training.trainer import Trainer
 from tests.zoo.families import FAMILIES, build, shared, untouched
 from tests.zoo.reference import requests, sequences, statistics
 
 TEMPERATURE, ENTROPY_WEIGHT, LOW, HIGH = 0.7, 0.1, 0.2, 0.28
-SETTINGS = LossSettings(
-    loss="clipped",
-    aggregate="token_mean",
+SETTINGS = UpdateSettings(
+    sampling=SamplingConfig(temperature=TEMPERATURE, max_response_tokens=16),
+    compute=ComputeConfig(),
     clip_low=LOW,
     clip_high=HIGH,
     dual_clip=None,
     importance_cap=None,
-    kl_weight=0.0,
     entropy_weight=ENTROPY_WEIGHT,
-    signal_only=False,
     tokens_per_batch=80,
-    learning_rate=0.0,
-    warmup_steps=0,
     gradient_clip=1e9,
-    temperature=TEMPERATURE,
-    max_response_tokens=16,
-)
+).model_copy(update={"learning_rate": 0.0})
 ADVANTAGES = (1.0, -0.5, 2.0, -1.0, 0.7)
 DROPOUT: dict[str, dict[str, float]] = {
     # Some layers drop out by a part, others by a call of their own.
@@ -79,7 +72,7 @@ def plain_gradients(name: str) -> dict[str, torch.Tensor]:
 
 
 def one_step(
-    model: Any, batch: list[TrainingRollout], settings: LossSettings = SETTINGS, *, checkpointing: bool = False
+    model: Any, batch: list[TrainingRollout], settings: UpdateSettings = SETTINGS, *, checkpointing: bool = False
 ) -> dict[str, float]:
     """An update whose learning rate is 0: the gradients stay with the model."""
     if checkpointing:
@@ -120,7 +113,7 @@ def test_the_gradient_of_tiles(name: str, layout: Layout, monkeypatch: pytest.Mo
     monkeypatch.setattr(head, "WHOLE", 1)
     monkeypatch.setattr("extra_rl.scoring.chunked_head.TILE", {"cpu": (8, 200)})
     model = build(name)
-    one_step(model, rollouts(name), replace(SETTINGS, layout=layout))
+    one_step(model, rollouts(name), SETTINGS.model_copy(update={"layout": layout}))
     assert_equal_gradients(gradients(model), plain_gradients(name))
 
 

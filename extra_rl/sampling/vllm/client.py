@@ -13,7 +13,7 @@ from typing import Any
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.sampling.base import FinishReason, Request, Sample, decoding_order
-from extra_rl.sampling.stop import StopStrings, stop_rule
+from extra_rl.sampling.text import StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
 
 GENERATE = "/inference/v1/generate"

@@ -17,10 +17,10 @@ from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models.probe import Probe, probe_of
 from extra_rl.sampling.base import Sampler
-from extra_rl.sampling.probe import policy_logprobs, probe_sequences, refuse_another_policy
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.arguments import engine_arguments, environment
+from extra_rl.sampling.vllm.probe import policy_logprobs, probe_sequences, refuse_another_policy
 
 if TYPE_CHECKING:
     from extra_rl.models.policy import Policy

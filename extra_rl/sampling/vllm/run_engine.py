@@ -24,7 +24,7 @@ from typing import Any
 
 from extra_rl.devices import locks as devices
 from extra_rl.errors import ModelError
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.vllm import keeper
 from extra_rl.sampling.vllm.arguments import flags
 from extra_rl.sampling.vllm.client import ServerClient

@@ -11,7 +11,7 @@ import torch
 
 from extra_rl.algorithms.mismatch import TOLERANCE
 from extra_rl.errors import NumericalError
-from extra_rl.sampling.probe import policy_logprobs, probe_sequences, refuse_another_policy
+from extra_rl.sampling.vllm.probe import policy_logprobs, probe_sequences, refuse_another_policy
 from tests.models import random_qwen3
 
 WHERE = Path("policy")
