@@ -104,9 +104,7 @@ def rows_to_score(inputs: Inputs, config: Config) -> tuple[pl.DataFrame, pl.Data
     if config.rows == "all":
         return rollouts, rollouts.clear()
     if "verify" not in inputs.tables:
-        raise ConfigError(
-            "score_entropy.rows: signal reads the verdicts of the rollouts: pass their path as the input `verify`."
-        )
+        raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts: pass their file as `verify`.")
     judged = rollouts.join(inputs["verify"], on="rollout_id", how="left", maintain_order="left")
     previous = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
     rows, parents = rows_with_signal(judged, previous, joined=config.joined, bonus=config.bonus)

@@ -21,8 +21,8 @@ ATTENTION = "extra_grouped"
 """Name under which `use_grouped_attention` registers the attention with transformers."""
 
 TRIM = 16
-"""Padding is cut off in multiples of this, the width of vector units, so that sums keep their order. Then cutting changes
-no bit of a softmax, and no bit at all where a matrix product adds in the order of its columns."""
+"""Padding is cut off in multiples of this, the width of vector units, so that sums keep their order. Then cutting
+changes no bit of a softmax, and no bit at all where a matrix product adds in the order of its columns."""
 
 
 class ContextCache:
@@ -122,7 +122,7 @@ class DecodeCache:
         self.count = end
 
     def select(self, keep_A: Tensor, longest: int) -> None:
-        """Keep the given rows, of which the longest has `longest` tokens; cut off columns of padding, in steps of TRIM."""
+        """Keep the given rows, the longest of which has `longest` tokens; cut padding off in steps of TRIM."""
         cut = (self.width - longest) // TRIM * TRIM if len(keep_A) else self.width
         for buffers in self._buffers.values():
             for buffer in buffers:
@@ -174,10 +174,10 @@ def grouped_attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
 ) -> tuple[Tensor, None]:
-    """softmax(q k^T * scaling + mask) v, with heads that share keys computed together; (B, T, heads, head_dim) and None.
+    """softmax(q k^T * scaling + mask) v, with heads that share keys computed together.
 
     The signature is that of transformers' attention functions. One token per row is a matrix product per key head; more
-    tokens per row (a prefill) use scaled_dot_product_attention.
+    tokens per row (a prefill) use scaled_dot_product_attention. Returns (B, T, heads, head_dim), and None.
 
     Args:
         module: the attention layer; not read.

@@ -35,7 +35,7 @@ VLLM = SamplingConfig(backend="vllm", max_response_tokens=4)
 
 
 class PlainClient(ServerClient):
-    """Speaks plain HTTP over the socket, without aiohttp."""
+    """Plain HTTP over the socket, without aiohttp."""
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Any]:
@@ -76,10 +76,10 @@ loads, dumps = json.loads, json.dumps
 
 @pytest.fixture(autouse=True)
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where folders of engines are made: the path of a socket may have 107 bytes at most."""
+    """A short folder for those of the engines: the path of a socket may have 107 bytes at most."""
     monkeypatch.setattr(run_engine, "SERVER_MODULE", "tests.sampling.played_server")
     monkeypatch.setattr(run_engine, "ServerClient", PlainClient)
-    for name in ("refuse_missing", "refuse_other_build"):
+    for name in ("require_vllm", "require_build_for"):
         monkeypatch.setattr(f"extra_rl.sampling.vllm.open.{name}", lambda *_: None)
     monkeypatch.setattr("extra_rl.sampling.vllm.open.policy_logprobs", own_scores)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -99,9 +99,8 @@ def drawn(policy: Path) -> list[int]:
         return sample.tokens
 
 
-@pytest.mark.parametrize("policy", [POLICY, POLICY / "manifest.json"], ids=["directory", "manifest"])
-def test_a_stage_by_hand_starts_a_server_that_ends_with_it(policy: Path, place: Path, tmp_path: Path) -> None:
-    with open_sampler(policy, VLLM, ComputeConfig(device="cpu"), 8) as (sampler, _):
+def test_a_stage_by_hand_starts_a_server_that_ends_with_it(place: Path, tmp_path: Path) -> None:
+    with open_sampler(POLICY, VLLM, ComputeConfig(device="cpu"), 8) as (sampler, _):
         (folder,) = place.iterdir()
         pid = int((folder / "engine-0" / "keeper.lock").read_text())
         assert lives(pid)
@@ -129,7 +128,7 @@ def test_a_server_with_other_weights_is_refused_and_ends(place: Path, monkeypatc
         save_file(tensors, view / "model.safetensors", {"format": "pt"})
 
     monkeypatch.setattr(weights, "link_view", corrupted)
-    with pytest.raises(NumericalError, match=r"off by \d\.\d+ nats on average, allowed are 0\.01"):
+    with pytest.raises(NumericalError, match=r"differ by \d\.\d+ nats on average, the tolerance is 0\.01"):
         drawn(POLICY)
     assert list(place.iterdir()) == []
 

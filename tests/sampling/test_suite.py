@@ -1,10 +1,9 @@
-"""What every backend owes to the stages: one suite, run with the plainest sampler there is, both paths of transformers
-(its own `generate` with and without padding), and vLLM."""
+"""The guarantees of every sampler: one suite for the simplest sampler, the paths of transformers, and vLLM."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -14,11 +13,10 @@ import torch
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.models.policy import load_policy
-from extra_rl.sampling.base import Request, Sample, Sampler
+from extra_rl.sampling.base import Advance, Request, Sample, Sampler, no_progress
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
-from extra_rl.sampling.text import StopStrings
-from extra_rl.sampling.text import Decode, response_decoder
+from extra_rl.sampling.text import Decode, StopStrings, response_decoder
 from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.conftest import POLICY
@@ -81,7 +79,7 @@ def requests(samples: int = 4, limit: int = LIMIT) -> list[Request]:
 def draw(
     sampler: Sampler,
     asked: Sequence[Request],
-    advance: Callable[[int], object] = lambda n: None,
+    advance: Advance = no_progress,
     **settings: Any,
 ) -> list[Sample]:
     return sampler.sample(asked, SamplingConfig(**settings), advance)
@@ -105,12 +103,12 @@ def test_logprobs_are_the_policys_own(sampler: Sampler, model: Any, temperature:
     sampled = torch.tensor([value for s in samples for value in s.logprobs])
     own = own_logprobs(model, asked, samples, temperature)
     torch.testing.assert_close(sampled, own, atol=1e-3, rtol=0)
-    assert own.std() > 0.1  # not all certain: wrong temperatures would show
+    assert own.std() > 0.1  # not all certain: a wrong temperature would show
 
 
 def test_a_prefix_is_only_a_longer_context(sampler: Sampler, model: Any, eos: tuple[int, ...]) -> None:
-    """Its tokens are not answered again, and what follows is conditioned on all of it. The contexts share their first
-    36 tokens, more than a block of a prefix cache, and then differ."""
+    """Samples are conditioned on all of it and do not repeat it. The contexts share their first 36 tokens, more than a
+    block of a prefix cache, and then differ."""
     shared = CONTEXTS[0] * 9
     first = draw(sampler, [Request(shared, 6, seed) for seed in range(12)], temperature=2.0)
     prefixes = [[t for t in sample.tokens if t not in eos] for sample in first]
@@ -122,7 +120,7 @@ def test_a_prefix_is_only_a_longer_context(sampler: Sampler, model: Any, eos: tu
     torch.testing.assert_close(sampled, own_logprobs(model, asked, samples, 1.0), atol=1e-3, rtol=0)
 
 
-def test_more_contexts_than_a_step_reads(sampler: Sampler, model: Any) -> None:
+def test_logprobs_are_the_policys_own_with_more_contexts_than_a_step_reads(sampler: Sampler, model: Any) -> None:
     """4,200 tokens of distinct contexts: an engine that splits one of them over two steps loses its seeds."""
     asked = [Request((1, 3 + i, *CONTEXTS[2] * 8), 2, seed=i) for i in range(72)]
     samples = draw(sampler, asked)
@@ -130,7 +128,7 @@ def test_more_contexts_than_a_step_reads(sampler: Sampler, model: Any) -> None:
     torch.testing.assert_close(sampled, own_logprobs(model, asked, samples, 1.0), atol=1e-3, rtol=0)
 
 
-def test_limits_reasons_and_stop_tokens(sampler: Sampler, eos: tuple[int, ...]) -> None:
+def test_a_response_ends_with_a_stop_token_or_at_its_limit(sampler: Sampler, eos: tuple[int, ...]) -> None:
     asked = [Request(r.context, 1 + 5 * (n % 12), r.seed) for n, r in enumerate(requests(16))]
     samples = draw(sampler, asked)
     assert {s.finish_reason for s in samples} == {"stop", "length"}
@@ -151,9 +149,10 @@ def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(sampler: Sa
     assert len({tuple(t) for t in tokens(once[:4])}) > 1  # one context, four seeds
 
 
-def test_neighbours_and_order_do_not_matter(sampler: Sampler) -> None:
+def test_tokens_do_not_depend_on_neighbours_order_or_batch_size(sampler: Sampler) -> None:
     asked = requests()
     together = tokens(draw(sampler, asked))
+    assert tokens(draw(sampler, asked, batch_rows=5)) == together
     assert tokens(draw(sampler, asked[::-1]))[::-1] == together
     assert [tokens(draw(sampler, [r]))[0] for r in asked] == together
     assert tokens(draw(sampler, asked[3:9])) == together[3:9]
@@ -161,13 +160,13 @@ def test_neighbours_and_order_do_not_matter(sampler: Sampler) -> None:
 
 def test_every_finished_request_is_counted_once(sampler: Sampler) -> None:
     finished: list[int] = []
-    draw(sampler, requests(), finished.append)
+    draw(sampler, requests(), finished.append, batch_rows=7)
     assert sum(finished) == len(requests())
     assert min(finished) >= 0
 
 
 def cut(decode: Decode, request: Request, sample: Sample, stop: Sequence[str]) -> Sample:
-    """What a sample without stop strings is with them: every beginning decoded."""
+    """A sample without stop strings, cut where they end it; decodes after every token."""
     for count in range(1, len(sample.tokens) + 1):
         (text,) = decode([[*request.prefix, *sample.tokens[:count]]])
         if any(string in text for string in stop):
@@ -200,7 +199,7 @@ def test_a_stop_string_may_begin_in_the_prefix_and_not_in_the_prompt(sampler: Sa
     asked = [Request((*r.context, *s.tokens[:3]), 8, r.seed + 9) for r, s in zip(requests(1), whole, strict=True)]
     goes_on = draw(sampler, asked)
     seams = [decode([[r.context[-1], s.tokens[0]]])[0] for r, s in zip(asked, goes_on, strict=True)]
-    assert all(" " in seam for seam in seams)  # none ends at once, and no token holds one
+    assert all(" " in seam for seam in seams)  # no token contains one
     for request, seam, would_be in zip(asked, seams, goes_on, strict=True):
         of_the_response, of_the_prompt = draw(sampler, [replace(request, prefix_length=3), request], stop=[seam])
         assert (of_the_response.tokens, of_the_response.finish_reason) == (would_be.tokens[:1], "stop")
@@ -208,12 +207,12 @@ def test_a_stop_string_may_begin_in_the_prefix_and_not_in_the_prompt(sampler: Sa
         assert len(of_the_prompt.tokens) > 1
 
 
-def test_nothing_asked_nothing_answered(sampler: Sampler) -> None:
+def test_no_requests_give_no_samples(sampler: Sampler) -> None:
     assert draw(sampler, []) == []
 
 
 def test_frequencies_follow_the_distribution(sampler: Sampler, model: Any) -> None:
-    """Seeds of different requests must be independent, and their draws the policy's: the first token, 1,500 times."""
+    """Seeds of different requests are independent, and their draws follow the policy: the first token, 1,500 times."""
     asked = [Request(CONTEXTS[0], 1, seed) for seed in range(1500)]
     drawn = torch.tensor([t[0] for t in tokens(draw(sampler, asked, temperature=1.5))])
     with torch.inference_mode():

@@ -1,10 +1,9 @@
-"""The decoding loop: what it samples, from which distribution, and that neighbours do not matter."""
+"""The decoding loop: grouped heads, batches, prefill passes and the draw; test_suite.py has what all samplers share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -41,39 +40,10 @@ def test_logprobs_are_the_policys_own(kv_heads: int, temperature: float) -> None
     torch.testing.assert_close(logprob_BT[mask_BT], sampled, atol=2e-4, rtol=1e-4)
 
 
-def test_a_rollout_does_not_depend_on_its_neighbours_or_on_the_batch_size() -> None:
-    model = random_qwen3()
-    asked = requests()
-    together = TransformersSampler(model, [EOS]).sample(asked, SamplingConfig())
-    in_small_batches = TransformersSampler(model, [EOS]).sample(asked, SamplingConfig(batch_rows=5))
-    backwards = TransformersSampler(model, [EOS]).sample(asked[::-1], SamplingConfig())[::-1]
-    alone = [TransformersSampler(model, [EOS]).sample([r], SamplingConfig())[0] for r in asked]
-    for others in (in_small_batches, backwards, alone):
-        assert [s.tokens for s in others] == [s.tokens for s in together]
-
-
-def test_lengths_and_reasons() -> None:
-    asked = [Request(r.context, 1 + n % 9, r.seed) for n, r in enumerate(requests())]
-    samples = TransformersSampler(random_qwen3(), [EOS, 17]).sample(asked, SamplingConfig())
-    assert {s.finish_reason for s in samples} == {"stop", "length"}
-    for request, sample in zip(asked, samples, strict=True):
-        ends = [token in (EOS, 17) for token in sample.tokens]
-        assert len(sample.tokens) == len(sample.logprobs) <= request.max_tokens
-        assert not any(ends[:-1])
-        assert ends[-1] == (sample.finish_reason == "stop")
-        assert ends[-1] or len(sample.tokens) == request.max_tokens
-
-
-def test_every_finished_row_is_counted_once() -> None:
-    finished: list[int] = []
-    TransformersSampler(random_qwen3(), [EOS]).sample(requests(), SamplingConfig(batch_rows=7), finished.append)
-    assert sum(finished) == len(requests())
-
-
 def forward_passes(model: Any, asked: list[Request], **settings: Any) -> tuple[list[tuple[int, ...]], list[Sample]]:
     """Shapes (rows, tokens) of what the model read, and the samples. Nothing ends before its limit."""
     shapes: list[tuple[int, ...]] = []
-    sampler = TransformersSampler(model, [])  # the probe's passes do not count
+    sampler = TransformersSampler(model, [])  # the probe's passes come before the hook
     hook = model.model.embed_tokens.register_forward_hook(lambda module, args, output: shapes.append(args[0].shape))
     samples = sampler.sample(asked, SamplingConfig(**settings))
     hook.remove()
@@ -83,7 +53,7 @@ def forward_passes(model: Any, asked: list[Request], **settings: Any) -> tuple[l
 def test_waiting_requests_take_the_places_of_finished_ones() -> None:
     asked = [Request(PROMPTS[0], 40, 0)] + [Request(PROMPTS[0], 2, seed) for seed in range(1, 21)]
     shapes, _ = forward_passes(random_qwen3(), asked, batch_rows=2)
-    # 39 steps of the long one; beside it, two short ones at a time would need 40 and more
+    # The 39 steps of the long row suffice: the short rows run next to it, one after another.
     assert sum(tokens == 1 for _, tokens in shapes) == 39
 
 
@@ -93,17 +63,17 @@ def test_a_context_is_read_once_for_all_its_samples() -> None:
     assert shapes == [(4, 6), (20, 1)]
 
 
-def test_long_prefixes_beside_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows as long as each other, of contexts of 4 to 44 tokens: the cache is no wider than a row, the tokens are those
-    that each has alone."""
+def test_long_and_short_prefixes_share_a_batch_without_changing_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of equal length, with contexts of 4 to 44 tokens: the cache is as wide as a row, and the tokens are those of
+    each request alone."""
     made: list[tuple[int, int]] = []
     start = DecodeCache.__init__
 
-    def noted(cache: DecodeCache, rows: int, capacity: int) -> None:
+    def recorded(cache: DecodeCache, rows: int, capacity: int) -> None:
         made.append((rows, capacity))
         start(cache, rows, capacity)
 
-    monkeypatch.setattr(DecodeCache, "__init__", noted)
+    monkeypatch.setattr(DecodeCache, "__init__", recorded)
     prompt = (1, 5, 9, 4)
     asked = [Request(prompt + (7,) * cut, 48 - cut, 100 * cut + n) for cut in (0, 10, 25, 40) for n in range(6)]
     model = random_qwen3()
@@ -128,7 +98,7 @@ def test_a_full_cache_drops_the_few_long_rows_that_have_ended() -> None:
         assert found[n].tokens == TransformersSampler(model, []).sample([asked[n]], SamplingConfig())[0].tokens
 
 
-def test_a_large_pass_is_ended_before_it_is_mostly_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_prefill_pass_ends_before_too_much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [Request((3,) * length, 2, length) for length in (4, 4, 5, 5, 9, 9, 9)]
     asked = [Request((*r.context[:-1], n), 2, n) for n, r in enumerate(asked)]  # no two are equal
     whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
@@ -145,21 +115,6 @@ def test_contexts_are_read_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyP
     shapes, parts = forward_passes(random_qwen3(), asked)
     assert shapes[:3] == [(2, 3), (1, 4), (1, 6)]  # (1, 7) and (1, 5, 9) fit together, padded
     assert [s.tokens for s in parts] == [s.tokens for s in whole]
-
-
-def test_nothing_to_sample() -> None:
-    assert TransformersSampler(random_qwen3(), [EOS]).sample([], SamplingConfig()) == []
-
-
-def test_frequencies_follow_the_distribution() -> None:
-    model = random_qwen3(vocabulary=12)
-    asked = [Request((1, 5), 1, seed) for seed in range(6000)]
-    samples = TransformersSampler(model, []).sample(asked, SamplingConfig(batch_rows=6000))
-    with torch.inference_mode():
-        probability_V = model(torch.tensor([[1, 5]])).logits[0, -1].softmax(-1).numpy()
-    counts_V = np.bincount([s.tokens[0] for s in samples], minlength=12)
-    error_V = np.sqrt(probability_V * (1 - probability_V) / 6000)
-    assert (np.abs(counts_V / 6000 - probability_V) < 4.5 * error_V + 1e-3).all()
 
 
 LOGITS_BV = torch.log(torch.tensor([[0.1, 0.4, 0.3, 0.2]]))
@@ -179,7 +134,9 @@ LOGITS_BV = torch.log(torch.tensor([[0.1, 0.4, 0.3, 0.2]]))
         (0.0, {"top_p": 0.95}, 0, 0.1),  # all four are needed
     ],
 )
-def test_draw_by_hand(uniform: float, settings: dict[str, float], token: int, probability: float) -> None:
+def test_a_draw_inverts_the_cumulative_distribution(
+    uniform: float, settings: dict[str, float], token: int, probability: float
+) -> None:
     token_B, logprob_B = draw(LOGITS_BV, torch.tensor([uniform], dtype=torch.float64), SamplingConfig(**settings))
     assert token_B.tolist() == [token]
     assert logprob_B.exp().item() == pytest.approx(probability, rel=1e-5)
@@ -191,9 +148,9 @@ def test_draw_divides_by_the_temperature() -> None:
     assert logprob_B.exp().item() == pytest.approx((squares[1] / squares.sum()).item(), rel=1e-5)
 
 
-def test_rows_of_one_length_take_no_context_of_one_token() -> None:
+def test_rows_of_one_length_refuse_a_context_of_one_token() -> None:
     """RecurrentGemma keeps state between calls of generate, and a single token would go on from it."""
     decoder = PlainDecoder(random_qwen3(), [EOS], padding=False)
-    with pytest.raises(ModelError, match="a context of one token cannot be"):
+    with pytest.raises(ModelError, match="a context of one token is not"):
         decoder.sample([Request((5,), 3, 0)], SamplingConfig())
     assert len(decoder.sample([Request((5, 6), 3, 0)], SamplingConfig())) == 1

@@ -1,4 +1,4 @@
-"""Steps in every layout: the same loss (1e-5) and gradient (1e-4) for every loss, and shares of what was computed."""
+"""Steps in every layout: the same loss (1e-5) and gradient (1e-4), and reported shares of padding and sharing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does the engine sample from the policy that is trained? Both score the same tokens after every load.
+"""The check that an engine samples from the policy that is trained: both score the same tokens after every load.
 
-An engine reads the weights by code of its own, and some ways of getting them wrong raise nothing: a tied head left
-stale put every logprob off by 0.45 nats. Source: our decision.
+An engine reads the weights by its own code, and some errors there raise nothing: a stale tied head changed every
+logprob by 0.45 nats. Source: our decision.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ ROWS, LENGTH = 8, 32
 
 
 def probe_sequences(vocabulary: int, context: int) -> list[tuple[int, ...]]:
-    """Token ids to score, uniform over the vocabulary and the same every time; one place of the context stays free."""
+    """Return the token ids to score: fixed, uniform over the vocabulary, one shorter than the context at most."""
     from extra_rl.seeding import generator
 
-    width = min(LENGTH, context - 1)
+    width = min(LENGTH, context - 1)  # scoring samples one token too
     drawn = generator(0, "probe", vocabulary).integers(0, vocabulary, (ROWS, width))
     return [tuple(row) for row in drawn.tolist()]
 
 
 def policy_logprobs(model: CausalLM, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-    """The policy's own logprob (nats, temperature 1) of every token but the first of each sequence, by its own forward
-    pass. NumericalError where one is not finite."""
+    """Return the model's own logprob (nats, temperature 1) of every token but the first of each sequence.
+
+    Raises NumericalError where one is not finite.
+    """
     from extra_rl.models.measure import own_statistics
 
     name = str(getattr(model.config, "_name_or_path", ""))
@@ -39,9 +41,13 @@ def policy_logprobs(model: CausalLM, sequences: Sequence[Sequence[int]]) -> list
 def refuse_another_policy(
     expected: Sequence[Sequence[float]], found: Sequence[Sequence[float]], tolerance: float, policy: Path
 ) -> Measurement:
-    """How far the engine's logprobs of the probe are from the policy's own; NumericalError beyond the tolerance.
+    """Return the difference of the engine's logprobs from the policy's; NumericalError where it exceeds the tolerance.
 
-    expected: of the policy, found: of the engine, one a token. tolerance: on the mean of the absolute differences.
+    Args:
+        expected: the policy's logprobs, one list per sequence.
+        found: the engine's, in the same order.
+        tolerance: for the mean of the absolute differences, nats.
+        policy: named in the error.
     """
     own = [value for row in expected for value in row]
     engine = [value for row in found for value in row]
@@ -49,14 +55,14 @@ def refuse_another_policy(
     difference = fmean(differences)
     if not math.isfinite(fmean(own)):
         raise NumericalError(
-            f"the policy {policy} gives logprobs that are not finite: its weights hold NaN or infinity. The update "
-            "before it diverged: lower update.learning_rate. If it is the initial policy, mend the model."
+            f"the policy {policy} gives logprobs that are not finite: its weights contain NaN or infinity. The "
+            "previous update diverged: lower update.learning_rate. If it is the initial policy, repair the model."
         )
-    if not difference <= tolerance:  # NaN is beyond any tolerance
+    if not difference <= tolerance:  # true for NaN, which exceeds any tolerance
         raise NumericalError(
-            f"the engine does not sample from the policy {policy}: on {len(own)} probe tokens its logprobs are off by "
-            f"{difference:.4f} nats on average, allowed are {tolerance:g} (mean logprob {fmean(engine):.4f} in the "
-            f"engine, {fmean(own):.4f} in the policy itself). Its weights or kernels are not those of the policy: use "
+            f"the engine does not sample from the policy {policy}: on {len(own)} probe tokens their logprobs differ by "
+            f"{difference:.4f} nats on average, the tolerance is {tolerance:g} (mean logprob {fmean(engine):.4f} in "
+            f"the engine, {fmean(own):.4f} in the policy). The engine's weights or kernels are not the policy's: use "
             "sampling.backend: transformers, or another version of vLLM. If only rounding differs, raise "
             "sampling.probe_tolerance."
         )
