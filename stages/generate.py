@@ -116,7 +116,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             table = further_rounds(
                 table,
                 [spare[i : i + size] for i in range(0, len(spare), size)],
-                wanted=now // size,
+                target=now // size,
                 rounds=config.rounds,
                 roll=roll_further,
                 count_mixed=lambda table: mixed_groups(table, inputs["train"], config.task, config.verifier),

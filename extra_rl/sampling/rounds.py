@@ -19,7 +19,7 @@ def further_rounds(
     first: pl.DataFrame,
     spare: Sequence[Sequence[Plan]],
     *,
-    wanted: int,
+    target: int,
     rounds: int,
     roll: Callable[[int, int, Sequence[Plan]], pl.DataFrame],
     count_mixed: Callable[[pl.DataFrame], int],
@@ -32,12 +32,12 @@ def further_rounds(
     Args:
         first: rollouts of round 1.
         spare: plans of further groups, in the order in which they are sampled.
-        wanted: number of mixed groups to reach.
+        target: number of mixed groups to reach.
         rounds: largest number of rounds.
         roll: (number of the round, missing groups, plans) -> rollouts.
         count_mixed: rollouts -> number of mixed groups.
     """
-    tables, missing = [first], wanted
+    tables, missing = [first], target
     for number in range(2, rounds + 1):
         missing -= count_mixed(tables[-1])
         groups, spare = spare[: max(missing, 0)], spare[max(missing, 0) :]

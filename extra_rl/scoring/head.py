@@ -49,7 +49,7 @@ def head_statistics(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature
 
 
 def _tiled(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Run the tiles in the place of the module's own forward, so that its hooks run: FSDP2 gathers the weight there."""
+    """Replace the module's forward by the tiles for one call, so that its hooks run: FSDP2 gathers the weight there."""
     from extra_rl.scoring.chunked_head import tiled_statistics
 
     module = head.module

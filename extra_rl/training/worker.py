@@ -1,7 +1,7 @@
 """One of the processes that torchrun starts for the stage `update`: python -m extra_rl.training.worker FOLDER.
 
-`launch.py` starts it and describes the files of the folder. The process ends as soon as nobody holds the folder's lock:
-torchrun starts it in a separate session, which a kill of the stage's process group does not reach.
+`launch.py` starts it and describes the files of the folder. The process ends as soon as the stage releases the folder's
+lock: torchrun starts it in a separate session, which a kill of the stage's process group does not reach.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def samplers(stops: Any) -> list[Any]:
     ]
 
 
-ASKED = [Request((1, 5 + n % 3, *range(3, 3 + n % 4)), 3 + n % 30, n, prefix_length=n % 3) for n in range(32)]
+REQUESTS = [Request((1, 5 + n % 3, *range(3, 3 + n % 4)), 3 + n % 30, n, prefix_length=n % 3) for n in range(32)]
 """Some with the 8 or the end of a word in a prefix."""
 
 
@@ -241,30 +241,30 @@ def test_samples_are_those_without_stop_strings_up_to_the_first(stop: list[str])
     stopped = 0
     for sampler in samplers(counting):
         config = SamplingConfig(batch_rows=7, temperature=1.5)
-        whole = sampler.sample(ASKED, config)
+        whole = sampler.sample(REQUESTS, config)
         counting.decoded = 0
-        samples = sampler.sample(ASKED, config.model_copy(update={"stop": stop}))
-        for request, sample, would_be in zip(ASKED, samples, whole, strict=True):
+        samples = sampler.sample(REQUESTS, config.model_copy(update={"stop": stop}))
+        for request, sample, would_be in zip(REQUESTS, samples, whole, strict=True):
             count = ended_by_hand(decode, request.prefix, would_be.tokens, stop)
             assert sample.tokens == would_be.tokens[:count]
             assert sample.finish_reason == (would_be.finish_reason if count is None else "stop")
             assert sample.logprobs == pytest.approx(would_be.logprobs[:count], abs=1e-5)
             stopped += count is not None
         assert counting.decoded < sum(len(sample.tokens) for sample in samples) * 0.6
-    assert 6 < stopped < 3 * len(ASKED) - 6
+    assert 6 < stopped < 3 * len(REQUESTS) - 6
 
 
 def test_without_stop_strings_the_tokenizer_is_not_used() -> None:
     untouched: Any = object()
     with_it, without = (samplers(stops) for stops in (StopStrings(untouched), None))
     for one, other in zip(with_it, without, strict=True):
-        assert one.sample(ASKED, SamplingConfig()) == other.sample(ASKED, SamplingConfig())
+        assert one.sample(REQUESTS, SamplingConfig()) == other.sample(REQUESTS, SamplingConfig())
 
 
 def test_stop_strings_need_a_tokenizer() -> None:
     for sampler in samplers(None):
         with pytest.raises(ValueError, match="without a tokenizer"):
-            sampler.sample(ASKED, SamplingConfig(stop=["a"]))
+            sampler.sample(REQUESTS, SamplingConfig(stop=["a"]))
     assert isinstance(samplers(None)[0]._decoder, FastDecoder)  # three different paths
 
 

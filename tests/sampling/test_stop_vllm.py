@@ -25,7 +25,7 @@ from tests.conftest import POLICY
 
 SCRIPT = {7: [9, 103, 9, 105, 15, 2], 8: [9, 105, 15, 2], 9: [15, 103, 9, 2]}
 """Context's last token -> what the engine samples: `6 + 6 = 12`, `6 = 12` and `12 + 6`, then end-of-sequence."""
-ASKED = [Request((1, last), 8, seed=last) for last in SCRIPT]
+REQUESTS = [Request((1, last), 8, seed=last) for last in SCRIPT]
 CLOSED: list[set[int]] = []
 """Contexts (their last tokens) whose connections the client closed; one set per test."""
 
@@ -82,15 +82,15 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
     return PlayedServer(request.param)
 
 
-def drawn(sampler: Sampler, asked: Sequence[Request], **settings: Any) -> list[Sample]:
+def drawn(sampler: Sampler, requested: Sequence[Request], **settings: Any) -> list[Sample]:
     ended: list[int] = []
-    samples = sampler.sample(asked, SamplingConfig(**settings), ended.append)
+    samples = sampler.sample(requested, SamplingConfig(**settings), ended.append)
     assert sum(ended) == len(samples)
     return samples
 
 
 def test_the_client_closes_the_connection_where_a_stop_string_ends_a_response(sampler: Sampler) -> None:
-    samples = drawn(sampler, ASKED, stop=["+ 6"])
+    samples = drawn(sampler, REQUESTS, stop=["+ 6"])
     assert [s.tokens for s in samples] == [[9, 103, 9], [9, 105, 15, 2], [15, 103, 9]]
     assert all(s.logprobs == [-token / 100 for token in s.tokens] for s in samples)
     assert [s.finish_reason for s in samples] == ["stop"] * 3
@@ -99,22 +99,22 @@ def test_the_client_closes_the_connection_where_a_stop_string_ends_a_response(sa
 
 
 def test_without_stop_strings_answers_come_whole(sampler: Sampler) -> None:
-    assert [s.tokens for s in drawn(sampler, ASKED)] == list(SCRIPT.values())
+    assert [s.tokens for s in drawn(sampler, REQUESTS)] == list(SCRIPT.values())
     assert not CLOSED[-1]
 
 
 def test_the_prefix_counts_and_the_prompt_does_not(sampler: Sampler) -> None:
-    asked = [Request((1, 103, 7), 8, 0, prefix_length=2), Request((1, 103, 7), 8, 0)]
-    samples = drawn(sampler, asked, stop=["+ 4 6 +"])
+    requested = [Request((1, 103, 7), 8, 0, prefix_length=2), Request((1, 103, 7), 8, 0)]
+    samples = drawn(sampler, requested, stop=["+ 4 6 +"])
     assert [s.tokens for s in samples] == [[9, 103], SCRIPT[7]]
 
 
 def test_tokens_after_a_stop_string_are_left_out(sampler: Sampler) -> None:
-    samples = drawn(sampler, ASKED, stop=["6"])
+    samples = drawn(sampler, REQUESTS, stop=["6"])
     assert [s.tokens for s in samples] == [[9], [9], [15, 103, 9]]
     assert [s.finish_reason for s in samples] == ["stop"] * 3
 
 
 def test_no_stop_strings_are_sent_to_the_engine() -> None:
     """The engine has no tokenizer (`skip_tokenizer_init`), and vLLM refuses `stop` without one."""
-    assert "stop" not in sampling_parameters(ASKED[0], SamplingConfig(stop=["6"]), (2,))
+    assert "stop" not in sampling_parameters(REQUESTS[0], SamplingConfig(stop=["6"]), (2,))

@@ -78,19 +78,21 @@ def requests(samples: int = 4, limit: int = LIMIT) -> list[Request]:
 
 def draw(
     sampler: Sampler,
-    asked: Sequence[Request],
+    requested: Sequence[Request],
     advance: Advance = no_progress,
     **settings: Any,
 ) -> list[Sample]:
-    return sampler.sample(asked, SamplingConfig(**settings), advance)
+    return sampler.sample(requested, SamplingConfig(**settings), advance)
 
 
 def tokens(samples: Sequence[Sample]) -> list[list[int]]:
     return [sample.tokens for sample in samples]
 
 
-def own_logprobs(model: Any, asked: Sequence[Request], samples: Sequence[Sample], temperature: float) -> torch.Tensor:
-    batch = [TokenSequence(r.context, s.tokens) for r, s in zip(asked, samples, strict=True)]
+def own_logprobs(
+    model: Any, requested: Sequence[Request], samples: Sequence[Sample], temperature: float
+) -> torch.Tensor:
+    batch = [TokenSequence(r.context, s.tokens) for r, s in zip(requested, samples, strict=True)]
     with torch.inference_mode():
         logprob_BT, _, mask_BT = response_statistics(model, batch, temperature)
     return logprob_BT[mask_BT]
@@ -98,10 +100,10 @@ def own_logprobs(model: Any, asked: Sequence[Request], samples: Sequence[Sample]
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_logprobs_are_the_policys_own(sampler: Sampler, model: Any, temperature: float) -> None:
-    asked = requests()
-    samples = draw(sampler, asked, temperature=temperature)
+    requested = requests()
+    samples = draw(sampler, requested, temperature=temperature)
     sampled = torch.tensor([value for s in samples for value in s.logprobs])
-    own = own_logprobs(model, asked, samples, temperature)
+    own = own_logprobs(model, requested, samples, temperature)
     torch.testing.assert_close(sampled, own, atol=1e-3, rtol=0)
     assert own.std() > 0.1  # not all certain: a wrong temperature would show
 
@@ -112,27 +114,27 @@ def test_a_prefix_is_only_a_longer_context(sampler: Sampler, model: Any, eos: tu
     shared = CONTEXTS[0] * 9
     first = draw(sampler, [Request(shared, 6, seed) for seed in range(12)], temperature=2.0)
     prefixes = [[t for t in sample.tokens if t not in eos] for sample in first]
-    asked = [Request((*shared, *prefix), 6, 100 + i) for i, prefix in enumerate(prefixes)]
-    assert len({r.context for r in asked}) > 6
-    samples = draw(sampler, asked)
+    requested = [Request((*shared, *prefix), 6, 100 + i) for i, prefix in enumerate(prefixes)]
+    assert len({r.context for r in requested}) > 6
+    samples = draw(sampler, requested)
     assert max(map(len, tokens(samples))) <= 6
     sampled = torch.tensor([value for s in samples for value in s.logprobs])
-    torch.testing.assert_close(sampled, own_logprobs(model, asked, samples, 1.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(sampled, own_logprobs(model, requested, samples, 1.0), atol=1e-3, rtol=0)
 
 
 def test_logprobs_are_the_policys_own_with_more_contexts_than_a_step_reads(sampler: Sampler, model: Any) -> None:
     """4,200 tokens of distinct contexts: an engine that splits one of them over two steps loses its seeds."""
-    asked = [Request((1, 3 + i, *CONTEXTS[2] * 8), 2, seed=i) for i in range(72)]
-    samples = draw(sampler, asked)
+    requested = [Request((1, 3 + i, *CONTEXTS[2] * 8), 2, seed=i) for i in range(72)]
+    samples = draw(sampler, requested)
     sampled = torch.tensor([value for s in samples for value in s.logprobs])
-    torch.testing.assert_close(sampled, own_logprobs(model, asked, samples, 1.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(sampled, own_logprobs(model, requested, samples, 1.0), atol=1e-3, rtol=0)
 
 
 def test_a_response_ends_with_a_stop_token_or_at_its_limit(sampler: Sampler, eos: tuple[int, ...]) -> None:
-    asked = [Request(r.context, 1 + 5 * (n % 12), r.seed) for n, r in enumerate(requests(16))]
-    samples = draw(sampler, asked)
+    requested = [Request(r.context, 1 + 5 * (n % 12), r.seed) for n, r in enumerate(requests(16))]
+    samples = draw(sampler, requested)
     assert {s.finish_reason for s in samples} == {"stop", "length"}
-    for request, sample in zip(asked, samples, strict=True):
+    for request, sample in zip(requested, samples, strict=True):
         ends = [token in eos for token in sample.tokens]
         assert 1 <= len(sample.tokens) == len(sample.logprobs) <= request.max_tokens
         assert not any(ends[:-1])
@@ -141,21 +143,21 @@ def test_a_response_ends_with_a_stop_token_or_at_its_limit(sampler: Sampler, eos
 
 
 def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(sampler: Sampler) -> None:
-    asked = requests()
-    once, again = draw(sampler, asked), draw(sampler, asked)
+    requested = requests()
+    once, again = draw(sampler, requested), draw(sampler, requested)
     assert again == once
-    others = draw(sampler, [Request(r.context, r.max_tokens, r.seed + 500) for r in asked])
-    assert sum(a != b for a, b in zip(tokens(once), tokens(others), strict=True)) > len(asked) / 2
+    others = draw(sampler, [Request(r.context, r.max_tokens, r.seed + 500) for r in requested])
+    assert sum(a != b for a, b in zip(tokens(once), tokens(others), strict=True)) > len(requested) / 2
     assert len({tuple(t) for t in tokens(once[:4])}) > 1  # one context, four seeds
 
 
 def test_tokens_do_not_depend_on_neighbours_order_or_batch_size(sampler: Sampler) -> None:
-    asked = requests()
-    together = tokens(draw(sampler, asked))
-    assert tokens(draw(sampler, asked, batch_rows=5)) == together
-    assert tokens(draw(sampler, asked[::-1]))[::-1] == together
-    assert [tokens(draw(sampler, [r]))[0] for r in asked] == together
-    assert tokens(draw(sampler, asked[3:9])) == together[3:9]
+    requested = requests()
+    together = tokens(draw(sampler, requested))
+    assert tokens(draw(sampler, requested, batch_rows=5)) == together
+    assert tokens(draw(sampler, requested[::-1]))[::-1] == together
+    assert [tokens(draw(sampler, [r]))[0] for r in requested] == together
+    assert tokens(draw(sampler, requested[3:9])) == together[3:9]
 
 
 def test_every_finished_request_is_counted_once(sampler: Sampler) -> None:
@@ -182,25 +184,25 @@ def cut(decode: Decode, request: Request, sample: Sample, stop: Sequence[str]) -
 def test_a_response_ends_with_the_token_that_completes_a_stop_string(
     sampler: Sampler, decode: Decode, stop: list[str]
 ) -> None:
-    asked, finished = requests(), [0]
-    expected = [cut(decode, r, s, stop) for r, s in zip(asked, draw(sampler, asked), strict=True)]
-    samples = draw(sampler, asked, finished.append, batch_rows=3, stop=stop)
+    requested, finished = requests(), [0]
+    expected = [cut(decode, r, s, stop) for r, s in zip(requested, draw(sampler, requested), strict=True)]
+    samples = draw(sampler, requested, finished.append, batch_rows=3, stop=stop)
     assert tokens(samples) == tokens(expected)
     assert [s.finish_reason for s in samples] == [s.finish_reason for s in expected]
     for sample, would_be in zip(samples, expected, strict=True):
         assert sample.logprobs == pytest.approx(would_be.logprobs, abs=1e-4)
     holds = [any(string in text for string in stop) for text in decode(tokens(samples))]
     assert set(holds) == {True, False}
-    assert sum(finished) == len(asked)
+    assert sum(finished) == len(requested)
 
 
 def test_a_stop_string_may_begin_in_the_prefix_and_not_in_the_prompt(sampler: Sampler, decode: Decode) -> None:
     whole = draw(sampler, requests(1))
-    asked = [Request((*r.context, *s.tokens[:3]), 8, r.seed + 9) for r, s in zip(requests(1), whole, strict=True)]
-    goes_on = draw(sampler, asked)
-    seams = [decode([[r.context[-1], s.tokens[0]]])[0] for r, s in zip(asked, goes_on, strict=True)]
+    requested = [Request((*r.context, *s.tokens[:3]), 8, r.seed + 9) for r, s in zip(requests(1), whole, strict=True)]
+    goes_on = draw(sampler, requested)
+    seams = [decode([[r.context[-1], s.tokens[0]]])[0] for r, s in zip(requested, goes_on, strict=True)]
     assert all(" " in seam for seam in seams)  # no token contains one
-    for request, seam, would_be in zip(asked, seams, goes_on, strict=True):
+    for request, seam, would_be in zip(requested, seams, goes_on, strict=True):
         of_the_response, of_the_prompt = draw(sampler, [replace(request, prefix_length=3), request], stop=[seam])
         assert (of_the_response.tokens, of_the_response.finish_reason) == (would_be.tokens[:1], "stop")
         assert of_the_prompt.tokens == cut(decode, request, would_be, [seam]).tokens
@@ -213,12 +215,12 @@ def test_no_requests_give_no_samples(sampler: Sampler) -> None:
 
 def test_frequencies_follow_the_distribution(sampler: Sampler, model: Any) -> None:
     """Seeds of different requests are independent, and their draws follow the policy: the first token, 1,500 times."""
-    asked = [Request(CONTEXTS[0], 1, seed) for seed in range(1500)]
-    drawn = torch.tensor([t[0] for t in tokens(draw(sampler, asked, temperature=1.5))])
+    requested = [Request(CONTEXTS[0], 1, seed) for seed in range(1500)]
+    drawn = torch.tensor([t[0] for t in tokens(draw(sampler, requested, temperature=1.5))])
     with torch.inference_mode():
         probability_V = (model(torch.tensor([CONTEXTS[0]])).logits[0, -1] / 1.5).softmax(-1)
-    share_V = torch.bincount(drawn, minlength=len(probability_V)) / len(asked)
-    error_V = (probability_V * (1 - probability_V) / len(asked)).sqrt()
+    share_V = torch.bincount(drawn, minlength=len(probability_V)) / len(requested)
+    error_V = (probability_V * (1 - probability_V) / len(requested)).sqrt()
     assert ((share_V - probability_V).abs() < 4.5 * error_V + 2e-3).all()
 
 
@@ -226,8 +228,8 @@ def test_frequencies_follow_the_distribution(sampler: Sampler, model: Any) -> No
 def test_a_cut_distribution_is_renormalised(sampler: Sampler, model: Any, settings: dict[str, float]) -> None:
     if isinstance(sampler, PlainSampler):
         pytest.skip("the plain sampler draws from the whole distribution")
-    asked = [Request(CONTEXTS[1], 1, seed) for seed in range(64)]
-    samples = draw(sampler, asked, temperature=1.5, **settings)
+    requested = [Request(CONTEXTS[1], 1, seed) for seed in range(64)]
+    samples = draw(sampler, requested, temperature=1.5, **settings)
     with torch.inference_mode():
         sorted_V, index_V = (model(torch.tensor([CONTEXTS[1]])).logits[0, -1] / 1.5).softmax(-1).sort(descending=True)
     count = settings.get("top_k") or int((sorted_V.cumsum(0) < settings["top_p"]).sum()) + 1

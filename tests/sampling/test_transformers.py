@@ -30,36 +30,36 @@ def requests(samples: int = 6, limit: int = 24) -> list[Request]:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_logprobs_are_the_policys_own(kv_heads: int, temperature: float) -> None:
     model = random_qwen3(kv_heads=kv_heads)
-    asked = requests()
-    samples = TransformersSampler(model, [EOS]).sample(asked, SamplingConfig(temperature=temperature))
+    requested = requests()
+    samples = TransformersSampler(model, [EOS]).sample(requested, SamplingConfig(temperature=temperature))
     model.set_attn_implementation("eager")
-    batch = [TokenSequence(r.context, s.tokens) for r, s in zip(asked, samples, strict=True)]
+    batch = [TokenSequence(r.context, s.tokens) for r, s in zip(requested, samples, strict=True)]
     with torch.inference_mode():
         logprob_BT, _, mask_BT = response_statistics(model, batch, temperature)
     sampled = torch.tensor([value for s in samples for value in s.logprobs])
     torch.testing.assert_close(logprob_BT[mask_BT], sampled, atol=2e-4, rtol=1e-4)
 
 
-def forward_passes(model: Any, asked: list[Request], **settings: Any) -> tuple[list[tuple[int, ...]], list[Sample]]:
+def forward_passes(model: Any, requested: list[Request], **settings: Any) -> tuple[list[tuple[int, ...]], list[Sample]]:
     """Shapes (rows, tokens) of what the model read, and the samples. Nothing ends before its limit."""
     shapes: list[tuple[int, ...]] = []
     sampler = TransformersSampler(model, [])  # the probe's passes come before the hook
     hook = model.model.embed_tokens.register_forward_hook(lambda module, args, output: shapes.append(args[0].shape))
-    samples = sampler.sample(asked, SamplingConfig(**settings))
+    samples = sampler.sample(requested, SamplingConfig(**settings))
     hook.remove()
     return shapes, samples
 
 
 def test_waiting_requests_take_the_places_of_finished_ones() -> None:
-    asked = [Request(PROMPTS[0], 40, 0)] + [Request(PROMPTS[0], 2, seed) for seed in range(1, 21)]
-    shapes, _ = forward_passes(random_qwen3(), asked, batch_rows=2)
+    requested = [Request(PROMPTS[0], 40, 0)] + [Request(PROMPTS[0], 2, seed) for seed in range(1, 21)]
+    shapes, _ = forward_passes(random_qwen3(), requested, batch_rows=2)
     # The 39 steps of the long row suffice: the short rows run next to it, one after another.
     assert sum(tokens == 1 for _, tokens in shapes) == 39
 
 
 def test_a_context_is_read_once_for_all_its_samples() -> None:
-    asked = [Request(prompt, 2, seed) for seed in range(5) for prompt in PROMPTS]
-    shapes, _ = forward_passes(random_qwen3(), asked)
+    requested = [Request(prompt, 2, seed) for seed in range(5) for prompt in PROMPTS]
+    shapes, _ = forward_passes(random_qwen3(), requested)
     assert shapes == [(4, 6), (20, 1)]
 
 
@@ -75,15 +75,15 @@ def test_long_and_short_prefixes_share_a_batch_without_changing_tokens(monkeypat
 
     monkeypatch.setattr(DecodeCache, "__init__", recorded)
     prompt = (1, 5, 9, 4)
-    asked = [Request(prompt + (7,) * cut, 48 - cut, 100 * cut + n) for cut in (0, 10, 25, 40) for n in range(6)]
+    requested = [Request(prompt + (7,) * cut, 48 - cut, 100 * cut + n) for cut in (0, 10, 25, 40) for n in range(6)]
     model = random_qwen3()
-    alone = [TransformersSampler(model, [EOS]).sample([r], SamplingConfig())[0].tokens for r in asked]
-    unended = [TransformersSampler(model, []).sample([r], SamplingConfig())[0].tokens for r in asked]
+    alone = [TransformersSampler(model, [EOS]).sample([r], SamplingConfig())[0].tokens for r in requested]
+    unended = [TransformersSampler(model, []).sample([r], SamplingConfig())[0].tokens for r in requested]
     for rows in (24, 7):
         made.clear()
-        found = TransformersSampler(model, [EOS]).sample(asked, SamplingConfig(batch_rows=rows))
+        found = TransformersSampler(model, [EOS]).sample(requested, SamplingConfig(batch_rows=rows))
         assert [s.tokens for s in found] == alone
-        found = TransformersSampler(model, []).sample(asked, SamplingConfig(batch_rows=rows))
+        found = TransformersSampler(model, []).sample(requested, SamplingConfig(batch_rows=rows))
         assert [s.tokens for s in found] == unended
         assert made == [(rows, 52 + TRIM)] * 2
 
@@ -91,28 +91,28 @@ def test_long_and_short_prefixes_share_a_batch_without_changing_tokens(monkeypat
 def test_a_full_cache_drops_the_few_long_rows_that_have_ended() -> None:
     """Two of 24 rows end early: too few to rebuild the batch for, but the others need their columns."""
     prompt = (1, 5, 9, 4)
-    asked = [Request(prompt + (7,) * 40, 8, n) for n in range(2)] + [Request(prompt, 48, n) for n in range(2, 24)]
+    requested = [Request(prompt + (7,) * 40, 8, n) for n in range(2)] + [Request(prompt, 48, n) for n in range(2, 24)]
     model = random_qwen3()
-    found = TransformersSampler(model, []).sample(asked, SamplingConfig())
+    found = TransformersSampler(model, []).sample(requested, SamplingConfig())
     for n in (0, 2, 23):
-        assert found[n].tokens == TransformersSampler(model, []).sample([asked[n]], SamplingConfig())[0].tokens
+        assert found[n].tokens == TransformersSampler(model, []).sample([requested[n]], SamplingConfig())[0].tokens
 
 
 def test_a_large_prefill_pass_ends_before_too_much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [Request((3,) * length, 2, length) for length in (4, 4, 5, 5, 9, 9, 9)]
-    asked = [Request((*r.context[:-1], n), 2, n) for n, r in enumerate(asked)]  # no two are equal
-    whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
+    requested = [Request((3,) * length, 2, length) for length in (4, 4, 5, 5, 9, 9, 9)]
+    requested = [Request((*r.context[:-1], n), 2, n) for n, r in enumerate(requested)]  # no two are equal
+    whole = TransformersSampler(random_qwen3(), []).sample(requested, SamplingConfig())
     monkeypatch.setattr(decode, "PREFILL_ENOUGH", 12)
-    shapes, parts = forward_passes(random_qwen3(), asked)
+    shapes, parts = forward_passes(random_qwen3(), requested)
     assert shapes[:3] == [(2, 4), (2, 5), (3, 9)]  # with a third context, 2 of 15 tokens and 8 of 27 would be padding
     assert [s.tokens for s in parts] == [s.tokens for s in whole]
 
 
 def test_contexts_are_read_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = requests()
-    whole = TransformersSampler(random_qwen3(), []).sample(asked, SamplingConfig())
+    requested = requests()
+    whole = TransformersSampler(random_qwen3(), []).sample(requested, SamplingConfig())
     monkeypatch.setattr(decode, "PREFILL_TOKENS", 8)
-    shapes, parts = forward_passes(random_qwen3(), asked)
+    shapes, parts = forward_passes(random_qwen3(), requested)
     assert shapes[:3] == [(2, 3), (1, 4), (1, 6)]  # (1, 7) and (1, 5, 9) fit together, padded
     assert [s.tokens for s in parts] == [s.tokens for s in whole]
 

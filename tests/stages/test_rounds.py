@@ -58,14 +58,14 @@ class Script:
     def count(self, table: pl.DataFrame) -> int:
         return len(self.mixed & {int(name.rsplit("/", 1)[1]) for name in table["group_id"]})
 
-    def run(self, wanted: int = 4, spare: int = 8, rounds: int = 3) -> list[str]:
+    def run(self, target: int = 4, spare: int = 8, rounds: int = 3) -> list[str]:
         """Groups in the order in which they were sampled."""
-        names = [f"extra/s0/i0/{n}" for n in range(wanted + spare)]
-        first = self.roll(1, wanted, [plan for name in names[:wanted] for plan in plans(name)])
+        names = [f"extra/s0/i0/{n}" for n in range(target + spare)]
+        first = self.roll(1, target, [plan for name in names[:target] for plan in plans(name)])
         table = further_rounds(
             first,
-            [plans(name) for name in names[wanted:]],
-            wanted=wanted,
+            [plans(name) for name in names[target:]],
+            target=target,
             rounds=rounds,
             roll=self.roll,
             count_mixed=self.count,

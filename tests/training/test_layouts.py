@@ -57,7 +57,7 @@ def test_every_loss_is_the_same_in_every_layout(changes: dict[str, Any], case: s
 
 def test_padding_and_shared_tokens_are_reported() -> None:
     batch = CASES["duplicates"]  # 12, 5 and 12 tokens; the first two share 1 and 5 of their prompts
-    assert stepped(batch, "padded")[1]["padding"] == 0  # the short row is a batch of its own
+    assert stepped(batch, "padded")[1]["padding"] == 0  # the short row is a separate batch
     assert stepped(batch, "packed")[1]["shared"] == 0
     figures = stepped(batch, "auto")[1]
     assert figures["padding"] == 0

@@ -62,9 +62,7 @@ def test_a_step_moves_the_adapters_and_the_merged_policy_and_no_base_weight(tmp_
     torch.testing.assert_close(logprobs(merged), logprobs(model), atol=1e-5, rtol=0)
     with frozen_base(peft_model) as frozen:
         torch.testing.assert_close(logprobs(frozen), logprobs(load_model(POLICY)), atol=0, rtol=0)
-    torch.testing.assert_close(
-        logprobs(merged), logprobs(model), atol=1e-5, rtol=0
-    )  # the adapters are switched on again
+    torch.testing.assert_close(logprobs(merged), logprobs(model), atol=1e-5, rtol=0)  # adapters are on again
     assert all(parameter.requires_grad for parameter in adapter_tensors(model).values())
 
 

@@ -98,7 +98,7 @@ def test_the_gradient_is_that_of_the_token_mean() -> None:
 
 @pytest.mark.parametrize("aggregate", ["token_mean", "constant"])
 def test_the_kl_term_has_the_gradient_of_its_estimator(aggregate: str) -> None:
-    """Without advantages the gradient is that of kl_weight * mean of c ln pi, with c = d for k1 and k2, 1 - e^-d for k3."""
+    """Its gradient is that of kl_weight * mean of c ln pi, with c = d for k1 and k2, 1 - e^-d for k3."""
     reference = random_qwen3(seed=1)
     for kl in ("k1", "k2", "k3"):
         model = random_qwen3()

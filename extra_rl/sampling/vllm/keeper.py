@@ -148,7 +148,7 @@ def main(argv: list[str]) -> int:
 
 
 def _wait_for_the_end(alive: Path, run_ended: threading.Event, server: subprocess.Popen[bytes]) -> None:
-    """End the server when nobody holds the file any more, or the file is gone."""
+    """End the server when the run no longer holds the file, or the file is missing."""
     with suppress(FileNotFoundError), alive.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     run_ended.set()

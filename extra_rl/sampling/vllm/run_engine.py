@@ -176,7 +176,7 @@ class Engine:
             )
 
     def becomes_ready(self, lives: Callable[[], bool]) -> bool:
-        """Wait until the server answers; False where `lives`, which says whether its keeper lives, ends before."""
+        """Wait until the server answers; return False if its keeper ends before. lives: whether the keeper lives."""
         while not (self.socket.exists() and self.client().healthy()):
             if not lives():
                 return False
