@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from extra_rl.config.sections import SamplingConfig
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.sampling import decode
-from extra_rl.sampling.base import Request, Sample
+from extra_rl.sampling.base import Request, Sample, decoding_order, no_progress
 from extra_rl.sampling.decode_cache import TRIM, DecodeCache
 from extra_rl.sampling.draw import draw
+from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
+from tests.conftest import POLICY
 from tests.models import EOS, random_qwen3
 
 PROMPTS = [(1, 5, 9), (1, 7), (1, 5, 9, 11, 13, 20), (1, 33, 4, 8)]
@@ -154,3 +157,21 @@ def test_rows_of_one_length_refuse_a_context_of_one_token() -> None:
     with pytest.raises(ModelError, match="a context of one token is not"):
         decoder.sample([Request((5,), 3, 0)], SamplingConfig())
     assert len(decoder.sample([Request((5, 6), 3, 0)], SamplingConfig())) == 1
+
+
+def test_requests_are_taken_by_the_length_of_their_context_then_by_context() -> None:
+    taken = decoding_order([Request((3, 1), 9, 0), Request((2,), 9, 1), Request((3, 1), 9, 2), Request((1, 1), 9, 3)])
+    assert taken == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize("path", [POLICY, POLICY / "manifest.json"], ids=["directory", "manifest"])
+def test_a_sampler_in_bfloat16_agrees_up_to_rounding(path: Path) -> None:
+    drawn = []
+    for precision in ("float32", "bfloat16"):
+        with open_sampler(path, SamplingConfig(), ComputeConfig(precision=precision)) as (sampler, _):
+            drawn.append(
+                sampler.sample([Request((1, 6, 7, 107), 8, n) for n in range(6)], SamplingConfig(), no_progress)
+            )
+    first = [[sample.logprobs[0] for sample in samples] for samples in drawn]
+    assert first[1] != first[0]
+    assert first[1] == pytest.approx(first[0], abs=0.1)

@@ -53,13 +53,6 @@ def test_each_aggregate_has_its_denominator(tmp_path: Path) -> None:
     assert constant["loss"] == pytest.approx(-(1.5 * 6 - 0.5 * 8) / (3 * 20), abs=1e-6)
 
 
-def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
-    found = tables([RIGHT, WRONG, EQUAL], {"right": 1.5, "wrong": -0.5, "equal": 0.0})
-    whole, cut = one_step(found, tmp_path), one_step(found, tmp_path, tokens_per_batch=1)
-    for name in ("loss", "gradient_norm", "entropy", "loss_tokens"):
-        assert cut[name] == pytest.approx(whole[name], rel=1e-4), name
-
-
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
 def test_logprobs_are_taken_at_the_sampling_temperature(tmp_path: Path, temperature: float) -> None:
     sampling = {"temperature": temperature}

@@ -44,8 +44,12 @@ LOSSES: list[dict[str, Any]] = [
 LOSSES += [{"kl_weight": 0.5}, {"entropy_weight": 0.1}, {"dual_clip": None, "importance_cap": None}]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "no response"])
-@pytest.mark.parametrize("changes", LOSSES, ids=lambda changes: "-".join(map(str, changes.values())))
+EVERY = [(changes, "prefixes") for changes in LOSSES]
+EVERY += [({}, case) for case in CASES if case not in ("prefixes", "no response")]
+"""Every loss on the batch with most sharing, and every other batch with the default loss."""
+
+
+@pytest.mark.parametrize(("changes", "case"), EVERY, ids=str)
 def test_every_loss_is_the_same_in_every_layout(changes: dict[str, Any], case: str) -> None:
     expected, figures = stepped(CASES[case], "padded", **changes)
     for layout, budget in (("packed", 10_000), ("shared_prefix", 10_000), ("shared_prefix", 14)):
