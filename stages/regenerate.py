@@ -24,7 +24,7 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """No keys but the shared ones: the prefixes specify what to sample, `sampling` how."""
+    """No keys except the shared sections: the prefixes determine what is sampled, and `sampling` how."""
 
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     compute: ComputeConfig = Field(description="shared section `compute`")

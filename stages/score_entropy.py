@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Config(StageConfig):
-    """Which rollouts are scored, and the tokens of one forward pass."""
+    """Which rollouts are scored, and how many tokens in one forward pass."""
 
     sampling: SamplingConfig = Field(description="shared section `sampling`: its temperature is applied here too")
     compute: ComputeConfig = Field(description="shared section `compute`")

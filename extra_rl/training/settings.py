@@ -19,38 +19,38 @@ class UpdateSettings(Section):
     compute: ComputeConfig = Field(description="shared section `compute`")
     loss: Literal["clipped", "gspo", "cispo", "supervised"] = Field(
         "clipped",
-        description="PPO with clip-higher, GSPO, CISPO, or cross-entropy weighed by the advantage (for "
-        "`generate.source: demonstrations`)",
+        description="clipped: PPO with clip-higher; GSPO; CISPO; supervised: cross-entropy weighted by the advantage "
+        "(for `generate.source: demonstrations`)",
     )
     aggregate: Literal["token_mean", "sequence_mean", "constant"] = Field(
         "token_mean",
-        description="how tokens weigh: alike (DAPO), by sequence (GRPO), or by a constant (Dr. GRPO)",
+        description="weights of tokens: equal (DAPO), equal by sequence (GRPO), or a constant (Dr. GRPO)",
     )
-    clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio; GSPO wants 3e-4")
-    clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio; GSPO wants 4e-4")
+    clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio; GSPO needs 3e-4")
+    clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio; GSPO needs 4e-4")
     dual_clip: float | None = Field(10.0, gt=1, description="bound of the loss for negative advantages; null: off")
     importance_cap: float | None = Field(
         2.0,
         gt=0,
-        description="cap of pi_old / pi_sampler, which weighs each sampled token, whatever the backend; on by default; "
+        description="cap of pi_old / pi_sampler, the importance weight of each sampled token, with every backend; "
         "null: no weight",
     )
     kl_weight: float = Field(0.0, ge=0, description="weight of the KL to the initial policy; 0: off")
     kl: Literal["k1", "k2", "k3"] = Field(
         "k3",
-        description="its estimator: k3 (GRPO), k2, or k1 with the gradient of k2 (`k1 in reward`; docs/method.md)",
+        description="KL estimator: k3 (GRPO), k2, or k1 with the gradient of k2 (`k1 in reward`; docs/method.md)",
     )
     entropy_weight: float = Field(0.0, ge=0, description="weight of the entropy bonus; 0: off")
     signal_only: bool = Field(
         False,
-        description="true: rows without a signal leave the loss's denominator and the mini-batches (DAPO); with a KL "
-        "term or an entropy bonus every row has one",
+        description="true: leave rows without a signal out of the loss's denominator and the mini-batches (DAPO); with "
+        "a KL term or an entropy bonus every row has a signal",
     )
     minibatches: int = Field(2, ge=1, description="optimizer steps per pass over the rows")
     epochs: int = Field(1, ge=1, description="passes over the rows")
     layout: Layout = Field("auto", description=DESCRIPTION)
     tokens_per_batch: int = Field(
-        8192, ge=1, description="tokens of one forward and backward pass, padding counted, shared ones once"
+        8192, ge=1, description="maximum tokens of one forward and backward pass; padding counts, shared tokens once"
     )
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(0, ge=0, description="optimizer steps over which the learning rate rises")
@@ -61,20 +61,20 @@ class UpdateSettings(Section):
     )
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
-    gradient_clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
+    gradient_clip: float = Field(1.0, gt=0, description="maximum norm of the gradient")
     gradient_checkpointing: bool = Field(
-        False, description="true: keep only each layer's input and compute the layer again in the backward pass"
+        False, description="true: keep only the input of each layer and recompute the layer in the backward pass"
     )
     lora: LoraConfig | None = Field(
-        None, description="train adapters over the frozen initial policy in the place of all weights; null: all weights"
+        None, description="train adapters over the frozen initial policy; null: train all weights"
     )
     processes: int = Field(
         1,
         ge=1,
-        description="processes, one to a device, over which weights, gradients and optimizer state are sharded (FSDP2, "
-        "started by torchrun; docs/arithmetic.md)",
+        description="number of processes, one per device, over which weights, gradients and optimizer state are "
+        "sharded (FSDP2, started by torchrun; docs/arithmetic.md)",
     )
-    nodes: int = Field(1, ge=1, description="nodes of the Slurm allocation on which the processes run, as many on each")
+    nodes: int = Field(1, ge=1, description="nodes of the Slurm allocation over which the processes are spread evenly")
 
     @property
     def every_row_has_gradient(self) -> bool:
