@@ -1,4 +1,4 @@
-"""generate in rounds (dynamic sampling): the size of each round, their end, and a table of everything sampled."""
+"""generate in rounds (dynamic sampling): how many new problems each samples, when it ends, that nothing is hidden."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def selection(count: int, first: int = 0) -> pl.DataFrame:
 
 
 def generated(count: int, answers: str = "7", **config: Any) -> pl.DataFrame:
-    """Groups of three from the test policy; `answers`: the reference answer of every problem."""
+    """Groups of three from the test policy; `answers`: the gold of every problem."""
     train = TRAIN.with_columns(answer=pl.lit(answers))
     section = {"group_size": 3, "sampling": HOT, **config}
     tables = {"select": selection(count), "train": train}
@@ -44,11 +44,11 @@ def plans(group_id: str, size: int = 2) -> list[Plan]:
 
 
 class Script:
-    """Samples groups of which those in `mixed` are mixed; records (round, missing groups, rollouts) of each call."""
+    """A roller whose groups turn out as told: the group's number -> mixed or not. It notes what it was asked for."""
 
     def __init__(self, mixed: set[int]) -> None:
         self.mixed = mixed
-        self.calls: list[tuple[int, int, int]] = []
+        self.calls: list[tuple[int, int, int]] = []  # round, missing groups, rollouts
 
     def roll(self, number: int, missing: int, chosen: Any) -> pl.DataFrame:
         self.calls.append((number, missing, len(chosen)))
@@ -73,22 +73,22 @@ class Script:
         return table["group_id"].unique(maintain_order=True).str.split("/").list.last().to_list()
 
 
-def test_a_round_samples_as_many_new_problems_as_mixed_groups_are_missing() -> None:
+def test_a_round_samples_as_many_new_problems_as_lack() -> None:
     """Of four one is mixed: three more; of these two: one more."""
     script = Script({1, 4, 6, 7})
     assert script.run() == list("01234567")
     assert script.calls == [(1, 4, 8), (2, 3, 6), (3, 1, 2)]
 
 
-def test_rounds_end_with_enough_mixed_groups_with_the_last_round_or_without_spare_groups() -> None:
+def test_enough_is_enough_and_rounds_have_an_end() -> None:
     assert Script({0, 1, 2, 3}).run() == list("0123")
     assert Script({0, 1, 2, 4}).run(rounds=9) == list("01234")
     assert Script(set()).run(rounds=2) == list("01234567")
     assert Script(set()).run(rounds=9, spare=5) == list("012345678")
 
 
-def test_a_mixed_group_has_correct_and_other_judged_rollouts() -> None:
-    """Correct next to incorrect or cut off; neither equal groups nor continuations."""
+def test_what_counts_as_mixed() -> None:
+    """Right beside wrong or cut off; neither equal groups nor continuations."""
     right = {"response": "3 + 4 = 7"}
     rows = [
         *group("rw", group_id="a/s0/i0/0"),
@@ -105,12 +105,12 @@ def test_a_mixed_group_has_correct_and_other_judged_rollouts() -> None:
     assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig()) == 2
 
 
-def test_one_round_is_the_default() -> None:
+def test_one_round_is_what_it_was() -> None:
     assert generated(2, rounds=1).equals(generated(2))
 
 
 def test_all_that_was_sampled_is_in_the_table_and_the_first_round_is_unchanged() -> None:
-    """No response is -99, so every group is all incorrect and all rounds are used."""
+    """Nobody says -99, so every group is all wrong and all rounds are used up."""
     once, table = generated(2, "-99"), generated(6, "-99", rounds=3)
     assert table.head(6).equals(once)
     assert table["rollout_id"].to_list() == [f"extra/s0/i1/{group}/{n}" for group in range(6) for n in range(3)]
@@ -119,13 +119,13 @@ def test_all_that_was_sampled_is_in_the_table_and_the_first_round_is_unchanged()
     assert len({tuple(sorted(group)) for group in texts}) > 1
 
 
-def test_the_tokens_of_a_rollout_do_not_depend_on_its_round() -> None:
+def test_rollouts_of_a_later_round_have_the_tokens_that_their_names_give_them() -> None:
     late, once = generated(6, "-99", rounds=3), generated(6, "-99")
     assert late["response_tokens"].to_list() == once["response_tokens"].to_list()
 
 
 def test_rounds_end_by_the_tasks_own_verifier() -> None:
-    """Some groups are mixed, because the policy gives this answer sometimes; each round replaces those that are not."""
+    """With the answer that the policy gives now and then some groups are mixed; as many more as are not are sampled."""
     table = generated(8, rounds=4, group_size=8)
     mixed, groups, missing = [], 2, 2
     for first in range(4):
@@ -156,7 +156,7 @@ def state(next_position: int) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("rounds", "positions"), [(1, [4, 5]), (3, [7, 8, 9, 10, 11, 12])])
-def test_the_next_iteration_begins_after_the_last_problem_that_was_sampled(rounds: int, positions: list[int]) -> None:
+def test_the_next_iteration_begins_behind_the_last_problem_that_was_sampled(rounds: int, positions: list[int]) -> None:
     tables = {"train": TRAIN, "previous_summarize_state": state(7)}
     made = run_stage(select, tables, {"prompts": 2, "rounds": rounds}, iteration=2)["select"]
     assert made["position"].to_list() == positions
@@ -182,7 +182,7 @@ def test_summarize_hands_on_how_far_the_stream_is_read(tmp_path: Any) -> None:
     assert later["next_position"].to_list() == [13]
 
 
-def test_rounds_reach_select_and_are_refused_with_shards() -> None:
+def test_rounds_are_said_once_and_refused_with_shards() -> None:
     arms = {"grpo": {}, "dapo": {"generate": {"rounds": 3}}}
     found = experiment_of({"name": "x", "iterations": 1, "arms": arms}).arms
     assert {arm: sections["select"]["rounds"] for arm, sections in found.items()} == {"grpo": 1, "dapo": 3}

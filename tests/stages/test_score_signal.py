@@ -1,4 +1,4 @@
-"""score_entropy.rows: signal: the rollouts that are scored, and under which policy."""
+"""score_entropy.rows: signal: which rollouts are scored, when, and under which policy."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ HARD = f"{BEFORE}/4"
 
 
 def score(
-    rollouts: list[Row], previous: list[Row] | None = None, known: pl.DataFrame | None = None, **config: Any
+    rollouts: list[Row], former: list[Row] | None = None, known: pl.DataFrame | None = None, **config: Any
 ) -> pl.DataFrame:
-    """The scores of rollouts. previous: those that include the parents; known: their scores, none by default."""
+    """The scores of rollouts. former: those among which parents are; known: their scores, none by default."""
     found = tables_of(rollouts)
     tables = {"rollouts": found["generate"], "verify": found["verify_generate"]}
-    if previous is not None:
-        before = tables_of(previous)
+    if former is not None:
+        before = tables_of(former)
         tables |= {"parents": before["generate"], "parents_verify": before["verify_generate"]}
         tables["parents_scores"] = before["score_entropy_generate"].clear() if known is None else known
     section = {"rows": "signal", **config}
@@ -39,7 +39,7 @@ def scored(table: pl.DataFrame) -> list[str]:
 
 
 def batch() -> list[Row]:
-    """All incorrect; mixed, with one that could not be judged; all correct."""
+    """All wrong, mixed with one that could not be judged, all right."""
     wrong, right = group("ww", group_id=f"{PLACE}/0"), group("rr", group_id=f"{PLACE}/2")
     mixed = group("rwe", group_id=f"{PLACE}/1")
     longer = Row(**{**mixed[1].__dict__, "response_tokens": (10, 11, 12, 2)})
@@ -47,7 +47,7 @@ def batch() -> list[Row]:
 
 
 def family(*verdicts: str) -> tuple[list[Row], list[Row]]:
-    """An unsolved group of the previous iteration, and continuations of its first rollout."""
+    """A hard group of the iteration before, and continuations of its first rollout."""
     parents = group("ww", group_id=HARD)
     made = enumerate(verdicts)
     return parents, [parents[0].continued(f"{PLACE}/i0.4/{n}", 1, verdict=verdict) for n, verdict in made]
@@ -67,25 +67,25 @@ def test_only_groups_whose_judged_rewards_differ_are_scored() -> None:
         assert left.to_list() == pytest.approx(right.to_list(), abs=1e-5)
 
 
-def test_with_a_bonus_groups_of_correct_rollouts_have_a_signal() -> None:
+def test_a_bonus_is_a_signal_where_all_are_right() -> None:
     assert scored(score(batch(), bonus=True)) == [f"{PLACE}/1/0", f"{PLACE}/1/1", f"{PLACE}/2/0", f"{PLACE}/2/1"]
 
 
-def test_rewards_may_differ_without_a_correct_rollout() -> None:
+def test_other_rewards_than_0_and_1_may_differ_without_a_right_one() -> None:
     rows = [*group("w", group_id=f"{PLACE}/0"), Row(f"{PLACE}/0/1", group_id=f"{PLACE}/0", reward=-1.0)]
     assert len(scored(score(rows))) == 2
 
 
-def test_without_a_signal_no_model_is_loaded() -> None:
+def test_nothing_with_a_signal_loads_no_model() -> None:
     tables = tables_of(group("ww", group_id=f"{PLACE}/0"))
     given = {"rollouts": tables["generate"], "verify": tables["verify_generate"]}
     table = run_stage(score_entropy, given, {"rows": "signal"}, paths={"policy": Path("nowhere")})["score_entropy"]
     assert (len(table), scored(table)) == (2, [])
 
 
-def test_missing_verdicts_are_refused() -> None:
+def test_the_verdicts_have_to_be_given() -> None:
     tables = tables_of(batch())
-    with pytest.raises(ConfigError, match=r"verdicts of the rollouts: pass .*verify"):
+    with pytest.raises(ConfigError, match="reads the verdicts of the rollouts"):
         run_stage(score_entropy, {"rollouts": tables["generate"]}, {"rows": "signal"}, paths={"policy": MANIFEST})
 
 
@@ -93,7 +93,7 @@ def test_parents_are_scored_with_the_continuations_that_rescue_them() -> None:
     parents, rescued = family("right", "wrong")
     table = score(rescued, parents, joined=True)
     assert scored(table) == [f"{PLACE}/i0.4/0", f"{PLACE}/i0.4/1", f"{HARD}/0", f"{HARD}/1"]
-    assert scored(score(rescued, parents)) == [f"{PLACE}/i0.4/0", f"{PLACE}/i0.4/1"]  # a separate group
+    assert scored(score(rescued, parents)) == [f"{PLACE}/i0.4/0", f"{PLACE}/i0.4/1"]  # a group of their own
     parents, solved = family("right", "right")
     assert len(scored(score(solved, parents, joined=True))) == 4
     assert scored(score(solved, parents)) == []
@@ -107,16 +107,16 @@ def test_parents_are_scored_under_the_policy_that_sampled_them(tmp_path: Path) -
     policy = load_policy(MANIFEST)
     for parameter in policy.model.parameters():
         parameter.data.mul_(1.05)
-    previous = tmp_path / "policy" / "manifest.json"
-    save_policy(previous, policy.model, policy.tokenizer, {})
+    former = tmp_path / "policy" / "manifest.json"
+    save_policy(former, policy.model, policy.tokenizer, {})
     parents, rescued = family("right")
     now, before = tables_of(rescued), tables_of(parents)
     tables = {"rollouts": now["generate"], "verify": now["verify_generate"]}
     tables |= {"parents": before["generate"], "parents_verify": before["verify_generate"]}
-    paths = {"policy": MANIFEST, "parents_policy": previous}
+    paths = {"policy": MANIFEST, "parents_policy": former}
     table = run_stage(score_entropy, tables, {"rows": "signal", "joined": True}, paths=paths)["score_entropy"]
     whole = {"rollouts": before["generate"]}
-    for path, alike in ((previous, True), (MANIFEST, False)):
+    for path, alike in ((former, True), (MANIFEST, False)):
         alone = run_stage(score_entropy, whole, paths={"policy": path})["score_entropy"]["policy_logprobs"]
         for found, expected in zip(table["policy_logprobs"][-2:], alone, strict=True):
             assert (found.to_list() == pytest.approx(expected.to_list(), abs=1e-5)) is alike
@@ -125,14 +125,14 @@ def test_parents_are_scored_under_the_policy_that_sampled_them(tmp_path: Path) -
 @pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("weight", [0.0, 0.1])
 def test_every_row_that_advantage_trains_is_scored(joined: bool, weight: float) -> None:
-    """The choice of rows, made before advantages are known, covers all rows with an advantage."""
+    """What is decided before advantages are known holds against the advantages."""
     parents, rescued = family("right", "wrong")
     other = group("ww", group_id=f"{BEFORE}/5")
     lost = [other[0].continued(f"{PLACE}/i0.5/{n}", 1) for n in range(2)]
-    rows, previous = [*batch(), *rescued, *lost], [*parents, *other]
+    rows, former = [*batch(), *rescued, *lost], [*parents, *other]
     rows = [Row(**{**row.__dict__, "novelty": 0.5}) for row in rows]
-    found = tables_of(rows) | tables_of(previous, prefix="previous_")
+    found = tables_of(rows) | tables_of(former, prefix="previous_")
     section = {"group": "joined" if joined else "own", "weight": weight}
     trained = run_stage(advantage, found, section, iteration=1)["advantage"].filter(trained="trained")
-    table = score(rows, previous, joined=joined, bonus=weight > 0)
+    table = score(rows, former, joined=joined, bonus=weight > 0)
     assert set(trained["rollout_id"]) == set(scored(table))

@@ -1,4 +1,4 @@
-"""generate, regenerate and score_entropy with a real policy: lineage, temperature, and equal logprobs."""
+"""generate, regenerate and score_entropy on a real policy: lineage, temperature, and that both tell one story."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def generated(*prefixes: dict[str, Any], **config: Any) -> pl.DataFrame:
     return run_stage(generate, tables, section, paths=PATHS, iteration=1)["generate"]
 
 
-def test_a_group_has_the_configured_size_and_is_named_after_its_place() -> None:
+def test_a_group_is_as_large_as_asked_and_named_after_its_place() -> None:
     table = generated()
     assert table["rollout_id"].to_list() == [f"extra/s0/i1/0/{n}" for n in range(3)]
     assert set(table["origin"]) == {"fresh"}
@@ -97,7 +97,7 @@ def test_training_refuses_a_cut_distribution(sampling: dict[str, Any]) -> None:
         generated(sampling=sampling)
 
 
-def test_nothing_is_sampled_once_the_budget_is_spent_not_even_queued_prefixes() -> None:
+def test_once_the_budget_is_spent_nothing_is_sampled_queued_prefixes_included() -> None:
     tables = {
         "select": contracts.Selection.create_empty(),
         "train": TRAIN,
@@ -135,7 +135,7 @@ def test_the_policys_logprobs_agree_with_the_samplers_at_any_temperature() -> No
 
 
 def test_a_run_stops_where_sampler_and_policy_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sampler's own rollouts pass, and so do continuations, whose prefix was sampled by another policy."""
+    """The sampler's own rollouts pass, continuations included, whose prefix was sampled by another policy."""
     monkeypatch.setenv(guards.ANNOUNCED, guards.Guards("stop").to_json())
     rollouts = generated(prefix())
     scored(rollouts, sampling=HOT["sampling"])
@@ -144,7 +144,7 @@ def test_a_run_stops_where_sampler_and_policy_differ(monkeypatch: pytest.MonkeyP
     scored(rollouts.clear())
 
 
-def test_scores_do_not_depend_on_the_other_rollouts_of_a_batch() -> None:
+def test_scores_do_not_depend_on_what_is_scored_beside_them() -> None:
     rows = [Row(str(n), response_tokens=(6, 103, 7, 105, 10, 2)[: n + 1]) for n in range(5)]
     rollouts = tables_of(rows)["generate"]
     together, apart = scored(rollouts), scored(rollouts, tokens_per_batch=1)
@@ -154,7 +154,7 @@ def test_scores_do_not_depend_on_the_other_rollouts_of_a_batch() -> None:
             assert left.to_list() == pytest.approx(right.to_list(), abs=1e-4)
 
 
-def test_the_error_for_a_diverged_policy_names_it(tmp_path: Any) -> None:
+def test_a_policy_that_has_diverged_is_named(tmp_path: Any) -> None:
     policy = load_policy(POLICY / "manifest.json")
     policy.model.model.norm.weight.data.fill_(3e38)
     manifest = tmp_path / "policy" / "manifest.json"

@@ -1,4 +1,4 @@
-"""Iterations for tests of update: three rollouts of a tiny policy, and one step unless a test sets more."""
+"""Iterations for tests of update, made by hand: three rollouts on a tiny policy, one step unless a test wants more."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE_STEP: dict[str, Any] = {"minibatches": 1}
 
 
 def advantages(values: Mapping[str, float], masked: Mapping[str, int] | None = None) -> pl.DataFrame:
-    """An advantage table. masked: rollout -> number of tokens at its start without loss."""
+    """An advantage table. masked: rollout -> tokens at its start without loss."""
     return frame(
         contracts.Advantages,
         [
