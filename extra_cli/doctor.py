@@ -92,6 +92,7 @@ def examine() -> list[str]:
 def check(arguments: argparse.Namespace) -> int:
     """Prints what was measured of a model, and what is used; 2 where the model is refused."""
     from extra_rl.config.sections import ComputeConfig
+    from extra_rl.devices.acquire import acquire
     from extra_rl.models.checks import require_vocabulary
     from extra_rl.models.policy import eos_token_ids, load_model, load_tokenizer
     from extra_rl.models.probe import probe_of
@@ -99,7 +100,7 @@ def check(arguments: argparse.Namespace) -> int:
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     compute = ComputeConfig(threads=threads, device=arguments.device, precision=arguments.precision)
-    where = {"device": compute.apply(), "precision": arguments.precision}
+    where = {"device": acquire(compute), "precision": arguments.precision}
     model = load_model(arguments.model, arguments.revision, gguf_file=arguments.gguf_file, **where)
     tokenizer = load_tokenizer(arguments.model, arguments.revision, gguf_file=arguments.gguf_file)
     require_vocabulary(arguments.model, model, tokenizer)

@@ -1,9 +1,9 @@
-"""Makes a working project folder: a configuration, a Snakefile that runs the installed workflow, profiles.
+"""Creates a project folder: a configuration, a Snakefile that runs the installed workflow, and profiles.
 
 extra init my-experiment
 extra init my-experiment --config experiment
 
-The folder is then run with `snakemake`, without a checkout of this project. docs/deploy.md names the other ways.
+`snakemake` then runs there without a checkout of this project. docs/deploy.md describes the other ways.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from extra_rl.errors import ConfigError, InputError
 
-HELP = "make a project folder that runs the installed workflow"
+HELP = "create a project folder that runs the installed workflow"
 
 SNAKEFILE = """\
 # The workflow of the installed package extra-rl, run on config/config.yaml or on the files that --configfile names.
@@ -42,12 +42,12 @@ use rule * from extra
 README = """\
 # {name}
 
-Made by `extra init --config {config}`; `config/config.yaml` is the experiment.
+Created by `extra init --config {config}`; `config/config.yaml` describes the experiment.
 
 ```sh
-extra plan config/config.yaml     # what it will cost; nothing is run
-snakemake --cores 2 --dry-run     # which jobs would run
-snakemake --cores 2               # run, or go on after an interruption
+extra plan config/config.yaml     # the maximum cost; runs nothing
+snakemake --cores 2 --dry-run     # the jobs that would run
+snakemake --cores 2               # run, or resume after an interruption
 extra show results/{run}  # iterations so far, and the comparison
 ```
 
@@ -63,7 +63,9 @@ GITIGNORE = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the new project; it must not exist or be empty")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder of the new project; must be empty or not exist"
+    )
     parser.add_argument("--config", default="tiny", metavar="NAME", help=f"one of {', '.join(configurations())}")
 
 
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def make(folder: Path, config: str) -> None:
-    """Write the project; ConfigError for an unknown configuration, InputError where the folder holds something."""
+    """Write the project; ConfigError for an unknown configuration, InputError for a folder that is not empty."""
     if config not in configurations():
         raise ConfigError(f"--config {config}: unknown; the configurations are {', '.join(configurations())}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -91,14 +93,14 @@ def make(folder: Path, config: str) -> None:
 
 
 def run_name(folder: Path) -> str:
-    """Return `name` of the project's configuration, which names its results."""
+    """Return the key `name` of the project's configuration, the name of its results folder."""
     from extra_rl.config.experiment import read_yaml
 
     return str(read_yaml(folder / "config" / "config.yaml")["name"])
 
 
 def configurations() -> list[str]:
-    """Return the names of the configurations that come with the package, without the default's second name."""
+    """Return the names of the configurations in the package, without the link to the default."""
     return sorted(path.stem for path in packaged("config").glob("*.yaml") if path.stem != "config")
 
 

@@ -28,7 +28,8 @@ def lines_of(results: Path) -> list[str]:
     """Lines for every finished iteration of a run, then the comparison. InputError when there is nothing yet."""
     import polars as pl
 
-    from extra_rl.report.summary_line import Horizon, summary_line
+    from extra_rl.report.summary_line import summary_line
+    from extra_rl.run.context import Horizon
     from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 
     files = sorted(results.glob(f"{ITERATIONS}/summarize.parquet"))

@@ -74,7 +74,7 @@ class FinishedStage:
             )
 
     def _context(self) -> Context:
-        return Context(self.job, {}, Console(None), {})
+        return Context(self.job, {}, Console(None), {}, derived=self.stage.derived_of(self.job))
 
 
 def open_stage(folder: Path, stage: str) -> FinishedStage:

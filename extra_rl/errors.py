@@ -1,12 +1,12 @@
 """Errors that a user can act on.
 
-Each message names the file, key or row at fault and says what to do. The command line prints the message
-alone, without a traceback, and exits with `exit_code`; everything already written stays.
+Each message names the file, key or row at fault and says what to do. The command line prints only the message,
+without a traceback, and exits with `exit_code`; files that are already written stay.
 """
 
 
 class ExtraError(Exception):
-    """Base of all errors that are the user's to mend (configuration, files, data, a diverged run)."""
+    """Base of all errors that the user can correct (configuration, files, data, a diverged run)."""
 
     exit_code = 2
 
@@ -28,8 +28,8 @@ class ModelError(ExtraError):
 
 
 class NumericalError(ExtraError):
-    """A computation left the finite numbers, or the sampler's logprobs are not those of the policy."""
+    """A value is not finite, or the sampler's logprobs differ from those of the policy."""
 
 
 class NoSignalError(ExtraError):
-    """A run ended itself, as its configuration asks, because its last iterations had no group to learn from."""
+    """The configuration ends a run (`stop_without_signal`): its last iterations had no group to learn from."""

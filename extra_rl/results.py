@@ -1,4 +1,4 @@
-"""Where the files of an experiment lie and how its rollouts are named; no other module spells these names out.
+"""The paths of an experiment's files and the ids of its rollouts; no other module spells these names out.
 
     results/<name>/<arm>/s<seed>/iteration_<0000>/<table>.parquet
     {arm}/s{seed}/i{iteration}/{group}/{n}      a rollout; group: `5`, or `i12.5` of a continuation
@@ -27,8 +27,16 @@ def iteration_name(number: int) -> str:
 
 
 def iteration_span(first: int, last: int) -> str:
-    """The folders of several iterations as a shell writes them: `iteration_{0007..0012}`."""
+    """The folders of several iterations in shell notation: `iteration_{0007..0012}`."""
     return iteration_name(first) if first == last else f"iteration_{{{first:04d}..{last:04d}}}"
+
+
+def results_folder_of(path: Path) -> Path | None:
+    """The folder `results/<name>` of a file in an iteration's folder or below it; None for a file elsewhere."""
+    for folder in path.absolute().parents:
+        if _ITERATION.fullmatch(folder.name) and _SEED.fullmatch(folder.parent.name):
+            return folder.parents[2]
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class RunFolder:
 
     @property
     def seed(self) -> int:
-        """Raises ValueError where the folder is not named after a seed."""
+        """The experiment seed; ValueError where the folder is not named after one."""
         found = _SEED.fullmatch(self.path.name)
         if found is None:
             raise ValueError(f"{self.path} is not the folder of a run")
@@ -59,7 +67,7 @@ class RunFolder:
         return self.path / iteration_name(number)
 
     def iterations(self, with_table: str = "generate") -> dict[int, Path]:
-        """iteration -> folder, ascending, of the iterations in which a table exists."""
+        """Iteration -> folder, ascending, for the iterations in which the table exists."""
         folders = (IterationFolder.at(path) for path in self.path.glob("iteration_*"))
         found = {folder.number: folder.path for folder in folders if folder and folder.table(with_table).is_file()}
         return dict(sorted(found.items()))
@@ -74,7 +82,7 @@ class IterationFolder:
 
     @classmethod
     def at(cls, path: Path) -> Self | None:
-        """None where the path is not named like an iteration."""
+        """The folder at a path; None where the path is not named like an iteration."""
         found = _ITERATION.fullmatch(path.name)
         return cls(path, int(found[1])) if found else None
 
@@ -88,9 +96,9 @@ class IterationFolder:
 
 @dataclass(frozen=True)
 class RolloutId:
-    """The id of a rollout in parts: where it was sampled, and which of its group it is.
+    """The parts of a rollout's id: where it was sampled, and its number in the group.
 
-    group: `5` of fresh rollouts, `i12.5` of continuations that were sampled for group 5 of iteration 12.
+    group: `5` for fresh rollouts, `i12.5` for continuations that were sampled for group 5 of iteration 12.
     """
 
     arm: str
@@ -101,7 +109,7 @@ class RolloutId:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None where the text is not an id."""
+        """Parse an id; None where the text is not one."""
         found = _ROLLOUT.fullmatch(text)
         return cls(found[1], int(found[2]), int(found[3]), found[4], int(found[5])) if found else None
 
@@ -110,13 +118,13 @@ class RolloutId:
 
     @property
     def group_id(self) -> str:
-        """The group that it belongs to: of a continuation the one that it was sampled for."""
+        """Id of its group; for a continuation, of the group that it was sampled for."""
         iteration, _, name = self.group.rpartition(".")
         where = int(iteration[1:]) if iteration else self.iteration
         return f"{place_name(self.arm, self.seed, where)}/{name}"
 
     def folder(self, results: Path) -> Path:
-        """Folder of the iteration in which it was sampled, below `results/<name>`."""
+        """Folder of the iteration in which it was sampled. results: `results/<name>`."""
         return self.run(results).iteration(self.iteration)
 
     def run(self, results: Path) -> RunFolder:
@@ -124,16 +132,16 @@ class RolloutId:
 
 
 def place_name(arm: str, seed: int, iteration: int) -> str:
-    """`{arm}/s{seed}/i{iteration}`, with which the ids of an iteration's groups and rollouts begin."""
+    """`{arm}/s{seed}/i{iteration}`, the beginning of the ids of an iteration's groups and rollouts."""
     return f"{arm}/s{seed}/i{iteration}"
 
 
 def continuation_group(group_id: str, place: str) -> str:
-    """What ids of continuations begin with that are sampled at `place` for a group: `{place}/i12.5`."""
+    """Beginning of the ids of continuations that are sampled at `place` for a group: `{place}/i12.5`."""
     _, iteration, group = group_id.rsplit("/", 2)
     return f"{place}/{iteration}.{group}"
 
 
 def without_arm(rollout_id: str) -> str:
-    """The id's part that arms share, from which the noise of a rollout is drawn."""
+    """The part of an id that arms share; the noise of a rollout is drawn from it."""
     return rollout_id.partition("/")[2]

@@ -1,7 +1,7 @@
-"""The verdict of one response, and what it is worth as a reward.
+"""The verdicts of responses, and their default rewards.
 
-The verdicts are those of `mathjudge`, for every task: "wrong", "cut off" and "the reference answer cannot be parsed"
-call for different action, and the last must never be a silent zero in a group's statistics.
+Every task uses the verdicts of `mathjudge`. "Wrong", "truncated" and "the reference answer cannot be parsed" require
+different actions, and the last must never be a silent zero in a group's statistics.
 """
 
 from __future__ import annotations
@@ -19,4 +19,4 @@ DEFAULT_REWARDS: dict[Verdict, float | None] = {
     Verdict.GOLD_UNPARSEABLE: None,
     Verdict.ERROR: None,
 }
-"""What a verdict is worth unless `verify.rewards` says otherwise; None: not judged, out of its group's statistics."""
+"""Reward of each verdict unless `verify.rewards` sets another; None: excluded from the group's statistics."""

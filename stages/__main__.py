@@ -1,6 +1,6 @@
-"""`python -m stages <name> ...`: hands the job to the warm worker where there is one, else runs it here.
+"""`python -m stages <name> ...`: gives the job to the warm worker where there is one, else runs it here.
 
-Only the standard library is imported on the warm path, so that a stage costs what it computes.
+The path to the worker imports only the standard library, so that a stage costs only its computation.
 """
 
 import sys

@@ -25,29 +25,31 @@ from extra_rl.tables.signal import completed_by, with_advantage_group
 
 
 class Config(StageConfig):
-    """Normalisation, bonus, and what becomes of regenerated groups."""
+    """Normalisation, novelty bonus, and the treatment of continued groups."""
 
-    std_ddof: Literal[0, 1] = Field(1, description="degrees of freedom taken from the group's deviation")
-    eps: float = Field(1e-6, gt=0, description="added to the group's deviation")
+    std_ddof: Literal[0, 1] = Field(1, description="degrees of freedom subtracted in the group's standard deviation")
+    eps: float = Field(1e-6, gt=0, description="added to the group's standard deviation")
     divide_by_std: bool = Field(True, description="false: Dr. GRPO, reward minus mean only")
     weight: float = Field(0.0, ge=0, description="alpha, the weight of the novelty bonus; 0: off")
-    centring: Literal["none", "among_correct"] = Field("none", description="subtract the group's mean bonus or not")
-    scale: Literal["none", "group_max", "batch_std"] = Field("none", description="what the bonus is divided by")
+    centring: Literal["none", "among_correct"] = Field(
+        "none", description="among_correct: subtract the mean bonus of the group's correct rollouts"
+    )
+    scale: Literal["none", "group_max", "batch_std"] = Field("none", description="divisor of the bonus")
     placement: Literal["after_normalisation", "before_normalisation"] = Field(
         "after_normalisation", description="add the bonus to the normalised reward, or to the reward"
     )
     group: Literal["own", "joined"] = Field(
-        "own", description="regenerated rollouts form a group of their own, or join their parents' group"
+        "own", description="continuations form a separate group, or join their parents' group"
     )
     prefix_loss: Literal["masked", "trained"] = Field(
-        "masked", description="whether the tokens of a prefix carry loss in a regenerated rollout"
+        "masked", description="masked: the prefix tokens of a continuation carry no loss"
     )
     keep_unrescued: bool = Field(
         True,
-        description="false: a problem that no continuation solves adds nothing, not even to a denominator",
+        description="false: continuations of a problem that none of them solves are left out, also of denominators",
     )
     guided_advantage: Literal["signed", "positive_only"] = Field(
-        "signed", description="positive_only: negative advantages of regenerated rollouts become 0"
+        "signed", description="positive_only: negative advantages of continuations become 0"
     )
 
 

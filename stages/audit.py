@@ -23,7 +23,7 @@ from extra_rl.verdict import Verdict
 
 
 class Config(StageConfig):
-    """Who judges a second time; `audit: string` is short for `audit: {judge: string}`."""
+    """The second judge. `audit: string` is short for `audit: {judge: string}`."""
 
     SHORTHAND = "judge"
 
@@ -31,10 +31,12 @@ class Config(StageConfig):
     verifier: VerifierConfig = Field(description="shared section `verifier`")
     judge: str = Field(
         NONE,
-        description="`string`: equal as text; `sympy_only`: math-verify as it comes; any other text: a command that "
-        "reads and writes JSON lines (docs/audit.md); `none`: no audit",
+        description="`string`: equal text; `sympy_only`: math-verify, unmodified; `none`: no audit; any other text: a "
+        "command that reads and writes JSON lines (docs/audit.md)",
     )
-    timeout_s: float = Field(600.0, gt=0, description="a command's seconds for all rollouts of one table")
+    timeout_s: float = Field(
+        600.0, gt=0, description="time limit in seconds of a command, for all rollouts of one table"
+    )
 
     @field_validator("judge")
     @classmethod

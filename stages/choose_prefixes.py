@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from extra_rl.algorithms import prefixes
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ComputeConfig, TaskConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError
 from extra_rl.regeneration.candidates import (
     Candidate,
@@ -35,25 +36,25 @@ from extra_rl.tables.iteration import rollouts_of
 
 
 class Config(StageConfig):
-    """Which groups are hard, where their rollouts are cut, which prefixes are sampled on from, and when."""
+    """Which groups are hard, where their rollouts are cut, which prefixes are continued, and when."""
 
     task: TaskConfig = Field(description="shared section `task`: its `boundary` ends a step")
     compute: ComputeConfig = Field(description="shared section `compute`")
     groups: Literal["all_hard"] | Annotated[int, Field(ge=0)] = Field(
-        0, description="hard groups served per iteration, the rest wait; `all_hard`: no limit; 0: off"
+        0, description="hard groups continued per iteration, the others wait; `all_hard`: no limit; 0: off"
     )
-    warmup_iterations: int = Field(0, ge=0, description="no group is served or queued in the first N iterations")
-    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is right")
+    warmup_iterations: int = Field(0, ge=0, description="no group is continued or queued in the first N iterations")
+    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard if at most this share of it is correct")
     cut: prefixes.CutRule = Field(
-        "before_peak_entropy", description="where a rollout is cut; `none`: a fresh resample, the control"
+        "before_peak_entropy", description="where a rollout is cut; `none`: not at all, it is sampled afresh (control)"
     )
     rank: prefixes.RankRule = Field(
-        "low_mean_entropy", description="which prefixes come first, and whether they are scored by entropy or surprisal"
+        "low_mean_entropy", description="order of the prefixes, and whether entropy or surprisal scores them"
     )
     scores_from: Literal["policy", "sampler"] = Field(
         "policy",
-        description="whose logprobs give the surprisal: `policy`: those of score_entropy; `sampler`: those that "
-        "generate wrote with the tokens, so that no scoring pass is needed for the choice (and no entropy is there)",
+        description="source of the logprobs for the surprisal. `policy`: score_entropy; `sampler`: generate, which "
+        "stores them with the tokens, so that the choice needs no scoring pass (and has no entropies)",
     )
     smoothing: Literal["none", "policy", "sentence"] = Field(
         "none",
@@ -61,15 +62,15 @@ class Config(StageConfig):
     )
     smoothing_tau: float = Field(0.1, gt=0, description="temperature of the smoothing weights")
     prefixes_per_problem: int = Field(4, ge=1, description="distinct prefixes chosen per hard group")
-    continuations_per_prefix: int = Field(2, ge=1, description="rollouts sampled on from each")
+    continuations_per_prefix: int = Field(2, ge=1, description="continuations of each prefix")
     when: Literal["same_iteration", "next_iteration"] = Field(
         "next_iteration",
-        description="a second sampling call now, or one batch with the next iteration's prompts",
+        description="continue in a second sampling call now, or in one batch with the next iteration's prompts",
     )
     first_cut: float = Field(0.2, ge=0, le=1, description="earliest cut, as a share of the response")
     last_cut: float = Field(0.8, ge=0, le=1, description="latest cut, as a share of the response")
-    min_tokens: int = Field(6, ge=1, description="least distance between cuts of one response, in tokens")
-    max_cuts: int = Field(15, ge=1, description="candidates per problem at most, spread evenly over its rollouts")
+    min_tokens: int = Field(6, ge=1, description="minimum distance between cuts of one response, in tokens")
+    max_cuts: int = Field(15, ge=1, description="maximum candidates per problem, spread evenly over its rollouts")
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
 
@@ -197,7 +198,7 @@ def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.nda
     from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
     from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
 
-    device = config.compute.apply()
+    device = acquire(config.compute)
     tokens = [list(c.prefix_tokens) for c in candidates]
     initial = inputs.policy("initial")
     if config.smoothing == "policy":

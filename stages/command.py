@@ -1,4 +1,4 @@
-"""The command line of a stage: by Snakemake with everything named, by hand from the record of a former run.
+"""The command line of a stage: Snakemake names all files; by hand, a stage is re-run from the record of a run.
 
 python -m stages novelty --help
 python -m stages novelty --rerun results/tiny/extra/s0/iteration_0003/novelty.parquet --to /tmp/out
@@ -12,12 +12,14 @@ import copy
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
 
+from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError, ExtraError, InputError
 from extra_rl.run.execute import execute, record_path
 from extra_rl.run.stage import Job, Stage
@@ -26,7 +28,7 @@ from stages.load import load
 
 
 def main(argv: list[str]) -> int:
-    """Runs one stage; returns the exit code. A user's error is one message on standard error."""
+    """Run one stage; return the exit code. An error of the user is one message on standard error."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def stage_in(argv: list[str]) -> tuple[str, list[str]]:
-    """The stage's name and the words of its parser. The workflow names the stage in the job alone."""
+    """The stage's name and the arguments of its parser. The workflow names the stage only in the job."""
     if argv[0] == "--job" and len(argv) > 1:
         return Job.from_json(argv[1]).stage, argv
     return argv[0], argv[1:]
@@ -61,30 +63,39 @@ def overview() -> str:
 
 def parser(module: ModuleType) -> argparse.ArgumentParser:
     stage: Stage = module.STAGE
-    described = [
-        f"  {name}: {field.description or ''} (default: {field.get_default(call_default_factory=True)})"
-        if not field.is_required()
-        else f"  {name}: {field.description or ''} (required)"
-        for name, field in module.Config.model_fields.items()
-    ]
+    epilog = ["configuration (--set KEY=VALUE):", *described(module.Config)]
+    if stage.derived.model_fields:
+        epilog += ["", "derived from other sections (--derived KEY=VALUE):", *described(stage.derived)]
     result = argparse.ArgumentParser(
         prog=f"python -m stages {stage.name}",
         description=module.__doc__,
-        epilog="\n".join(["configuration (--set KEY=VALUE):", *described]),
+        epilog="\n".join(epilog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--job", help="canonical JSON: stage, version, seed, place and section (Snakemake gives it)")
+    result.add_argument("--job", help="canonical JSON: stage, version, seed, place and section (set by Snakemake)")
     result.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.reads)}")
     result.add_argument("--output", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.adds)}")
-    result.add_argument("--rerun", type=Path, metavar="FILE", help="run again as FILE was made, from the same inputs")
+    result.add_argument(
+        "--rerun", type=Path, metavar="FILE", help="repeat the run that made FILE, with the same inputs"
+    )
     result.add_argument("--to", type=Path, metavar="DIR", help="with --rerun: folder for the new outputs")
     result.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change keys of the section (YAML)")
-    result.add_argument("--log", type=Path, help="also write what is said to this file")
+    result.add_argument(
+        "--derived", nargs="*", default=[], metavar="KEY=VALUE", help="change values that follow from other sections"
+    )
+    result.add_argument("--log", type=Path, help="also write the output to this file")
     return result
 
 
+def described(section: type[Section]) -> Iterator[str]:
+    """A line for each key of a section: its meaning and default."""
+    for name, field in section.model_fields.items():
+        default = f"default: {field.get_default(call_default_factory=True)}"
+        yield f"  {name}: {field.description or ''} ({'required' if field.is_required() else default})"
+
+
 def plan(stage: Stage, arguments: argparse.Namespace) -> tuple[Job, dict[str, Path], dict[str, Path]]:
-    """The job and its files, as named on the command line or as recorded when a former output was made."""
+    """The job and its files, as named on the command line or in the record of a previous output."""
     if arguments.rerun:
         if not arguments.to:
             raise ConfigError("--rerun needs --to DIR, so that nothing is overwritten.")
@@ -100,33 +111,38 @@ def plan(stage: Stage, arguments: argparse.Namespace) -> tuple[Job, dict[str, Pa
         inputs, outputs = {}, {}
     inputs |= pairs(arguments.input)
     outputs |= pairs(arguments.output)
-    return override(job, arguments.set), inputs, outputs
+    job = dataclasses.replace(
+        job,
+        config=override(job.config, arguments.set, "--set"),
+        derived=override(job.derived, arguments.derived, "--derived"),
+    )
+    return job, inputs, outputs
 
 
 def pairs(given: list[str]) -> dict[str, Path]:
-    """`role=path` words as a mapping; a role with an empty path is absent (nothing precedes iteration 0)."""
+    """Parse `role=path` words; a role with an empty path is absent (nothing precedes iteration 0)."""
     split = [word.partition("=") for word in given]
     return {role: Path(path) for role, _, path in split if path}
 
 
-def override(job: Job, changes: list[str]) -> Job:
-    """The job with keys of its section changed; ConfigError for a change that cannot be read."""
-    config = copy.deepcopy(job.config)
+def override(values: Mapping[str, Any], changes: list[str], option: str) -> dict[str, Any]:
+    """Return the values with some keys changed; ConfigError, which names the option, for an invalid change."""
+    result = copy.deepcopy(dict(values))
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
-            raise ConfigError(f"--set {change}: expected KEY=VALUE.")
+            raise ConfigError(f"{option} {change}: expected KEY=VALUE.")
         *parents, last = key.split(".")
-        section = config
+        section = result
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigError(f"--set {change}: `{parent}` has no keys of its own.")
+                raise ConfigError(f"{option} {change}: `{parent}` is a value without keys.")
         try:
             section[last] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {change}: not a YAML value; quote it if it is text.") from None
-    return dataclasses.replace(job, config=config)
+            raise ConfigError(f"{option} {change}: not a YAML value; quote it if it is text.") from None
+    return result
 
 
 def read_record(output: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Compares the arms: pass@k per benchmark, differences over seeds, one table and one machine-readable summary.
+"""Compares the arms: pass@k per benchmark, differences over seeds, tables and a machine-readable summary.
 
 READS   evaluate:* (warm starts and the final policy of every arm and seed), summarize:* (the last of each)
 ADDS    compare (one row per policy, seed, benchmark, k), compare_seeds (with the warm start of each seed),
@@ -25,7 +25,7 @@ from extra_rl.comparison.lines import figure_lines, named_lines
 from extra_rl.comparison.names import Policy, all_pairs, policy_of, start_of
 from extra_rl.comparison.summary import summarise
 from extra_rl.config.comparisons import WARM_START, named_pairs, refuse_unknown
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.errors import ConfigError
 from extra_rl.run.stage import Context, Inputs, JsonFile, Stage
 from extra_rl.tables import contracts
@@ -33,32 +33,35 @@ from extra_rl.tables.files import write_whole
 
 
 class Config(StageConfig):
-    """Which k, which differences are named before the run, and what a finished arm must have spent."""
+    """The k of pass@k, and the differences that are named before the run."""
 
-    ks: list[int] = Field([1, 16], min_length=1, description="the k of pass@k")
+    ks: list[int] = Field([1, 16], min_length=1, description="values of k for pass@k")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples")
     comparisons: list[str] = Field(
         [],
-        description="differences to be tested, `extra - grpo`: named before the run, and corrected for their number "
-        "(docs/statistics.md); every other arm is shown against the first without",
+        description="differences that are tested, such as `extra - grpo`: named before the run, and Holm-corrected "
+        "(docs/statistics.md); other arms are compared with the first one without a correction",
     )
-    token_budget: int | None = Field(None, description="sampled tokens every arm has to reach (select.token_budget)")
-    token_budgets: dict[str, int | None] = Field(
-        {}, description="the same of folders of arms with a budget of their own"
-    )
-    compute_budget: float | None = Field(None, description="FLOP every arm has to reach (select.compute_budget)")
-    compute_budgets: dict[str, float | None] = Field(
-        {}, description="the same of folders of arms with a budget of their own"
-    )
-    warm_starts: list[int] = Field([0], min_length=1, description="initial policies (warm_starts)")
-    seeds: list[int] = Field([], description="experiment seeds, in the order in which they get them (seeds)")
-    regimes: dict[str, float] = Field({}, description="regimes and their numbers (regimes)")
 
     @field_validator("comparisons")
     @classmethod
     def name_two_arms(cls, comparisons: list[str]) -> list[str]:
         named_pairs(comparisons)
         return comparisons
+
+
+class Derived(Section):
+    """Values that follow from the run and from the arms' sections."""
+
+    token_budgets: dict[str, int | None] = Field(
+        {}, description="folder of an arm -> sampled tokens that it has to reach (select.token_budget)"
+    )
+    compute_budgets: dict[str, float | None] = Field(
+        {}, description="folder of an arm -> FLOP that it has to reach (select.compute_budget)"
+    )
+    warm_starts: list[int] = Field([0], min_length=1, description="initial policies (warm_starts)")
+    seeds: list[int] = Field([], description="experiment seeds, in the order in which warm starts are assigned (seeds)")
+    regimes: dict[str, float] = Field({}, description="regime -> its number (regimes)")
 
 
 STAGE = Stage(
@@ -71,24 +74,26 @@ STAGE = Stage(
         "compare_differences": contracts.Differences,
         "summary": JsonFile,
     },
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The comparison; summary.json is written on the way, and the table is printed."""
+    """Return the comparison; also write summary.json, and print the table."""
+    derived: Derived = context.derived
     spent = {
         label: Spent(*table.select("total_sampled_tokens", "total_compute").row(0))
         for label, table in inputs.labelled("summarize").items()
     }
-    refuse_unspent(spent, inputs, config)
+    refuse_unspent(spent, inputs, derived)
     evaluated = {
-        policy_of(label, config.regimes): scores_of(samples, config.ks)
+        policy_of(label, derived.regimes): scores_of(samples, config.ks)
         for label, samples in inputs.labelled("evaluate").items()
     }
     arms = list(dict.fromkeys(policy.arm for policy in evaluated if policy.arm != WARM_START))
     refuse_unknown(config.comparisons, arms)
-    seeds = seeds_of(evaluated, config.seeds)
-    regimes = by_regime(evaluated, config.regimes, start_of(seeds, config.warm_starts))
+    seeds = seeds_of(evaluated, derived.seeds)
+    regimes = by_regime(evaluated, derived.regimes, start_of(seeds, derived.warm_starts))
     pairs = all_pairs(named_pairs(config.comparisons), arms)
 
     made = [row for policy, scores in evaluated.items() for row in rows(policy, scores, config.ks, config.resamples)]
@@ -110,10 +115,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def seeds_of(evaluated: Iterable[Policy], given: Sequence[int]) -> Sequence[int]:
-    """The experiment seeds in the order in which they get their warm starts; ConfigError for one that was not given."""
+    """Experiment seeds in the order in which warm starts are assigned; ConfigError for another evaluated seed."""
     found = sorted({policy.seed for policy in evaluated if policy.arm != WARM_START})
     if given and not set(found) <= set(given):
-        raise ConfigError(f"compare.seeds: {given} lacks a seed of the evaluations, {found}.")
+        raise ConfigError(f"seeds: {given} does not contain every seed of the evaluations, {found}.")
     return given or found
 
 
@@ -121,12 +126,12 @@ def _table(contract: type[dy.Schema], made: Sequence[Mapping[str, Any]]) -> pl.D
     return pl.DataFrame(made, schema=contract.create_empty().schema, strict=False)
 
 
-def refuse_unspent(spent: Mapping[str, Spent], inputs: Inputs, config: Config) -> None:
-    """ConfigError when an arm ran out of iterations before it had spent either of its budgets."""
+def refuse_unspent(spent: Mapping[str, Spent], inputs: Inputs, derived: Derived) -> None:
+    """Raise ConfigError when an arm ran out of iterations before it spent either of its budgets."""
     for label, (tokens, compute) in spent.items():
         folder = label.partition("/s")[0]
-        budget = config.token_budgets.get(folder, config.token_budget)
-        flop = config.compute_budgets.get(folder, config.compute_budget)
+        budget = derived.token_budgets.get(folder)
+        flop = derived.compute_budgets.get(folder)
         reached = [budget is not None and tokens >= budget, flop is not None and compute >= flop]
         if (budget is None and flop is None) or any(reached):
             continue

@@ -36,19 +36,23 @@ class Config(StageConfig):
     verifier: VerifierConfig = Field(description="shared section `verifier`")
     sampling: SamplingConfig = Field(description="shared section `sampling`: backend and batch size")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    split: Literal["tuning", "final"] = Field("final", description="tuning: for choosing settings; final: to report")
+    split: Literal["tuning", "final"] = Field("final", description="tuning: to choose settings; final: to report")
     samples: int = Field(16, ge=1, description="samples per problem")
-    temperature: float = Field(1.0, gt=0, description="temperature of evaluation")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of evaluation")
-    top_k: int = Field(0, ge=0, description="top-k of evaluation; 0: all")
-    max_response_tokens: int = Field(64, ge=1, description="response length at which a sample is cut off")
-    stop: Stop | None = Field(
-        None, description="texts that end a response in evaluation; null: those of `sampling`, [] for none"
+    temperature: float = Field(1.0, gt=0, description="sampling temperature of the evaluation")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling of the evaluation")
+    top_k: int = Field(0, ge=0, description="top-k of the evaluation; 0: all")
+    max_response_tokens: int = Field(
+        64, ge=1, description="maximum tokens of a response, at which a sample is truncated"
     )
-    seed: int = Field(0, description="seed of the samples; the same for every policy, so that pairs share their noise")
-    cache: str | None = Field("results/evaluations", description="folder in which samples are kept; null: nowhere")
+    stop: Stop | None = Field(
+        None, description="texts that end a response in the evaluation; null: those of `sampling`; []: none"
+    )
+    seed: int = Field(
+        0, description="seed of the samples; the same for all policies, so that paired samples share their noise"
+    )
+    cache: str | None = Field("results/evaluations", description="folder in which samples are cached; null: no cache")
     part_samples: int = Field(
-        512, ge=1, description="samples between two writes to the cache (whole batches): what a kill can lose"
+        512, ge=1, description="samples between two writes to the cache (whole batches): the most that a kill loses"
     )
 
     @property

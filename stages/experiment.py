@@ -1,4 +1,4 @@
-"""What the Snakefile asks of the configuration: the resolved experiment and the param of a rule."""
+"""Functions of the Snakefile: the resolved experiment, the param of a rule, and what happens before the first job."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from extra_rl.config.experiment import BUDGETS, Experiment, resolve
+from extra_rl.config.derived import derive
+from extra_rl.config.experiment import Experiment, resolve
 from extra_rl.errors import ExtraError
-from extra_rl.models.retention import ANNOUNCED, Retention
-from extra_rl.report.summary_line import HORIZON
-from extra_rl.run import guards
-from extra_rl.run.guards import Guards
+from extra_rl.models.retention import Retention
+from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
@@ -28,12 +27,12 @@ Result = TypeVar("Result")
 
 
 def experiment_of(raw: Mapping[str, Any]) -> Experiment:
-    """The validated experiment of a raw configuration, as Snakemake has read it."""
+    """Validate a raw configuration, as Snakemake has read it."""
     return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
 
 
 def with_nulls(value: Any) -> Any:
-    """Snakemake reads what `--config` says inside of braces as text (YAML's base loader): there `null` is a word."""
+    """Replace the text `null` by None: Snakemake reads values of `--config` within braces as text."""
     if isinstance(value, Mapping):
         return {key: with_nulls(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -42,8 +41,11 @@ def with_nulls(value: Any) -> Any:
 
 
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:
-    """The canonical JSON of one job. What arms share has neither arm nor seed, so that it is made once; an initial
-    policy has its own seed (wildcard `start`)."""
+    """Return the canonical JSON of one job.
+
+    A job that all arms share has neither arm nor seed, so that it runs once; an initial policy has its own seed
+    (wildcard `start`).
+    """
     arm, starts = wildcards.get("arm", ""), {start_folder(start): start for start in experiment.run.warm_starts}
     sections = experiment.arms[arm] if arm else experiment.common
     return Job(
@@ -54,43 +56,47 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
         arm=arm,
         iteration=int(wildcards.get("iteration", 0)),
         shard=wildcards.get("shard", ""),
+        derived=derive(experiment, stage, arm),
     ).to_json()
 
 
 def jobs_json(experiment: Experiment, wildcards: Mapping[str, str]) -> str:
-    """The canonical JSON of all jobs of an iteration, by stage."""
+    """Return the canonical JSON of all jobs of an iteration, by stage."""
     stages = {step.stage for step in STEPS}
     return canonical_json({stage: json.loads(job_json(experiment, stage, wildcards)) for stage in stages})
 
 
-def announce(experiment: Experiment) -> None:
-    """Tells the stages what changes none of their bytes and so is no part of a param: how far the run goes, for the
-    time left on their lines (`summary_line.HORIZON`), which policies may go (`retention.ANNOUNCED`), and what ends the
-    run (`guards.ANNOUNCED`)."""
+def run_context(experiment: Experiment) -> RunContext:
+    """Return the context of the run, whose values change no byte of a stage and are no part of a param."""
     run = experiment.run
-    budgets = (max(sections["select"][key] or 0 for sections in experiment.arms.values()) for key in BUDGETS)
-    os.environ[HORIZON] = ",".join(map(str, (run.iterations, *budgets)))
-    retention = Retention(**run.retention.model_dump(), **run.model_dump(include={"evaluate_every", "first_iteration"}))
-    os.environ[ANNOUNCED] = retention.to_json()
-    checks = Guards(run.on_mismatch, run.mismatch_tolerance, run.stop_without_signal)
-    os.environ[guards.ANNOUNCED] = checks.to_json()
+    tokens, compute = (
+        max(sections["select"][key] or 0 for sections in experiment.arms.values())
+        for key in ("token_budget", "compute_budget")
+    )
+    return RunContext(
+        horizon=Horizon(run.iterations, tokens, compute),
+        retention=Retention(
+            **run.retention.model_dump(), evaluate_every=run.evaluate_every, first_iteration=run.first_iteration
+        ),
+        guards=Guards(run.on_mismatch, run.mismatch_tolerance, run.stop_without_signal),
+    )
 
 
 def start_worker() -> None:
-    """Starts the warm worker in this process (Snakemake's), unless EXTRA_COLD is set: every stage then runs cold."""
+    """Start the warm worker from this process (Snakemake's). With EXTRA_COLD set there is none, and stages run cold."""
     if not os.environ.get("EXTRA_COLD"):
         launch.start(Path(".snakemake"))
 
 
 def open_engines(experiment: Experiment) -> None:
-    """Lets the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM."""
+    """Let the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM."""
     sections = [*experiment.common.values(), *(s for arm in experiment.arms.values() for s in arm.values())]
     if any(section.get("sampling", {}).get("backend") == "vllm" for section in sections):
         run_engine.open_folder(Path(".snakemake"))
 
 
 def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
-    """One handler that calls all of them with its argument, in this order."""
+    """Return one handler that calls all functions with its argument, in this order."""
 
     def call(log: str) -> None:
         for function in functions:
@@ -100,12 +106,12 @@ def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def use_this_python() -> None:
-    """Makes `python` in shell commands the interpreter that runs Snakemake, activated environment or not."""
+    """Make `python` in shell commands the interpreter of Snakemake, even where its environment is not activated."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 def or_exit(function: Callable[..., Result], *arguments: object) -> Result:
-    """The function's result. A user's error is its message alone, without the traceback that Snakemake would add."""
+    """Return the function's result. An error of the user prints its message, without the traceback of Snakemake."""
     try:
         return function(*arguments)
     except ExtraError as error:

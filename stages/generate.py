@@ -37,24 +37,24 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """Size of a group; how tokens are sampled is the shared section `sampling`."""
+    """Size and source of a group; the shared section `sampling` sets how tokens are sampled."""
 
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    task: TaskConfig = Field(description="shared section `task`: who judges between `rounds`")
-    verifier: VerifierConfig = Field(description="shared section `verifier`: how, between `rounds`")
+    task: TaskConfig = Field(description="shared section `task`: its verifier judges between `rounds`")
+    verifier: VerifierConfig = Field(description="shared section `verifier`: its limits, between `rounds`")
     group_size: int = Field(8, ge=2, description="G: fresh rollouts per prompt")
     source: Literal["policy", "demonstrations"] = Field(
         "policy",
-        description="demonstrations: worked solutions in the place of rollouts, all right and of advantage 1; nothing "
+        description="demonstrations: worked solutions instead of rollouts, all correct and with advantage 1; nothing "
         "is sampled (use `update.loss: supervised`)",
     )
     rounds: int = Field(
         1,
         ge=1,
         le=100,
-        description="dynamic sampling (DAPO): up to so many rounds, each of as many new problems as still lack for "
-        "select.prompts groups that are neither all right nor all wrong (docs/sampling.md); 1: off",
+        description="dynamic sampling (DAPO): maximum number of rounds; each samples as many new problems as are still "
+        "missing for select.prompts groups that are neither all correct nor all incorrect (docs/sampling.md); 1: off",
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """All stages of an iteration in one process: `python -m stages iteration`, for `granularity: iteration`.
 
-Every stage reads and writes its own files as a job of its own would, with its own record and log; what is saved is the
-start of a dozen processes, which costs a small model more than its stages.
+Every stage reads and writes the same files as a separate job, with its own record and log. One process saves the start
+of a dozen, which takes longer than the stages of a small model.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from extra_rl.errors import ConfigError
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
 from stages.load import load
-from stages.pipeline import STEPS, Step, inputs_of, outputs_of
+from stages.pipeline import STEPS, Step, inputs_of, outputs_of, unread
 
 
 def main(argv: list[str]) -> None:
-    """Raises what the stages raise; what those before the failing one have made stays."""
+    """Run the stages; raise what they raise. The files of the stages before a failing one stay."""
     parser = argparse.ArgumentParser(prog="python -m stages iteration", description=__doc__)
     parser.add_argument("--jobs", required=True, help="canonical JSON: the job of every stage, by its name")
-    parser.add_argument("--here", required=True, metavar="FOLDER", help="of the iteration")
-    parser.add_argument("--previous", nargs="*", default=[], metavar="FILE", help="tables of the iteration before")
-    roles = "train, policy, initial; perhaps previous_policy"
+    parser.add_argument("--here", required=True, metavar="FOLDER", help="folder of the iteration")
+    parser.add_argument("--previous", nargs="*", default=[], metavar="FILE", help="tables of the previous iteration")
+    roles = "roles: train, policy, initial; optional: previous_policy"
     parser.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=roles)
     arguments = parser.parse_args(argv)
     given = dict(word.split("=", 1) for word in arguments.input)
@@ -36,8 +36,9 @@ def main(argv: list[str]) -> None:
 
 
 def run_step(step: Step, job: Job, given: dict[str, str], here: str, previous: str) -> None:
-    """One stage, from files to files."""
+    """Run one stage, from files to files. given: role -> path of files from outside the iteration."""
     module = load(step.stage)
-    inputs = {role: Path(path) for role, path in inputs_of(step, given, here, previous, job.config).items() if path}
+    found = inputs_of(step, given, here, previous, unread(job.stage, job.config, job.derived))
+    inputs = {role: Path(path) for role, path in found.items() if path}
     outputs = {role: Path(path) for role, path in outputs_of(step, here).items()}
     execute(module.STAGE, module.Config, module.run, job, inputs, outputs, Path(here) / "logs" / f"{step.name}.log")

@@ -1,4 +1,4 @@
-"""Where things lie in a run's results, and which files of which iteration feed a rule."""
+"""Paths in a run's results, and the input functions of the rules: which files of which iteration feed a rule."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment
 from extra_rl.results import iteration_name
 from extra_rl.sampling.shards import shard_names
@@ -15,7 +16,7 @@ from stages.pipeline import unread
 
 
 class Wildcards(Protocol):
-    """What Snakemake gives an input function for the rules of an iteration."""
+    """Wildcards of the rules of an iteration."""
 
     arm: str
     seed: str
@@ -28,7 +29,7 @@ class Layout:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self.results = f"results/{experiment.run.name}"
-        self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"  # as results.RunFolder reads it
+        self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"  # the layout of results.RunFolder
         """Folder of one iteration, with Snakemake's wildcards."""
         self.shards = shard_names(experiment.run.generation.shards)
 
@@ -36,7 +37,7 @@ class Layout:
         return f"{self.results}/{arm}/s{seed}/{iteration_name(iteration)}"
 
     def previous(self, *names: str) -> Callable[[Wildcards], str | list[str]]:
-        """Input function: files of the previous iteration, nothing for the first."""
+        """Input function: files of the previous iteration; none for the first."""
 
         def find(wildcards: Wildcards) -> str | list[str]:
             number = int(wildcards.iteration)
@@ -48,30 +49,34 @@ class Layout:
         return find
 
     def wanted(self, stage: str, role: str, found: Callable[[Wildcards], str | list[str]]) -> Callable[[Any], Any]:
-        """Input function: what `found` gives, nothing where the arm's section of the stage leaves the role unread."""
+        """Input function: the files of `found`; none where the stage does not read the role under the arm's section."""
 
         def find(wildcards: Wildcards) -> str | list[str]:
-            return [] if role in unread(stage, self._experiment.arms[wildcards.arm][stage]) else found(wildcards)
+            section = self._experiment.arms[wildcards.arm][stage]
+            derived = derive(self._experiment, stage, wildcards.arm)
+            return [] if role in unread(stage, section, derived) else found(wildcards)
 
         return find
 
     def table(self, name: str) -> Callable[[Wildcards], str]:
-        """Input function: a table of the same iteration; its name may hold wildcards."""
+        """Input function: a table of the same iteration; its name may contain wildcards."""
         return lambda wildcards: f"{self.here}/{name}.parquet".format(**dict(wildcards))  # type: ignore[call-overload]
 
     def parents(self, name: str) -> Callable[[Wildcards], str | list[str]]:
-        """Input function: a table of the rollouts among which the parents of continuations are: of the iteration before
-        for those in `generate`, of the same one for those in `regenerate`."""
+        """Input function: a table of the rollouts that contain the parents of continuations.
+
+        For continuations in `generate` it is of the previous iteration, for those in `regenerate` of the same one.
+        """
         here, before = self.table(name), self.previous(f"{name}.parquet")
         return lambda wildcards: before(wildcards) if dict(wildcards)["of"] == "generate" else here(wildcards)  # type: ignore[call-overload]
 
     def parents_policy(self, wildcards: Wildcards) -> str | list[str]:
-        """Input function: the policy that sampled them."""
+        """Input function: the policy that sampled the parents of continuations."""
         here = dict(wildcards)["of"] == "regenerate"  # type: ignore[call-overload]
         return self.policy(wildcards) if here else self.previous_policy(wildcards)
 
     def previous_policy(self, wildcards: Wildcards) -> str | list[str]:
-        """Input function: the policy that the iteration before sampled from, nothing for the first."""
+        """Input function: the policy that the previous iteration sampled from; none for the first iteration."""
         number = int(wildcards.iteration)
         if number < 2:
             return self.initial(wildcards) if number else []
@@ -83,7 +88,7 @@ class Layout:
         return str(found) if found else self.initial(wildcards)
 
     def initial(self, wildcards: Wildcards) -> str:
-        """Input function: the policy that the seed's arms all begin with."""
+        """Input function: the policy that all arms of the seed start from."""
         start = start_folder(self._experiment.run.warm_start_of(int(wildcards.seed)))
         return f"{self.results}/{start}/policy/manifest.json"
 
@@ -92,7 +97,7 @@ class Layout:
         return {start_folder(start): start for start in self._experiment.run.warm_starts}
 
     def worked_solutions(self) -> list[str]:
-        """The training problems, where the warm start imitates their solutions; generated tasks make their own."""
+        """The training problems, where the warm start imitates their solutions; generated tasks create solutions."""
         section = self._experiment.common["warm_start"]
         files = section["steps"] > 0 and section["task"]["name"] not in TASKS
         return [f"{self.results}/prepare/train.parquet"] if files else []
@@ -102,7 +107,7 @@ class Layout:
         return {f"shard:{shard}": f"{self.here}/shards/{{of}}_{shard}.parquet" for shard in self.shards}
 
     def sources(self) -> dict[str, str]:
-        """Role (`source:name`) -> local file of problems, where it exists: `prepare` reports others."""
+        """Role (`source:name`) -> local file of problems, where it exists; `prepare` reports missing ones."""
         task = self._experiment.common["prepare"]["task"]
         named = {name: source["path"] for key in ("train", "benchmarks") for name, source in task[key].items()}
         return {f"source:{name}": path for name, path in named.items() if path and Path(path).is_file()}
@@ -117,11 +122,11 @@ class Layout:
         }
 
     def evaluated(self) -> dict[str, str]:
-        """Label -> evaluation that the comparison reads: the warm starts', and every final policy's."""
+        """Label -> evaluation that the comparison reads: of the warm starts and of every final policy."""
         return {start: f"{self.results}/{start}/evaluate.parquet" for start in self.starts()} | self.finals("evaluate")
 
     def extra_evaluations(self) -> list[str]:
-        """Evaluations besides the final ones: every k-th iteration, where the configuration asks for it."""
+        """Evaluations in addition to the final ones: every k-th iteration (`evaluate_every`)."""
         run = self._experiment.run
         every = run.evaluate_every or run.iterations
         return [
@@ -133,7 +138,7 @@ class Layout:
         ]
 
     def audits(self) -> list[str]:
-        """Disagreements of the second judge, for the arms whose configuration names one."""
+        """Disagreements of the second judge, for the arms that name one (`audit.judge`)."""
         run = self._experiment.run
         return [
             f"{self.iteration(arm, seed, iteration)}/audit_{of}.parquet"
@@ -145,7 +150,7 @@ class Layout:
         ]
 
     def manifests(self) -> list[str]:
-        """Every iteration's policy in ascending order: a deep chain is then walked from its start."""
+        """Policies of all iterations, in ascending order, so that Snakemake walks a deep chain from its start."""
         run = self._experiment.run
         return [
             f"{self.iteration(arm, seed, iteration)}/policy/manifest.json"
@@ -168,8 +173,8 @@ def as_inputs(role: str, paths: Mapping[str, str]) -> str:
 def by_role(files: Any) -> str:
     """`role=path` words of a job's inputs or outputs (Snakemake's named list), quoted for the shell.
 
-    A role without a file is left out: nothing precedes iteration 0, and some sections leave a file unread. Snakemake
-    reserves the name `update`, so that role is called `update_` in a rule.
+    A role without a file is left out: nothing precedes iteration 0, and with some sections a file is not read.
+    Snakemake reserves the name `update`, so this role is called `update_` in a rule.
     """
     words = []
     for role, paths in files.items():

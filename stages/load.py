@@ -1,4 +1,4 @@
-"""The module of a stage by its name, imported only when it is needed."""
+"""Import of a stage's module by its name, only when it is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages import STAGES
 
 
 def load(name: str) -> ModuleType:
-    """The module of a stage, by its name."""
+    """Import the module of a stage; ConfigError for an unknown name."""
     if name not in STAGES:
         raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}.")
     return importlib.import_module(f"stages.{name}")

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from extra_rl.config.section import StageConfig, mistakes
 from extra_rl.config.sections import ComputeConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.novelty import MEASURES
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
@@ -25,17 +26,17 @@ from extra_rl.tables.pool import pool_of
 
 
 class Config(StageConfig):
-    """Which measure, over which tail of the response, and how much is remembered."""
+    """The novelty measure, the part of a response that it compares, and how many rollouts are remembered."""
 
     compute: ComputeConfig = Field(description="shared section `compute`")
     measure: str = Field("zero", description=f"one of {', '.join(MEASURES)}")
-    params: dict[str, Any] = Field({}, description="the measure's own settings, for example pool, aggregate")
-    sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub or local directory")
+    params: dict[str, Any] = Field({}, description="settings of the measure, for example pool, aggregate")
+    sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub, or local directory")
     sentence_tokens: int | None = Field(
-        None, ge=1, description="word pieces that the sentence model reads; null: its own limit (MiniLM: 256)"
+        None, ge=1, description="maximum word pieces that the sentence model reads; null: its limit (MiniLM: 256)"
     )
-    tail_tokens: int = Field(512, ge=1, description="only the response's last tokens are compared")
-    remember: int = Field(0, ge=0, description="rollouts remembered per problem; R: 6")
+    tail_tokens: int = Field(512, ge=1, description="number of tokens at the end of a response that are compared")
+    remember: int = Field(0, ge=0, description="rollouts remembered per problem; the released code: 6")
 
     @model_validator(mode="after")
     def params_fit_the_measure(self) -> Self:
@@ -119,7 +120,7 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
     from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
     from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
 
-    device = config.compute.apply()
+    device = acquire(config.compute)
     initial = inputs.policy("initial")
     tokens = [tail.tolist() for tail in tails]
     if embedder == "policy":

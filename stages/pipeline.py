@@ -1,8 +1,8 @@
 """Which file feeds which stage within an iteration, derived from the declarations of the stages.
 
-It reads `Stage.reads` and `Stage.adds`. A role names its file: `verify_generate` is that table of the same iteration,
-`previous_generate` the table of the iteration before. The exceptions are below: files from outside the iteration, and
-the two stages that run twice. The rules of `workflow/rules/iteration.smk` write out the same paths; a test checks it.
+A role in `Stage.reads` and `Stage.adds` names its file: `verify_generate` is that table of the same iteration,
+`previous_generate` the table of the previous iteration. The exceptions are below: files from outside the iteration, and
+the two stages that run twice. The rules of `workflow/rules/iteration.smk` contain the same paths; a test checks this.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from stages.load import load
 GIVEN = ("train", "policy", "initial")
 """Roles of files that no stage of an iteration writes."""
 PREVIOUS = "previous_"
-"""How the roles of tables begin that the iteration before wrote."""
+"""Prefix of the roles of tables of the previous iteration."""
 PARENTS = {"parents": "generate", "parents_verify": "verify_generate", "parents_scores": "score_entropy_generate"}
-"""Rollouts among which the parents of continuations are, with their verdicts and scores: role -> table. Continuations
-in `generate` have their parents in the iteration before, those in `regenerate` in the same one."""
+"""Role -> table of the rollouts that contain the parents of continuations, with their verdicts and scores. The parents
+of continuations in `generate` are in the previous iteration, those of continuations in `regenerate` in the same one."""
 NEXT_POLICY = "policy/manifest.json"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage in an iteration. of: the table of rollouts that it runs for, where it runs twice."""
+    """One run of a stage in an iteration. of: the table of rollouts that it runs for, where it runs twice."""
 
     stage: str
     of: str = ""
@@ -59,34 +59,34 @@ def stage_of(name: str) -> Stage:
     return stage
 
 
-def unread(stage: str, section: Mapping[str, Any]) -> frozenset[str]:
-    """Roles that a stage does not read under its section: its job then does not wait for them."""
+def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -> frozenset[str]:
+    """Roles that a stage does not read under its section and derived values: its job then does not wait for them."""
     if stage == "choose_prefixes" and section["scores_from"] == "sampler":
         return frozenset({"score_entropy_generate"})
     if stage == "score_entropy":
         parents = frozenset({*PARENTS, "parents_policy"})
         if section["rows"] == "all":
             return parents | {"verify"}
-        return frozenset() if section["joined"] else parents
+        return frozenset() if derived["joined"] else parents
     return frozenset()
 
 
 def inputs_of(
-    step: Step, given: Mapping[str, str], here: str, previous: str, section: Mapping[str, Any]
+    step: Step, given: Mapping[str, str], here: str, previous: str, leave_out: frozenset[str] = frozenset()
 ) -> dict[str, str]:
     """Role -> path of a step's inputs; empty for a file that is not read or does not exist before iteration 0.
 
     Args:
-        given: paths of the roles in GIVEN, and `previous_policy`, from which the iteration before sampled.
+        given: paths of the roles in GIVEN, and `previous_policy`, from which the previous iteration sampled.
         here: folder of the iteration.
-        previous: folder of the iteration before, or empty.
-        section: of the stage, from the configuration.
+        previous: folder of the previous iteration, or empty.
+        leave_out: roles that the stage does not read (`unread`).
     """
     paths = {}
     for declared in stage_of(step.stage).reads:
         role = declared.rstrip("?")
         paths[role] = _path(role, step.of, given, here, previous)
-    return paths | dict.fromkeys(unread(step.stage, section) & paths.keys(), "")
+    return paths | dict.fromkeys(leave_out & paths.keys(), "")
 
 
 def _path(role: str, of: str, given: Mapping[str, str], here: str, previous: str) -> str:
@@ -117,6 +117,6 @@ def table(folder: str, name: str) -> str:
 
 
 def previous_tables() -> list[str]:
-    """Names of the tables that an iteration reads of the one before it."""
+    """Names of the tables of the previous iteration that an iteration reads."""
     roles = {role.rstrip("?") for step in STEPS for role in stage_of(step.stage).reads}
     return sorted({role.removeprefix(PREVIOUS) for role in roles if role.startswith(PREVIOUS)} | {*PARENTS.values()})

@@ -35,27 +35,29 @@ from extra_rl.tables.files import canonical_json
 
 
 class Config(StageConfig):
-    """Which problems, how many, and for which context length."""
+    """Which problems, and how many; the context length limits their prompts."""
 
     task: TaskConfig = Field(description="shared section `task`")
     model: ModelConfig = Field(description="shared section `model`")
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
     train_per_level: dict[str, int] = Field(
-        {}, description="generated task: training problems of each level; reasoning_gym: at most so many of each set"
+        {}, description="generated task: training problems per level; reasoning_gym: at most that many per set"
     )
-    tuning_per_level: int = Field(64, ge=0, description="generated task, reasoning_gym: held out per level, for tuning")
+    tuning_per_level: int = Field(
+        64, ge=0, description="generated task, reasoning_gym: held-out problems per level, for tuning"
+    )
     final_per_level: int = Field(
-        64, ge=0, description="generated task, reasoning_gym: held out per level, for the final figure"
+        64, ge=0, description="generated task, reasoning_gym: held-out problems per level, for the final evaluation"
     )
     tuning_problems: int = Field(
-        0, ge=0, description="math: training problems set aside as split `tuning`, so that no benchmark is tuned on"
+        0, ge=0, description="math: training problems held out as split `tuning`, so that no benchmark is tuned on"
     )
     set_phrase: int = Field(
         0,
         ge=0,
-        description="math: a word 13-gram that more than so many training problems hold is a set phrase (`where m and "
-        "n are relatively prime positive integers`) and no sign of overlap; 0: every shared 13-gram is one",
+        description="math: a word 13-gram in more than this many training problems is a set phrase (`where m and n are "
+        "relatively prime positive integers`) and no evidence of overlap; 0: every shared 13-gram is evidence",
     )
     seed: int = Field(0, description="seed of the problem sets; experiment seeds share the problems")
 

@@ -1,4 +1,4 @@
-"""Writes config/README.md and config/schema.json from the models themselves.
+"""Generates config/README.md and config/schema.json from the models.
 
 python -m stages.reference > config/README.md
 python -m stages.reference --schema > config/schema.json
@@ -24,7 +24,7 @@ from stages.schema import schema
 INTRODUCTION = f"""# Configuration
 
 One file describes a run: top-level keys, shared sections, one section per stage, and `arms`. An arm is a diff over the
-rest; it may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/config/presets/`):
+rest, and may start from a preset ({", ".join(f"`{p}`" for p in PRESETS)}, see `extra_rl/config/presets/`):
 
 ```yaml
 arms:
@@ -33,8 +33,8 @@ arms:
   extra_strong: {{preset: prototype, advantage: {{weight: 0.3}}}}
 ```
 
-Where arms are to be compared in several settings, `regimes` names them: each has a `value`, its place on the report's
-axis, and a diff that lies under every arm's. An arm may name the `regimes` that it is run in, and what it changes
+To compare arms in several settings, name the settings in `regimes`. Each has a `value`, its place on the report's axis,
+and a diff under the diff of every arm. An arm may list the `regimes` that it runs in, and additional changes
 `in_regime` NAME. Its folder is then `<regime>-<arm>`.
 
 ```yaml
@@ -44,30 +44,30 @@ regimes:
 ```
 
 Unknown keys are refused. A shared section is set once, at the top; every stage that needs it gets it. Changing a key of
-a stage re-runs that stage in all iterations of the window and what follows. `iterations` may be raised: what is there
-is kept. `first_iteration` moves the window: earlier iterations are finished files that are never looked at again.
+a stage re-runs that stage in all iterations of the window, and everything after it. `iterations` may be raised:
+existing results are kept. `first_iteration` moves the window: earlier iterations are finished and not checked again.
 
 | file here | |
 | --- | --- |
-| `tiny.yaml` | offline, the default: every training problem is nearly out of reach |
-| `config.yaml` | a link to it: what `snakemake` reads where no file is named |
+| `tiny.yaml` | offline, the default: the policy almost never solves a training problem |
+| `config.yaml` | a link to it: the file that `snakemake` reads by default |
 | `mixed.yaml` | the same with problems of all levels |
 | `smollm2.yaml` | `make smollm2`: a pretrained language model on two cores (docs/smollm2.md) |
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
 | `starvation.yaml` | `make starvation`: the confirming grid, five regimes, twelve seeds, frozen |
 | `development.yaml` | one change at a time to the preset `surprisal`, on tuning problems and development seeds |
-| `published.yaml` | the published variants of ExTra beside GRPO, exploratory |
+| `published.yaml` | the published variants of ExTra next to GRPO, exploratory |
 | `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |
 | `math_smoke.yaml` | real mathematics with a random model, a smoke test |
 | `gym_smoke.yaml` | two data sets of Reasoning Gym with a random model, a smoke test (docs/tasks.md) |
 | `qwen3-1.7b.yaml` | the published experiment, every key explained (docs/math.md) |
-| `qwen3-1.7b-1gpu.yaml` | the same in a size for one 80 GB accelerator |
+| `qwen3-1.7b-1gpu.yaml` | the same, reduced to one 80 GB accelerator |
 
-`extra plan FILE` shows what a file costs at most. Files can be put on top of each other, later ones win, section by
-section: `--configfile config/qwen3-1.7b.yaml mine.yaml`, and the same for `extra plan`.
+`extra plan FILE` shows the maximum cost of a file. Several files are merged section by section, and later ones take
+precedence: `--configfile config/qwen3-1.7b.yaml mine.yaml`, and the same for `extra plan`.
 
-`schema.json` is the JSON schema of a configuration. Editors with a YAML language server complete and check by it where
-the first line is `# yaml-language-server: $schema=schema.json`, with the path from that file.
+`schema.json` is the JSON schema of a configuration. Editors with a YAML language server use it to complete and check a
+file whose first line is `# yaml-language-server: $schema=schema.json`, with the path from that file.
 
 This page and the schema are generated (`python -m stages.reference > config/README.md`, `python -m stages.reference
 --schema > config/schema.json`); a test fails when they are out of date.
@@ -75,7 +75,7 @@ This page and the schema are generated (`python -m stages.reference > config/REA
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [INTRODUCTION, table("Top level", RunConfig)]
     parts += ["# Shared sections\n", *(table(f"`{name}`", model) for name, model in SHARED.items())]
     parts.append(table("A source of problems, under its name in `task.train` or `task.benchmarks`", SourceConfig))
@@ -86,7 +86,7 @@ def page() -> str:
 
 
 def table(title: str, model: type[BaseModel]) -> str:
-    """A section's keys, one row each; nested sections are spelled out with dots, shared ones are named once."""
+    """Return the keys of a section, one row each; nested keys are written with dots, shared sections appear once."""
     rows = list(keys(model, "", top=True))
     text = f"## {title}\n\n{(model.__doc__ or '').strip()}\n\n"
     if rows:
@@ -124,7 +124,7 @@ def _escape(text: str) -> str:
 
 
 def schema_text() -> str:
-    """The JSON schema as the file holds it."""
+    """Return the JSON schema as text."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""The JSON schema of a configuration file, made from the models, for editors and for checks without this project.
+"""The JSON schema of a configuration file, generated from the models, for editors and for checks without this project.
 
-It is a little stricter than the models (text is not read as a number) and a little laxer (rules between keys).
+It is stricter than the models in one respect (text is not read as a number), and does not check rules between keys.
 """
 
 from __future__ import annotations
@@ -16,42 +16,36 @@ from stages import STAGES
 from stages.load import load
 
 REFERENCE = "#/$defs/{model}"
-FILLED_IN = {
-    "compare": (
-        "token_budget",
-        "token_budgets",
-        "compute_budget",
-        "compute_budgets",
-        "warm_starts",
-        "seeds",
-        "regimes",
-    ),
-    "score_entropy": ("joined", "bonus"),
-}
-"""Keys that `extra_rl.config.experiment` fills in and that no file holds."""
 
 
 def schema() -> dict[str, Any]:
-    """The schema of a whole file: run keys, shared sections, stage sections, and arms as diffs over the sections."""
+    """Return the schema of a whole file: run keys, shared sections, stage sections, and arms as diffs over them."""
     definitions: dict[str, Any] = {}
     run = _section(RunConfig, definitions)
     sections = {name: _section(model, definitions) for name, model in SHARED.items()}
     sections["task"]["properties"] |= _sources(sections["task"]["properties"])
     for name in STAGES:
-        sections[name] = _section(load(name).Config, definitions, hidden=(*SHARED, *FILLED_IN.get(name, ())))
+        sections[name] = _section(load(name).Config, definitions, hidden=tuple(SHARED))
     for name, section in sections.items():
         shorthand = ["string"] if name in STAGES and load(name).Config.SHORTHAND else []
         definitions[name] = {**section, "type": ["object", "null", *shorthand]}
     references = {name: {"$ref": REFERENCE.format(model=name)} for name in sections}
     in_arms = {name: reference for name, reference in references.items() if name not in SHARED_BY_ARMS}
-    preset = {"enum": list(PRESETS), "description": "a named combination of options, underneath the arm's own keys"}
+    preset = {
+        "enum": list(PRESETS),
+        "description": "a named combination of options, which the arm's other keys override",
+    }
     diff = {"type": ["object", "null"], "properties": in_arms, "additionalProperties": False}
     definitions["diff"] = diff
     in_regimes = {
-        "regimes": {"type": "array", "items": {"type": "string"}, "description": "those that it is run in; else all"},
+        "regimes": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "the regimes that it runs in; default: all",
+        },
         "in_regime": {
             "type": ["object", "null"],
-            "description": "what it changes in a regime, by name, beside the rest",
+            "description": "regime -> additional changes in that regime",
             "additionalProperties": {"$ref": REFERENCE.format(model="diff")},
         },
     }
@@ -63,7 +57,7 @@ def schema() -> dict[str, Any]:
     value = {"type": "number", "description": "its number on the report's axis"}
     regimes = {
         "type": ["object", "null"],
-        "description": "name -> value and diff; every arm is run in each",
+        "description": "name -> value and diff; every arm runs in each regime",
         "propertyNames": {"pattern": "^[A-Za-z0-9_]+$"},
         "additionalProperties": {
             **diff,
@@ -94,7 +88,7 @@ def schema() -> dict[str, Any]:
 
 
 def _section(model: type[BaseModel], definitions: dict[str, Any], hidden: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A model's schema; its nested models go into `definitions`, and keys that stand elsewhere are left out."""
+    """Return a model's schema without the hidden keys, and add its nested models to `definitions`."""
     found = model.model_json_schema(ref_template=REFERENCE)
     for name, nested in found.pop("$defs", {}).items():
         if definitions.setdefault(name, nested) != nested:
@@ -107,7 +101,7 @@ def _section(model: type[BaseModel], definitions: dict[str, Any], hidden: tuple[
 
 
 def _sources(properties: dict[str, Any]) -> dict[str, Any]:
-    """`train` and `benchmarks` as a file may write them: names, or sources by name; the models know the latter only."""
+    """The forms of `train` and `benchmarks` in a file: names, or sources by name; the models define only the latter."""
     source = {"$ref": REFERENCE.format(model="SourceConfig")}
     by_name = {"type": "object", "additionalProperties": {"anyOf": [source, {"type": "null"}]}}
     forms = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]

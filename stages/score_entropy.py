@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 from pydantic import Field
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError, NumericalError
 from extra_rl.models.policy import read_manifest
 from extra_rl.run.guards import check_mismatch
@@ -33,21 +34,26 @@ if TYPE_CHECKING:
 class Config(StageConfig):
     """Which rollouts are scored, and how many tokens in one forward pass."""
 
-    sampling: SamplingConfig = Field(description="shared section `sampling`: its temperature is applied here too")
+    sampling: SamplingConfig = Field(description="shared section `sampling`: scores are taken at its temperature")
     compute: ComputeConfig = Field(description="shared section `compute`")
     rows: Literal["all", "signal"] = Field(
         "all",
-        description="`signal`: only rollouts that may carry a signal are scored; the others have null in the place of "
-        "logprobs and entropies (docs/sampling.md)",
+        description="`signal`: only rollouts that may carry a signal are scored; the others have null for logprobs "
+        "and entropies (docs/sampling.md)",
     )
     layout: Layout = Field(
-        "auto", description=f"that of `update`, or every ratio starts with a rounding; {DESCRIPTION}"
+        "auto", description=f"set the same as in `update`, or every ratio starts with a rounding error; {DESCRIPTION}"
     )
     tokens_per_batch: int = Field(
-        8192, ge=1, description="tokens of one forward pass, padding counted, shared ones once"
+        8192, ge=1, description="maximum tokens of one forward pass; padding counts, shared tokens count once"
     )
-    joined: bool = Field(False, description="with rows: signal filled in from advantage.group; set it there")
-    bonus: bool = Field(False, description="with rows: signal filled in from advantage.weight; set it there")
+
+
+class Derived(Section):
+    """Values that follow from other sections, with `rows: signal`."""
+
+    joined: bool = Field(False, description="advantage.group is `joined`: parents complete the groups of continuations")
+    bonus: bool = Field(False, description="advantage.weight is above 0: correct rollouts carry a signal")
 
 
 STAGE = Stage(
@@ -63,12 +69,13 @@ STAGE = Stage(
         "parents_policy?": PolicyDirectory,
     },
     adds={"score_entropy": contracts.TokenScores},
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """Return one row per rollout, in the order of the rollouts, then the parents that were not scored before."""
-    rollouts, parents = rows_to_score(inputs, config)
+    rollouts, parents = rows_to_score(inputs, config, context.derived)
     calls = [(rollouts, inputs.policy())]
     if len(parents):
         calls.append((parents, inputs.policy("parents_policy")))
@@ -95,7 +102,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     return {"score_entropy": contracts.TokenScores.cast(table.with_columns(pl.col("computed_tokens").fill_null(0)))}
 
 
-def rows_to_score(inputs: Inputs, config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
+def rows_to_score(inputs: Inputs, config: Config, derived: Derived) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rollouts to score, and those of their parents that have no scores yet.
 
     Raises ConfigError where `rows: signal` is configured and the verdicts are missing.
@@ -107,7 +114,7 @@ def rows_to_score(inputs: Inputs, config: Config) -> tuple[pl.DataFrame, pl.Data
         raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts: pass their file as `verify`.")
     judged = rollouts.join(inputs["verify"], on="rollout_id", how="left", maintain_order="left")
     previous = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
-    rows, parents = rows_with_signal(judged, previous, joined=config.joined, bonus=config.bonus)
+    rows, parents = rows_with_signal(judged, previous, joined=derived.joined, bonus=derived.bonus)
     known = inputs["parents_scores"].filter(pl.col("policy_logprobs").is_not_null())
     new = parents.join(known, on="rollout_id", how="anti", maintain_order="left")
     return rows.select(rollouts.columns), new.select(rollouts.columns)
@@ -127,7 +134,7 @@ def score(
     from extra_rl.scoring.batches import TokenSequence, computed_of_rows, fill, pieces_of
     from extra_rl.scoring.layout import budget_of, chosen, token_statistics
 
-    device, precision = config.compute.apply(), config.compute.precision
+    device, precision = acquire(config.compute), config.compute.precision
     model = load_policy_model(policy, device=device)
     sequences = [
         TokenSequence(prompt, response)

@@ -1,10 +1,10 @@
 """Chooses the problems of an iteration from the seed's stream of problems.
 
-READS   train, previous_summarize (what is spent), previous_summarize_state (how far the stream is read)
-ADDS    select: one group a problem, with its place in the stream; with `generate.rounds`, spare ones behind
+READS   train, previous_summarize (spent budget), previous_summarize_state (position in the stream)
+ADDS    select: one group per problem, with its position in the stream; with `generate.rounds`, spare ones at the end
 SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
-        tokens or the compute reach their budget an iteration is empty; `stop_without_signal` ends a run here, before
-        anything of the iteration is made
+        tokens or the compute reach their budget, iterations are empty; `stop_without_signal` ends a run here, before
+        anything of the iteration is written
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.errors import ConfigError
 from extra_rl.run.guards import refuse_without_signal
 from extra_rl.run.stage import Context, Inputs, Stage
@@ -23,20 +23,25 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """How many prompts an iteration has, of which levels, and when the budget is spent."""
+    """Prompts per iteration, their levels, and the budgets of a run."""
 
     prompts: int = Field(24, ge=1, description="prompts per iteration")
     level_weights: dict[str, float] = Field(
-        {}, description="how often each level (benchmark column of train) is drawn; empty: all problems alike"
+        {}, description="relative frequency of each level (column benchmark of train); empty: all problems equally"
     )
     token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")
     compute_budget: float | None = Field(
         None,
         gt=0,
-        description="analytic compute of a run in FLOP (docs/method.md 4), 2.0e+15 for example; null: no limit. Once "
-        "either budget is spent an iteration is empty",
+        description="analytic compute of a run in FLOP (docs/method.md 4), for example 2.0e+15; null: no limit. Once "
+        "either budget is spent, iterations are empty",
     )
-    rounds: int = Field(1, ge=1, le=100, description="filled in from generate.rounds; set it there")
+
+
+class Derived(Section):
+    """Values that follow from other sections."""
+
+    rounds: int = Field(1, ge=1, description="generate.rounds: problems for all rounds of an iteration are selected")
 
 
 STAGE = Stage(
@@ -48,11 +53,12 @@ STAGE = Stage(
         "previous_summarize_state?": contracts.IterationState,
     },
     adds={"select": contracts.Selection},
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The next problems of the stream, `prompts` for each round; none once the budget is spent."""
+    """Return the next problems of the stream, `prompts` for each round; none once a budget is spent."""
     if budget_spent(inputs["previous_summarize"], config):
         return {"select": contracts.Selection.create_empty()}
     refuse_without_signal(inputs.paths.get("previous_summarize"), context)
@@ -62,7 +68,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     unknown = set(config.level_weights) - set(train["benchmark"])
     if unknown:
         raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
-    start, count = first_position(inputs, config, context.job.iteration), config.prompts * config.rounds
+    rounds = context.derived.rounds
+    start, count = first_position(inputs, config.prompts, rounds, context.job.iteration), config.prompts * rounds
     rows = problem_stream(
         train["benchmark"].to_list(),
         config.level_weights,
@@ -83,9 +90,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
 
 
-def budget_spent(former: pl.DataFrame, config: Config) -> bool:
-    """Whether either budget is spent. former: IterationSummary of the iteration before, or no row."""
-    for tokens, compute in former.select("total_sampled_tokens", "total_compute").iter_rows():
+def budget_spent(previous: pl.DataFrame, config: Config) -> bool:
+    """Whether either budget is spent. previous: IterationSummary of the previous iteration, or no row."""
+    for tokens, compute in previous.select("total_sampled_tokens", "total_compute").iter_rows():
         if config.token_budget is not None and tokens >= config.token_budget:
             return True
         if config.compute_budget is not None and compute >= config.compute_budget:
@@ -93,9 +100,11 @@ def budget_spent(former: pl.DataFrame, config: Config) -> bool:
     return False
 
 
-def first_position(inputs: Inputs, config: Config, iteration: int) -> int:
-    """Where the iteration begins in the stream. With rounds, behind the last problem that the iteration before sampled:
-    how many those were only that iteration knows."""
-    if config.rounds == 1 or iteration == 0:
-        return iteration * config.prompts
+def first_position(inputs: Inputs, prompts: int, rounds: int, iteration: int) -> int:
+    """Return the position in the stream at which the iteration begins.
+
+    With several rounds it is behind the last problem that the previous iteration sampled, which is recorded there.
+    """
+    if rounds == 1 or iteration == 0:
+        return iteration * prompts
     return int(inputs["previous_summarize_state"]["next_position"].item())

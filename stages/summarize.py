@@ -18,7 +18,7 @@ import polars as pl
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.algorithms.mismatch import mismatch
 from extra_rl.config.section import StageConfig
-from extra_rl.report.summary_line import horizon, summary_line
+from extra_rl.report.summary_line import summary_line
 from extra_rl.run.compute import compute_figures
 from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
@@ -28,7 +28,7 @@ from extra_rl.verdict import Verdict
 
 
 class Config(StageConfig):
-    """Nothing of its own: every figure is always there."""
+    """No keys: every figure is always computed."""
 
 
 STAGE = Stage(
@@ -67,7 +67,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     for name in ("sampled_tokens", "compute"):
         summary[f"total_{name}"] = sum(inputs["previous_summarize"][f"total_{name}"]) + summary[name]
     folder = context.outputs["summarize"].parent
-    context.console.say(summary_line(summary, horizon(), seconds_of_iteration(folder), tolerance_of_iteration(folder)))
+    seconds, tolerance = seconds_of_iteration(folder), tolerance_of_iteration(folder)
+    context.console.say(summary_line(summary, context.run.horizon, seconds, tolerance))
     frame = pl.DataFrame([summary], schema=contracts.IterationSummary.create_empty().schema, strict=False)
     return {"summarize": frame, "summarize_state": state(inputs, context.job.iteration)}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.config.section import StageConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import InputError
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
@@ -60,9 +61,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         if config.every_row_has_gradient:
             require_scores(rows)
         steps = contracts.UpdateSteps.cast(train(rows, inputs, config, context))
-    keep = retention.announced()
-    if keep is not None:
-        retention.thin(context.outputs["next_policy"], context.job.iteration, keep)
+    if context.run.retention is not None:
+        retention.thin(context.outputs["next_policy"], context.job.iteration, context.run.retention)
     return {"update": steps}
 
 
@@ -107,16 +107,14 @@ def require_scores(rows: pl.DataFrame) -> None:
 
 def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
     """Take the steps, save the next policy, and return one row of metrics per step."""
-    from extra_rl.models import retention
     from extra_rl.training import run as training
     from extra_rl.training.launch import train_in_processes
     from extra_rl.training.parallel import Parallel
 
-    keep = retention.announced()
-    folder = keep.optimizer_folder if keep else None
+    folder = context.run.retention.optimizer_folder if context.run.retention else None
     job = training.TrainingJob(
         settings=config,
-        device=config.compute.apply(devices=config.processes // config.nodes),
+        device=acquire(config.compute, devices=config.processes // config.nodes),
         policy=inputs.policy(),
         initial=inputs.policy("initial") if config.kl_weight or config.lora else None,
         next_policy=context.outputs["next_policy"],

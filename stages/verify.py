@@ -24,7 +24,7 @@ from extra_rl.verdict import DEFAULT_REWARDS, Verdict
 
 
 class Config(StageConfig):
-    """What each verdict is worth, and against which answer a regenerated rollout is judged."""
+    """The reward of each verdict, and the reference answer of continuations."""
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
@@ -33,7 +33,8 @@ class Config(StageConfig):
     )
     gold: Literal["own", "displaced"] = Field(
         "own",
-        description="answer for regenerated rollouts: their own problem's, or (defect of R) a fresh group's",
+        description="reference answer of continuations: that of their problem, or (a defect of the released code) that "
+        "of a fresh group",
     )
 
 

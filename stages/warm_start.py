@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ModelError
 from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
@@ -21,20 +22,27 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """Supervised training on worked solutions; `steps: 0` leaves the model as it is made or given."""
+    """Supervised training on worked solutions; with `steps: 0` the model is used unchanged."""
 
     task: TaskConfig = Field(description="shared section `task`")
     model: ModelConfig = Field(description="shared section `model`")
     compute: ComputeConfig = Field(description="shared section `compute`")
     seed: int = Field(0, description="seed of weights and demonstrations; experiment seeds share the warm start")
     steps: int = Field(0, ge=0, description="length of the learning-rate schedule; 0: no training")
-    stop_at: int = Field(0, ge=0, description="step at which training stops, so that RL has something left to learn")
+    stop_at: int = Field(0, ge=0, description="step at which training stops, so that RL has something to learn")
     batch: int = Field(64, ge=1, description="demonstrations per step")
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW")
     warmup: int = Field(100, ge=0, description="steps over which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
-    level_weights: dict[str, float] = Field({}, description="how often each level is demonstrated; empty: all alike")
-    stop: str | None = Field(None, description="filled in from sampling.stop, the first one; set it there")
+    level_weights: dict[str, float] = Field(
+        {}, description="relative frequency of each level in the demonstrations; empty: equal"
+    )
+
+
+class Derived(Section):
+    """Values that follow from other sections."""
+
+    stop: str | None = Field(None, description="the first of sampling.stop: it ends a demonstration")
 
 
 STAGE = Stage(
@@ -42,6 +50,7 @@ STAGE = Stage(
     version=3,
     reads={"held_out": contracts.Problems, "train?": contracts.Problems},
     adds={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
+    derived=Derived,
 )
 
 
@@ -55,7 +64,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.scoring.layout import chosen
     from extra_rl.training.warm_start import ModelShape, new_model
 
-    device = config.compute.apply()
+    device = acquire(config.compute)
     tokenizer = tokenizer_of(config.task, config.model)
     if config.model.source == "new":
         shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
@@ -103,7 +112,7 @@ def teach(
 
     stream = demonstrations(
         config.task,
-        config.stop,
+        context.derived.stop,
         tokenizer,
         seed=context.run_seed("demonstrations", config.seed),
         level_weights=config.level_weights,

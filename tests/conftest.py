@@ -18,7 +18,7 @@ POLICY = ROOT / "tests" / "data" / "policy"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole workflows first: at the end one process would run them alone while the others have nothing left to do."""
+    """Run whole workflows first: at the end one process would run them while the others are idle."""
     items.sort(key=lambda item: "workflow" not in item.path.parts)
 
 
@@ -34,7 +34,7 @@ class Run:
         return self.workdir / "results" / yaml.safe_load(self.config.read_text())["name"]
 
     def snakemake(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-        """Runs the real workflow here and returns what it said."""
+        """Run the real workflow here and return its output."""
         done = subprocess.run(self.command(*arguments), text=True, capture_output=True, env=environment(), **options)
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
@@ -53,7 +53,7 @@ class Run:
 
 
 def environment() -> dict[str, str]:
-    """The environment without what a worker of an outer run would have left in it."""
+    """The environment without the EXTRA_ variables of an outer run."""
     return {key: value for key, value in os.environ.items() if not key.startswith("EXTRA_")}
 
 

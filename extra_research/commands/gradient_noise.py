@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def products_of_variants(
     from extra_rl.training.rollouts import to_rollouts
 
     config = update.config()
-    device = config.compute.apply()
+    device = acquire(config.compute)
     policy = load_policy(update.inputs.policy(), device=device)
     if config.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -1,1 +1,1 @@
-"""The user's configuration: sections, arms, regimes and presets. It is validated here; nothing here acts on it."""
+"""The user's configuration: sections, arms, regimes and presets. This package validates it and never acts on it."""

@@ -1,7 +1,7 @@
 """Arms and regimes: named diffs over the sections of a configuration.
 
-An arm is what is compared; a regime is a setting in which all arms are compared (how many of the training problems are
-hopeless, say). With regimes an arm is run once in each, in a folder of its own, `<regime>-<arm>`.
+Arms are compared with each other. A regime is a setting in which all arms are compared, for example a share of
+unsolved training problems. With regimes each arm runs once in each, in the separate folder `<regime>-<arm>`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from extra_rl.errors import ConfigError
 
 PRESETS = ("paper", "published_code", "prototype", "surprisal", "regeneration")
 SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
-"""Sections that no arm may change: what they configure is made once for all arms."""
+"""Sections that no arm may change: they configure what is made once for all arms."""
 RESERVED_NAMES = ("prepare", "logs")
-"""Folders of a run's results that are not arms, beside those that begin with `warm_start`."""
+"""Folders of a run's results that are not arms, in addition to those that begin with `warm_start`."""
 
 
 class Regime(BaseModel):
-    """value: its number on the report's axis. diff: what it changes, below every arm's own diff."""
+    """A setting for all arms. value: its number on the report's axis. diff: its changes, under every arm's own diff."""
 
     value: float
     diff: dict[str, Any]
 
 
 class Cell(BaseModel):
-    """One folder of arms: an arm in a regime ("" where there are none), and all that it changes."""
+    """One arm in one regime ("" where there are none), with its merged diff. It has one folder in the results."""
 
     arm: str
     regime: str
@@ -40,16 +40,16 @@ class Cell(BaseModel):
 
 
 def regimes_of(raw: Mapping[str, Any]) -> dict[str, Regime]:
-    """Regimes by name; ConfigError for a name that is no word, or one without its number."""
+    """Regimes by name; ConfigError for an invalid name or a regime without a number."""
     found = {}
     for name, given in raw.items():
         where = f"regimes.{name}"
         if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)):
-            raise ConfigError(f"{where}: a regime's name begins a folder's name; use letters, digits and _.")
+            raise ConfigError(f"{where}: the name of a regime is part of a folder's name; use letters, digits and _.")
         diff = mapping(given, where)
         value = diff.pop("value", None)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{where}.value: give the number that the report shows the regime at, not {value!r}.")
+            raise ConfigError(f"{where}.value: give the number of the regime on the report's axis, not {value!r}.")
         refuse_shared(diff, where)
         found[str(name)] = Regime(value=value, diff=diff)
     return found
@@ -58,8 +58,8 @@ def regimes_of(raw: Mapping[str, Any]) -> dict[str, Regime]:
 def cells_of(raw: Mapping[str, Any], regimes: Mapping[str, Regime]) -> dict[str, Cell]:
     """Folder -> cell, regime by regime in the order of the configuration.
 
-    An arm may name the `regimes` that it is run in (else all), and say what it changes `in_regime` NAME beside what it
-    changes everywhere. Raises ConfigError for a bad name, an unknown regime or preset, and where there is no arm.
+    An arm may list the `regimes` that it runs in (default: all), and set additional changes `in_regime` NAME. Raises
+    ConfigError for an invalid name, an unknown regime or preset, and where there is no arm.
     """
     if not raw:
         raise ConfigError("arms: name at least one arm, for example `arms: {grpo: {}}`.")
@@ -83,7 +83,7 @@ def cells_of(raw: Mapping[str, Any], regimes: Mapping[str, Regime]) -> dict[str,
 
 
 def arm_diff(name: str, diff: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An arm's diff with its preset, if it names one, underneath."""
+    """An arm's diff, over its preset if it names one."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in RESERVED_NAMES or name.startswith("warm_start"):
         raise ConfigError(
             f"arms.{name}: an arm's name is a folder's name; use letters, digits, - and _, and none of "
@@ -96,14 +96,14 @@ def arm_diff(name: str, diff: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def refuse_shared(diff: Mapping[str, Any], where: str) -> None:
-    """ConfigError where a diff touches what is made once for all arms."""
+    """Raise ConfigError where a diff changes a section that all arms share."""
     for key in diff:
         if key in SHARED_BY_ARMS:
             raise ConfigError(f"{where}.{key}: all arms share `{key}`; set it at the top.")
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """A named combination of method options (docs/method.md 3), as a diff over the sections."""
+    """Return a named combination of method options (docs/method.md 3) as a diff over the sections."""
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}.")
     text = importlib.resources.files("extra_rl.config").joinpath(f"presets/{name}.yaml").read_text()
@@ -112,14 +112,14 @@ def read_preset(name: str) -> dict[str, Any]:
 
 
 def mapping(value: Any, where: str) -> dict[str, Any]:
-    """A section's keys, none for null; ConfigError for a list or a plain value."""
+    """Return the keys of a section, none for null; ConfigError for a list or a scalar."""
     if not isinstance(value, Mapping | None):
         raise ConfigError(f"{where}: expected keys and values, not {value!r}.")
     return dict(value or {})
 
 
 def merge(base: Mapping[str, Any], diff: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `diff` over it, recursively; lists and scalars replace."""
+    """Return `base` with `diff` merged over it recursively; lists and scalars replace."""
     result = copy.deepcopy(dict(base))
     for key, value in diff.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), dict):

@@ -1,6 +1,6 @@
-"""Known problem sets by name, and how a configuration's names and partial sources are completed from them.
+"""Known problem sets by name, which complete the names and partial sources of a configuration.
 
-The sets themselves are data: `benchmarks.yaml`. Everything here is plain mappings; `extra_rl.config.sections`
+The sets themselves are data: `benchmarks.yaml`. This module handles plain mappings; `extra_rl.config.sections`
 validates them.
 """
 
@@ -18,10 +18,10 @@ PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiad
 """The six of the paper (docs/method.md 4)."""
 
 SUFFIXES = (".parquet", ".jsonl")
-"""Files that a source is read from, in the order in which a folder is searched."""
+"""Suffixes of the files of a source, in the order in which a folder is searched."""
 
 ANONYMOUS = "train"
-"""Name of a training source that the configuration gives no name."""
+"""Name of a training source that has none in the configuration."""
 
 Kind = Literal["benchmarks", "training"]
 
@@ -35,12 +35,18 @@ def registry(kind: Kind) -> dict[str, dict[str, Any]]:
 
 
 def complete(kind: Kind, given: object, folder: str | None, source_keys: frozenset[str]) -> object:
-    """Sources by name, from a name, a list of names, a mapping name -> (partial) source, or one source.
+    """Return sources by name.
 
-    What is not of these forms is returned as it is, for the validation that follows to refuse. Completing what is
-    complete changes nothing: the sections of a run are validated again in every stage.
-    ValueError for an unknown name without `path` or `dataset`, a name given twice, an unknown key, and a folder that
-    does not exist.
+    Complete sources are returned unchanged, because the sections of a run are validated again in every stage.
+
+    Args:
+        given: a name, a list of names, a mapping name -> (partial) source, or one source. Other forms are returned
+            unchanged, and the validation that follows refuses them.
+        folder: directory that is searched for local files before the hub; None: no directory.
+        source_keys: the keys of a source.
+
+    Raises ValueError for an unknown name without `path` or `dataset`, a name given twice, an unknown key, and a folder
+    that does not exist.
     """
     if isinstance(given, str):
         given = [given]
@@ -59,7 +65,7 @@ def complete(kind: Kind, given: object, folder: str | None, source_keys: frozens
 
 
 def _completed(kind: Kind, name: str, partial: object, folder: str | None) -> object:
-    """One source with what is known of its name filled in; what the configuration says itself always wins."""
+    """Complete one source with the known values of its name; values of the configuration take precedence."""
     if partial is None:
         partial = {}
     if not isinstance(partial, Mapping):
@@ -88,7 +94,7 @@ def _completed(kind: Kind, name: str, partial: object, folder: str | None) -> ob
 
 
 def find_file(folder: Path, stems: list[str]) -> Path | None:
-    """The first file of these stems in the folder, or one level below it. ValueError where there is no such folder."""
+    """Find the first file with one of these stems in the folder or one level below. ValueError without the folder."""
     if not folder.is_dir():
         raise ValueError(f"task.folder: {folder} is not a directory")
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]

@@ -1,4 +1,4 @@
-"""The comparisons that a run names beforehand: texts `arm - base`, read into pairs of arms."""
+"""The comparisons that are named before the run: texts `arm - base`, parsed into pairs of arms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WARM_START = "warm_start"
 
 
 class Pair(NamedTuple):
-    """A difference that is asked for: arm - base. named: before the run (`compare.comparisons`)."""
+    """A difference arm - base. named: it was named before the run (`compare.comparisons`)."""
 
     arm: str
     base: str
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
 
 def named_pairs(comparisons: Sequence[str]) -> list[Pair]:
-    """The pairs of texts `arm - base`. ValueError for another form, an arm against itself, or one named twice."""
+    """Parse texts `arm - base`. ValueError for another form, an arm compared with itself, or a pair named twice."""
     pairs = []
     for text in comparisons:
         arm, minus, base = text.partition(" - ")
@@ -35,7 +35,7 @@ def named_pairs(comparisons: Sequence[str]) -> list[Pair]:
 
 
 def refuse_unknown(comparisons: Sequence[str], arms: Iterable[str]) -> None:
-    """ConfigError where a comparison names an arm that the configuration has not."""
+    """Raise ConfigError where a comparison names an arm that is not in the configuration."""
     known = dict.fromkeys([*arms, WARM_START])
     for pair in named_pairs(comparisons):
         for name in (pair.arm, pair.base):

@@ -1,8 +1,8 @@
-"""From YAML and an arm's overrides to the validated section of every stage.
+"""Resolution of a configuration: from YAML and the diffs of an arm to the validated section of every stage.
 
 A configuration is one file: shared sections, one section per stage, and `arms`, each a diff over the rest that may
-start from a preset. Unknown keys are refused at every level, with the known ones named. Arms, and the regimes in which
-they may be repeated, are read in `extra_rl.config.arms`.
+start from a preset. Unknown keys are refused at every level, and the message lists the known ones.
+`extra_rl.config.arms` reads the arms, and the regimes in which they may be repeated.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
 
-BUDGETS = ("token_budget", "compute_budget")
-"""Keys of `select` that end an arm's sampling; the comparison must know them."""
-
 
 class Experiment(BaseModel):
-    """A whole configuration, validated: run keys, and the section of every stage for every arm.
+    """A whole configuration, validated: the keys of the run, and the section of every stage for every arm.
 
-    arms: folder of an arm -> its sections; with regimes an arm has a folder for each. cells: what each of them is.
-    regimes: name -> value; empty: none.
+    Args:
+        run: the top-level keys.
+        arms: folder of an arm -> stage -> section; with regimes an arm has one folder for each.
+        common: stage -> section, for what all arms share.
+        cells: folder of an arm -> its arm, regime and diff.
+        regimes: name -> value; empty: none.
     """
 
     run: RunConfig
@@ -40,7 +41,7 @@ class Experiment(BaseModel):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A configuration file as a mapping; ConfigError names the file."""
+    """Read a configuration file as a mapping; ConfigError names the file."""
     try:
         raw = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -53,9 +54,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> Experiment:
-    """Validates a raw configuration for the given stages (name -> Config class).
+    """Validate a raw configuration for the given stages (name -> Config class).
 
-    Raises ConfigError naming every unknown key or bad value.
+    Raises ConfigError, which names every unknown key and invalid value.
     """
     known = {*RunConfig.model_fields, *SHARED, *stages, "arms", "regimes"}
     unknown = sorted(set(raw) - known)
@@ -75,30 +76,20 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
     refuse_sharded_rounds(experiment)
     for name, arm in experiment.arms.items():
         refuse_unscored(arm, f"arms.{name}")
-    known_to_compare = {
-        "warm_starts": run.warm_starts,
-        "seeds": run.seeds,
-        "regimes": experiment.regimes,
-        **{
-            f"{key}s": {name: arm.get("select", {}).get(key) for name, arm in experiment.arms.items()}
-            for key in BUDGETS
-        },
-    }
     if "compare" in stages:
-        experiment.common["compare"] |= known_to_compare
         refuse_unknown(experiment.common["compare"]["comparisons"], [cell.arm for cell in cells.values()])
     return experiment
 
 
 def refuse_sharded_rounds(experiment: Experiment) -> None:
-    """ConfigError where an arm samples in rounds and shards share its rollouts: none could know what lacks in all."""
+    """Raise ConfigError for rounds with shards: no shard knows how many groups are missing overall."""
     for name, arm in experiment.arms.items():
         if experiment.run.generation.shards > 1 and arm.get("generate", {}).get("rounds", 1) > 1:
             raise ConfigError(f"arms.{name}: generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md).")
 
 
 def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
-    """ConfigError where some rollouts are not scored and a section of the arm needs the scores of all."""
+    """Raise ConfigError where an arm scores only some rollouts and one of its sections needs the scores of all."""
     if arm.get("score_entropy", {}).get("rows", "all") == "all":
         return
     prefixes, update = arm["choose_prefixes"], arm["update"]
@@ -112,7 +103,7 @@ def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
             arm["novelty"]["measure"] == "surprise"
         ),
     }
-    missing = [what for what, lacks in needed.items() if lacks]
+    missing = [requirement for requirement, is_missing in needed.items() if is_missing]
     if missing:
         raise ConfigError(f"{where}: score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all.")
 
@@ -120,12 +111,11 @@ def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
 def sections(
     raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]], arm: str = ""
 ) -> dict[str, dict[str, Any]]:
-    """stage -> its whole section as plain JSON values: defaults filled in, shared sections in their places."""
+    """Stage -> its complete section as plain JSON values, with defaults and shared sections. arm: for messages."""
     unknown = sorted(set(raw) - set(SHARED) - set(stages))
     where = f"arms.{arm}: " if arm else ""
     if unknown:
         raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    select = mapping(raw.get("select"), f"{where}select")
     result = {}
     for name, config_class in stages.items():
         given = raw.get(name)
@@ -137,14 +127,5 @@ def sections(
         if misplaced:
             raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
         section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
-        if name == "select":  # it provides the problems of all rounds
-            section["rounds"] = mapping(raw.get("generate"), f"{where}generate").get("rounds", 1)
-        if name == "warm_start":
-            section["stop"] = next(iter(mapping(raw.get("sampling"), f"{where}sampling").get("stop") or []), None)
-        if name == "score_entropy" and section.get("rows") == "signal":  # which rollouts may carry one
-            advantage = mapping(raw.get("advantage"), f"{where}advantage")
-            section |= {"joined": advantage.get("group") == "joined", "bonus": bool(advantage.get("weight", 0))}
-        if name == "compare":  # an arm that ran out of iterations before its budget cannot be compared
-            section |= {key: select.get(key) for key in BUDGETS}
         result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
     return result

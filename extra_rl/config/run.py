@@ -1,4 +1,4 @@
-"""The top-level keys of a configuration: how far a run goes, what stays on disk, and what ends it."""
+"""The top-level keys of a configuration: how far a run goes, what stays on disk, and which checks may end it."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError
 
 LAST_POLICIES = 2
-"""Iterations whose policy always stays: the last, and the one before it, which a repeated `update` starts from."""
+"""Iterations whose policies always stay: the last, and the one that a repeated `update` starts from."""
 
 OnMismatch = Literal["stop", "warn"]
 
 
 class GenerationConfig(Section):
-    """How `generate` and `regenerate` are spread over devices. Read by the workflow, no part of any stage's section."""
+    """How `generate` and `regenerate` are spread over devices. The workflow reads it; no stage does."""
 
     shards: int = Field(
         1,
         ge=1,
         le=1000,
-        description="jobs that share the rollouts of a call, a device each (docs/decisions/0009-shards.md); another "
-        "number samples the iterations of the window again",
+        description="number of jobs, one per device, that share the rollouts of each sampling stage "
+        "(docs/decisions/0009-shards.md); changing it samples the iterations of the window again",
     )
 
 
 class RetentionConfig(Section):
-    """What stays on disk of a run's policies. Read by the workflow, no part of any stage's section."""
+    """What stays on disk of a run's policies. It is part of the run's context, and of no stage's section."""
 
     weights_every: int = Field(
         1, ge=1, description="keep the weights of every k-th iteration, of those evaluated, and of the last two; 1: all"
     )
     optimizer_states: int = Field(
-        0, ge=0, description="keep the optimizer states of the last n iterations, at least 2; 0: of all"
+        0, ge=0, description="keep the optimizer states of the last n iterations, at least 2; 0: of all iterations"
     )
     optimizer_folder: str | None = Field(
         None,
-        description="folder in which optimizer states are written, with a link beside the policy; in memory, for "
-        "example /dev/shm/NAME, they are lost when the machine restarts (docs/decisions/0010-optimizer-state.md); "
-        "null: beside the policy",
+        description="folder for the optimizer states, with a link next to the policy; in memory, for example "
+        "/dev/shm/NAME, they are lost when the machine restarts (docs/decisions/0010-optimizer-state.md); null: next "
+        "to the policy",
     )
 
     @model_validator(mode="after")
@@ -55,29 +55,31 @@ class RetentionConfig(Section):
 
 
 class RunConfig(Section):
-    """Top-level keys beside the sections and arms."""
+    """Top-level keys, in addition to the sections and arms."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
     seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
     warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
         [0],
         min_length=1,
-        description="seeds of the initial policies made here; experiment seeds take them in turns, the i-th seed the "
-        "i-th of them, with every arm",
+        description="seeds of the initial policies; the i-th experiment seed starts from the i-th of them, in turn, "
+        "with every arm",
     )
     iterations: int = Field(ge=1, le=10_000, description="iterations of every arm and seed")
     first_iteration: int = Field(
-        0, ge=0, description="iterations before it are finished and never looked at again (the window)"
+        0, ge=0, description="first iteration of the window; earlier ones are finished and not checked again"
     )
     granularity: Literal["stage", "iteration"] = Field(
         "stage",
-        description="what one job of the workflow runs: a stage, or all stages of an iteration in one process "
-        "(docs/decisions/0013-granularity.md). The files are the same; `iteration` saves a small model the time "
-        "between its stages",
+        description="what one job of the workflow runs: one stage, or all stages of an iteration in one process "
+        "(docs/decisions/0013-granularity.md). The files are the same; with a small model `iteration` saves the time "
+        "between stages",
     )
-    evaluate_every: int = Field(0, ge=0, description="evaluate every k-th iteration too; 0: the final policy only")
+    evaluate_every: int = Field(
+        0, ge=0, description="also evaluate the policy of every k-th iteration; 0: only the final one"
+    )
     retention: RetentionConfig = Field(
-        default_factory=RetentionConfig, description="what stays on disk of the policies; changing it re-runs nothing"
+        default_factory=RetentionConfig, description="which policies stay on disk; changing it re-runs nothing"
     )
     on_mismatch: OnMismatch = Field(
         "stop",
@@ -87,13 +89,13 @@ class RunConfig(Section):
     mismatch_tolerance: float | None = Field(
         None,
         gt=0,
-        description="mean absolute difference of the sampler's and the policy's logprobs, in nats, over the tokens "
-        "that one stage has sampled; null: 0.01 in float32, 0.2 in bfloat16; changing it re-runs nothing",
+        description="tolerance on the mean absolute difference of the sampler's and the policy's logprobs, in nats, "
+        "over the tokens that one stage sampled; null: 0.01 in float32, 0.2 in bfloat16; changing it re-runs nothing",
     )
     stop_without_signal: int | None = Field(
         None,
         ge=0,
-        description="end the run when an arm and seed has had N iterations in a row without a group whose rewards "
+        description="end the run after N consecutive iterations of an arm and seed without a group whose rewards "
         "differ (docs/sampling.md); null or 0: never, as an ended run is not compared; changing it re-runs nothing",
     )
     generation: GenerationConfig = Field(
@@ -108,12 +110,12 @@ class RunConfig(Section):
         return values
 
     def warm_start_of(self, seed: int) -> int:
-        """The initial policy that an experiment seed starts from."""
+        """Seed of the initial policy that an experiment seed starts from."""
         return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
-    """The validated top-level keys; ConfigError names each bad value, and keys that exclude each other."""
+    """Validate the top-level keys; ConfigError names each invalid value, and keys that exclude each other."""
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:

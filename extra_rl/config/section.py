@@ -11,7 +11,7 @@ from extra_rl.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Frozen; unknown keys refused."""
+    """Base of all sections: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -19,14 +19,14 @@ class Section(BaseModel):
 class StageConfig(Section):
     """Base of every stage's `Config`.
 
-    SHORTHAND: the key that is meant where a configuration gives plain text for the section (`audit: string`).
+    SHORTHAND: the key that plain text in the place of the section sets (`audit: string`); None: none.
     """
 
     SHORTHAND: ClassVar[str | None] = None
 
 
-def parse_config(config_class: type[StageConfig], section: Mapping[str, Any], name: str) -> Any:
-    """The validated section; ConfigError names the key, what was given and what is allowed."""
+def parse_config(config_class: type[Section], section: Mapping[str, Any], name: str) -> Any:
+    """Validate a section; ConfigError names the key, the given value and what is allowed. name: begins each message."""
     try:
         return config_class.model_validate(dict(section))
     except ValidationError as error:
@@ -35,7 +35,7 @@ def parse_config(config_class: type[StageConfig], section: Mapping[str, Any], na
 
 
 def mistakes(error: ValidationError, config_class: type[BaseModel], where: str) -> list[str]:
-    """One line for every mistake in a section: its place below `where`, and what is wrong with it."""
+    """Return one line for every invalid key: its place below `where`, and the reason."""
     return [f"{'.'.join([where, *map(str, e['loc'])])}: {_reason(e, config_class)}" for e in error.errors()]
 
 
@@ -43,6 +43,6 @@ def _reason(error: Any, config_class: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = ", ".join(sorted(config_class.model_fields)) if len(error["loc"]) == 1 else "see config/README.md"
         return f"unknown key (known here: {known})"
-    if error["type"] == "value_error":  # said by a validator of ours
+    if error["type"] == "value_error":  # raised by one of our validators
         return str(error["ctx"]["error"])
     return f"{error['msg']} (given: {error['input']!r})"

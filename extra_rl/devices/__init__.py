@@ -1,1 +1,1 @@
-"""Which accelerators a process may use, and the locks that keep others off them."""
+"""The accelerators that a process takes, and the locks that keep other processes off them."""

@@ -1,4 +1,4 @@
-"""Files of a policy that retention removes: the record beside them, and the error for a stage that needs them."""
+"""Files of a policy that retention has removed: the record next to them, and the error for a stage that needs them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from extra_rl.tables.files import write_whole
 
 REMOVED_FILE = "removed.json"
 FORGOTTEN_FILE = ".optimizer_forgotten"
-"""An empty file of that name beside a policy, made by hand, lets `update` go on without its lost optimizer state."""
+"""An empty file of that name next to a policy, made by hand, lets `update` continue without a lost optimizer state."""
 
 NO_RECORD = "Delete it: a file of the policy that is missing is then named by its reader."
 
 
 def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
-    """Adds file -> the setting that removed it to the record of a policy's directory."""
+    """Add file -> the setting that removes it to the record of a policy's directory."""
     text = json.dumps(read_removed(directory) | dict(reasons), indent=1, sort_keys=True) + "\n"
     write_whole(directory / REMOVED_FILE, lambda tmp: tmp.write_text(text))
 
 
 def read_removed(directory: Path) -> dict[str, str]:
-    """The record; {} where nothing was removed. InputError where it cannot be read."""
+    """Read the record: file -> setting; {} where nothing was removed. InputError where it cannot be read."""
     path = directory / REMOVED_FILE
     if not path.is_file():
         return {}
@@ -35,37 +35,43 @@ def read_removed(directory: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}). {NO_RECORD}") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path}: is no record of removed files. {NO_RECORD}")
+        raise InputError(f"{path}: is not a record of removed files. {NO_RECORD}")
     return found
 
 
 def refuse_removed(directory: Path, *, weights: bool = True, optimizer: bool = False) -> None:
-    """InputError, with the commands that make them again, when weights or optimizer state were removed by retention."""
+    """Raise InputError, with the commands that restore them, where retention has removed required files.
+
+    weights, optimizer: whether these files are required.
+    """
     for name, setting in read_removed(directory).items():
-        wanted = optimizer if name.startswith("optimizer.") else weights
-        if wanted and not (directory / name).exists():
+        required = optimizer if name.startswith("optimizer.") else weights
+        if required and not (directory / name).exists():
             raise InputError(f"{directory / name} was removed ({setting}). {how_to_rebuild(directory)}")
 
 
 def name_elsewhere(path: Path) -> str:
-    """What a file of a policy is called in a folder for many: the place that wrote it, and a digest of that."""
+    """Name of a policy's file in a folder that several policies share: its place, and a digest of its path."""
     absolute = path.absolute()
     digest = hashlib.sha256(str(absolute).encode()).hexdigest()[:12]
     return "-".join([*absolute.parts[-5:-2], digest, path.name])
 
 
 def remove_file(path: Path) -> None:
-    """Removes a file of a policy that may be missing, and first what it points to, where it is a link that this very
-    place has made (`retention.optimizer_folder`): a copy of a policy does not own what its original points to."""
+    """Remove a file of a policy; it may be missing.
+
+    A link's target (`retention.optimizer_folder`) is removed first, if this directory created the link: a copy of a
+    policy does not own the target of the original.
+    """
     if path.is_symlink() and path.readlink().name == name_elsewhere(path):
         path.readlink().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 def how_to_rebuild(directory: Path) -> str:
-    """The commands that make a removed policy again: the updates alone, from the last policy that is still whole.
+    """Return the commands that restore a removed policy: only the updates, from the last policy that is complete.
 
-    Rollouts and verdicts are on disk, so nothing is sampled; the bytes are the same, so nothing after it runs again.
+    Rollouts and verdicts are on disk, so nothing is sampled. The bytes are the same, so nothing after it runs again.
     """
     folder = directory.parent
     if re.fullmatch(r"warm_start(_\d+)?", folder.name):
@@ -90,7 +96,7 @@ def how_to_rebuild(directory: Path) -> str:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether an iteration's policy has all files of its own (one that stands for a former policy has none)."""
+    """Whether an iteration has all files of its policy; a policy that refers to a previous one has none."""
     try:
         files = json.loads((folder / "policy" / "manifest.json").read_text()).get("files", {})
     except (OSError, ValueError, AttributeError):

@@ -1,18 +1,19 @@
 """Retention: which iterations keep their weights and optimizer states on disk, and the removal of the others.
 
-Only the large files go (`*.safetensors`). Manifest, config and tokenizer stay as they are: the manifest is what
-Snakemake looks at, and other bytes would make everything after it again. `removed.json` beside it says what went.
+Only the large files are removed (`*.safetensors`). Manifest, config and tokenizer stay unchanged: Snakemake checks the
+manifest, and other bytes would re-run everything after it. `removed.json` next to it lists the removed files.
 Source: our decision (docs/decisions/0007-retention.md).
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from extra_rl.config.run import LAST_POLICIES
 from extra_rl.errors import InputError
@@ -22,15 +23,14 @@ from extra_rl.models.removed import remove_file, write_removed
 from extra_rl.results import RunFolder
 from extra_rl.tables.files import file_digest
 
-ANNOUNCED = "EXTRA_RETENTION"
-"""Environment variable by which the workflow tells `update` what may go, as JSON of `Retention`. It changes no stage's
-bytes, so it is no part of a rule's param: other values re-run nothing. A stage run by hand is told nothing and removes
-nothing."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Retention:
-    """What `update` has to know to remove files: the section, and the keys of the run that it depends on."""
+    """The section `retention`, with the keys of the run that it depends on.
+
+    It changes no byte of any table, so it is no part of a job: `update` gets it from the run's context
+    (`extra_rl.run.context`). A stage that is run by hand elsewhere has none, and removes nothing.
+    """
 
     weights_every: int
     optimizer_states: int
@@ -38,20 +38,11 @@ class Retention:
     first_iteration: int
     optimizer_folder: str | None = None
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-
-def announced() -> Retention | None:
-    """What the workflow announced; None in a run by hand, where nothing is removed."""
-    text = os.environ.get(ANNOUNCED)
-    return Retention(**json.loads(text)) if text else None
-
 
 def kept_weights(iterations: int, weights_every: int, evaluate_every: int = 0) -> list[int]:
-    """The iterations whose weights lie on disk once `iterations` are done: every k-th, those evaluated, the last two.
+    """The iterations whose weights are on disk after `iterations` are done: every k-th, evaluated ones, the last two.
 
-    Iteration i is the (i + 1)-th, for `weights_every` as for `evaluate_every` (0: none but the last is evaluated).
+    Iteration i is the (i + 1)-th, for `weights_every` and for `evaluate_every` (0: only the last one is evaluated).
     """
     return [
         i
@@ -63,31 +54,31 @@ def kept_weights(iterations: int, weights_every: int, evaluate_every: int = 0) -
 
 
 def kept_optimizer_states(iterations: int, n: int) -> list[int]:
-    """The iterations whose optimizer states lie on disk once `iterations` are done: the last n; all of them for 0."""
+    """The iterations whose optimizer states are on disk after `iterations` are done: the last n; all of them for 0."""
     return list(range(max(0, iterations - n) if n else 0, iterations))
 
 
 def thin(manifest: Path, iteration: int, retention: Retention) -> list[Path]:
-    """Removes what need not stay now that `iteration` has left its policy at `manifest`; returns the files.
+    """Remove the files that need not stay after `iteration` has written its policy to `manifest`; return them.
 
-    Before the first file goes, the new policy must be on the disk, and what its manifest says (InputError). An
-    interrupted removal is completed by the next call: everything older is looked at every time.
+    The next call completes an interrupted removal, because all older iterations are checked every time. Raises
+    InputError, and removes nothing, where the files of the new policy do not match its manifest.
     """
-    doomed = removable(manifest, iteration, retention)
-    if doomed:
+    files = removable(manifest, iteration, retention)
+    if files:
         require_safe(_directory(manifest), written_now=_directory(manifest) == manifest.parent)
-    for directory, reasons in doomed.items():
-        write_removed(directory, reasons)  # first: a file that is missing always has its reason beside it
+    for directory, reasons in files.items():
+        write_removed(directory, reasons)  # first, so that every missing file has a recorded reason
         for name in reasons:
             remove_file(directory / name)
-    return [directory / name for directory, reasons in doomed.items() for name in reasons]
+    return [directory / name for directory, reasons in files.items() for name in reasons]
 
 
 def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path, dict[str, str]]:
-    """directory -> file -> the setting that lets it go, for the iterations up to `iteration` of one arm and seed.
+    """Directory -> file -> the setting that removes it, for the iterations up to `iteration` of one arm and seed.
 
-    A policy that stands for a former one (`same_as`) keeps that one's files. Nothing where `manifest` lies outside of
-    a run's layout.
+    A policy that refers to a previous one (`same_as`) keeps the files of that one. Empty where `manifest` lies outside
+    the layout of a run.
     """
     run = RunFolder(manifest.parent.parent.parent)
     manifests = {i: run.iteration(i) / "policy" / manifest.name for i in range(iteration + 1)}
@@ -95,14 +86,14 @@ def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path
         return {}
     directories = {i: _directory(path) for i, path in manifests.items() if path.is_file()}
     done = iteration + 1
-    base = retention.first_iteration - 1  # what the window starts from
+    base = retention.first_iteration - 1  # its policy is the start of the window
     weights = {base, *kept_weights(done, retention.weights_every, retention.evaluate_every)}
     states = set(kept_optimizer_states(done, retention.optimizer_states))
     if retention.optimizer_states:
         states.add(base)
     kept_weights_in = _of(directories, weights)
     kept_states_in = _of(directories, states)
-    doomed: dict[Path, dict[str, str]] = {}
+    found: dict[Path, dict[str, str]] = {}
     for i, directory in directories.items():
         if directory != manifests[i].parent:
             continue
@@ -112,15 +103,15 @@ def removable(manifest: Path, iteration: int, retention: Retention) -> dict[Path
                 continue
             if (directory / name).is_file() or (directory / name).is_symlink():  # a link may point to nothing
                 key = "optimizer_states" if is_state else "weights_every"
-                doomed.setdefault(directory, {})[name] = f"retention.{key}: {getattr(retention, key)}"
-    return doomed
+                found.setdefault(directory, {})[name] = f"retention.{key}: {getattr(retention, key)}"
+    return found
 
 
 def require_safe(directory: Path, *, written_now: bool = False) -> None:
-    """Brings a policy's files to the disk and reads them back; InputError where one is not what the manifest says.
+    """Flush a policy's files to the disk and read them back; InputError where one does not match the manifest.
 
-    written_now: its manifest was made from them a moment ago, when all were read; those that nobody has touched since
-    (`models.digests`) are not read once more. An older policy, which this one stands for, always is.
+    written_now: the manifest was made from the files a moment ago, when all were read. Files that have not changed
+    since (`models.digests`) are then not read again. An older policy, to which this one refers, is always read.
     """
     files = read_manifest(directory / "manifest.json")["files"]
     for name in files:
@@ -132,13 +123,13 @@ def require_safe(directory: Path, *, written_now: bool = False) -> None:
     for name, digest in files.items():
         if file_digest(directory / name) != digest:
             raise InputError(
-                f"{directory / name} is not the file that the manifest beside it names, so no older policy is removed. "
+                f"{directory / name} does not match the manifest next to it, so no older policy is removed. "
                 f"Is the disk damaged? Delete {directory / 'manifest.json'} and run again; snakemake rebuilds it."
             )
 
 
 def _directory(manifest: Path) -> Path:
-    """Where the files of a policy lie. Unlike `policy.resolve` it does not ask whether they are still the same."""
+    """The directory of a policy's files. Unlike `policy.resolve`, it does not check that they are unchanged."""
     found: Mapping[str, Any] = read_manifest(manifest)
     return Path(os.path.normpath(manifest.parent / found.get("same_as", ".")))
 

@@ -93,11 +93,12 @@ def find(results: Path) -> Sources:
             found[run.arm, run.seed] = list(finished.values())
     if not found:
         raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
-    section = _compare_section(results)
+    job = _compare_job(results)
+    section, derived = job.get("config", {}), job.get("derived", {})
     summary_file = results / "summary.json"
     summary = json.loads(summary_file.read_text()) if summary_file.is_file() else {}
     folders = _in_order({folder for folder, _ in found}, summary)
-    regimes: dict[str, float | None] = dict(section.get("regimes") or {}) if section else guessed_regimes(folders)
+    regimes: dict[str, float | None] = dict(derived.get("regimes", {})) if section else guessed_regimes(folders)
     order = {key: place for place, key in enumerate(folders)}
     return Sources(
         results=results,
@@ -131,9 +132,10 @@ def _in_order(folders: set[str], summary: dict[str, Any]) -> list[str]:
     return known + sorted(folders - set(known), key=lambda name: (not re.search(r"(^|-)grpo$", name), name))
 
 
-def _compare_section(results: Path) -> dict[str, Any]:
+def _compare_job(results: Path) -> dict[str, Any]:
+    """The job of the stage `compare`, {} before it has run."""
     path = results / "compare.parquet"
     if not path.is_file():
         return {}
-    section: dict[str, Any] = read_provenance(path).get("job", {}).get("config", {})
-    return section
+    job: dict[str, Any] = read_provenance(path).get("job", {})
+    return job

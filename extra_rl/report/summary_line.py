@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from extra_rl.algorithms.mismatch import TOLERANCE
+from extra_rl.run.context import Horizon
 from extra_rl.run.progress import duration
-
-HORIZON = "EXTRA_HORIZON"
-"""Environment variable `iterations,token_budget,compute_budget` of a run. Only the line reads it: as a key of a section
-it would be part of a rule's param, and a run that is given more iterations would start again from the first."""
-
-
-class Horizon(NamedTuple):
-    """How far a run goes; 0 where that is not known."""
-
-    iterations: int
-    token_budget: int
-    compute_budget: float = 0.0
-
-
-def horizon() -> Horizon:
-    """The horizon that the workflow announced, or zeros in a run by hand."""
-    iterations, tokens, compute = os.environ.get(HORIZON, "0,0,0").split(",")
-    return Horizon(int(iterations), int(tokens), float(compute))
-
 
 MISMATCH_RATIO = 2.0
 """Greatest ratio between policy and sampler beyond which the line speaks of it: the default of `update.importance_cap`.

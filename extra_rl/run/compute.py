@@ -12,10 +12,12 @@ from extra_rl.tables.iteration import TablesByRole
 
 
 def compute_figures(tables: TablesByRole, policy: Path, sampled: int) -> dict[str, Any]:
-    """prefilled_tokens, scored_tokens, trained_tokens and compute of `contracts.IterationSummary`.
+    """Return prefilled_tokens, scored_tokens, trained_tokens and compute (FLOP) of `contracts.IterationSummary`.
 
-    tables: generate, regenerate, their scores, and update. policy: manifest of the policy that sampled. sampled: tokens
-    that the iteration sampled.
+    Args:
+        tables: generate, regenerate, their scores, and update.
+        policy: manifest of the policy that sampled.
+        sampled: tokens that the iteration sampled.
     """
     counts = {
         "prefilled": sum(prefilled_tokens(tables[role]) for role in ("generate", "regenerate")),
@@ -27,11 +29,11 @@ def compute_figures(tables: TablesByRole, policy: Path, sampled: int) -> dict[st
 
 
 def prefilled_tokens(rollouts: pl.DataFrame) -> int:
-    """Tokens of the contexts (prompt, then prefix) of one sampling stage, each distinct context once, as the sampler
-    reads them; those from which nothing was sampled not at all.
+    """Return the number of tokens in the distinct contexts (prompt, then prefix) of one sampling stage.
 
-    A context that the sampler took in twice, because its rollouts did not fit into one batch or belong to different
-    rounds, counts once: so the figure does not depend on `batch_rows`. rollouts: contracts.Rollouts.
+    Contexts from which nothing was sampled are left out. A context that the sampler read twice, because its rollouts
+    did not fit into one batch or belong to different rounds, counts once: the figure does not depend on `batch_rows`.
+    rollouts: contracts.Rollouts.
     """
     begun = rollouts.filter(pl.col("sampled_tokens") > 0)
     first = begun.unique(["group_id", "prefix_id", "prefix_length"], keep="first", maintain_order=True)
@@ -42,11 +44,18 @@ def prefilled_tokens(rollouts: pl.DataFrame) -> int:
 def compute(weights: int, *, sampled: int, prefilled: int, scored: int, trained: int) -> float:
     """2N (T_sampled + T_prefilled) + 2N T_scored + 6N T_trained, in FLOP.
 
-    weights: N, every weight of the policy, embeddings counted once where input and output share them. A multiplication
-    and an addition for every weight and token make 2N forward; the backward pass costs twice that. Left out: attention
-    over the context, embeddings of novelty measures, the reference of a KL term, verification, evaluations.
+    One multiplication and one addition for each weight and token make 2N forward; the backward pass costs twice that.
+    Left out: attention over the context, embeddings of novelty measures, the reference of a KL term, verification,
+    evaluations.
 
-    Example: N = 10, 5 tokens sampled after 3 that were read, 8 scored, 4 trained on: 160 + 160 + 240 = 560.
+    Args:
+        weights: N, all weights of the policy; embeddings count once where input and output share them.
+        sampled: tokens sampled.
+        prefilled: tokens of the contexts that the sampler read.
+        scored: tokens in the forward passes of score_entropy.
+        trained: tokens in the forward and backward passes of update.
+
+    Example: N = 10, 3 tokens read and 5 sampled, 8 scored, 4 trained on: 160 + 160 + 240 = 560.
     Source: the estimate of Kaplan et al. (arXiv 2001.08361); which tokens count is our decision (docs/method.md 4).
     """
     return 2.0 * weights * (sampled + prefilled) + 2.0 * weights * scored + 6.0 * weights * trained

@@ -1,6 +1,6 @@
-"""The runner of a stage: read and check, run, check and write, say where it came from.
+"""The runner of a stage: read and check the inputs, run it, check and write the outputs with their provenance.
 
-One code path for Snakemake, for a run by hand and for the warm worker.
+Snakemake, a run by hand and the warm worker use the same code path.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.policy import read_manifest
 from extra_rl.models.probe import forget_probes, probes_made
+from extra_rl.run.context import RunContext
 from extra_rl.run.progress import Console
 from extra_rl.run.stage import Context, Inputs, Job, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
 PACKAGES = ("torch", "transformers", "polars", "pyarrow")
-"""Packages whose versions can change a stage's bytes; they go into every footer."""
+"""Packages whose versions can change a stage's bytes; every footer records them."""
 
 Run = Callable[[Inputs, Any, Context], Mapping[str, pl.DataFrame]]
 
@@ -42,15 +43,23 @@ def execute(
     outputs: Mapping[str, Path],
     log: Path | None,
 ) -> None:
-    """Runs one stage from files to files.
+    """Run one stage from files to files. No output appears unless the stage runs to its end.
+
+    Args:
+        config_class: the stage's `Config`, which validates the job's section.
+        run: the stage's function.
+        inputs: role -> file.
+        outputs: role -> file.
+        log: file to which the console's lines are also appended; None: no file.
 
     Raises ConfigError for a bad section or missing roles, InputError for a missing or stale file, ContractError when
-    a table breaks its contract. No output appears unless the stage ran to its end.
+    a table breaks its contract.
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     wall, cpu = time.perf_counter(), time.process_time() + children_cpu_seconds()
     config = parse_config(config_class, job.config, stage.name)
     expect_version(stage, job)
+    derived, run_context = stage.derived_of(job), RunContext.of_outputs(outputs.values())
     with Console(log) as console:
         given, identities = gather(stage, inputs)
         adds = stage.added_by(job)
@@ -58,7 +67,7 @@ def execute(
         if missing:
             raise ConfigError(f"stage {stage.name} also writes {', '.join(sorted(missing))}: name a path for each.")
         footer = provenance(job, identities)
-        context = Context(job, dict(outputs), console, footer)
+        context = Context(job, dict(outputs), console, footer, derived=derived, run=run_context)
         forget_probes()
         before, before_cpu = time.perf_counter(), time.process_time()
         made = run(given, config, context)
@@ -88,7 +97,7 @@ def execute(
 
 
 def record_path(output: Path) -> Path:
-    """Where the record of the run that made `output` lies: times, memory, inputs. An input of no rule."""
+    """Path of the record of the run that made `output`: times, memory, inputs. It is an input of no rule."""
     return output.with_name(f"{output.stem}.run.json")
 
 
@@ -101,15 +110,15 @@ def children_cpu_seconds() -> float:
 def expect_version(stage: Stage, job: Job) -> None:
     if job.stage != stage.name or job.version != stage.version:
         raise ConfigError(
-            f"the job asks for {job.stage} version {job.version}, this code is {stage.name} version {stage.version}. "
+            f"the job is for {job.stage} version {job.version}, this code is {stage.name} version {stage.version}. "
             "Start snakemake again from this checkout."
         )
 
 
 def gather(stage: Stage, paths: Mapping[str, Path]) -> tuple[Inputs, dict[str, dict[str, Any]]]:
-    """Reads and checks every input; returns them with their identities for the footer.
+    """Read and check every input; return them with their identities (name and digest) for the footer.
 
-    Refuses stale files: when an input was itself made from another version of a file that is given here too.
+    Raises InputError for a stale file: one that was made from another version of a file that is also given.
     """
     declared = {role.rstrip("?*"): contract for role, contract in stage.reads.items()}
     required = {role for role in stage.reads if not role.endswith(("?", "*"))}
@@ -149,7 +158,15 @@ def refuse_stale(
     identities: Mapping[str, Mapping[str, str]],
     made_from: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """InputError when two inputs disagree about a third file, given here too or not: one of them is old or foreign."""
+    """Raise InputError when two inputs were made from different versions of a third file: one of them is stale.
+
+    The third file may or may not be an input itself.
+
+    Args:
+        paths: role -> file, for the message.
+        identities: role -> name and digest of an input.
+        made_from: role -> name -> digest of the files that an input was made from.
+    """
     known = {identity["name"]: (identity["digest"], paths[role]) for role, identity in identities.items()}
     for role, ancestors in made_from.items():
         for name, digest in ancestors.items():
@@ -162,7 +179,7 @@ def refuse_stale(
 
 
 def provenance(job: Job, identities: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What the same config reproduces: job, inputs by name and digest, package versions. No time, no host."""
+    """Return what the same configuration reproduces: job, inputs by name and digest, package versions."""
     return {
         "job": json.loads(job.to_json()),
         "inputs": dict(identities),

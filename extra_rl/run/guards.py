@@ -1,75 +1,49 @@
-"""Two checks that may end a run: sampler and policy that differ too much, and iterations that nothing is learnt from.
+"""Two checks that may end a run: sampler and policy differ too much, or several iterations gave nothing to learn from.
 
-Neither changes a byte of any table, so their keys are no part of a stage's section. The workflow announces them in the
-environment, as it does retention. A run that one of them has stopped goes on, with other values of the keys and the
-same command, from where it stopped.
+Neither changes a byte of any table, so their keys are no part of a stage's section: they reach a stage through the
+run's context (`extra_rl.run.context`). A run that one of them has stopped continues from where it stopped, with other
+values of the keys and the same command.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from extra_rl.algorithms.mismatch import TOLERANCE, mismatch
-from extra_rl.config.run import OnMismatch
 from extra_rl.errors import NoSignalError, NumericalError
 from extra_rl.results import RunFolder, iteration_name
+from extra_rl.run.context import Guards
 from extra_rl.run.records import MISMATCH_TOLERANCE
 from extra_rl.run.stage import Context
 
-ANNOUNCED = "EXTRA_GUARDS"
-"""Environment variable with the JSON of `Guards`, set by the workflow for every stage."""
 
+def tolerance_of(guards: Guards, precision: str) -> float:
+    """Return the tolerance on the mean absolute difference, in nats. precision: `compute.precision`.
 
-@dataclass(frozen=True)
-class Guards:
-    """The keys of the configuration that the checks read.
-
-    The defaults are those of a stage that is run by hand. It measures and warns, but does not stop: by hand, rollouts
-    may be scored on purpose under a policy that did not sample them, and nothing is trained on the result unasked.
+    Measured noise of the transformers sampler on a CPU at temperatures from 0.6 to 1.5 (docs/sampling.md): at most 3e-5
+    in float32, and 0.012 in bfloat16 for trained models; random ones with unusually large weights reach 0.8. A stale
+    output head differed by 0.45. Where `mismatch_tolerance` is set, it is taken unchanged.
     """
-
-    on_mismatch: OnMismatch = "warn"
-    mismatch_tolerance: float | None = None
-    stop_without_signal: int | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    def tolerance(self, precision: str) -> float:
-        """Nats, on the mean absolute difference. precision: `compute.precision`.
-
-        Measured noise of the transformers sampler on a CPU at temperatures from 0.6 to 1.5 (docs/sampling.md): at most
-        3e-5 in float32, and 0.012 in bfloat16 for trained models; random ones with unusually large weights reach 0.8. A
-        stale output head differed by 0.45. Where `mismatch_tolerance` is set, it is taken as it is.
-        """
-        return TOLERANCE[precision] if self.mismatch_tolerance is None else self.mismatch_tolerance
-
-
-def announced() -> Guards:
-    """What the workflow announced, or the defaults of a stage that is run by hand."""
-    return Guards(**json.loads(os.environ.get(ANNOUNCED, "{}")))
+    return TOLERANCE[precision] if guards.mismatch_tolerance is None else guards.mismatch_tolerance
 
 
 def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str, source: str, context: Context) -> None:
     """Compare the logprobs of sampler and policy over the tokens that this iteration sampled.
 
     The tokens of a prefix are left out: a previous policy sampled them. Writes mean, maximum and tolerance into the
-    stage's run record. Beyond the tolerance it warns on the console or raises, as `on_mismatch` says.
+    stage's run record. Beyond the tolerance it warns on the console or raises, depending on `on_mismatch`.
 
     Args:
         rollouts: `contracts.Rollouts`.
         scores: `contracts.TokenScores`, one row a rollout, in the same order.
-        precision: `compute.precision`, which the default tolerance depends on.
+        precision: `compute.precision`, which sets the default tolerance.
         source: the file of the rollouts, for the message.
-        context: of the stage that has computed the scores.
+        context: of the stage that computed the scores.
 
-    Raises NumericalError beyond the tolerance, and for a difference that is not finite whatever `on_mismatch` says.
+    Raises NumericalError beyond the tolerance, and for a difference that is not finite even with `on_mismatch: warn`.
     Source: our decision.
     """
     sampled = rollouts.select("rollout_id", "prefix_length", "sampler_logprobs").with_columns(scores["policy_logprobs"])
@@ -79,8 +53,8 @@ def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str,
     ).explode(columns, empty_as_null=False)
     if tokens.is_empty():
         return
-    guards = announced()
-    tolerance = guards.tolerance(precision)
+    guards = context.run.guards
+    tolerance = tolerance_of(guards, precision)
     size = (tokens["policy_logprobs"] - tokens["sampler_logprobs"]).abs()
     faulty = (~size.is_finite()).arg_true()
     worst = faulty[0] if len(faulty) else size.arg_max()
@@ -100,15 +74,15 @@ def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str,
     found = (
         f"{source}: sampler and policy differ by {mean:.4g} nats on average over {len(tokens)} sampled tokens, at most "
         f"by {size[worst]:.4g} (rollout {rollout}); the tolerance is {tolerance:g}. The sampler does not sample from "
-        "the policy that is trained: its weights are stale, or its kernels, precision, temperature or model code are "
-        "others. "
+        "the policy that is trained: its weights are stale, or its kernels, precision, temperature or model code "
+        "differ. "
     )
     if guards.on_mismatch == "stop":
         raise NumericalError(
-            f"{found}Look at `extra doctor MODEL`, or use sampling.backend: transformers. If only rounding differs, "
-            "raise mismatch_tolerance; with on_mismatch: warn the same command goes on from here."
+            f"{found}Check `extra doctor MODEL`, or use sampling.backend: transformers. If only rounding differs, "
+            "raise mismatch_tolerance; with on_mismatch: warn the same command continues from here."
         )
-    context.console.say(f"WARNING: {context.job.title}: {found}The run goes on (on_mismatch: warn).")
+    context.console.say(f"WARNING: {context.job.title}: {found}The run continues (on_mismatch: warn).")
 
 
 class Iteration(NamedTuple):
@@ -123,14 +97,14 @@ class Iteration(NamedTuple):
 
 
 def refuse_without_signal(previous_summarize: Path | None, context: Context) -> None:
-    """NoSignalError when the last `stop_without_signal` iterations of this arm and seed had no useful group.
+    """Raise NoSignalError when the last `stop_without_signal` iterations of this arm and seed had no useful group.
 
-    A group is useful if update learns from it and its rewards differ, continuations included. Steps are no sign of
-    that: KL and entropy terms take steps without any group, and the novelty bonus does so in groups that are all
+    A group is useful if `update` learns from it and its rewards differ, continuations included. Optimizer steps do not
+    show that: KL and entropy terms cause steps without any group, and the novelty bonus does in groups that are all
     correct. Iterations without a rollout, whose budget was spent, do not count. Finished iterations are looked up next
-    to the previous one; elsewhere than in a run's folder nothing is checked.
+    to the previous one; outside a run's folder nothing is checked.
     """
-    limit = announced().stop_without_signal
+    limit = context.run.guards.stop_without_signal
     number = context.job.iteration - 1
     if not limit or previous_summarize is None or previous_summarize.parent.name != iteration_name(number):
         return
@@ -149,7 +123,7 @@ def refuse_without_signal(previous_summarize: Path | None, context: Context) -> 
 
 
 def read_iteration(folder: Path, number: int) -> Iteration | None:
-    """The groups of a finished iteration; None where its tables are no longer there."""
+    """Return the groups of a finished iteration; None where its tables no longer exist."""
     summary, advantage = folder / "summarize.parquet", folder / "advantage.parquet"
     if not (summary.is_file() and advantage.is_file()):
         return None
@@ -168,7 +142,7 @@ def read_iteration(folder: Path, number: int) -> Iteration | None:
 
 
 def _without_signal(run: str, dry: list[Iteration], limit: int) -> str:
-    """The message: what was found, what it means, what to do. dry: the last iteration first."""
+    """The error message: what was found, what it means, what to do. dry: iterations without a signal, last first."""
     groups, correct, incorrect = (
         sum(getattr(found, name) for found in dry) for name in ("groups", "all_correct", "all_incorrect")
     )
@@ -183,6 +157,6 @@ def _without_signal(run: str, dry: list[Iteration], limit: int) -> str:
         f"{run}: {where} had no group to learn from (stop_without_signal: {limit}). Of {groups} fresh groups, "
         f"{correct} were all correct and {incorrect} all incorrect. Equal rewards give no advantage, so the policy "
         f"does not improve. Groups become mixed with {advice}, or with another sampling.temperature. Nothing is lost: "
-        f"to go on with iteration {dry[0].number + 1}, raise or remove stop_without_signal and run the same command "
+        f"to continue with iteration {dry[0].number + 1}, raise or remove stop_without_signal and run the same command "
         "again."
     )

@@ -1,8 +1,8 @@
-"""One run at a time writes a results folder, and no lock outlives its run.
+"""The lock of a results folder: one run at a time writes it, and no lock outlives its run.
 
-Snakemake's own lock is a file that stays behind after kill -9 and must then be removed by hand. This one is
-`flock`: the kernel frees it when the process that holds it ends, however it ends (on a network file system too, as
-long as that passes `flock` on to its server, which NFS version 4 does).
+Snakemake's own lock is a file that remains after kill -9 and must then be removed by hand. This one is `flock`: the
+kernel releases it when the process that holds it ends, however it ends. This also works on a network file system that
+passes `flock` on to its server, as NFS version 4 does.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from extra_rl.errors import InputError
 LOCK_NAME = ".lock"
 
 _HELD: list[int] = []
-"""File descriptors of held locks; open, and so held, until the process ends. No child inherits them."""
+"""File descriptors of held locks. They stay open, and so held, until the process ends; no child inherits them."""
 
 
 def hold(folder: Path) -> None:
-    """Locks `folder` (made if absent) for as long as this process lives.
+    """Lock `folder` (created if absent) until this process ends.
 
-    Raises InputError, naming the process that holds it, when another one does.
+    Raises InputError, which names the other process, when another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME

@@ -1,6 +1,6 @@
-"""How a stage speaks: lines on the terminal and in its log, and progress with the time that is left.
+"""Output of a stage: lines on the terminal and in its log, and progress with the time left.
 
-Several stages run at once and share one terminal, so there is no bar that redraws itself: a line every few seconds.
+Several stages run at once and share one terminal, so progress is a line every few seconds instead of a bar.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Self
 
 
 class Console:
-    """Writes each line to standard output and, where a log is named, to the log."""
+    """Writes each line to standard output and, where there is one, to the log."""
 
     def __init__(self, log: Path | None) -> None:
         self._log = log
@@ -33,19 +33,19 @@ class Console:
             self._handle.close()
 
     def say(self, line: str) -> None:
-        """A line for the reader at the terminal, and for the log."""
+        """Write a line to the terminal and to the log."""
         print(line, flush=True)
         self.note(line)
 
     def note(self, line: str) -> None:
-        """A line for the log only."""
+        """Write a line to the log only."""
         if self._handle is not None:
             self._handle.write(line + "\n")
             self._handle.flush()
 
 
 class Progress:
-    """Counts work done against a total and says, every `interval` seconds, how far it is and what is left."""
+    """Counts finished units of work, and reports share and time left every `interval` seconds."""
 
     def __init__(self, console: Console, total: int, unit: str, interval: float = 10.0) -> None:
         self._console, self._total, self._unit, self._interval = console, total, unit, interval
@@ -53,7 +53,7 @@ class Progress:
         self._start = self._last = time.monotonic()
 
     def update(self, done: int = 1, **figures: float) -> None:
-        """Adds `done` units; figures (loss, reward, ...) are shown on the next line that is due."""
+        """Add `done` finished units. figures: values such as the loss, shown if a line is due now."""
         self._done += done
         now = time.monotonic()
         if now - self._last < self._interval:

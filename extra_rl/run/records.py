@@ -1,4 +1,4 @@
-"""Run records (`<stage>.run.json`): what each stage cost, beside the tables and outside of every rule."""
+"""Run records (`<stage>.run.json`): what each stage cost, next to its tables; they are an input of no rule."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 OPENING_SECONDS = "opening_s"
 """Figure of a sampling stage: seconds until its sampler was ready."""
 MISMATCH_TOLERANCE = "mismatch_tolerance"
-"""Figure of `score_entropy`: the mean difference of sampler and policy, in nats, that was tolerated."""
+"""Figure of `score_entropy`: the tolerance on the mean difference of sampler and policy, in nats."""
 
 
 def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:
-    """All records below `folder`, in the order of their paths."""
+    """All records in `folder` whose names match the pattern, in the order of their paths."""
     found = []
     for path in sorted(folder.glob(pattern)):
         found.append(json.loads(path.read_text()) | {"path": str(path)})
@@ -22,9 +22,14 @@ def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:
 
 
 def relocate(found: Path, recorded: str, wanted: str) -> Path:
-    """Return where `wanted` lies now: records name paths relative to the directory in which the run was made.
+    """Return the present path of `wanted`: records name paths relative to the directory in which the run was made.
 
-    found: where a file of the run lies; recorded: its path in the record. Works for a run that was copied whole, too.
+    It also works for a run that was copied as a whole.
+
+    Args:
+        found: present path of a file of the run.
+        recorded: path of that file in the record.
+        wanted: path of another file in the record.
     """
     here, tail = found.resolve(), Path(recorded)
     if tail.is_absolute() or here.parts[-len(tail.parts) :] != tail.parts:
@@ -33,19 +38,21 @@ def relocate(found: Path, recorded: str, wanted: str) -> Path:
 
 
 def seconds_of_iteration(folder: Path) -> dict[str, float]:
-    """stage (as its file is named) -> wall seconds of its run, for the stages of one iteration that are done; of its
-    slowest shard, where it has shards."""
+    """Stage (as its file is named) -> wall seconds of its run, for the finished stages of one iteration.
+
+    For a stage with shards: the seconds of its slowest shard.
+    """
     return {stage: max(r["wall_s"] for r in found) for stage, found in _by_stage(folder).items()}
 
 
 def tolerance_of_iteration(folder: Path) -> float | None:
-    """The tolerance that sampler and policy were held to in an iteration; None where no token was compared."""
+    """The tolerance, in nats, for sampler and policy in an iteration; None where no token was compared."""
     found = (record["figures"] for stage in _by_stage(folder).values() for record in stage)
     return max((figures[MISMATCH_TOLERANCE] for figures in found if MISMATCH_TOLERANCE in figures), default=None)
 
 
 def _by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """stage (as its file is named) -> the record of its run, and those of the shards that were gathered by it."""
+    """Stage (as its file is named) -> the record of its run, and the records of the shards that it gathered."""
     found = {}
     for record in records(folder):
         shards = record["inputs"].values() if record.get("stage") == "gather" else ()
@@ -58,7 +65,7 @@ def _by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def cost(found: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Wall- and CPU-seconds in all, over some records."""
+    """Total wall and CPU seconds of some records."""
     rows = list(found)
     return {
         "wall_seconds": round(sum(r["wall_s"] for r in rows), 3),

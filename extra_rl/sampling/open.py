@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.sampling.base import Sampler
 from extra_rl.sampling.text import Decode, StopStrings
 from extra_rl.sampling.text import response_decoder as _decoder
@@ -30,7 +31,7 @@ def open_sampler(
         compute: device and precision of the weights.
         longest: largest number of tokens of a context and its response together, which sizes an engine; None: unknown.
     """
-    device = compute.apply(config.engine.tensor_parallel if config.backend == "vllm" else 1)
+    device = acquire(compute, config.engine.tensor_parallel if config.backend == "vllm" else 1)
 
     def read() -> Policy:
         from extra_rl.models.policy import load_directory, load_policy

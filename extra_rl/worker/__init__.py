@@ -1,5 +1,5 @@
-"""The warm worker: a fork server that has the heavy third-party modules imported and nothing computed.
+"""The warm worker: a fork server that has imported the heavy third-party modules and computed nothing.
 
-`launch.start` starts it, `client.run` hands it one job, `server` is the process itself, `job` runs in its
-forked children. Linux only. Nothing is imported here: every stage's command passes through this package.
+`launch.start` starts it, `client.run` gives it one job, `server` is the process itself, and `job` runs in its forked
+children. Linux only. This file imports nothing, because every stage's command passes through this package.
 """

@@ -1,17 +1,17 @@
-"""The client: hands one job to the warm worker and returns its exit code.
+"""The client: gives one job to the warm worker and returns its exit code.
 
-Every stage's command starts here, so this file imports only what the interpreter's start-up and `socket`
-have loaded anyway: no json (it brings `re`), no typing, no argparse.
+Every stage's command starts here, so this file imports only modules that the interpreter's start-up and `socket` load
+anyway: no json (it imports `re`), no typing, no argparse.
 
-The conversation, over a Unix socket that keeps message boundaries (SOCK_SEQPACKET):
+The protocol, over a Unix socket that keeps message boundaries (SOCK_SEQPACKET):
 
     client -> worker   one Python literal (`job.Job`), with file descriptors 1 and 2 attached
     job -> client      b"group 1234"    its process group, just before it begins
     worker -> client   b"exit 3"        its exit code, 128 + s if signal s killed it
 
-Output needs no messages: the job writes to the client's own descriptors. If the group never comes, nothing
-has run and the caller runs cold; once it has come, a worker's end is reported as the job's failure. An
-end-of-file from the client kills the job. Resource limits and CPU affinity are the worker's.
+Output needs no messages: the job writes to the client's file descriptors. Without a group message nothing has run, and
+the caller runs cold. After it, the end of the worker is reported as the job's failure. An end-of-file from the client
+kills the job. Resource limits and CPU affinity are those of the worker.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ FORWARDED_VARIABLES = (
     "TMP",
     "TMPDIR",
 )
-"""Variables that a job takes from its client, set or unset; and those set that begin with EXTRA_.
+"""Variables that a job takes from its client, set or unset, in addition to all set ones that begin with EXTRA_.
 
-All others are the worker's own: those read at import (HF_HOME, OMP_NUM_THREADS) could no longer take effect.
+All others are those of the worker: variables that are read at import (HF_HOME, OMP_NUM_THREADS) would have no effect.
 """
 
 REPLY_BYTES = 64
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, 128 + SIGINT, as a shell has it."""
+"""Exit code after Ctrl-C, 128 + SIGINT, as in a shell."""
 
 
 def identity() -> list[str | None]:
-    """What client and worker must share: interpreter, environment and Slurm allocation.
+    """Return what client and worker must share: interpreter, environment and Slurm allocation.
 
-    A worker outside the client's allocation would run the job past the allocation's limits and devices.
+    A worker outside the client's allocation would run the job outside the allocation's limits and devices.
     """
     return [sys.prefix, sys.version, os.environ.get("SLURM_JOB_ID")]
 
@@ -61,8 +61,8 @@ def identity() -> list[str | None]:
 def run(module: str, argv: list[str]) -> int | None:
     """Run `module.main(argv)` in the worker and return its exit code, 0 to 255.
 
-    Returns None, with nothing run, where no worker takes the job: `EXTRA_WORKER` unset, nobody listening, the
-    worker gone, or its `identity` different. The caller then runs the module itself.
+    Returns None, and nothing has run, where no worker takes the job: `EXTRA_WORKER` is not set, nothing listens there,
+    the worker has ended, or its `identity` differs. The caller then runs the module itself.
     """
     connection = connect(os.environ.get(SOCKET_VARIABLE, ""))
     if connection is None:
@@ -78,7 +78,7 @@ def run(module: str, argv: list[str]) -> int | None:
 
 
 def connect(path: str) -> socket.socket | None:
-    """A connection to the worker at `path`, or None where nobody listens there."""
+    """Connect to the worker at `path`; None where nothing listens there."""
     if not path:
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -110,13 +110,13 @@ def _exit_code(connection: socket.socket, group: int, module: str) -> int:
     try:
         reply = connection.recv(REPLY_BYTES)
     except KeyboardInterrupt:
-        # Half a hang-up: the worker kills the job, and its last message says that nothing writes any more.
+        # Close one direction only: the worker kills the job, and its last message confirms that the job writes no more.
         connection.shutdown(socket.SHUT_WR)
         connection.recv(REPLY_BYTES)
         return INTERRUPTED
     if reply:
         return int(reply.partition(b" ")[2])
-    # A killed worker takes its children along, but not their children.
+    # The children of a killed worker end with it, but their children do not.
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     print(f"extra: the warm worker ended while {module} was running; run the command again", file=sys.stderr)

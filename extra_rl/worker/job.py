@@ -1,7 +1,7 @@
 """One job, in the child that the server has forked for it.
 
-The child takes on its client's terminal, directory, variables and import path, then calls the named module's
-`main` as a fresh interpreter would. It is the first to import project code.
+The child takes over its client's terminal, directory, variables and import path, then calls the named module's `main`
+like a new interpreter. Project code is imported here for the first time.
 """
 
 import atexit
@@ -19,13 +19,13 @@ from typing import NoReturn, TypedDict
 
 PR_SET_PDEATHSIG = 1
 FLUSH_FAILED = 120
-"""CPython's exit code where standard output could not be flushed at the end."""
+"""CPython's exit code where standard output cannot be flushed at the end."""
 
 _LIBC = ctypes.CDLL(None)
 
 
 class Job(TypedDict):
-    """What a client sends. `environment` gives None for a variable that the client has not set."""
+    """The message of a client. environment: variable -> value, None for one that is not set."""
 
     module: str
     argv: list[str]
@@ -38,9 +38,12 @@ class Job(TypedDict):
 
 
 def run_in_child(job: Job, output_fds: list[int], server_pid: int, hand_over: Callable[[], None]) -> NoReturn:
-    """Run the job and end the process with its exit code; never returns into the server's frames.
+    """Run the job and end the process with its exit code; never return into the server's frames.
 
-    `hand_over` tells the client that its job begins and lets go of what is the server's.
+    Args:
+        output_fds: the client's standard output and standard error.
+        server_pid: the parent, with which this process must end.
+        hand_over: notifies the client that its job begins, and closes the server's files.
     """
     code = 1
     try:
@@ -55,10 +58,10 @@ def run_in_child(job: Job, output_fds: list[int], server_pid: int, hand_over: Ca
 
 
 def _leave_the_server(server_pid: int) -> None:
-    """Own session, process group, signals and exit handlers; death with the server, even at its kill -9.
+    """Create a separate session and process group, reset signals and exit handlers, and end with the server.
 
-    The kernel sends the death signal to this process only. Processes that the job has started are in its
-    group, which the server, or the client where the server was killed, kills as a whole.
+    The kernel sends the death signal to this process only, even at kill -9 of the server. Processes that the job has
+    started are in its group, which the server, or else the client, kills as a whole.
     """
     os.setsid()
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -67,8 +70,8 @@ def _leave_the_server(server_pid: int) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # What preloaded modules would do at exit only tears them down (torch: 60 ms); these two end what a job
-    # has begun: open log handlers, pools of processes. The job adds its own.
+    # Exit handlers of preloaded modules only free memory (torch: 60 ms). These two end what a job may have started: log
+    # handlers and process pools. The job registers further ones itself.
     atexit._clear()
     atexit.register(logging.shutdown)
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
@@ -92,7 +95,7 @@ def _take_the_clients_place(job: Job, output_fds: list[int]) -> None:
 
 
 def _call_main(job: Job) -> int:
-    """Exit code of `module.main(argv)`: what `sys.exit(main(argv))` would give a fresh interpreter."""
+    """Return the exit code that a new interpreter would have after `sys.exit(module.main(argv))`."""
     try:
         raise SystemExit(importlib.import_module(job["module"]).main(job["argv"]))
     except SystemExit as error:
@@ -106,9 +109,9 @@ def _call_main(job: Job) -> int:
 
 
 def _finish(code: int) -> int:
-    """What others can see of the interpreter's end: threads joined, exit handlers run, output flushed.
+    """Do the visible part of an interpreter's shutdown: join threads, run exit handlers, flush output.
 
-    Tearing down the modules would cost more than most jobs, so the process ends without it.
+    Tearing down the modules would take longer than most jobs, so the process ends without it.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # also ends idle pools of concurrent.futures
     atexit._run_exitfuncs()

@@ -1,4 +1,4 @@
-"""Starting and stopping the worker, in the process that it must not outlive (Snakemake's, in `onstart`)."""
+"""Start and stop the worker, in the process that it must not outlive (Snakemake's, in `onstart`)."""
 
 import os
 import shutil
@@ -15,13 +15,13 @@ from extra_rl.worker.server import PRELOAD
 
 LOG_NAME = "worker.log"
 LISTEN_SECONDS = 20.0
-"""How long `start` waits for the socket; it takes one bare interpreter start-up, before any preloading."""
+"""How long `start` waits for the socket, which the server opens before it preloads any module."""
 STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A running worker. Losing this object changes nothing: the pipe stays open while the process lives."""
+    """A running worker. It does not depend on this object: the pipe stays open while this process lives."""
 
     process: subprocess.Popen[bytes]
     socket: Path
@@ -40,12 +40,17 @@ class Worker:
 
 
 def start(directory: Path, preload_extra: Sequence[str] = (), preload: Sequence[str] = PRELOAD) -> Worker:
-    """Start the worker and name it in `EXTRA_WORKER`, so that the commands started from here on find it.
+    """Start the worker and set `EXTRA_WORKER` to its socket, so that commands started later find it.
 
-    Its log is `directory/worker.log`. It runs in a session of its own, so Ctrl-C does not reach it: it ends
-    when the last write end of its pipe closes, which only this process holds (a fork without exec shares it).
-    The socket lies in a fresh directory of mode 0700 under /tmp, since its path may be 107 bytes at most.
-    A worker that fails to start costs time only: the stages then run cold, after one line on standard error.
+    The worker runs in a separate session, so Ctrl-C does not reach it: it ends when the last write end of its pipe
+    closes, which only this process holds (a fork without exec shares it). The socket lies in a new directory of mode
+    0700 under /tmp, because its path may have at most 107 bytes. If the worker does not start, one line on standard
+    error says so, and the stages run cold.
+
+    Args:
+        directory: of the log, `worker.log`.
+        preload_extra: further modules to preload.
+        preload: modules to preload.
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / LOG_NAME

@@ -1,16 +1,16 @@
 """The server: one single-threaded process that imports the heavy modules once and forks a child per job.
 
-It listens before it imports, so that early clients wait instead of running cold. It runs no tensor, polars or
-Arrow operation, so that no thread pool exists: a child forked after one can hang. (polars and pyarrow start a
-few idle allocator threads at import; their allocator, jemalloc, is made for forks.)
+It listens before it imports, so that early clients wait instead of running cold. It runs no tensor, polars or Arrow
+operation, so that no thread pool exists: a child that is forked after such an operation can hang. (polars and pyarrow
+start a few idle allocator threads at import; their allocator, jemalloc, supports forks.)
 
-Who kills whom:
-- the parent goes (end-of-file of the parent pipe), or SIGTERM, SIGINT: all jobs' process groups, the server;
-- a client goes (end-of-file of its connection): its job's process group;
-- a job is killed by a signal: the rest of its process group;
-- the server is killed with SIGKILL: the kernel kills its children, each client its own job's process group.
-What survives: a process that left its job's group (setsid), as in a cold run; and, where server and client
-are killed with SIGKILL at once, the processes that the job itself had started.
+What ends which processes:
+- the parent ends (end-of-file of the parent pipe), or SIGTERM, SIGINT: all jobs' process groups and the server;
+- a client ends (end-of-file of its connection): its job's process group;
+- a signal kills a job: the rest of its process group;
+- SIGKILL of the server: the kernel kills its children, and each client its job's process group.
+Survivors: a process that left its job's group (setsid), as in a cold run; and, after SIGKILL of both server and client,
+the processes that the job itself had started.
 """
 
 import argparse
@@ -52,16 +52,16 @@ PRELOAD = (
     "transformers.models.qwen3.modeling_qwen3",
     "tokenizers",
 )
-"""Third-party modules only; project code is imported after the fork."""
+"""Modules to preload: third-party ones only, because project code is imported after the fork."""
 
 OWN = ("extra_rl", "extra_cli", "mathjudge", "stages")
-"""The project's packages: what of them the server has imported is imported anew in each job."""
+"""The project's packages: each job imports them again, also those that the server has imported."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Set to 1 before the imports, so that none of them starts a pool; stages set their own number of threads."""
+"""Set to 1 before the imports, so that none of them starts a thread pool; stages set their number of threads."""
 
 JOB_BYTES = 1 << 18
-"""Longest job message; the kernel refuses longer ones to the client (default send buffer 208 KiB)."""
+"""Maximum length of a job message; the kernel refuses longer ones (default send buffer 208 KiB)."""
 
 BACKLOG = 1024
 
@@ -79,7 +79,7 @@ class _Client:
 
 
 class Server:
-    """The event loop: a listening socket, the parent pipe, signals, clients, ends of jobs."""
+    """The event loop over the listening socket, the parent pipe, signals, clients, and the ends of jobs."""
 
     def __init__(self, listener: socket.socket, parent_fd: int) -> None:
         self._listener = listener
@@ -91,7 +91,7 @@ class Server:
         self._signal_write.setblocking(False)
         signal.set_wakeup_fd(self._signal_write.fileno())
         for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: None)  # the byte in the wake-up socket is what counts
+            signal.signal(signum, lambda *_: None)  # the byte in the wake-up socket stops the loop
         self._selector = selectors.DefaultSelector()
         self._watch(parent_fd, self._stop)
         self._watch(self._signal_read, self._stop)
@@ -108,7 +108,7 @@ class Server:
                 importlib.import_module(name)
             except ImportError as error:
                 _log(f"{name} is not preloaded: {error}")
-        # Fills importlib's cache of what is installed: every stage asks it for versions, 35 ms of scanning a time.
+        # Fill importlib's cache of installed packages: every stage reads versions, and each scan takes 35 ms.
         importlib.metadata.version("numpy")
         gc.collect()
         gc.freeze()
@@ -117,10 +117,10 @@ class Server:
         _log(f"ready after {time.monotonic() - begin:.1f} s, {threads} thread(s)")
 
     def serve(self) -> None:
-        """Serve until the parent goes or a signal comes; then kill all jobs."""
+        """Serve until the parent ends or a signal arrives; then kill all jobs."""
         try:
             while not self._stopping:
-                # One event a turn: handling it may close the sources of the others.
+                # One event at a time: handling it may close the sources of the others.
                 for key, _ in self._selector.select()[:1]:
                     key.data()
         finally:
@@ -140,7 +140,7 @@ class Server:
         self._watch(connection, lambda: self._hear(client))
 
     def _hear(self, client: _Client) -> None:
-        """A client has sent its job, or, having sent it, has gone."""
+        """A client has sent its job, or has ended after sending it."""
         if client.pid:
             self._selector.unregister(client.connection)
             _kill_group(client.pid)
@@ -167,10 +167,10 @@ class Server:
         self._watch(client.pidfd, lambda: self._finish(client))
 
     def _hand_over(self, client: _Client) -> None:
-        """In the child: tell the client that its job begins, and let go of the server's files and modules.
+        """In the child: notify the client that its job begins, and drop the server's files and modules.
 
-        A connection kept open would make its client wait for a dead server. The project's modules are to be
-        imported anew, from the client's checkout as it is now.
+        With a connection still open, its client would wait for a server that has ended. The project's modules are
+        imported again, from the client's checkout in its present state.
         """
         client.connection.send(f"group {os.getpid()}".encode())
         for other in self._clients:
@@ -183,12 +183,12 @@ class Server:
             del sys.modules[name]
 
     def _finish(self, client: _Client) -> None:
-        # WNOWAIT keeps the process id, and so the group's, from being used again before the kill.
+        # WNOWAIT keeps the process id, and so the id of the group, from being reused before the kill.
         ended = os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
         if ended and ended.si_code != os.CLD_EXITED:
             _kill_group(client.pid)
         code = os.waitstatus_to_exitcode(os.waitpid(client.pid, 0)[1])
-        with suppress(OSError):  # the client may have gone
+        with suppress(OSError):  # the client may have ended
             client.connection.send(f"exit {code if code >= 0 else 128 - code}".encode())
         self._drop(client)
 
@@ -200,7 +200,7 @@ class Server:
 
 
 def _receive(connection: socket.socket) -> tuple[Job | None, list[int]]:
-    """The job, None if the message is empty (the client went) or cut off; the client's output and error."""
+    """The job, None if the message is empty (the client has ended) or truncated; the client's output and error."""
     try:
         message, fds, _, _ = socket.recv_fds(connection, JOB_BYTES, 2)
     except OSError:
@@ -212,24 +212,24 @@ def _receive(connection: socket.socket) -> tuple[Job | None, list[int]]:
 
 
 def _kill_group(pid: int) -> None:
-    """Kill a job that has not been reaped yet, together with all that it has started."""
+    """Kill a job that has not been reaped yet, with all processes of its group."""
     if not pid:
         return
     try:
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:  # just forked, and not yet the leader of a group
+    except ProcessLookupError:  # just forked, not yet the leader of a group
         os.kill(pid, signal.SIGKILL)
 
 
 def listen(path: Path) -> socket.socket:
-    """A listening socket in a directory that only this user can enter, created if absent.
+    """Return a listening socket in a directory that only this user can enter, created if absent.
 
-    Raises InputError if the directory is someone else's, is open to others, or is not a directory.
+    Raises InputError if the directory belongs to another user, is open to others, or is not a directory.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.parent.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise InputError(f"{path.parent}: the worker's socket needs a directory of your own with mode 0700")
+        raise InputError(f"{path.parent}: the worker's socket needs a directory that belongs to you, with mode 0700")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
     listener.listen(BACKLOG)
@@ -241,7 +241,7 @@ def _log(message: str) -> None:
 
 
 def main() -> None:
-    """Command line of the server process."""
+    """Run the server process from its command line."""
     parser = argparse.ArgumentParser(prog="python -m extra_rl.worker", description="Warm worker of a run.")
     parser.add_argument("--socket", type=Path, required=True, help="path of the socket to create")
     parser.add_argument("--parent-fd", type=int, default=0, help="pipe whose end-of-file ends the worker")
@@ -255,12 +255,12 @@ def main() -> None:
         _log(str(error))
         sys.exit(error.exit_code)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # looking for plugins scans every installed package: 20 ms a job
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # the search scans all installed packages: 20 ms a job
     try:
         server = Server(listener, options.parent_fd)
         server.preload([name for name in options.preload.split(",") if name])
         server.serve()
     finally:
         options.socket.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: someone else's use of it
+        with suppress(OSError):  # not empty: another use of the directory
             options.socket.parent.rmdir()

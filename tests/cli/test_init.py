@@ -1,4 +1,4 @@
-"""`extra init`: the folder that it makes runs the workflow of an installed wheel, without a checkout."""
+"""`extra init`: the new folder runs the workflow of an installed wheel, without a checkout."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from extra_cli.init import configurations, make, packaged
 from extra_cli.main import main
+from extra_rl.run.context import CONTEXT_FILE, Horizon, RunContext
 from tests.conftest import ROOT, environment
 
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
@@ -58,16 +59,21 @@ def test_a_project_of_the_wheel_plans_its_jobs(installed: Path, tmp_path: Path) 
 
 
 def test_what_precedes_the_first_job_happens_in_a_project(installed: Path, tmp_path: Path) -> None:
-    """The run's lock is taken, and so the worker started, though Snakemake ignores the `onstart` of a module."""
+    """Lock, context of the run and worker, though Snakemake ignores the `onstart` of a module."""
     project = tmp_path / "project"
     make(project, "tiny")
     (project / "results" / "tiny").mkdir(parents=True)
+    command = (SNAKEMAKE, "--cores", "1", "--config", "iterations=1", "--until", "prepare")
+    context = project / "results" / "tiny" / CONTEXT_FILE
     with (project / "results" / "tiny" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        refused = run(installed, project, SNAKEMAKE, "--cores", "1", "--config", "iterations=1", "--until", "prepare")
+        refused = run(installed, project, *command)
     assert refused.returncode == 2
     assert "InputError: results/tiny is being written by another run" in refused.stderr
     assert not (project / "results" / "tiny" / "prepare").exists()
+    assert not context.exists()
+    assert run(installed, project, *command).returncode == 0
+    assert RunContext.read(context).horizon == Horizon(1, 180_000, 0.0)
 
 
 def test_a_project_holds_its_configuration_and_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,11 +40,12 @@ def summary_row(tokens: int = 100) -> pl.DataFrame:
 def compared(
     folder: Path, policies: Mapping[str, Mapping[str, int]], **config: Any
 ) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
-    """Tables and summary.json of the stage. policies: label -> as `evaluated`."""
+    """Tables and summary.json of the stage. policies: label -> as `evaluated`. config: of the section, or derived."""
     tables = {f"evaluate:{label}": evaluated(right) for label, right in policies.items()}
     tables |= {f"summarize:{label}": summary_row() for label in policies if "/s" in label}
+    derived = {key: config.pop(key) for key in compare.Derived.model_fields if key in config}
     section = {"ks": [1], "resamples": 500, **config}
-    made = run_stage(compare, tables, section, outputs={"summary": folder / "summary.json"})
+    made = run_stage(compare, tables, section, derived=derived, outputs={"summary": folder / "summary.json"})
     return made, json.loads((folder / "summary.json").read_text())
 
 

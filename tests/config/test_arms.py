@@ -30,7 +30,7 @@ def test_without_regimes_a_cell_is_its_arm() -> None:
     assert cells["a-b"].regime == ""
 
 
-def test_an_arm_may_choose_its_regimes_and_differ_in_one() -> None:
+def test_an_arm_may_list_its_regimes_and_change_keys_in_one() -> None:
     arm = {"regimes": ["s90"], "update": {"clip_low": 0.5}, "in_regime": {"s90": {"update": {"clip_high": 0.6}}}}
     cells = cells_of({"grpo": {}, "one": arm}, REGIMES)
     assert list(cells) == ["s50-grpo", "s90-grpo", "s90-one"]
@@ -50,7 +50,7 @@ def test_an_arm_may_choose_its_regimes_and_differ_in_one() -> None:
         ({"grpo": {"preset": "x"}}, "unknown preset 'x'"),
     ],
 )
-def test_mistakes_in_arms_name_their_place(arms: dict[str, Any], said: str) -> None:
+def test_errors_in_arms_name_the_key(arms: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         cells_of(arms, REGIMES)
 
@@ -64,7 +64,7 @@ def test_mistakes_in_arms_name_their_place(arms: dict[str, Any], said: str) -> N
         ({"s": {"value": 1, "prepare": {}}}, "regimes.s.prepare: all arms share"),
     ],
 )
-def test_mistakes_in_regimes_name_their_place(given: dict[str, Any], said: str) -> None:
+def test_errors_in_regimes_name_the_key(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         regimes_of(given)
 

@@ -1,4 +1,4 @@
-"""Names of known problem sets become whole sources, in the section itself."""
+"""Names of known problem sets are replaced by complete sources in the section."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from extra_rl.config.benchmarks import PAPER_BENCHMARKS, registry
 from extra_rl.config.sections import SourceConfig, TaskConfig
 
 
-def test_the_registry_is_whole() -> None:
+def test_the_registry_is_complete() -> None:
     counts = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "minerva": 272, "olympiadbench": 675}
     assert tuple(counts) == PAPER_BENCHMARKS
     assert {name: entry["rows"] for name, entry in registry("benchmarks").items()} == counts | {"gsm8k": 1319}
@@ -32,7 +32,7 @@ def test_a_list_of_names() -> None:
     assert (train.dataset, train.subset, train.split, train.id) == ("openai/gsm8k", "main", "train", None)
 
 
-def test_what_is_complete_stays_as_it_is(tmp_path: Path) -> None:
+def test_complete_sources_stay_unchanged(tmp_path: Path) -> None:
     (tmp_path / "minerva.jsonl").touch()
     task = TaskConfig(folder=str(tmp_path), benchmarks=["minerva", "aime24"], train={"path": "own.parquet"})
     again = TaskConfig(**task.model_dump())
@@ -42,7 +42,7 @@ def test_what_is_complete_stays_as_it_is(tmp_path: Path) -> None:
     assert TaskConfig(**task.model_dump()) == task
 
 
-def test_a_partial_source_is_completed_and_its_own_keys_win() -> None:
+def test_a_partial_source_is_completed_and_its_keys_take_precedence() -> None:
     task = TaskConfig(benchmarks={"minerva": {"limit": 5, "relative_tolerance": 0.05}, "aime24": None})
     assert task.benchmarks["minerva"].dataset == "math-ai/minervamath"
     assert (task.benchmarks["minerva"].limit, task.benchmarks["minerva"].relative_tolerance) == (5, 0.05)
@@ -85,7 +85,7 @@ def test_a_folder_is_searched_first_one_level_deep(tmp_path: Path) -> None:
     assert (task.benchmarks["aime25"].path, task.benchmarks["aime25"].dataset) == (None, "math-ai/aime25")
 
 
-def test_one_source_several_and_none() -> None:
+def test_one_source_several_sources_and_none() -> None:
     assert TaskConfig().train == {}
     assert TaskConfig(train=None).train == {}
     assert list(TaskConfig(train={"path": "a.jsonl"}).train) == ["train"]
@@ -109,6 +109,6 @@ def test_one_source_several_and_none() -> None:
         ({"benchmarks": {"a=b": {"path": "x"}}}, "'a=b': the name of a source or set has letters"),
     ],
 )
-def test_what_cannot_be_completed_is_refused(section: dict[str, Any], message: str) -> None:
+def test_invalid_sources_are_refused(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TaskConfig(**section)

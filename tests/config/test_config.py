@@ -11,11 +11,13 @@ import pytest
 from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, read_preset
+from extra_rl.config.derived import derive
 from extra_rl.config.experiment import read_yaml
 from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
 from extra_rl.novelty import MEASURES
+from extra_rl.run.stage import Job
 from stages import STAGES
 from stages.experiment import experiment_of, job_json
 from stages.load import load
@@ -43,12 +45,12 @@ def test_every_configuration_of_the_project_resolves(path: Path) -> None:
         assert tuple(sections) == STAGES
 
 
-def test_the_default_configuration_is_there() -> None:
+def test_the_default_configuration_exists() -> None:
     assert ROOT / "config" / "tiny.yaml" in CONFIGS
 
 
-def test_a_section_is_whole_and_plain() -> None:
-    """Defaults filled in, and nothing but JSON: the section is a rule's param and part of a footer."""
+def test_a_section_is_complete_and_plain_json() -> None:
+    """Defaults are filled in, and all values are JSON: the section is part of a rule's param and of a footer."""
     experiment = experiment_of(MINIMAL)
     job = job_json(experiment, "advantage", {"arm": "grpo", "seed": "0", "iteration": "0001"})
     assert '"weight":0.0' in job
@@ -56,7 +58,7 @@ def test_a_section_is_whole_and_plain() -> None:
     assert set(experiment.arms["grpo"]["advantage"]) == set(load("advantage").Config.model_fields)
 
 
-def test_what_all_arms_share_has_no_arm_in_its_job() -> None:
+def test_jobs_that_all_arms_share_name_no_arm() -> None:
     experiment = experiment_of(MINIMAL | {"arms": {"grpo": {}, "other": {}}})
     assert '"arm":""' in job_json(experiment, "prepare", {})
 
@@ -86,7 +88,7 @@ def test_an_empty_arm_and_an_empty_section_mean_the_defaults() -> None:
     assert resolved(arms={"grpo": None}, update=None) == resolved()
 
 
-def test_an_arms_own_keys_win_over_its_preset_and_the_preset_over_the_base() -> None:
+def test_an_arm_overrides_its_preset_and_the_preset_the_base() -> None:
     sections = resolved(
         "extra",
         advantage={"weight": 0.5, "eps": 1e-5},
@@ -139,7 +141,7 @@ def test_an_arms_own_keys_win_over_its_preset_and_the_preset_over_the_base() -> 
         ),
     ],
 )
-def test_presets_are_what_the_method_says(preset: str, expected: dict[str, dict[str, Any]]) -> None:
+def test_presets_have_the_options_of_the_method(preset: str, expected: dict[str, dict[str, Any]]) -> None:
     sections = resolved("extra", arms={"extra": {"preset": preset}})
     for name, values in expected.items():
         assert {key: sections[name][key] for key in values} == values
@@ -151,30 +153,75 @@ def test_every_preset_resolves_and_changes_something() -> None:
         assert resolved("extra", arms={"extra": {"preset": preset}}) != resolved()
 
 
-def test_the_comparison_knows_the_token_budget() -> None:
-    assert resolved(select={"token_budget": 1000})["compare"]["token_budget"] == 1000
-    assert resolved()["compare"]["token_budget"] is None
+def derived(stage: str, arm: str = "grpo", **changes: Any) -> dict[str, Any]:
+    return derive(experiment_of(MINIMAL | changes), stage, arm)
 
 
-def test_the_comparison_knows_the_budget_of_compute() -> None:
-    assert resolved(select={"compute_budget": 2e15})["compare"]["compute_budget"] == 2e15
-    assert resolved()["compare"]["compute_budget"] is None
-    arms = {"grpo": {"select": {"compute_budget": 1e15}}}
-    assert experiment_of(MINIMAL | {"arms": arms}).common["compare"]["compute_budgets"] == {"grpo": 1e15}
+def test_the_comparison_derives_seeds_regimes_and_the_budget_of_every_arm() -> None:
+    assert derived("compare", "") == {
+        "token_budgets": {"grpo": None},
+        "compute_budgets": {"grpo": None},
+        "warm_starts": [0],
+        "seeds": [0],
+        "regimes": {},
+    }
+    arms = {"grpo": {"select": {"compute_budget": 1e15}}, "extra": {"select": {"token_budget": 7}}}
+    changed = derived(
+        "compare",
+        "",
+        arms=arms,
+        select={"token_budget": 1000},
+        seeds=[3, 2],
+        warm_starts=[1, 0],
+        regimes={"s": {"value": 5}},
+    )
+    assert changed == {
+        "token_budgets": {"s-grpo": 1000, "s-extra": 7},
+        "compute_budgets": {"s-grpo": 1e15, "s-extra": None},
+        "warm_starts": [1, 0],
+        "seeds": [3, 2],
+        "regimes": {"s": 5.0},
+    }
 
 
 SIGNAL = {"score_entropy": {"rows": "signal"}}
 
 
-def test_scoring_by_signal_knows_what_carries_one() -> None:
-    assert not {"joined", "bonus"} & {key for key, value in resolved()["score_entropy"].items() if value}
-    joined = resolved(**SIGNAL, advantage={"group": "joined", "weight": 0.1})["score_entropy"]
-    assert (joined["rows"], joined["joined"], joined["bonus"]) == ("signal", True, True)
-    own = resolved(**SIGNAL)["score_entropy"]
-    assert (own["joined"], own["bonus"]) == (False, False)
-    assert (
-        resolved(advantage={"group": "joined", "weight": 0.1})["score_entropy"]["joined"] is False
-    )  # no part of `all`
+def test_scoring_by_signal_derives_which_rollouts_carry_one() -> None:
+    joined = {"advantage": {"group": "joined", "weight": 0.1}}
+    assert derived("score_entropy", **SIGNAL, **joined) == {"joined": True, "bonus": True}
+    assert derived("score_entropy", **SIGNAL) == {"joined": False, "bonus": False}
+    assert derived("score_entropy", **joined) == {}  # all rows are scored, whatever the advantages are
+
+
+def test_a_demonstration_ends_with_the_first_stop_string() -> None:
+    assert derived("warm_start", "", sampling={"stop": ["b", "a"]}) == {"stop": "b"}
+    assert derived("warm_start", "") == {"stop": None}
+
+
+def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
+    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL)
+    for stage in STAGES:
+        place = {"arm": "grpo", "seed": "0", "iteration": "0001"}
+        job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
+        module = load(stage)
+        assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
+        assert set(job.derived) == set(module.STAGE.derived.model_fields)
+        module.STAGE.derived_of(job)
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        ("select", "rounds"),
+        ("warm_start", "stop"),
+        *(("score_entropy", key) for key in ("joined", "bonus")),
+        *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
+        *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),
+    ],
+)
+def test_a_derived_value_is_an_unknown_key_of_a_configuration(stage: str, key: str) -> None:
+    assert f"{stage}.{key}: unknown key" in refusal(**{stage: {key: 1}})
 
 
 @pytest.mark.parametrize(
@@ -186,7 +233,7 @@ def test_scoring_by_signal_knows_what_carries_one() -> None:
         ({"novelty": {"measure": "surprise"}}, r"needs another novelty\.measure than surprise"),
     ],
 )
-def test_what_needs_the_scores_of_all_rollouts_is_refused_before_anything_runs(
+def test_options_that_need_the_scores_of_all_rollouts_are_refused_with_rows_signal(
     changes: dict[str, Any], named: str
 ) -> None:
     assert re.search(rf"arms\.grpo: score_entropy\.rows: signal {named}", refusal(**SIGNAL, **changes))
@@ -198,14 +245,14 @@ def test_null_on_snakemakes_command_line_is_null() -> None:
     assert resolved(task={"name": "math", "train": "null", "benchmarks": ["aime24"]})["prepare"]["task"]["train"] == {}
 
 
-def test_plain_text_is_short_for_the_key_that_is_meant() -> None:
+def test_plain_text_sets_the_shorthand_key() -> None:
     assert resolved(audit="string")["audit"]["judge"] == "string"
     assert resolved(arms={"grpo": {"audit": "sympy_only"}})["audit"]["judge"] == "sympy_only"
     assert "novelty: expected keys and values" in refusal(novelty="zero")
 
 
-def test_what_re_runs_a_stage_does_not_hold_the_length_of_the_run() -> None:
-    """A run that is made longer, or gets a seed or an arm, must re-run nothing that is there."""
+def test_no_job_contains_the_length_of_the_run() -> None:
+    """Further iterations, seeds or arms must re-run no existing job."""
     longer = experiment_of(MINIMAL | {"iterations": 9, "seeds": [0, 1], "arms": {"grpo": {}, "other": {}}})
     assert longer.arms["grpo"] == resolved()
 
@@ -252,14 +299,14 @@ def test_what_re_runs_a_stage_does_not_hold_the_length_of_the_run() -> None:
     ],
     ids=lambda value: None if isinstance(value, list) else str(value)[:40],
 )
-def test_what_cannot_be_meant_is_refused_by_name(changes: dict[str, Any], said: list[str]) -> None:
+def test_invalid_values_are_refused_and_the_key_is_named(changes: dict[str, Any], said: list[str]) -> None:
     message = refusal(**changes)
     for part in said:
         assert part in message
     assert len(message.splitlines()) <= 3
 
 
-def test_all_mistakes_of_a_section_are_named_at_once() -> None:
+def test_all_errors_of_a_section_are_listed_together() -> None:
     message = refusal(update={"lr": 1, "clip": 2})
     assert "update.lr" in message
     assert "update.clip" in message

@@ -1,4 +1,4 @@
-"""Models on a device that is not the CPU: all tensors that meet the model's lie there, and results are the same."""
+"""Models on a device other than the CPU: all tensors are on that device, and the results are the same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError
 from extra_rl.models.embedding import policy_hidden_states
 from extra_rl.models.policy import OPTIMIZER_FILE, Policy
@@ -25,7 +26,7 @@ from tests.other_device import Elsewhere, other_device, put_there
 from tests.training.steps import rollouts, settings
 
 
-def test_the_other_device_refuses_to_meet_the_cpu() -> None:
+def test_the_other_device_refuses_tensors_of_the_cpu() -> None:
     with other_device():
         there = torch.ones(3).to("meta")
         assert (there + torch.ones(()) + 1).tolist() == [3, 3, 3]
@@ -124,13 +125,13 @@ def test_the_device_is_chosen_and_a_missing_one_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     threads = torch.get_num_threads()
     try:
-        assert [ComputeConfig(device=name).apply() for name in ("auto", "cpu")] == ["cpu", "cpu"]
+        assert [acquire(ComputeConfig(device=name)) for name in ("auto", "cpu")] == ["cpu", "cpu"]
         with pytest.raises(ConfigError, match=r"compute\.device is cuda, but torch sees no CUDA device"):
-            ComputeConfig(device="cuda").apply()
+            acquire(ComputeConfig(device="cuda"))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        assert [ComputeConfig(device=name).apply() for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+        assert [acquire(ComputeConfig(device=name)) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
         assert torch.get_float32_matmul_precision() == "highest"
-        ComputeConfig(precision="bfloat16").apply()
+        acquire(ComputeConfig(precision="bfloat16"))
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""Locks of devices: one process to a device, freed by the kernel, and a list of devices that is made up here."""
+"""Locks of devices: one process per device, release by the kernel, on a simulated list of devices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig
-from extra_rl.devices import locks as devices
-from extra_rl.devices.locks import release, take_cuda, take_free, visible_devices
+from extra_rl.devices import acquire as devices
+from extra_rl.devices import locks
+from extra_rl.devices.acquire import acquire, take_cuda, visible_devices
+from extra_rl.devices.locks import release, take_free
 from extra_rl.errors import ConfigError, InputError
 
 HOLD = """
@@ -67,7 +69,7 @@ def test_the_first_free_one_until_its_holder_is_killed(folder: Path) -> None:
             process.communicate()
 
 
-def test_no_child_keeps_what_its_parent_held(folder: Path) -> None:
+def test_no_child_keeps_the_locks_of_its_parent(folder: Path) -> None:
     parent = holder(folder, "children")
     try:
         assert said(parent) == "['a']"
@@ -94,7 +96,7 @@ def test_all_or_none(folder: Path) -> None:
 
 
 def test_it_waits_until_one_is_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     assert take_free(["a"], 1, folder) == ["a"]
     threading.Timer(0.1, release, (["a"], folder)).start()
     begin = time.monotonic()
@@ -102,12 +104,12 @@ def test_it_waits_until_one_is_released(folder: Path, monkeypatch: pytest.Monkey
     assert time.monotonic() - begin >= 0.09
 
 
-def test_more_than_there_are(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="3 are asked for, but there are 2: a, b"):
+def test_more_than_exist_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="3 are required, but there are 2: a, b"):
         take_free(["a", "b"], 3, folder)
 
 
-def test_the_folder_is_the_users_own(tmp_path: Path, folder: Path) -> None:
+def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, folder: Path) -> None:
     assert take_free(["MIG-GPU-x/1/0"], 1, folder) == ["MIG-GPU-x/1/0"]
     assert (folder.stat().st_mode & 0o777, len(list(folder.iterdir()))) == (0o700, 1)
     folder.chmod(0o755)
@@ -122,7 +124,7 @@ def test_the_folder_is_the_users_own(tmp_path: Path, folder: Path) -> None:
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """A machine with two GPUs, in an environment that says nothing of them."""
+    """A machine with two GPUs, and an environment without variables that name them."""
     monkeypatch.setattr(devices, "gpu_uuids", lambda: ["GPU-x", "GPU-y"])
     monkeypatch.setattr(devices, "lock_folder", lambda: folder)
     monkeypatch.setattr(devices, "_TAKEN", [])
@@ -160,7 +162,7 @@ def test_the_beginning_of_a_uuid_names_the_same_lock(monkeypatch: pytest.MonkeyP
     assert visible_devices() == {"GPU-67": "GPU-6789"}
 
 
-def test_without_the_drivers_library_entries_name_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvml_locks_are_named_after_the_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "gpu_uuids", list)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-x")
     assert visible_devices() == {"3": "3", "GPU-x": "GPU-x"}
@@ -176,15 +178,13 @@ def test_a_process_takes_a_device_once(folder: Path) -> None:
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     release(["GPU-x"], folder)
     assert take_cuda() == ["1"]
-    with pytest.raises(ConfigError, match="2 CUDA devices are asked for, but this process works on 1 already"):
+    with pytest.raises(ConfigError, match="2 CUDA devices are required, but this process already works on 1"):
         take_cuda(2)
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_it_says_that_it_waits(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+def test_waiting_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     assert take_free(["GPU-y"], 1, folder) == ["GPU-y"]
     threading.Timer(0.1, release, (["GPU-y"], folder)).start()
     assert take_cuda(2) == ["0", "1"]
@@ -199,7 +199,7 @@ def test_more_devices_than_the_job_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_what_computes_on_a_gpu_takes_one_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acquire_takes_a_device_before_torch_sees_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
 
     def is_available() -> bool:
@@ -210,11 +210,11 @@ def test_what_computes_on_a_gpu_takes_one_first(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.version, "cuda", None)
     threads = torch.get_num_threads()
     try:
-        ComputeConfig(device="auto").apply()  # a build of torch that could not use it
+        acquire(ComputeConfig(device="auto"))  # a build of torch that could not use it
         monkeypatch.setattr(torch.version, "cuda", "13.0")
-        assert ComputeConfig(device="cpu").apply() == "cpu"
+        assert acquire(ComputeConfig(device="cpu")) == "cpu"
         assert seen == [None]
-        assert [ComputeConfig(device="auto").apply(devices=1) for _ in range(2)] == ["cuda", "cuda"]
+        assert [acquire(ComputeConfig(device="auto"), devices=1) for _ in range(2)] == ["cuda", "cuda"]
         assert seen == [None, "0", "0"]
     finally:
         torch.set_num_threads(threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -268,14 +267,6 @@ def test_adapters_go_with_the_weights(tmp_path: Path) -> None:
 def test_an_optimizer_state_of_one_iteration_only_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least 2"):
         RetentionConfig(optimizer_states=1)
-
-
-def test_settings_come_from_the_workflow_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(retention.ANNOUNCED, raising=False)
-    assert retention.announced() is None
-    monkeypatch.setenv(retention.ANNOUNCED, settings(3, 2, 5, 1).to_json())
-    assert retention.announced() == settings(3, 2, 5, 1)
-    assert json.loads(settings(3).to_json())["weights_every"] == 3
 
 
 def test_a_thinned_policy_still_says_who_it_is(tmp_path: Path) -> None:

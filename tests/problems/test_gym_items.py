@@ -142,7 +142,7 @@ def test_config_errors(sets: dict[str, Any], changed: dict[str, Any], message: s
     [
         ({}, "needs `sets`"),
         ({"a b": SUMS}, "letters, digits"),
-        ({"s": {"dataset": "chain_sum", "config": {"seed": 1}}}, "stands beside"),
+        ({"s": {"dataset": "chain_sum", "config": {"seed": 1}}}, "next to `config`"),
         ({"s": {"dataset": "chain_sum", "size": 0}}, "size"),
     ],
 )

@@ -113,18 +113,16 @@ def write_results(
             "ks": [1, 4],
             "resamples": 100,
             "comparisons": list(comparisons),
-            "seeds": list(seeds),
-            "warm_starts": list(warm_starts),
-            "regimes": dict(regimes or {}),
         }
-        run_compare(root, inputs, section)
+        derived = {"seeds": list(seeds), "warm_starts": list(warm_starts), "regimes": dict(regimes or {})}
+        run_compare(root, inputs, section, derived)
     return root
 
 
-def run_compare(root: Path, inputs: Mapping[str, Path], section: Mapping[str, Any]) -> None:
+def run_compare(root: Path, inputs: Mapping[str, Path], section: Mapping[str, Any], derived: Mapping[str, Any]) -> None:
     """The real stage `compare` over what was written."""
     config = parse_config(compare.Config, section, "compare").model_dump(mode="json")
     names = ("compare", "compare_seeds", "compare_differences")
     outputs = {name: root / f"{name}.parquet" for name in names} | {"summary": root / "summary.json"}
-    job = Job("compare", compare.STAGE.version, 0, config)
+    job = Job("compare", compare.STAGE.version, 0, config, derived=dict(derived))
     execute(compare.STAGE, compare.Config, compare.run, job, inputs, outputs, None)

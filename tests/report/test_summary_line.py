@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from extra_rl.report.summary_line import HORIZON, Horizon, horizon, summary_line
+from extra_rl.report.summary_line import summary_line
+from extra_rl.run.context import Horizon
 from extra_rl.run.records import tolerance_of_iteration
 from extra_rl.tables import contracts
 
@@ -29,13 +30,6 @@ def test_the_budget_that_is_spent_first_ends_the_run() -> None:
     figures = {"total_sampled_tokens": 500, "sampled_tokens": 100, "total_compute": 75.0, "compute": 25.0}
     shown = [summary_line(ROW | figures, Horizon(99, *budget), {"generate": 60.0}) for budget in ((1000, 100), (1000,))]
     assert ["75%, 1" in shown[0], "50%, 5" in shown[1]] == [True, True]
-
-
-def test_the_horizon_is_what_the_workflow_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(HORIZON, "4,250000,1e+15")
-    assert horizon() == Horizon(4, 250_000, 1e15)
-    monkeypatch.delenv(HORIZON)
-    assert horizon() == Horizon(0, 0, 0.0)
 
 
 @pytest.mark.parametrize(

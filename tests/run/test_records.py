@@ -1,4 +1,4 @@
-"""Run records: what an iteration's line says of each stage."""
+"""Run records: the seconds of each stage on the line of an iteration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock of a results folder: one holder, named to the second, freed by the kernel."""
+"""The lock of a results folder: one holder, whom the error names, and release by the kernel."""
 
 import signal
 import subprocess

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
+from extra_rl.devices.acquire import acquire
 from extra_rl.models.policy import load_policy
 from extra_rl.sampling.base import Advance, Request, Sample, Sampler, no_progress
 from extra_rl.sampling.open import open_sampler
@@ -40,7 +41,7 @@ BACKENDS = [
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def sampler(request: pytest.FixtureRequest) -> Iterator[Sampler]:
-    ComputeConfig().apply()
+    acquire(ComputeConfig())
     backend, _, where = request.param.partition("-")
     with ExitStack() as stack:
         if backend == "plain":

@@ -1,4 +1,4 @@
-"""Hand-made iterations for the tests of stages: rollouts with all that is known of them, as the stages' tables."""
+"""Constructed iterations for the tests of stages: rollouts with verdicts, scores and novelty, as tables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import polars as pl
 
 from extra_rl.config.section import parse_config
 from extra_rl.config.sections import SHARED
+from extra_rl.run.context import RunContext
 from extra_rl.run.progress import Console
 from extra_rl.run.stage import Context, Inputs, Job
 from extra_rl.tables import contracts
@@ -23,7 +24,7 @@ ARM = "extra"
 
 @dataclass(frozen=True)
 class Row:
-    """One rollout and what the stages found out about it; everything has a default but its name."""
+    """One rollout and the results of the stages; everything except its id has a default."""
 
     rollout_id: str
     group_id: str = f"{ARM}/s0/i0/0"
@@ -46,20 +47,20 @@ class Row:
     prefix_length: int = 0
 
     def continued(self, name: str, prefix_length: int, **changes: Any) -> Row:
-        """A rollout that was sampled on from the first tokens of this one."""
+        """A continuation of the first tokens of this rollout."""
         lineage = {"parent": self.rollout_id, "prefix_length": prefix_length, "origin": "regenerated"}
         return replace(self, rollout_id=name, **{**lineage, **changes})
 
     @property
     def judged(self) -> float | None:
-        """The reward: as given, else 1 for right, none for what could not be judged, 0 for the rest."""
+        """The reward: the given one, else 1 for right, none for unjudged rollouts, and 0 for the others."""
         if self.reward is not None or self.verdict in ("error", "gold_unparseable"):
             return self.reward
         return float(self.verdict == "right")
 
 
 def group(verdicts: str, *, group_id: str = f"{ARM}/s0/i0/0", **common: Any) -> list[Row]:
-    """A fresh group with a letter a rollout: r right, w wrong, t truncated, e verifier error."""
+    """A fresh group, with one letter per rollout: r right, w wrong, t truncated, e verifier error."""
     names = {"r": "right", "w": "wrong", "t": "truncated", "e": "error"}
     return [
         Row(f"{group_id}/{n}", group_id=group_id, verdict=names[letter], **common) for n, letter in enumerate(verdicts)
@@ -148,7 +149,7 @@ PER_ROLLOUT = {
 
 
 def write_tables(folder: Path, tables: Mapping[str, pl.DataFrame], *leave_out: str) -> Path:
-    """Writes those of `tables` that describe rollouts into an iteration folder."""
+    """Write the tables that describe rollouts into an iteration folder."""
     for name in PER_ROLLOUT.keys() - set(leave_out):
         write_table(tables[name], folder / f"{name}.parquet", PER_ROLLOUT[name], {})
     return folder
@@ -177,6 +178,8 @@ def run_stage(
     tables: Mapping[str, pl.DataFrame],
     config: Mapping[str, Any] | None = None,
     *,
+    derived: Mapping[str, Any] | None = None,
+    run: RunContext | None = None,
     paths: Mapping[str, Path] | None = None,
     outputs: Mapping[str, Path] | None = None,
     arm: str = ARM,
@@ -185,7 +188,7 @@ def run_stage(
 ) -> dict[str, pl.DataFrame]:
     """`run()` of a stage on those of `tables` that it reads; what it returns is checked against its contracts.
 
-    Shared sections that the configuration leaves out have their defaults.
+    Shared sections that the configuration leaves out have their defaults. run: by default that of a run by hand.
     """
     stage = module.STAGE
     declared = {role.rstrip("?*"): contract for role, contract in stage.reads.items()}
@@ -193,8 +196,12 @@ def run_stage(
     shared: dict[str, Any] = {name: {} for name in SHARED if name in module.Config.model_fields}
     section = parse_config(module.Config, {**shared, **(config or {})}, stage.name)
     inputs = Inputs(given, dict(paths or {}), declared)
-    job = Job(stage.name, stage.version, seed, section.model_dump(mode="json"), arm, iteration)
-    made = module.run(inputs, section, Context(job, dict(outputs or {}), Console(None), {}))
+    place = {"arm": arm, "iteration": iteration, "derived": dict(derived or {})}
+    job = Job(stage.name, stage.version, seed, section.model_dump(mode="json"), **place)
+    context = Context(
+        job, dict(outputs or {}), Console(None), {}, derived=stage.derived_of(job), run=run or RunContext()
+    )
+    made = module.run(inputs, section, context)
     return {
         role: check(made[role], contract, Path(role))
         for role, contract in stage.adds.items()

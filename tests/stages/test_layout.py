@@ -25,11 +25,11 @@ def test_local_sources_that_exist_are_inputs(tmp_path: Path) -> None:
     }
 
 
-def test_files_by_role_are_quoted_and_those_that_are_absent_are_left_out() -> None:
+def test_files_by_role_are_quoted_and_absent_ones_left_out() -> None:
     files = {"source:a": "x.jsonl", "source:b": "my data/it's.jsonl", "previous": [], "update_": ["u.parquet"]}
     assert by_role(files) == "source:a=x.jsonl 'source:b=my data/it'\"'\"'s.jsonl' update=u.parquet"
     assert by_role({}) == ""
 
 
-def test_a_generated_task_has_none() -> None:
+def test_a_generated_task_has_no_local_sources() -> None:
     assert Layout(experiment_of({"name": "x", "iterations": 1, "arms": {"grpo": {}}})).sources() == {}

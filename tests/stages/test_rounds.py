@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.derived import derive
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.rollouts import Plan
@@ -44,7 +45,7 @@ def plans(group_id: str, size: int = 2) -> list[Plan]:
 
 
 class Script:
-    """A roller whose groups turn out as told: the group's number -> mixed or not. It notes what it was asked for."""
+    """A roller with scripted groups: the numbers of the mixed ones. It records its requests."""
 
     def __init__(self, mixed: set[int]) -> None:
         self.mixed = mixed
@@ -73,22 +74,22 @@ class Script:
         return table["group_id"].unique(maintain_order=True).str.split("/").list.last().to_list()
 
 
-def test_a_round_samples_as_many_new_problems_as_lack() -> None:
+def test_a_round_samples_as_many_new_problems_as_are_missing() -> None:
     """Of four one is mixed: three more; of these two: one more."""
     script = Script({1, 4, 6, 7})
     assert script.run() == list("01234567")
     assert script.calls == [(1, 4, 8), (2, 3, 6), (3, 1, 2)]
 
 
-def test_enough_is_enough_and_rounds_have_an_end() -> None:
+def test_rounds_end_with_enough_groups_or_at_their_limit() -> None:
     assert Script({0, 1, 2, 3}).run() == list("0123")
     assert Script({0, 1, 2, 4}).run(rounds=9) == list("01234")
     assert Script(set()).run(rounds=2) == list("01234567")
     assert Script(set()).run(rounds=9, spare=5) == list("012345678")
 
 
-def test_what_counts_as_mixed() -> None:
-    """Right beside wrong or cut off; neither equal groups nor continuations."""
+def test_which_groups_are_mixed() -> None:
+    """Groups with both correct and incorrect or truncated rollouts; no equal groups, no continuations."""
     right = {"response": "3 + 4 = 7"}
     rows = [
         *group("rw", group_id="a/s0/i0/0"),
@@ -105,12 +106,12 @@ def test_what_counts_as_mixed() -> None:
     assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig()) == 2
 
 
-def test_one_round_is_what_it_was() -> None:
+def test_one_round_is_the_same_as_without_rounds() -> None:
     assert generated(2, rounds=1).equals(generated(2))
 
 
 def test_all_that_was_sampled_is_in_the_table_and_the_first_round_is_unchanged() -> None:
-    """Nobody says -99, so every group is all wrong and all rounds are used up."""
+    """No rollout answers -99, so every group is incorrect and all rounds are used."""
     once, table = generated(2, "-99"), generated(6, "-99", rounds=3)
     assert table.head(6).equals(once)
     assert table["rollout_id"].to_list() == [f"extra/s0/i1/{group}/{n}" for group in range(6) for n in range(3)]
@@ -158,7 +159,7 @@ def state(next_position: int) -> pl.DataFrame:
 @pytest.mark.parametrize(("rounds", "positions"), [(1, [4, 5]), (3, [7, 8, 9, 10, 11, 12])])
 def test_the_next_iteration_begins_behind_the_last_problem_that_was_sampled(rounds: int, positions: list[int]) -> None:
     tables = {"train": TRAIN, "previous_summarize_state": state(7)}
-    made = run_stage(select, tables, {"prompts": 2, "rounds": rounds}, iteration=2)["select"]
+    made = run_stage(select, tables, {"prompts": 2}, derived={"rounds": rounds}, iteration=2)["select"]
     assert made["position"].to_list() == positions
     assert made["group_id"].to_list() == [f"extra/s0/i2/{n}" for n in range(2 * rounds)]
     whole = run_stage(select, {"train": TRAIN}, {"prompts": 20}, iteration=0)["select"]["problem_id"].to_list()
@@ -166,12 +167,12 @@ def test_the_next_iteration_begins_behind_the_last_problem_that_was_sampled(roun
 
 
 def test_the_first_iteration_begins_at_the_beginning() -> None:
-    made = run_stage(select, {"train": TRAIN}, {"prompts": 2, "rounds": 2}, iteration=0)["select"]
+    made = run_stage(select, {"train": TRAIN}, {"prompts": 2}, derived={"rounds": 2}, iteration=0)["select"]
     assert made["position"].to_list() == [0, 1, 2, 3]
 
 
-def test_summarize_hands_on_how_far_the_stream_is_read(tmp_path: Any) -> None:
-    """Groups 0 to 2 of six were sampled, at the positions 10 to 12; an empty iteration hands on what it was given."""
+def test_summarize_passes_on_the_position_in_the_stream(tmp_path: Any) -> None:
+    """Groups 0 to 2 of six were sampled, at the positions 10 to 12; an empty iteration passes on its input."""
     rows = [row for n in range(3) for row in group("rw", group_id=f"extra/s0/i1/{n}", problem_id=f"p{n}")]
     outputs = {"summarize": tmp_path / "summarize.parquet"}
     found = {**iteration_tables(rows), "select": selection(6, first=10)}
@@ -182,9 +183,9 @@ def test_summarize_hands_on_how_far_the_stream_is_read(tmp_path: Any) -> None:
     assert later["next_position"].to_list() == [13]
 
 
-def test_rounds_are_said_once_and_refused_with_shards() -> None:
+def test_rounds_are_set_once_and_refused_with_shards() -> None:
     arms = {"grpo": {}, "dapo": {"generate": {"rounds": 3}}}
-    found = experiment_of({"name": "x", "iterations": 1, "arms": arms}).arms
-    assert {arm: sections["select"]["rounds"] for arm, sections in found.items()} == {"grpo": 1, "dapo": 3}
+    found = experiment_of({"name": "x", "iterations": 1, "arms": arms})
+    assert {arm: derive(found, "select", arm) for arm in arms} == {"grpo": {"rounds": 1}, "dapo": {"rounds": 3}}
     with pytest.raises(ConfigError, match=r"arms\.dapo: generate\.rounds above 1 needs generation\.shards: 1"):
         experiment_of({"name": "x", "iterations": 1, "arms": arms, "generation": {"shards": 2}})

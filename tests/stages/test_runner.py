@@ -1,4 +1,4 @@
-"""The runner of a stage: stale inputs are refused, an output is whole or absent, a footer says where it came from."""
+"""The runner of a stage: stale inputs are refused, outputs are complete or absent, footers record provenance."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def put(path: Path, table: pl.DataFrame, contract: Any) -> Path:
 
 
 def verified(folder: Path, row: Row, module: ModuleType = verify) -> Path:
-    """A verify table as the runner makes it, from files."""
+    """A verify table that the runner wrote."""
     inputs = {
         "rollouts": put(folder / "generate.parquet", tables_of([row])["generate"], contracts.Rollouts),
         "train": put(folder / "train.parquet", TRAIN, contracts.Problems),
@@ -48,7 +48,7 @@ def verified(folder: Path, row: Row, module: ModuleType = verify) -> Path:
 
 
 def inputs_of_advantage(folder: Path, verify_generate: Path) -> dict[str, Path]:
-    """The other files that advantage reads, beside the given verdicts."""
+    """The other files that advantage reads, in addition to the given verdicts."""
     tables = tables_of([RIGHT])
     names = [role for role in CONTRACTS if not role.endswith("?") and role != "verify_generate"]
     made = {name: put(folder / f"{name}.parquet", tables[name], CONTRACTS[name]) for name in names}
@@ -61,7 +61,7 @@ def run_advantage(folder: Path, inputs: dict[str, Path]) -> Path:
     return output
 
 
-def test_files_that_belong_together_are_taken(tmp_path: Path) -> None:
+def test_consistent_inputs_are_accepted(tmp_path: Path) -> None:
     inputs = inputs_of_advantage(tmp_path, verified(tmp_path, RIGHT))
     assert read_table(run_advantage(tmp_path, inputs), contracts.Advantages)["reward"].to_list() == [1.0]
 
@@ -76,7 +76,7 @@ def test_verdicts_of_another_generate_table_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "advantage.parquet").exists()
 
 
-def test_a_rewritten_table_makes_what_came_of_it_stale_unless_its_bytes_are_the_same(tmp_path: Path) -> None:
+def test_a_rewritten_table_makes_dependent_tables_stale_unless_its_bytes_are_equal(tmp_path: Path) -> None:
     inputs = inputs_of_advantage(tmp_path, verified(tmp_path, RIGHT))
     put(inputs["generate"], tables_of([RIGHT])["generate"], contracts.Rollouts)
     run_advantage(tmp_path, inputs)
@@ -85,7 +85,7 @@ def test_a_rewritten_table_makes_what_came_of_it_stale_unless_its_bytes_are_the_
         run_advantage(tmp_path, inputs)
 
 
-def test_the_footer_holds_what_the_same_config_reproduces_and_nothing_else(tmp_path: Path) -> None:
+def test_the_footer_contains_only_reproducible_values(tmp_path: Path) -> None:
     output = verified(tmp_path, RIGHT)
     footer = read_provenance(output)
     assert footer["name"] == "extra/s0/i0/verify_generate"
@@ -162,7 +162,7 @@ def test_wrong_roles_and_missing_files_are_named(tmp_path: Path, change: dict[st
 def test_a_job_of_another_version_or_stage_is_refused(tmp_path: Path) -> None:
     for stage, version in (("verify", verify.STAGE.version + 1), ("novelty", verify.STAGE.version)):
         foreign = Job(stage, version, 0, job(verify).config, "extra", 0)
-        with pytest.raises(ConfigError, match=f"the job asks for {stage} version {version}"):
+        with pytest.raises(ConfigError, match=f"the job is for {stage} version {version}"):
             execute(verify.STAGE, verify.Config, verify.run, foreign, {}, {}, None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -20,18 +19,21 @@ HARD = f"{BEFORE}/4"
 
 
 def score(
-    rollouts: list[Row], former: list[Row] | None = None, known: pl.DataFrame | None = None, **config: Any
+    rollouts: list[Row],
+    former: list[Row] | None = None,
+    known: pl.DataFrame | None = None,
+    rows: str = "signal",
+    **derived: bool,
 ) -> pl.DataFrame:
-    """The scores of rollouts. former: those among which parents are; known: their scores, none by default."""
+    """The scores of rollouts. former: rollouts that contain the parents; known: their scores, by default none."""
     found = tables_of(rollouts)
     tables = {"rollouts": found["generate"], "verify": found["verify_generate"]}
     if former is not None:
         before = tables_of(former)
         tables |= {"parents": before["generate"], "parents_verify": before["verify_generate"]}
         tables["parents_scores"] = before["score_entropy_generate"].clear() if known is None else known
-    section = {"rows": "signal", **config}
     paths = {"policy": MANIFEST, "parents_policy": MANIFEST}
-    return run_stage(score_entropy, tables, section, paths=paths)["score_entropy"]
+    return run_stage(score_entropy, tables, {"rows": rows}, derived=derived, paths=paths)["score_entropy"]
 
 
 def scored(table: pl.DataFrame) -> list[str]:
@@ -67,7 +69,7 @@ def test_only_groups_whose_judged_rewards_differ_are_scored() -> None:
         assert left.to_list() == pytest.approx(right.to_list(), abs=1e-5)
 
 
-def test_a_bonus_is_a_signal_where_all_are_right() -> None:
+def test_a_bonus_is_a_signal_where_all_are_correct() -> None:
     assert scored(score(batch(), bonus=True)) == [f"{PLACE}/1/0", f"{PLACE}/1/1", f"{PLACE}/2/0", f"{PLACE}/2/1"]
 
 
@@ -76,14 +78,14 @@ def test_other_rewards_than_0_and_1_may_differ_without_a_right_one() -> None:
     assert len(scored(score(rows))) == 2
 
 
-def test_nothing_with_a_signal_loads_no_model() -> None:
+def test_without_a_signal_no_model_is_loaded() -> None:
     tables = tables_of(group("ww", group_id=f"{PLACE}/0"))
     given = {"rollouts": tables["generate"], "verify": tables["verify_generate"]}
     table = run_stage(score_entropy, given, {"rows": "signal"}, paths={"policy": Path("nowhere")})["score_entropy"]
     assert (len(table), scored(table)) == (2, [])
 
 
-def test_the_verdicts_have_to_be_given() -> None:
+def test_missing_verdicts_are_refused() -> None:
     tables = tables_of(batch())
     with pytest.raises(ConfigError, match="reads the verdicts of the rollouts"):
         run_stage(score_entropy, {"rollouts": tables["generate"]}, {"rows": "signal"}, paths={"policy": MANIFEST})
@@ -114,7 +116,8 @@ def test_parents_are_scored_under_the_policy_that_sampled_them(tmp_path: Path) -
     tables = {"rollouts": now["generate"], "verify": now["verify_generate"]}
     tables |= {"parents": before["generate"], "parents_verify": before["verify_generate"]}
     paths = {"policy": MANIFEST, "parents_policy": former}
-    table = run_stage(score_entropy, tables, {"rows": "signal", "joined": True}, paths=paths)["score_entropy"]
+    made = run_stage(score_entropy, tables, {"rows": "signal"}, derived={"joined": True}, paths=paths)
+    table = made["score_entropy"]
     whole = {"rollouts": before["generate"]}
     for path, alike in ((former, True), (MANIFEST, False)):
         alone = run_stage(score_entropy, whole, paths={"policy": path})["score_entropy"]["policy_logprobs"]
@@ -125,7 +128,7 @@ def test_parents_are_scored_under_the_policy_that_sampled_them(tmp_path: Path) -
 @pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("weight", [0.0, 0.1])
 def test_every_row_that_advantage_trains_is_scored(joined: bool, weight: float) -> None:
-    """What is decided before advantages are known holds against the advantages."""
+    """Compare the choice, which is made before advantages are known, with the advantages."""
     parents, rescued = family("right", "wrong")
     other = group("ww", group_id=f"{BEFORE}/5")
     lost = [other[0].continued(f"{PLACE}/i0.5/{n}", 1) for n in range(2)]

@@ -10,7 +10,7 @@ import pytest
 
 from extra_rl.errors import ConfigError, NumericalError
 from extra_rl.models.policy import load_model, load_policy, save_policy
-from extra_rl.run import guards
+from extra_rl.run.context import Guards, RunContext
 from extra_rl.tables import contracts
 from stages import generate, regenerate, score_entropy
 from tests.conftest import POLICY
@@ -106,8 +106,8 @@ def test_once_the_budget_is_spent_nothing_is_sampled_queued_prefixes_included() 
     assert run_stage(generate, tables, HOT, paths=PATHS)["generate"].is_empty()
 
 
-def scored(rollouts: pl.DataFrame, **config: Any) -> pl.DataFrame:
-    return run_stage(score_entropy, {"rollouts": rollouts}, config, paths=PATHS)["score_entropy"]
+def scored(rollouts: pl.DataFrame, run: RunContext | None = None, **config: Any) -> pl.DataFrame:
+    return run_stage(score_entropy, {"rollouts": rollouts}, config, paths=PATHS, run=run)["score_entropy"]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
@@ -134,14 +134,14 @@ def test_the_policys_logprobs_agree_with_the_samplers_at_any_temperature() -> No
     assert max(abs(cold["policy_logprobs"].explode() - scores["policy_logprobs"].explode())) > 0.1
 
 
-def test_a_run_stops_where_sampler_and_policy_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stops_where_sampler_and_policy_differ() -> None:
     """The sampler's own rollouts pass, continuations included, whose prefix was sampled by another policy."""
-    monkeypatch.setenv(guards.ANNOUNCED, guards.Guards("stop").to_json())
+    stop = RunContext(guards=Guards("stop"))
     rollouts = generated(prefix())
-    scored(rollouts, sampling=HOT["sampling"])
+    scored(rollouts, stop, sampling=HOT["sampling"])
     with pytest.raises(NumericalError, match="sampler and policy differ by"):
-        scored(rollouts, sampling={"temperature": 1.0})
-    scored(rollouts.clear())
+        scored(rollouts, stop, sampling={"temperature": 1.0})
+    scored(rollouts.clear(), stop)
 
 
 def test_scores_do_not_depend_on_what_is_scored_beside_them() -> None:

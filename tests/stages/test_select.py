@@ -1,12 +1,13 @@
 """select: every arm of a seed reads the same stream, and an iteration alone is its part of the stream."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from extra_rl.errors import ConfigError, NoSignalError
-from extra_rl.run import guards
+from extra_rl.run.context import Guards, RunContext
 from extra_rl.tables import contracts
 from stages import select
 from tests.stages.rows import frame, problem, run_stage
@@ -25,7 +26,7 @@ def selected(
 
 
 def spent(tokens: int, compute: float = 0.0) -> pl.DataFrame:
-    """`previous_summarize` of a run that has spent so much; nothing else of it matters here."""
+    """`previous_summarize` of a run with the given spent budgets; other columns do not matter."""
     row = dict.fromkeys(contracts.IterationSummary.columns(), 0) | {"arm": "extra", "total_sampled_tokens": tokens}
     return frame(contracts.IterationSummary, [row | {"total_compute": compute}])
 
@@ -68,7 +69,7 @@ def test_a_level_that_train_does_not_have_is_refused() -> None:
         selected(level_weights={"L1": 1.0, "L9": 1.0})
 
 
-def test_nothing_to_train_on_is_one_clear_error() -> None:
+def test_no_training_problems_is_one_clear_error() -> None:
     with pytest.raises(ConfigError, match=r"no training problems: name some in task\.train"):
         run_stage(select, {"train": TRAIN.clear()}, {"prompts": 4})
 
@@ -89,15 +90,13 @@ def test_an_iteration_is_empty_once_either_budget_is_spent(compute: float, token
     assert len(run_stage(select, tables, config, iteration=1)["select"]) == rows
 
 
-def test_a_run_without_a_useful_group_ends_here_unless_its_budget_is_spent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(guards.ANNOUNCED, guards.Guards(stop_without_signal=1).to_json())
+def test_a_run_without_a_useful_group_ends_here_unless_its_budget_is_spent(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"iteration": 1, "run": RunContext(guards=Guards(stop_without_signal=1))}
     previous = tmp_path / "iteration_0000" / "summarize.parquet"
     previous.parent.mkdir()
     spent(99).with_columns(rollouts=pl.lit(8)).write_parquet(previous)
     contracts.Advantages.create_empty().write_parquet(previous.with_name("advantage.parquet"))
     tables, paths = {"train": TRAIN, "previous_summarize": spent(99)}, {"previous_summarize": previous}
     with pytest.raises(NoSignalError, match="extra/s0: iteration 0 had no group to learn from"):
-        run_stage(select, tables, {"prompts": 4}, paths=paths, iteration=1)
-    assert run_stage(select, tables, {"token_budget": 99}, paths=paths, iteration=1)["select"].is_empty()
+        run_stage(select, tables, {"prompts": 4}, paths=paths, **keys)
+    assert run_stage(select, tables, {"token_budget": 99}, paths=paths, **keys)["select"].is_empty()

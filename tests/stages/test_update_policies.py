@@ -14,7 +14,8 @@ from transformers import modeling_utils
 from extra_rl.errors import InputError, NumericalError
 from extra_rl.models.policy import load_model, load_policy, resolve, save_policy
 from extra_rl.models.removed import write_removed
-from extra_rl.models.retention import ANNOUNCED, Retention
+from extra_rl.models.retention import Retention
+from extra_rl.run.context import RunContext
 from stages import update
 from tests.conftest import POLICY
 from tests.stages.updates import INITIAL, RIGHT, WRONG, tables, updated
@@ -80,7 +81,7 @@ def test_the_optimizer_state_is_written_to_its_folder(tmp_path: Path, monkeypatc
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
     _, plain = updated(found, tmp_path / "0")
     memory = tmp_path / "memory"
-    monkeypatch.setenv(ANNOUNCED, Retention(1, 0, 0, 0, str(memory)).to_json())
+    context = RunContext(retention=Retention(1, 0, 0, 0, str(memory)))
     figures: dict[str, float] = {}
     run = update.run
 
@@ -90,16 +91,16 @@ def test_the_optimizer_state_is_written_to_its_folder(tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patched:
         patched.setattr(update, "run", recorded)
-        _, linked = updated(found, tmp_path / "1")
+        _, linked = updated(found, tmp_path / "1", run=context)
     (stored,) = memory.iterdir()
     assert linked.read_bytes() == plain.read_bytes()  # the manifest does not depend on the folder
     assert figures["optimizer_bytes"] == stored.stat().st_size
     assert set(figures) >= {"optimizer_read_s", "optimizer_write_s"}
-    _, second = updated(found, tmp_path / "2", policy=linked)
+    _, second = updated(found, tmp_path / "2", policy=linked, run=context)
     assert load_model(second.parent).state_dict().keys()
     stored.unlink()
     with pytest.raises(InputError, match="which is missing"):
-        updated(found, tmp_path / "3", policy=linked)
+        updated(found, tmp_path / "3", policy=linked, run=context)
 
 
 @pytest.mark.parametrize("change", [{"lora": {}}, {"optimizer": "adamw_8bit"}])

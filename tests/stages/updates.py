@@ -1,4 +1,4 @@
-"""Iterations for tests of update, made by hand: three rollouts on a tiny policy, one step unless a test wants more."""
+"""Constructed iterations for tests of update: three rollouts of a tiny policy, one step by default."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.run.context import RunContext
 from extra_rl.tables import contracts
 from stages import score_entropy, update
 from tests.conftest import POLICY
@@ -45,7 +46,7 @@ def advantages(values: Mapping[str, float], masked: Mapping[str, int] | None = N
 
 
 def tables(rows: list[Row], values: Mapping[str, float], masked: Mapping[str, int] | None = None, **config: Any) -> Any:
-    """The tables of an iteration whose sampler and trainer agree to the last bit."""
+    """The tables of an iteration in which sampler and trainer agree exactly."""
     found = tables_of(rows)
     scores = run_stage(score_entropy, {"rollouts": found["generate"]}, config, paths={"policy": INITIAL})
     sampled = found["generate"].drop("sampler_logprobs").join(scores["score_entropy"], on="rollout_id")
@@ -54,7 +55,7 @@ def tables(rows: list[Row], values: Mapping[str, float], masked: Mapping[str, in
 
 
 def updated(
-    found: dict[str, pl.DataFrame], folder: Path, policy: Path = INITIAL, **config: Any
+    found: dict[str, pl.DataFrame], folder: Path, policy: Path = INITIAL, run: RunContext | None = None, **config: Any
 ) -> tuple[pl.DataFrame, Path]:
     """The metrics and the next policy's manifest."""
     manifest = folder / "policy" / "manifest.json"
@@ -64,6 +65,7 @@ def updated(
         {**ONE_STEP, **config},
         paths={"policy": policy, "initial": INITIAL},
         outputs={"update": folder / "update.parquet", "next_policy": manifest},
+        run=run,
     )
     return made["update"], manifest
 

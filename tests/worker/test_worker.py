@@ -1,4 +1,4 @@
-"""The warm worker: a job in it is like a cold one, and nothing of it outlives those that it works for."""
+"""The warm worker: its jobs behave like cold ones, and nothing outlives the parent and the clients."""
 
 import json
 import os
@@ -108,7 +108,9 @@ def test_full_disk_at_the_last_flush_fails_as_in_a_cold_run(worker: Worker) -> N
         assert [outcome("say", "x", warm=warm, stdout=full)[0] for warm in (False, True)] == [120, 120]
 
 
-def test_surroundings_are_the_clients(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_variables_and_umask_are_the_clients(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
     options = {"cwd": tmp_path, "umask": 0o027, "env": {"EXTRA_COLOUR": "blue", "CUDA_VISIBLE_DEVICES": "3"}}
     argv = ["look", "a b", "ü", "--x=1"]
@@ -131,7 +133,7 @@ def test_job_is_a_child_of_the_worker_in_its_own_session(worker: Worker) -> None
     assert parent == worker.process.pid
 
 
-def test_project_code_is_imported_anew_by_each_job(worker: Worker, tmp_path: Path) -> None:
+def test_each_job_imports_the_project_code_again(worker: Worker, tmp_path: Path) -> None:
     command = [sys.executable, str(tmp_path / "run.py")]
     (tmp_path / "run.py").write_text((ROOM / "run.py").read_text())
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "WARM_ONLY": "1"}
@@ -234,7 +236,7 @@ def test_a_job_dies_even_if_worker_and_client_are_killed_at_once(
     worker.stop()
 
 
-def test_without_a_worker_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_worker_the_client_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(client.SOCKET_VARIABLE, raising=False)
     assert client.run("probe", []) is None
     stale = tmp_path / "s"

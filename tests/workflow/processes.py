@@ -19,7 +19,7 @@ WORKER = "extra_rl.worker"
 
 
 class RunningWorkflow:
-    """`snakemake` in a process group of its own, as a terminal starts it."""
+    """`snakemake` in a separate process group, as a terminal starts it."""
 
     def __init__(self, run: Run) -> None:
         self._output = (run.workdir / "output.txt").open("w+")
@@ -49,7 +49,7 @@ class RunningWorkflow:
         return self._process.pid
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 120) -> None:
-        """Returns within milliseconds of the moment at which the condition holds; fails when it never does."""
+        """Return within milliseconds after the condition holds; fail when it never does."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert self._process.poll() is None, f"ended before it was killed: {self.output()}"
@@ -61,7 +61,7 @@ class RunningWorkflow:
         return self._output.read()
 
     def kill_group(self, how: signal.Signals) -> None:
-        """As Ctrl-C does with SIGINT: Snakemake, its shells and their clients; the worker is in another session."""
+        """Signal Snakemake, its shells and their clients, as Ctrl-C does; the worker is in another session."""
         os.killpg(self.pid, how)
 
     def kill_snakemake(self, how: signal.Signals) -> None:
@@ -71,7 +71,7 @@ class RunningWorkflow:
         return self._process.wait(seconds)
 
     def family(self) -> list[psutil.Process]:
-        """The worker, running jobs, shells and clients: all that must be gone when Snakemake is."""
+        """The worker, running jobs, shells and clients: all processes that must end with Snakemake."""
         if self._process.poll() is not None:
             return []
         return psutil.Process(self.pid).children(recursive=True)

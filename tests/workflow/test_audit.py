@@ -24,7 +24,7 @@ def test_no_judge_no_audit(mini_run: Run) -> None:
     assert audits(mini_run) == []
 
 
-def test_an_arm_may_have_a_judge_of_its_own(mini_run: Run) -> None:
+def test_an_arm_may_have_a_separate_judge(mini_run: Run) -> None:
     found = audits(mini_run, arms={"grpo": {}, "extra": {"audit": {"judge": "string"}}}, first_iteration=2)
     assert found == [f"results/mini/extra/s0/iteration_0002/audit_{of}.parquet" for of in ("generate", "regenerate")]
 

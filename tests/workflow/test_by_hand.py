@@ -1,4 +1,4 @@
-"""A stage run by hand from a finished run's files gives the bytes that the workflow gave."""
+"""A stage that is run by hand on the files of a finished run writes the same bytes as the workflow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MADE = (
     ("evaluate", f"{EXTRA}/iteration_0002/evaluate"),
     ("compare", "results/mini/compare"),
 )
-"""stage, first file that it made: one for every stage, within one iteration where it has one."""
+"""Stage and the first file that it wrote, for every stage, from one iteration where possible."""
 
 RAN = set(STAGES) - {"audit", "gather"}
 """The run names no second judge and has no shards; these run in test_audit.py and test_shards.py."""
@@ -56,7 +56,7 @@ def test_same_bytes_as_the_workflow(
 
 
 def test_cold_update_gives_the_bytes_of_the_warm_one(mini_run: Run, tmp_path: Path) -> None:
-    """In a process of its own and under another OMP_NUM_THREADS, which must not reach the sums."""
+    """In a separate process with another OMP_NUM_THREADS, which must not change the sums."""
     file = Path(f"{EXTRA}/iteration_0001/update.parquet")
     command = [sys.executable, "-m", "stages", "update", "--rerun", str(file), "--to", str(tmp_path)]
     env = environment() | {"OMP_NUM_THREADS": "2"}
@@ -67,7 +67,7 @@ def test_cold_update_gives_the_bytes_of_the_warm_one(mini_run: Run, tmp_path: Pa
 
 
 def assert_same_outputs(file: Path, made: Path) -> None:
-    """All that the stage which made `file` wrote, a policy's weights included, lies in `made` byte for byte."""
+    """Check that `made` contains the bytes of everything that the stage of `file` wrote, weights included."""
     outputs = [Path(path) for path in json.loads(record_path(file).read_text())["outputs"].values()]
     outputs = [path for path in outputs if path.name != "summary.json"]  # it says how long the run took
     for path in outputs:
@@ -101,7 +101,7 @@ def test_set_changes_the_section(mini_run: Run, tmp_path: Path, monkeypatch: pyt
     [
         ("mesure=lexical", "novelty.mesure: unknown key (known here: "),
         ("measure=lexicon", "unknown measure 'lexicon'; there are "),
-        ("measure.n=2", "--set measure.n=2: `measure` has no keys of its own."),
+        ("measure.n=2", "--set measure.n=2: `measure` is a value without keys."),
         ("measure", "--set measure: expected KEY=VALUE."),
         ("params={n", "--set params={n: not a YAML value"),
     ],

@@ -1,4 +1,4 @@
-"""What the Snakemake workflow catalogue and snakedeploy look for is where they look (docs/deploy.md)."""
+"""The files that the Snakemake workflow catalogue and snakedeploy need are in their places (docs/deploy.md)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_profiles_lie_where_snakedeploy_copies_them_from(name: str) -> None:
     assert linked.read_text() == own.read_text()
 
 
-def test_the_catalogue_file_has_the_keys_that_the_catalogue_asks_for() -> None:
+def test_the_catalogue_file_has_the_required_keys() -> None:
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
     assert set(usage["mandatory-flags"]) == {"desc", "flags"}

@@ -1,4 +1,4 @@
-"""Scores that nobody reads are not made, and what is trained on stays the same."""
+"""With rows: signal unread scores are not computed, and the trained rollouts stay the same."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_parents_are_carried_and_less_is_scored(run: Run) -> None:
     assert sums["cheap"][1:] == sums["whole"][1:]
 
 
-def test_the_commands_that_look_at_rollouts_know_what_to_say(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_that_show_rollouts_work_without_scores(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     rows = scan_run(run.results / "cheap").collect()
     unscored = rows.filter(pl.col("entropies").is_null(), iteration=1)["rollout_id"][0]
     assert main(["explain", unscored, "--results", str(run.results)]) == 0

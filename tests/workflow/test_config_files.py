@@ -20,7 +20,7 @@ def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> N
     assert done.returncode == 0
 
 
-def test_the_grids_carry_the_tests_that_they_name() -> None:
+def test_the_grids_have_enough_seeds_for_their_tests() -> None:
     """Holm's least p with all signs alike stays below 0.05 (docs/statistics.md); the exploratory files name nothing."""
     tests = {}
     for name in ("experiment", *EXPLORATORY, "starvation"):
@@ -36,7 +36,7 @@ def test_the_grids_carry_the_tests_that_they_name() -> None:
     assert count * 2 / 2**seeds < 0.05
 
 
-def test_a_second_file_goes_on_top_of_the_first(tmp_path: Path) -> None:
+def test_a_second_file_is_merged_over_the_first(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("name: mine\niterations: 2\nselect: {prompts: 5}\n")
     run = Run(tmp_path, ROOT / "config" / "tiny.yaml")

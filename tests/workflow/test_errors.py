@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong: one clear message, an exit code, and nothing lost that was made before.
+"""Errors of a user: one clear message, an exit code, and no loss of existing files.
 
 The first tests run the whole workflow and read its terminal; the others run the one stage that must notice, on a
 finished run's files, through the same command line.
@@ -22,11 +22,11 @@ from tests.conftest import POLICY, Run, new_run
 
 ITERATION = "results/mini/extra/s0/iteration_0001"
 SHORT = 12
-"""Lines on the terminal that a failed run may say about its failure, Snakemake's own included."""
+"""Maximum lines on the terminal about a failure, with those of Snakemake."""
 
 
 def terminal_of_failure(run: Run, exit_code: int = 1) -> str:
-    """What a run said that must fail; the part before the failure is left to the caller."""
+    """Return the output of a run that must fail."""
     done = run.snakemake(check=False)
     said = done.stdout + done.stderr
     assert done.returncode == exit_code, said
@@ -67,7 +67,7 @@ def test_missing_model_directory(tmp_path: Path) -> None:
     assert list(run.results.rglob("*.parquet")) == []
 
 
-def test_nan_in_the_policy_loses_nothing_made_before(tmp_path: Path) -> None:
+def test_nan_in_the_policy_loses_no_existing_file(tmp_path: Path) -> None:
     """The problems stay; the failed stage leaves no file, and refuses the model before anything is sampled."""
     broken = with_overflowing_weights(tmp_path / "broken")
     run = new_run(tmp_path / "run", model={"source": str(broken)})
@@ -86,13 +86,14 @@ Fails = Callable[..., str]
 
 @pytest.fixture
 def fails(mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
-    """Runs a stage again as it ran for `file`, with other inputs or settings; returns the message that it must give."""
+    """Run a stage again as it ran for `file`, with other inputs or settings; return the message of the error."""
     monkeypatch.chdir(mini_run.workdir)
 
-    def run(stage: str, file: str, *settings: str, **inputs: Path) -> str:
+    def run(stage: str, file: str, *settings: str, derived: str = "", **inputs: Path) -> str:
         out = tmp_path / "out"
         words = [f"{role}={path}" for role, path in inputs.items()]
         arguments = ["--rerun", f"{file}.parquet", "--to", str(out), "--set", *settings, "--input", *words]
+        arguments += ["--derived", derived] if derived else []
         assert main([stage, *arguments]) == 2
         assert [path for path in out.rglob("*") if path.is_file()] == []
         said: str = capsys.readouterr().err
@@ -252,7 +253,7 @@ def test_table_of_another_version_of_an_input(fails: Fails, tmp_path: Path) -> N
 
 
 def test_iterations_run_out_before_the_token_budget(fails: Fails) -> None:
-    said = fails("compare", "results/mini/compare", "token_budgets={grpo: 1000000}")
+    said = fails("compare", "results/mini/compare", derived="token_budgets={grpo: 1000000}")
     assert "ConfigError: grpo/s0 sampled " in said
     assert " of 1,000,000 tokens in 3 iterations" in said
     assert "Raise `iterations` and run again: what is there is kept." in said
@@ -263,7 +264,7 @@ def test_top_p_in_training(fails: Fails) -> None:
     assert "ConfigError: sampling.top_p < 1 or sampling.top_k > 0 cannot be trained on" in said
 
 
-def test_a_record_that_is_not_there(
+def test_a_missing_record(
     mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(mini_run.workdir)

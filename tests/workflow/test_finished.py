@@ -1,4 +1,4 @@
-"""A finished run: every table is there and keeps its contract, and nothing is left to do."""
+"""A finished run: every table exists and keeps its contract, and nothing is left to do."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ITERATIONS = 3
 ONCE = ("prepare", "warm_start", "compare")
 """Stages that run once for all arms."""
 PER_SOURCE = ("verify", "score_entropy")
-"""Stages that run for fresh and for regenerated rollouts; their files are called after both."""
+"""Stages that run for fresh rollouts and for continuations; their files are named after both."""
 LAST = f"iteration_{ITERATIONS - 1:04d}"
 
 
 def files_of(stage: Stage) -> dict[str, Contract]:
-    """File within an iteration's folder -> contract, for what a stage adds there."""
+    """File within an iteration's folder -> contract, for the tables that a stage writes there."""
     files: dict[str, Contract] = {}
     for role, contract in stage.adds.items():
         if contract is PolicyDirectory:
@@ -49,7 +49,7 @@ def test_every_stage_of_an_iteration_leaves_valid_files(mini_run: Run, arm: str,
             check_file(folder / file, contract, f"{arm}/s0/i{iteration}")
 
 
-def test_what_all_arms_share_is_valid(mini_run: Run) -> None:
+def test_files_that_all_arms_share_are_valid(mini_run: Run) -> None:
     results = mini_run.results
     for name, file in (("prepare", "train"), ("prepare", "held_out"), ("prepare", "dropped"), ("prepare", "sources")):
         check_file(results / name / f"{file}.parquet", load(name).STAGE.adds[file], "s0")
@@ -72,8 +72,8 @@ def check_file(path: Path, contract: Contract, place: str) -> None:
         assert (resolve(path) / "model.safetensors").is_file()
 
 
-def test_the_run_meets_every_kind_of_iteration(mini_run: Run) -> None:
-    """What other tests rest on: updates, regeneration, a rescued group, and an iteration after the budget is spent."""
+def test_the_run_contains_every_kind_of_iteration(mini_run: Run) -> None:
+    """Other tests need updates, continuations, a rescued group, and an iteration after the budget is spent."""
     figures = pl.concat(
         pl.read_parquet(mini_run.results / arm / "s0" / f"iteration_{i:04d}" / "summarize.parquet")
         for arm in ARMS
@@ -94,7 +94,7 @@ def test_arms_read_the_same_problems(mini_run: Run) -> None:
     assert first.select("problem_id", "position").equals(second.select("problem_id", "position"))
 
 
-def test_a_regenerated_rollout_continues_its_parent_on_its_own_problem(mini_run: Run) -> None:
+def test_a_continuation_has_the_prefix_and_the_problem_of_its_parent(mini_run: Run) -> None:
     folder = mini_run.results / "extra" / "s0" / "iteration_0001"
     guided = scan_iteration(folder).filter(origin="regenerated").collect()
     parents = pl.read_parquet(folder.with_name("iteration_0000") / "generate.parquet")
@@ -130,6 +130,6 @@ def test_nothing_is_left_to_do(mini_run: Run) -> None:
     assert "Nothing to be done" in mini_run.snakemake("--dry-run").stdout
 
 
-def test_nothing_but_results_is_left_behind(mini_run: Run) -> None:
+def test_a_run_leaves_only_its_results(mini_run: Run) -> None:
     hidden = {path.name for path in mini_run.results.rglob(".*")}
     assert hidden == {".lock", ".checked.json"}

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from extra_rl.config.derived import derive
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of
-from stages.pipeline import STEPS, inputs_of, outputs_of
+from stages.pipeline import STEPS, inputs_of, outputs_of, unread
 from tests.conftest import Run, new_run
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ CHEAP = {
     "score_entropy": {"rows": "signal"},
     "advantage": {"group": "joined"},
 }
-"""Scores are not read for the choice; verdicts and parents are, for the scores."""
+"""The choice of prefixes reads no scores; scoring reads verdicts and parents."""
 MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
 
 
@@ -58,7 +59,7 @@ def test_nothing_is_left_to_do(whole: Run) -> None:
     assert "Nothing to be done" in (done := whole.snakemake("--dry-run")).stdout + done.stderr
 
 
-def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
+def test_a_deleted_policy_re_runs_its_whole_iteration(whole: Run) -> None:
     lost = whole.results / "grpo/s0/iteration_0002/policy/manifest.json"
     before = made(whole)
     lost.unlink()
@@ -69,10 +70,10 @@ def test_a_lost_policy_takes_its_whole_iteration_with_it(whole: Run) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, CHEAP], ids=["default", "cheap"])
-def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """What a dry run would start, stage by stage, beside what the one process does."""
+def test_the_files_of_each_stage_are_those_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Compare the commands of a dry run, stage by stage, with the files of the one process."""
     run = new_run(tmp_path, arms={"extra": {"preset": "prototype", **changes}})
-    sections = experiment_of(yaml.safe_load(run.config.read_text())).arms["extra"]
+    experiment = experiment_of(yaml.safe_load(run.config.read_text()))
     arm = "results/mini/extra/s0"
     profile = ("--workflow-profile", "none")
     done = run.snakemake("--dry-run", "--printshellcmds", *profile, f"{arm}/iteration_0001/summarize.parquet")
@@ -94,13 +95,15 @@ def test_the_wiring_is_that_of_the_rules(tmp_path: Path, changes: dict[str, Any]
             "initial": initial,
         }
         for step in STEPS:
-            section = sections[step.stage]
+            derived = derive(experiment, step.stage, "extra")
+            leave_out = unread(step.stage, experiment.arms["extra"][step.stage], derived)
+            found = inputs_of(step, given, here, previous, leave_out)
             words, outputs = started.pop(f"{here}/logs/{step.name}.log")
-            assert words == {f"{r}={p}" for r, p in inputs_of(step, given, here, previous, section).items() if p}
+            assert words == {f"{r}={p}" for r, p in found.items() if p}
             assert outputs == {f"{r}={p}" for r, p in outputs_of(step, here).items()}
     assert {Path(log).stem for log in started} == {"prepare", "warm_start"}
 
 
-def test_shards_need_jobs_of_their_own() -> None:
+def test_shards_are_refused_with_granularity_iteration() -> None:
     with pytest.raises(ConfigError, match="granularity: stage"):
         experiment_of({"name": "x", "iterations": 1, "granularity": "iteration", "generation": {"shards": 2}})

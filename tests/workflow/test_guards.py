@@ -1,4 +1,4 @@
-"""A run that a check has ended: the message on the terminal, and on with the same command from where it was."""
+"""A run that a check has ended: the message on the terminal, and its resumption by the same command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(run: Run) -> str:
     return said
 
 
-def test_an_ended_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_ended_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     """Problems that the policy never solves, and a tolerance that rounding exceeds."""
     select = {"prompts": 2, "level_weights": {"L1": 0, "L3": 0, "L4": 0, "L6": 1}, "token_budget": None}
     keys = {"mismatch_tolerance": 1e-12, "stop_without_signal": 1}

@@ -1,4 +1,4 @@
-"""Real mathematics through the real workflow: a random model, every group all wrong, every verdict explained."""
+"""Mathematics problems with a random model through the workflow: all groups incorrect, all verdicts reproducible."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_it_ends_with_a_table(run: Run) -> None:
     assert all(summary["arms"][arm]["pass@1"] == 0 for arm in summary["arms"])
 
 
-def test_every_group_is_all_wrong_and_regeneration_fires(run: Run) -> None:
+def test_every_group_is_incorrect_and_is_continued(run: Run) -> None:
     for arm in ("extra", "published"):
         rows = pl.concat([pl.read_parquet(f) for f in sorted(run.results.glob(f"{arm}/s0/*/summarize.parquet"))])
         assert (rows["all_wrong"] == rows["groups"]).all()
@@ -50,7 +50,7 @@ def test_every_group_is_all_wrong_and_regeneration_fires(run: Run) -> None:
     assert rows["regenerated_rollouts"].item() == 0
 
 
-def test_every_verdict_is_explained_by_the_saved_text(run: Run) -> None:
+def test_every_verdict_follows_from_the_saved_text(run: Run) -> None:
     """Judging the saved text again, alone and in this process, gives the saved verdict, answer and rule."""
     judge = MathJudge(Policy())
     rollouts = scan_run(run.results).collect()

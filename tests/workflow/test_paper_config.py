@@ -1,4 +1,4 @@
-"""config/qwen3-1.7b.yaml, with a small random Qwen3 in the place of the weights: the same code path, from the training
+"""config/qwen3-1.7b.yaml, with a small random Qwen3 instead of the weights: the same code path, from the training
 file and the chat template to the evaluation tables, over all problems of the six benchmarks."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POSITIONS = 8192
 
 
 def smaller(config: dict[str, Any], model: Path, folder: str) -> dict[str, Any]:
-    """The paper's configuration with the sizes that a CPU can do, sampled by transformers; all else stays."""
+    """The paper's configuration in a size for a CPU, sampled by transformers; otherwise unchanged."""
     return merge(
         config,
         {
@@ -64,7 +64,7 @@ def test_every_problem_of_the_six_benchmarks_is_evaluated(run: Run) -> None:
         assert set(figures["benchmark"]) == {*COUNTS, "mean"}
 
 
-def test_what_was_sent_is_the_chat_template_without_thinking(run: Run) -> None:
+def test_prompts_are_the_chat_template_without_thinking(run: Run) -> None:
     held_out = pl.read_parquet(run.results / "prepare" / "held_out.parquet")
     problem = pl.read_parquet(Path(str(DATA)) / "benchmarks" / "aime24.parquet").row(0, named=True)
     row = held_out.row(by_predicate=pl.col("problem_id") == f"aime24/{problem['id']}", named=True)

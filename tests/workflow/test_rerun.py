@@ -1,4 +1,4 @@
-"""What a changed configuration re-runs, and what it leaves alone: read off dry-runs of a finished run."""
+"""What a changed configuration re-runs and what it does not, from dry runs of a finished run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from extra_rl.run.context import CONTEXT_FILE, Horizon, RunContext
 from tests.conftest import Run, copy_of, new_run
 
 ITERATIONS = 3
@@ -34,7 +35,7 @@ def reconfigure(run: Run, **changes: Any) -> None:
 
 
 def planned(run: Run, **changes: Any) -> set[str]:
-    """What a dry-run under the changed configuration says that it would make, without the run's folder and suffix."""
+    """Outputs of the jobs of a dry run under the changed configuration, without the run's folder and suffix."""
     reconfigure(run, **changes)
     said = run.snakemake("--dry-run", "--quiet", "host").stdout
     outputs = re.findall(r"^    output: (.*)$", said, flags=re.MULTILINE)
@@ -62,7 +63,7 @@ def test_a_new_weight_reruns_advantage_and_what_follows(run: Run) -> None:
     }
 
 
-def test_iterations_before_the_window_are_not_looked_at(run: Run) -> None:
+def test_iterations_before_the_window_are_not_checked(run: Run) -> None:
     (run.results / "grpo" / "s0" / "iteration_0000" / "generate.parquet").unlink()
     assert planned(run, arms=arms(advantage={"weight": 0.3}), first_iteration=2) == {
         *files("extra", 2, FROM_ADVANTAGE | EVALUATED),
@@ -77,6 +78,19 @@ def test_more_evaluation_samples_rerun_evaluations_only(run: Run) -> None:
         *files("extra", 2, EVALUATED),
         *COMPARED,
     }
+
+
+def test_other_keys_of_the_run_rerun_none_and_a_dry_run_writes_nothing(run: Run) -> None:
+    """They are in the context of the run, which a dry run leaves as it is."""
+    context = run.results / CONTEXT_FILE
+    before = context.read_bytes()
+    assert RunContext.read(context).horizon == Horizon(ITERATIONS, 1400, 0.0)
+    changes = {"on_mismatch": "warn", "stop_without_signal": 9, "retention": {"weights_every": 2}}
+    assert planned(run, **changes) == set()
+    assert context.read_bytes() == before
+    context.unlink()
+    assert planned(run) == set()
+    assert not context.exists()
 
 
 def test_more_iterations_rerun_none(run: Run) -> None:
@@ -111,8 +125,8 @@ def test_a_dry_run_of_a_thousand_iterations_builds(tmp_path: Path, capsys: pytes
     assert said.rstrip().endswith("Building DAG of jobs...")
 
 
-def test_a_window_makes_a_long_run_light(tmp_path: Path) -> None:
-    """990 finished iterations are source files, not rules: only what the first one left has to be there."""
+def test_a_window_keeps_a_long_run_fast(tmp_path: Path) -> None:
+    """990 finished iterations are source files, not jobs: only the tables of the last of them are needed."""
     run = new_run(tmp_path, iterations=1000, first_iteration=990)
     for arm in ("grpo", "extra"):
         former = run.results / arm / "s0" / "iteration_0989"

@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends with the bytes of one that was left alone, and nothing outlives it."""
+"""A run that is killed repeatedly ends with the same bytes as one without interruption, and leaves no process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention in a real run: the same results on less disk, whatever interrupts it, and a way back to what went."""
+"""Retention in a real run: the same results on less disk after any interruption, and restoring removed policies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def nothing_to_do(run: Run) -> bool:
     return "Nothing to be done" in run.snakemake("--dry-run").stdout
 
 
-def test_less_disk_the_same_results_and_a_way_back(tmp_path: Path) -> None:
+def test_retention_changes_no_result_and_removed_policies_can_be_restored(tmp_path: Path) -> None:
     whole, thinned = a_run(tmp_path / "whole"), a_run(tmp_path / "thinned", iterations=ITERATIONS - 1, retention=KEEP)
     whole.snakemake()
     assert with_file(whole, "model.safetensors") == with_file(whole, OPTIMIZER_FILE) == list(range(ITERATIONS))
@@ -58,7 +58,7 @@ def test_less_disk_the_same_results_and_a_way_back(tmp_path: Path) -> None:
     thinned.snakemake()
     assert (with_file(thinned, "model.safetensors"), with_file(thinned, OPTIMIZER_FILE)) == ([2, 4, 5], [4, 5])
     assert nothing_to_do(thinned)
-    equal_but_for_what_went(whole, thinned)
+    equal_except_for_removed_files(whole, thinned)
 
     reconfigure(thinned, retention=KEEP | {"weights_every": 2})  # other settings run nothing again
     assert nothing_to_do(thinned)
@@ -72,11 +72,11 @@ def test_less_disk_the_same_results_and_a_way_back(tmp_path: Path) -> None:
     assert "evaluate.parquet" in thinned.snakemake("--dry-run", "--quiet", "host").stdout
     made = thinned.snakemake(f"results/mini/{PLACE}/iteration_0001/evaluate.parquet")
     assert made.returncode == 0
-    equal_but_for_what_went(whole, thinned)
+    equal_except_for_removed_files(whole, thinned)
 
 
 def follow(message: str, run: Run) -> None:
-    """Types the commands of the message, in a shell, as a reader would."""
+    """Run the commands of the message in a shell."""
     remove, rebuild = re.findall(r"`([^`]*)`", message)
     subprocess.run(["bash", "-c", remove], cwd=run.workdir, check=True)
     words = shlex.split(rebuild)
@@ -86,7 +86,7 @@ def follow(message: str, run: Run) -> None:
     assert not [line for line in done.stdout.splitlines() if "generate" in line]
 
 
-def equal_but_for_what_went(whole: Run, thinned: Run) -> None:
+def equal_except_for_removed_files(whole: Run, thinned: Run) -> None:
     expected, found = tables_and_policies(whole.results), tables_and_policies(thinned.results)
     assert [name for name in found if name in expected and found[name] != expected[name]] == []
     missing = {name for name in expected if name not in found}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def planned(run: Run) -> tuple[dict[str, list[str]], list[str]]:
-    """Group -> its rules, and the rules of jobs of their own."""
+    """Group -> its rules, and the rules of ungrouped jobs."""
     said = run.snakemake("--dry-run", "--workflow-profile", str(PROFILE)).stdout
     groups: dict[str, list[str]] = {}
     rules: list[str] = []
@@ -32,7 +32,7 @@ def planned(run: Run) -> tuple[dict[str, list[str]], list[str]]:
     return {name: sorted(rules) for name, rules in groups.items()}, alone
 
 
-def test_a_shard_is_a_job_of_its_own(tmp_path: Path) -> None:
+def test_a_shard_is_a_separate_job(tmp_path: Path) -> None:
     groups, alone = planned(new_run(tmp_path, iterations=1, generation={"shards": 3}))
     assert groups == {
         f"{part}_{arm}_0_0000": rules
@@ -62,7 +62,7 @@ def test_a_dry_run_passes_and_groups_light_stages(tmp_path: Path) -> None:
     }
 
 
-def test_what_samples_or_trains_asks_for_a_device() -> None:
+def test_rules_that_sample_or_train_request_a_device() -> None:
     resources = yaml.safe_load((PROFILE / "config.yaml").read_text())["set-resources"]
     assert {rule for rule, wanted in resources.items() if wanted["gpu"] == 1} == {
         *("warm_start", "evaluate_warm_start", "generate", "score_entropy"),

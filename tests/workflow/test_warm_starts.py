@@ -1,4 +1,4 @@
-"""Several initial policies, and regimes: who starts from what, and where it lies."""
+"""Several initial policies and regimes: the start of each run, and its folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def started_from(run: Run, arm: str, seed: int) -> str:
     return Path(record["inputs"]["policy"]).parts[-3]
 
 
-def test_seeds_take_the_initial_policies_in_turns(grid: Run) -> None:
+def test_seeds_take_the_initial_policies_in_turn(grid: Run) -> None:
     found = {seed: {started_from(grid, arm, seed) for arm in ("easy-grpo", "hard-grpo")} for seed in (3, 4, 5)}
     assert found == {3: {"warm_start"}, 4: {"warm_start_7"}, 5: {"warm_start"}}
 

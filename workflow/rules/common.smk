@@ -1,16 +1,16 @@
-# What all rules share: the resolved configuration, where things lie, and the one param of a rule.
+# What all rules share: the resolved configuration, the paths, and the one param of a rule.
 from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
 from stages.experiment import (
-    announce,
     experiment_of,
     in_turn,
     job_json,
     jobs_json,
     open_engines,
     or_exit,
+    run_context,
     start_worker,
     use_this_python,
 )
@@ -19,11 +19,10 @@ from stages.terminal import is_noise
 
 logger.addFilter(lambda record: not is_noise(record.getMessage()))
 use_this_python()
-sys.setrecursionlimit(100_000)  # the chain of iterations is walked recursively
+sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 
 EXPERIMENT = or_exit(experiment_of, config)
 RUN = EXPERIMENT.run
-announce(EXPERIMENT)
 LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
@@ -41,7 +40,7 @@ def files(wildcards, input, output):
     return f"--input {by_role(input)} --output {by_role(output)}"
 
 
-# The command of every stage. Which one it is, is part of the job.
+# The command of every stage; the job names the stage.
 STAGE = "python -m stages --job {params.job:q} {params.files} --log {log}"
 
 
@@ -65,14 +64,18 @@ wildcard_constraints:
     start="|".join(LAYOUT.starts()),
     of="generate|regenerate",
     shard="|".join(LAYOUT.shards),
-    # The window: older iterations are finished files, not rules (500 finished iterations cost nothing then).
+    # The window: earlier iterations are source files, not jobs, so 500 finished iterations cost nothing.
     iteration="|".join(f"{i:04d}" for i in range(RUN.first_iteration, RUN.iterations)),
 
 
 def begin(log):
-    """Before the first job: the run's lock, and what lives as long as the run."""
-    # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
+    """Before the first job: the run's lock, its context, and the processes that live as long as the run.
+
+    Neither a dry run nor the process of a job calls it: Snakemake starts the latter with `--no-hooks`.
+    """
+    # The profile disables Snakemake's own lock, which remains after kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
+    run_context(EXPERIMENT).write(Path(RESULTS))
     if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
         start_worker()
         open_engines(EXPERIMENT)
@@ -83,6 +86,6 @@ onstart:
 
 
 if not workflow.modifier.is_main_snakefile():
-    # Snakemake ignores the `onstart` of a module, without which a run would have no lock. An `onstart` that the user's
-    # Snakefile had before runs first.
+    # Snakemake ignores the `onstart` of a module, and a run would have no lock. An `onstart` that the user's Snakefile
+    # defines before the module runs first.
     workflow._onstart = in_turn(workflow._onstart, begin)

@@ -1,7 +1,7 @@
-# All stages of an iteration as one job, for `granularity: iteration` (docs/decisions/0013-granularity.md). Included in
-# that case only; the rules of iteration.smk that it takes the place of stay, for stages asked for by hand.
+# All stages of an iteration as one job, for `granularity: iteration` (docs/decisions/0013-granularity.md); included only
+# then. The rules of iteration.smk that it replaces stay available for stages that are run by hand.
 #
-#   inputs   the problems, the policy of the previous iteration and what that iteration left for this one
+#   inputs   the problems, the policy of the previous iteration and tables that it wrote for this one
 #   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/<stage>.parquet, policy/
 from stages.pipeline import STEPS, outputs_of, previous_tables
 

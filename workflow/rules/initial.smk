@@ -1,9 +1,9 @@
-# What all arms share: the problems, the policies that every arm starts from, and their evaluation.
+# What all arms share: the problems, the initial policies, and their evaluation.
 #
-#   inputs   the configuration, local files of problems that it names
+#   inputs   the configuration, and local files of problems that it names
 #   outputs  results/<name>/prepare/{train,held_out,dropped,sources}.parquet
-#            results/<name>/warm_start/{warm_start,evaluate,evaluate_figures}.parquet, policy/; where the
-#            configuration names several warm starts, warm_start_<seed>/ of each but 0
+#            results/<name>/warm_start/{warm_start,evaluate,evaluate_figures}.parquet, policy/; for further warm
+#            starts, with a seed other than 0, the same in warm_start_<seed>/
 
 
 # The problems, in disjoint sets.
@@ -27,7 +27,7 @@ rule prepare:
         STAGE
 
 
-# The initial policy: made and taught here, or a given model.
+# The initial policy: a new model trained on demonstrations, or a given model.
 rule warm_start:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",
@@ -47,7 +47,7 @@ rule warm_start:
         STAGE
 
 
-# Where every arm starts from, on the held-out problems.
+# Evaluation of the initial policy on the held-out problems.
 rule evaluate_warm_start:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",
@@ -67,7 +67,7 @@ rule evaluate_warm_start:
         STAGE
 
 
-# The initial policy's evaluation and nothing else: `snakemake evaluate --config model='{source: MODEL}' name=NAME`.
+# Only the evaluation of the initial policy: `snakemake evaluate --config model='{source: MODEL}' name=NAME`.
 rule evaluate:
     input:
         [

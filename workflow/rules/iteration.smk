@@ -1,12 +1,12 @@
-# One iteration: the stages in the order in which data flows. `verify` and `score_entropy` run once for the fresh
-# rollouts and once for the regenerated ones (wildcard `of`). A mechanism is switched off by a value of its section,
-# never here: all arms share these rules. The name of an input or output is the role in which the stage takes it.
+# One iteration: the stages in the order of the data flow. `verify` and `score_entropy` run twice (wildcard `of`): for
+# the rollouts of `generate` and for those of `regenerate`. A mechanism is switched off by a value of its section, never
+# here: all arms share these rules. The name of an input or output is its role in the stage.
 #
-#   inputs   the problems, the policy of the previous iteration and what that iteration left for this one
+#   inputs   the problems, the policy of the previous iteration and tables that it wrote for this one
 #   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/<stage>.parquet, policy/
 
 
-# The next problems of the seed's stream; none once the token budget is spent.
+# The next problems of the seed's stream; none once a budget is spent.
 rule select:
     input:
         train=f"{RESULTS}/prepare/train.parquet",
@@ -26,7 +26,7 @@ rule select:
         STAGE
 
 
-# Rollouts of the selected problems, and of the prefixes that were queued.
+# Rollouts of the selected problems, and continuations of the queued prefixes.
 rule generate:
     input:
         select=f"{HERE}/select.parquet",
@@ -66,7 +66,7 @@ rule verify:
         STAGE
 
 
-# What a second judge says otherwise; wanted where the configuration names one (audit.judge).
+# Disagreements of a second judge, where the configuration names one (audit.judge).
 rule audit:
     input:
         rollouts=f"{HERE}/{{of}}.parquet",
@@ -86,7 +86,7 @@ rule audit:
         STAGE
 
 
-# The policy's own logprob and entropy of every token; with `rows: signal` of those rollouts that may carry a signal.
+# The policy's logprob and entropy of every token; with `rows: signal` only for rollouts that may carry a signal.
 rule score_entropy:
     input:
         rollouts=f"{HERE}/{{of}}.parquet",
@@ -114,7 +114,7 @@ rule score_entropy:
         STAGE
 
 
-# Where to sample on from: prefixes of failed rollouts of hard problems.
+# The prefixes to be continued: beginnings of failed rollouts of hard problems.
 rule choose_prefixes:
     input:
         generate=f"{HERE}/generate.parquet",
@@ -161,7 +161,7 @@ rule regenerate:
         STAGE
 
 
-# How far each rollout lies from its siblings.
+# The distance of each rollout from the other rollouts of its group.
 rule novelty:
     input:
         generate=f"{HERE}/generate.parquet",
@@ -187,7 +187,7 @@ rule novelty:
         STAGE
 
 
-# Reward, normalised, plus bonus.
+# Group-normalised rewards, plus the novelty bonus.
 rule advantage:
     input:
         generate=f"{HERE}/generate.parquet",
@@ -211,7 +211,7 @@ rule advantage:
         STAGE
 
 
-# The optimizer steps: the next policy.
+# The optimizer steps, which give the next policy.
 rule update:
     input:
         generate=f"{HERE}/generate.parquet",
@@ -238,7 +238,7 @@ rule update:
         STAGE
 
 
-# The iteration in one row and one line.
+# The iteration as one row of a table and one line on the terminal.
 rule summarize:
     input:
         select=f"{HERE}/select.parquet",
@@ -269,7 +269,7 @@ rule summarize:
         STAGE
 
 
-# The policy that the iteration made, on the held-out problems.
+# Evaluation of the iteration's policy on the held-out problems.
 rule evaluate_iteration:
     input:
         held_out=f"{RESULTS}/prepare/held_out.parquet",

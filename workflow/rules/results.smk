@@ -5,8 +5,8 @@
 EVALUATED = LAYOUT.evaluated()
 SUMMARIZED = LAYOUT.finals("summarize")
 STARTS = {label: EVALUATED[label] for label in LAYOUT.starts()}
-# A label for every final policy, made into its two inputs by sed: a command may be 128 KiB long, which the paths of a
-# grid of 600 policies exceed.
+# sed expands the label of every final policy into its two inputs: a command may be at most 128 KiB long, and the paths
+# of a grid of 600 policies exceed that.
 LAST = f"{RESULTS}/&/{iteration_name(RUN.iterations - 1)}"
 FINALS = (
     f"$(printf '%s\\n' {' '.join(SUMMARIZED)} | "
@@ -14,7 +14,7 @@ FINALS = (
 )
 
 
-# pass@k of every arm beside the warm start, and the differences between arms over seeds.
+# pass@k of the warm starts and of every arm, and the differences between arms over seeds.
 rule compare:
     input:
         evaluate=list(EVALUATED.values()),
@@ -49,7 +49,7 @@ rule compare:
         STAGE
 
 
-# The page that a reader opens: the answer, its figures, the rollouts behind them.
+# The report, one HTML page: the result, its figures, and the rollouts behind them.
 rule report:
     input:
         LAYOUT.extra_evaluations(),

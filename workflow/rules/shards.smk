@@ -1,17 +1,17 @@
-# The two stages that sample, as `generation.shards` jobs each, one device a job. Included for more than one shard only; a
-# shard is called 0of4, 1of4, ... (wildcard `shard`).
+# The two stages that sample, as `generation.shards` jobs each, one device per job; included only for more than one shard.
+# The shards are named 0of4, 1of4, ... (wildcard `shard`).
 #
 #   inputs   those of generate and regenerate (iteration.smk)
 #   outputs  results/<name>/<arm>/s<seed>/iteration_<iteration>/shards/{generate,regenerate}_<shard>.parquet, and
 #            {generate,regenerate}.parquet
 
 
-# In place of the whole in one job.
+# Instead of one job for all rollouts.
 ruleorder: gather > generate
 ruleorder: gather > regenerate
 
 
-# A shard's part of the rollouts.
+# The rollouts of one shard.
 use rule generate as generate_shard with:
     output:
         generate=f"{HERE}/shards/generate_{{shard}}.parquet",
@@ -19,7 +19,7 @@ use rule generate as generate_shard with:
         f"{HERE}/logs/generate_{{shard}}.log",
 
 
-# A shard's part of the continuations.
+# The continuations of one shard.
 use rule regenerate as regenerate_shard with:
     output:
         regenerate=f"{HERE}/shards/regenerate_{{shard}}.parquet",
@@ -27,7 +27,7 @@ use rule regenerate as regenerate_shard with:
         f"{HERE}/logs/regenerate_{{shard}}.log",
 
 
-# All parts, in the order of an unsharded run.
+# The rollouts of all shards, in the order of a run without shards.
 rule gather:
     input:
         **LAYOUT.shard_tables(),

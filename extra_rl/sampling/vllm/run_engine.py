@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.devices import locks as devices
+from extra_rl.devices.acquire import take_cuda
 from extra_rl.errors import ModelError
 from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.vllm import keeper
@@ -214,7 +215,7 @@ def take(folder: Path, logs: Path, device: str) -> Engine:
     """
     names = [f"engine-{i}" for i in range(os.cpu_count() or 1)]
     if device == "cuda":
-        names = ["engine-cuda-" + "-".join(devices.take_cuda())]
+        names = ["engine-cuda-" + "-".join(take_cuda())]
     taken = devices.take_free(names, 1, folder / "locks")
     assert taken
     engine = Engine(folder / taken[0], logs / f"{taken[0]}.log")

@@ -1,0 +1,66 @@
+"""What a stage needs to know of other sections: derived values, which no configuration sets.
+
+`generate.rounds` decides how many problems `select` provides, for example. Such a value changes the bytes of the stage
+that reads it, so it is part of the stage's job, next to its section (`Job.derived`). The stage declares the values that
+it takes as the model `Stage.derived`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from extra_rl.config.experiment import Experiment
+
+Sections = Mapping[str, Mapping[str, Any]]
+"""stage -> its validated section."""
+
+
+def derive(experiment: Experiment, stage: str, arm: str) -> dict[str, Any]:
+    """Return the derived values of a stage; {} for a stage that takes none.
+
+    arm: folder of an arm, or empty for a stage that runs once for all arms.
+    """
+    if stage == "compare":
+        return _of_compare(experiment)
+    sections = experiment.arms[arm] if arm else experiment.common
+    return DERIVED[stage](sections) if stage in DERIVED else {}
+
+
+def _of_select(sections: Sections) -> dict[str, Any]:
+    """It provides the problems of all rounds."""
+    return {"rounds": sections["generate"]["rounds"]}
+
+
+def _of_warm_start(sections: Sections) -> dict[str, Any]:
+    """A demonstration ends as a response does: with the first stop string, where there is one."""
+    return {"stop": next(iter(sections["generate"]["sampling"]["stop"]), None)}
+
+
+def _of_score_entropy(sections: Sections) -> dict[str, Any]:
+    """With `rows: signal`: which rollouts may carry a signal. Otherwise nothing depends on it."""
+    if sections["score_entropy"]["rows"] == "all":
+        return {}
+    advantage = sections["advantage"]
+    return {"joined": advantage["group"] == "joined", "bonus": advantage["weight"] > 0}
+
+
+def _of_compare(experiment: Experiment) -> dict[str, Any]:
+    """An arm that ran out of iterations before its budget cannot be compared; seeds and regimes order the rows."""
+    return {
+        "token_budgets": {folder: sections["select"]["token_budget"] for folder, sections in experiment.arms.items()},
+        "compute_budgets": {
+            folder: sections["select"]["compute_budget"] for folder, sections in experiment.arms.items()
+        },
+        "warm_starts": experiment.run.warm_starts,
+        "seeds": experiment.run.seeds,
+        "regimes": experiment.regimes,
+    }
+
+
+DERIVED: dict[str, Callable[[Sections], dict[str, Any]]] = {
+    "select": _of_select,
+    "warm_start": _of_warm_start,
+    "score_entropy": _of_score_entropy,
+}
+"""Stage -> its derived values, from the sections of its arm; `compare` derives from all arms."""
