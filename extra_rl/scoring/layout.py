@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Layout = Literal["auto", "padded", "packed", "shared_prefix"]
 
 DESCRIPTION = (
-    "how tokens lie in a micro-batch: `padded` rows; `packed`: one row without padding; `shared_prefix`: packed, and "
-    "what several sequences begin with is computed once; `auto`: that, where it gives the numbers of the model's own "
-    "forward pass, else padded"
+    "layout of a micro-batch: `padded` rows; `packed`: one row without padding; `shared_prefix`: packed, with shared "
+    "prefixes computed once; `auto`: `shared_prefix` where it gives the numbers of the model's own forward pass, else "
+    "`padded`"
 )
 """Description of the key `layout` in the stages that have one."""
 
