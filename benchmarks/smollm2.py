@@ -172,8 +172,13 @@ def _settings() -> Any:
     from extra_rl.config.sections import ComputeConfig, SamplingConfig
     from extra_rl.training.settings import UpdateSettings
 
-    shared = {"sampling": SamplingConfig(max_response_tokens=64), "compute": ComputeConfig()}
-    return UpdateSettings(**shared, dual_clip=None, importance_cap=None, learning_rate=1e-5)
+    return UpdateSettings(
+        sampling=SamplingConfig(max_response_tokens=64),
+        compute=ComputeConfig(),
+        dual_clip=None,
+        importance_cap=None,
+        learning_rate=1e-5,
+    )
 
 
 def probed(policy: Any) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         return {"generate": contracts.RolloutsOfShard.create_empty()}
     size = config.group_size
     fresh = fresh_plans(inputs["select"], inputs["train"], size)
-    now = len(fresh) // config.rounds
+    now = len(fresh) // config.rounds  # select has chosen the problems of all rounds
     plans = fresh[:now] + continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
     if not here:  # a shard without a group need not load the model
