@@ -102,33 +102,22 @@ def ours(model: Any, asked: dict[str, Any], rows: list[list[int]]) -> tuple[Call
     """An optimizer step, and the scoring of all rows."""
     import torch
 
+    from extra_rl.config.sections import ComputeConfig, SamplingConfig
+    from extra_rl.scoring.batches import TokenSequence
     from extra_rl.scoring.layout import chosen, token_statistics
-    from extra_rl.scoring.sequences import TokenSequence
     from extra_rl.training.optimizer import make_optimizer
     from extra_rl.training.rollouts import TrainingRollout
-    from extra_rl.training.settings import LossSettings
+    from extra_rl.training.settings import UpdateSettings
     from extra_rl.training.trainer import Trainer
 
     tokens, precision = asked["tokens"], asked["precision"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = make_optimizer("adamw", trained, lr=1e-6, betas=(0.9, 0.999), weight_decay=0.01)
-    settings = LossSettings(
-        loss="clipped",
-        aggregate="token_mean",
-        clip_low=0.2,
-        clip_high=0.28,
-        dual_clip=10.0,
-        importance_cap=2.0,
-        kl_weight=0.0,
-        entropy_weight=0.0,
-        signal_only=False,
+    settings = UpdateSettings(
+        sampling=SamplingConfig(max_response_tokens=tokens),
+        compute=ComputeConfig(precision=precision),
         tokens_per_batch=tokens,
         learning_rate=1e-6,
-        warmup_steps=0,
-        gradient_clip=1.0,
-        temperature=1.0,
-        max_response_tokens=tokens,
-        precision=precision,
     )
     trainer, layout = Trainer(model, optimizer, settings, None), chosen("auto", model)
     sequences = [TokenSequence(row[:PROMPT], row[PROMPT:]) for row in rows]

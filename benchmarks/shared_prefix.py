@@ -49,7 +49,7 @@ def new_model(hidden: int, layers: int) -> Any:
 
 def load(name: str, rng: random.Random, tokens: int, group: int) -> list[Any]:
     """The sequences of a load."""
-    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.batches import TokenSequence
 
     def draw(count: int) -> list[int]:
         return [rng.randrange(VOCABULARY) for _ in range(count)]

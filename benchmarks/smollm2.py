@@ -116,9 +116,8 @@ def scored(way: str, policy: Any, rows: list[Row]) -> list[float]:
     """Mean logprob and entropy of each row, so that both ways can be compared."""
     import torch
 
-    from extra_rl.scoring.batches import fill, pieces_of
+    from extra_rl.scoring.batches import TokenSequence, fill, pieces_of
     from extra_rl.scoring.layout import chosen, token_statistics
-    from extra_rl.scoring.sequences import TokenSequence
 
     found: dict[int, list[float]] = {}
     with torch.inference_mode():
@@ -141,7 +140,7 @@ def updated(way: str, policy: Any, rows: list[Row]) -> list[float]:
     """The gradient's norm of one step; half of the rows have advantage 1, half -1, old logprobs are the sampler's."""
     import torch
 
-    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.batches import TokenSequence
     from extra_rl.training.rollouts import TrainingRollout
     from extra_rl.training.trainer import Trainer
 
@@ -170,24 +169,22 @@ def updated(way: str, policy: Any, rows: list[Row]) -> list[float]:
 
 
 def _settings() -> Any:
-    from extra_rl.training.settings import LossSettings
+    from extra_rl.config.sections import ComputeConfig, SamplingConfig
+    from extra_rl.training.settings import UpdateSettings
 
-    numbers = {"clip_low": 0.2, "clip_high": 0.28, "kl_weight": 0.0, "entropy_weight": 0.0, "gradient_clip": 1.0}
-    return LossSettings(
-        **{"loss": "clipped", "aggregate": "token_mean", "dual_clip": None, "importance_cap": None, **numbers},
-        signal_only=False,
-        tokens_per_batch=8192,
+    return UpdateSettings(
+        sampling=SamplingConfig(max_response_tokens=64),
+        compute=ComputeConfig(),
+        dual_clip=None,
+        importance_cap=None,
         learning_rate=1e-5,
-        warmup_steps=0,
-        temperature=1.0,
-        max_response_tokens=64,
     )
 
 
 def probed(policy: Any) -> dict[str, Any]:
     """Seconds of the whole probe and of the brief one."""
     from extra_rl.models.probe import probe_of, remember
-    from extra_rl.sampling.model_check import probe
+    from extra_rl.sampling.transformers import probe
 
     found: dict[str, Any] = {}
     for name, known in (("whole", {}), ("brief", None)):
@@ -211,7 +208,7 @@ def child(measurement: str, way: str, folder: Path, threads: int, rollouts: Path
     if measurement == "probe":
         return probed(policy)
     if way == "ours":  # the probe is a measurement of its own
-        from extra_rl.sampling.model_check import probe
+        from extra_rl.sampling.transformers import probe
 
         probe(policy.model)
     rows = json.loads(rollouts.read_text()) if rollouts.exists() else []

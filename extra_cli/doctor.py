@@ -96,7 +96,7 @@ def check(arguments: argparse.Namespace) -> int:
     from extra_rl.models.checks import require_vocabulary
     from extra_rl.models.policy import eos_token_ids, load_model, load_tokenizer
     from extra_rl.models.probe import probe_of
-    from extra_rl.sampling.model_check import probe
+    from extra_rl.sampling.transformers import probe
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     compute = ComputeConfig(threads=threads, device=arguments.device, precision=arguments.precision)

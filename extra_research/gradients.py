@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,23 @@ from extra_research.noise import Products
 from extra_rl.errors import NumericalError
 from extra_rl.models.protocol import CausalLM
 from extra_rl.training.rollouts import TrainingRollout
-from extra_rl.training.settings import LossSettings
+from extra_rl.training.settings import UpdateSettings
 
 AGREEMENT = 1e-3
 """Largest difference, relative to |G|^2, between |G|^2 and the sum of the groups' products with G."""
 
 
-def policy_loss(settings: LossSettings) -> LossSettings:
+def policy_loss(settings: UpdateSettings) -> UpdateSettings:
     """Return the settings of `update` for the policy's loss alone: no KL or entropy term, no clipping of the norm.
 
     The learning rate is 0, so that a step does not change the weights.
     """
-    return replace(
-        settings, kl_weight=0.0, entropy_weight=0.0, learning_rate=0.0, warmup_steps=0, gradient_clip=math.inf
-    )
+    off = {"kl_weight": 0.0, "entropy_weight": 0.0, "learning_rate": 0.0, "warmup_steps": 0, "gradient_clip": math.inf}
+    return settings.model_copy(update=off)
 
 
 def group_products(
-    model: CausalLM, rollouts: Sequence[TrainingRollout], groups: Mapping[str, str], settings: LossSettings
+    model: CausalLM, rollouts: Sequence[TrainingRollout], groups: Mapping[str, str], settings: UpdateSettings
 ) -> Products:
     """Return the products of every group's gradient that the noise estimates need.
 
@@ -78,7 +76,7 @@ def group_products(
     return Products(list(parts), squared_K, dot_K, total)
 
 
-def denominator_of(rollouts: Sequence[TrainingRollout], settings: LossSettings) -> int:
+def denominator_of(rollouts: Sequence[TrainingRollout], settings: UpdateSettings) -> int:
     """Return what `update` divides these rollouts' summed loss by, as one mini-batch: loss tokens or sequences."""
     counted = [r for r in rollouts if r.loss_tokens > 0 and (r.advantage != 0 or not settings.signal_only)]
     return sum(r.loss_tokens for r in counted) if settings.aggregate == "token_mean" else len(counted)

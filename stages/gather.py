@@ -1,6 +1,6 @@
-"""Puts the shards of `generate` or `regenerate` together; part of a run only where `generation.shards` is above 1.
+"""Joins the shards of `generate` or `regenerate`; part of a run only where `generation.shards` is above 1.
 
-READS   shard:0of4, shard:1of4, ... (the rollouts of each, with their places in the whole)
+READS   shard:0of4, shard:1of4, ... (the rollouts of each, with their positions in the whole table)
 ADDS    rollouts: the table that an unsharded run would have written, in the same order
 SOURCE  our decision (docs/decisions/0009-shards.md)
 """
@@ -34,30 +34,30 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The rollouts of all shards, in the order of the plans. InputError where they do not make up the whole."""
+    """Return the rollouts of all shards, in the order of the plans; InputError where the shards are incomplete."""
     shards = inputs.labelled("shard")
     paths = {name: inputs.paths[f"shard:{name}"] for name in shards}
-    refuse_incomplete(list(shards))
-    refuse_another_call(paths, context.job)
+    require_all_shards(list(shards))
+    require_one_call(paths, context.job)
     table = pl.concat(list(shards.values())).sort("position")
     if table["position"].to_list() != list(range(len(table))):
         folder = next(iter(paths.values())).parent
         raise InputError(
-            f"{folder}: the shards {', '.join(shards)} do not make up the whole: a rollout is missing, or is there "
-            "twice. Delete them and run again; snakemake rebuilds them."
+            f"{folder}: in the shards {', '.join(shards)} a rollout is missing or occurs twice. Delete them and run "
+            "again; snakemake rebuilds them."
         )
     return {"rollouts": table.drop("position")}
 
 
-def refuse_incomplete(names: list[str]) -> None:
-    """InputError unless the names are those of all shards of one count."""
+def require_all_shards(names: list[str]) -> None:
+    """Raise InputError unless the names are those of all shards of one count."""
     counts = {parse_shard(name)[1] for name in names}
     if len(counts) != 1 or sorted(names) != sorted(shard_names(*counts)):
-        raise InputError(f"gather was given the shards {', '.join(names) or '(none)'}; name all of one count.")
+        raise InputError(f"gather received the shards {', '.join(names) or '(none)'}; pass all shards of one count.")
 
 
-def refuse_another_call(paths: Mapping[str, Path], job: Job) -> None:
-    """InputError unless every file is the shard that it is given for, of one call of one stage in this place."""
+def require_one_call(paths: Mapping[str, Path], job: Job) -> None:
+    """Raise InputError unless every file is the shard of its name, and all belong to one call of one stage."""
     first: dict[str, Any] = {}
     for name, path in paths.items():
         made_by: dict[str, Any] = dict(read_provenance(path).get("job", {}))

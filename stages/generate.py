@@ -1,11 +1,12 @@
 """Samples the rollouts of an iteration: G for every selected problem, and the continuations that were queued.
-With `source: demonstrations` they are worked solutions instead: the supervised control.
+
+With `source: demonstrations` the rollouts are worked solutions instead: the supervised control.
 
 READS   select, train (prompts; answers, between rounds), policy, previous_choose_prefixes (prefixes due in this
         iteration's batch)
 ADDS    generate: token ids, sampler logprobs, lineage
 SOURCE  GRPO's group of G rollouts (docs/method.md 1); `when: next_iteration` as in the released code (R): queued
-        prefixes go into one batch with the fresh prompts, which costs no second, late sampling call; rounds:
+        prefixes are sampled in one batch with the fresh prompts, which saves a second sampling call; rounds:
         docs/sampling.md
 """
 
@@ -78,55 +79,54 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The rollouts table: fresh groups first, then continuations, then the groups of further rounds. Empty once the
-    token budget is spent."""
+    """Return the rollouts table: fresh groups, then continuations, then the groups of further rounds.
+
+    It is empty once the token budget is spent.
+    """
     refuse_cut_distribution(config.sampling)
     if config.rounds > 1 and context.job.shard:
-        raise ConfigError("a shard cannot know what lacks in all: with generate.rounds > 1, set generation.shards: 1.")
+        raise ConfigError(
+            "a shard cannot know how many groups are missing overall: with generate.rounds > 1, set "
+            "generation.shards: 1."
+        )
     if inputs["select"].is_empty():
         return {"generate": contracts.RolloutsOfShard.create_empty()}
     size = config.group_size
     fresh = fresh_plans(inputs["select"], inputs["train"], size)
-    now = len(fresh) // config.rounds
+    now = len(fresh) // config.rounds  # select has chosen the problems of all rounds
     plans = fresh[:now] + continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
-    if not here:  # a shard without a group loads no model
+    if not here:  # a shard without a group need not load the model
         return {"generate": contracts.RolloutsOfShard.create_empty()}
     mine, spare = [plans[i] for i in here], fresh[now:]
     if config.source == "demonstrations":
         given = worked_solutions(mine, inputs, config, context)
         return {"generate": given.with_columns(position=pl.Series(here, dtype=pl.Int64))}
-    bars = [context.progress(len(mine), f"{context.job.title}: rollout")]
-
-    def announce(number: int, missing: int, rollouts: int) -> None:
-        title = f"{context.job.title}, round {number}"
-        context.console.note(f"{title}: {missing} mixed group(s) missing, {rollouts} rollouts more")
-        bars.append(context.progress(rollouts, f"{title}: rollout"))
-
-    def advance(count: int) -> None:
-        bars[-1].update(count)
-
-    where = (inputs.policy(), config.sampling, config.compute, context.seed(), advance)
     started = time.monotonic()
-    with open_roller([*mine, *spare], *where) as roll:
+    with open_roller([*mine, *spare], inputs.policy(), config.sampling, config.compute, context.seed()) as roll:
         context.figures[OPENING_SECONDS] = time.monotonic() - started
-        table = roll(mine)
+        table = roll(mine, context.progress(len(mine), f"{context.job.title}: rollout").update)
         if spare:
+
+            def roll_further(number: int, missing: int, further: Sequence[Plan]) -> pl.DataFrame:
+                title = f"{context.job.title}, round {number}"
+                context.console.note(f"{title}: {missing} mixed group(s) missing, {len(further)} more rollouts")
+                return roll(further, context.progress(len(further), f"{title}: rollout").update)
+
             table = further_rounds(
                 table,
                 [spare[i : i + size] for i in range(0, len(spare), size)],
-                wanted=now // size,
+                target=now // size,
                 rounds=config.rounds,
-                roll=roll,
+                roll=roll_further,
                 count_mixed=lambda table: mixed_groups(table, inputs["train"], config.task, config.verifier),
-                announce=announce,
             )
             here = list(range(len(table)))
     return {"generate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}
 
 
 def worked_solutions(plans: Sequence[Plan], inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:
-    """A demonstration for every plan, as a rollouts table."""
+    """Return a demonstration for every plan, as a rollouts table."""
     from extra_rl.models.policy import load_tokenizer, resolve
     from extra_rl.sampling.demonstrated import demonstrated
     from extra_rl.sampling.open import open_decoder

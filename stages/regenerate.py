@@ -1,7 +1,8 @@
-"""Samples on from the prefixes that were chosen in this iteration (`when: same_iteration`).
+"""Samples continuations of the prefixes that were chosen in this iteration (`when: same_iteration`).
 
 READS   choose_prefixes, policy
-ADDS    regenerate: the continuations, whole responses with their lineage; empty where prefixes wait for the next batch
+ADDS    regenerate: the continuations, as whole responses with their lineage; empty where prefixes are queued for the
+        next iteration
 SOURCE  entropy-guided prefix regeneration (docs/method.md 3)
 """
 
@@ -39,16 +40,15 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The rollouts table of the continuations."""
+    """Return the rollouts table of the continuations."""
     refuse_cut_distribution(config.sampling)
     plans = continuation_plans(inputs["choose_prefixes"], "same_iteration", context.job.place)
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
-    if not here:  # no model is loaded for nothing
+    if not here:  # the model need not be loaded
         return {"regenerate": contracts.RolloutsOfShard.create_empty()}
     mine = [plans[i] for i in here]
-    advance = context.progress(len(mine), f"{context.job.title}: rollout").update
     started = time.monotonic()
-    with open_roller(mine, inputs.policy(), config.sampling, config.compute, context.seed(), advance) as roll:
+    with open_roller(mine, inputs.policy(), config.sampling, config.compute, context.seed()) as roll:
         context.figures[OPENING_SECONDS] = time.monotonic() - started
-        table = roll(mine)
+        table = roll(mine, context.progress(len(mine), f"{context.job.title}: rollout").update)
     return {"regenerate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}

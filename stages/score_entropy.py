@@ -1,10 +1,10 @@
 """Scores every response token with the policy's own forward pass: logprob and full-vocabulary entropy.
 
 READS   rollouts (generate or regenerate), policy; with `rows: signal` their verdicts and, where groups are joined, the
-        rollouts among which their parents are, with verdicts, scores and the policy that sampled them
+        rollouts that include their parents, with verdicts, scores and the policy that sampled them
 ADDS    score_entropy: policy_logprobs (the old logprobs of the update) and entropies, at the sampling temperature
 SOURCE  docs/method.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of
-        prefixes); which rows: docs/decisions/0016
+        prefixes); choice of rows: docs/decisions/0016
 """
 
 from __future__ import annotations
@@ -74,11 +74,12 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """One row a rollout, in the order of the rollouts; behind them the parents that are scored only now."""
-    rollouts, parents = wanted(inputs, config, context.derived)
+    """Return one row per rollout, in the order of the rollouts, then the parents that were not scored before."""
+    rollouts, parents = rows_to_score(inputs, config, context.derived)
     calls = [(rollouts, inputs.policy())]
     if len(parents):
         calls.append((parents, inputs.policy("parents_policy")))
+        # One policy for both, as in a first iteration: its model is loaded once.
         if len({read_manifest(policy)["digest"] for _, policy in calls}) == 1:
             calls = [(pl.concat([rollouts, parents]), inputs.policy())]
     progress = context.progress(len(rollouts) + len(parents), f"{context.job.place} score_entropy: rollout")
@@ -101,19 +102,19 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     return {"score_entropy": contracts.TokenScores.cast(table.with_columns(pl.col("computed_tokens").fill_null(0)))}
 
 
-def wanted(inputs: Inputs, config: Config, derived: Derived) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rollouts that are scored, and those of their parents that no call before has scored.
+def rows_to_score(inputs: Inputs, config: Config, derived: Derived) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rollouts to score, and those of their parents that have no scores yet.
 
-    ConfigError where `rows: signal` is asked for and the verdicts are not given.
+    Raises ConfigError where `rows: signal` is configured and the verdicts are missing.
     """
     rollouts = inputs["rollouts"]
     if config.rows == "all":
         return rollouts, rollouts.clear()
     if "verify" not in inputs.tables:
-        raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts; name their path as verify.")
+        raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts: pass their file as `verify`.")
     judged = rollouts.join(inputs["verify"], on="rollout_id", how="left", maintain_order="left")
-    former = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
-    rows, parents = rows_with_signal(judged, former, joined=derived.joined, bonus=derived.bonus)
+    previous = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
+    rows, parents = rows_with_signal(judged, previous, joined=derived.joined, bonus=derived.bonus)
     known = inputs["parents_scores"].filter(pl.col("policy_logprobs").is_not_null())
     new = parents.join(known, on="rollout_id", how="anti", maintain_order="left")
     return rows.select(rollouts.columns), new.select(rollouts.columns)
@@ -122,16 +123,16 @@ def wanted(inputs: Inputs, config: Config, derived: Derived) -> tuple[pl.DataFra
 def score(
     rollouts: pl.DataFrame, policy: Path, config: Config, done: Callable[[int], object]
 ) -> tuple[pl.DataFrame, list[Piece]]:
-    """TokenScores of the rollouts under a policy, in their order, and the micro-batches that they were computed in.
+    """Return TokenScores of the rollouts under a policy, in their order, and the micro-batches of the computation.
 
-    done: is told how many rollouts are finished. Raises NumericalError for a logprob that is not finite.
+    done: called with the number of rollouts of each finished micro-batch. Raises NumericalError for a logprob that is
+    not finite.
     """
     import torch
 
     from extra_rl.models.policy import load_policy_model
-    from extra_rl.scoring.batches import computed_of_rows, fill, pieces_of
+    from extra_rl.scoring.batches import TokenSequence, computed_of_rows, fill, pieces_of
     from extra_rl.scoring.layout import budget_of, chosen, token_statistics
-    from extra_rl.scoring.sequences import TokenSequence
 
     device, precision = acquire(config.compute), config.compute.precision
     model = load_policy_model(policy, device=device)
@@ -160,7 +161,7 @@ def score(
     if bad:
         raise NumericalError(
             f"the policy {policy} gives a logprob that is not finite, first for rollout "
-            f"{rollouts['rollout_id'][bad[0]]}. The update before it diverged: lower update.learning_rate."
+            f"{rollouts['rollout_id'][bad[0]]}. The previous update diverged: lower update.learning_rate."
         )
     columns = {"policy_logprobs": logprobs, "entropies": entropies, "computed_tokens": computed}
     frame = pl.DataFrame({"rollout_id": rollouts["rollout_id"], **columns})

@@ -72,26 +72,19 @@ def products_of_variants(
     from extra_research.gradients import group_products
     from extra_rl.models.policy import load_policy
     from extra_rl.training.rollouts import to_rollouts
-    from extra_rl.training.settings import LossSettings
 
     config = update.config()
     device = acquire(config.compute)
     policy = load_policy(update.inputs.policy(), device=device)
     if config.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    settings = LossSettings(
-        **config.model_dump(include=set(LossSettings.__dataclass_fields__)),
-        temperature=config.sampling.temperature,
-        max_response_tokens=config.sampling.max_response_tokens,
-        precision=config.compute.precision,
-    )
     groups = groups_of(update)
     done: list[tuple[pl.DataFrame, Products]] = []
     found: dict[str, Products] = {}
     for name, table in tables_with_and_without(advantage, novelty).items():
         rows = update.helper("training_rows")(update.with_table("advantage", table), config)
         known = [products for previous, products in done if previous.equals(rows)]
-        found[name] = known[0] if known else group_products(policy.model, to_rollouts(rows), groups, settings)
+        found[name] = known[0] if known else group_products(policy.model, to_rollouts(rows), groups, config)
         done.append((rows, found[name]))
     return found
 

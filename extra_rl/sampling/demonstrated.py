@@ -1,8 +1,8 @@
 """Rollouts that are not sampled: worked solutions in the table of `generate`, for the supervised control.
 
-Beside arms that explore, a control that spends the same compute on supervised steps tells what of a gain is the format
-and the knowledge of the task. Its rows go through the same stages, so that they can be inspected, judged and trained on
-as any other. Source: our decision (O).
+A control that spends the same compute on supervised steps shows how much of a gain is due to format and knowledge of
+the task. Its rows go through the same stages, so they are inspected, judged and trained on like any others.
+Source: our decision (O).
 """
 
 from __future__ import annotations
@@ -32,11 +32,20 @@ def demonstrated(
     decode: Callable[[Sequence[Sequence[int]]], list[str]],
     seed: int,
 ) -> pl.DataFrame:
-    """The rollouts table of these plans: to each problem a worked solution, all of whose tokens are given.
+    """Return the rollouts table of these plans: a worked solution of each problem, marked as a prefix throughout.
 
-    A generated task makes it, by a generator keyed by `seed` and the rollout's id without the arm; other tasks have it
-    in the column `solution` of `train`. One that is longer than the response limit is cut off there, as a rollout is.
-    Raises ConfigError where a problem has none.
+    A generated task makes the solution, with a generator keyed by `seed` and the rollout's id without the arm; other
+    tasks have it in the column `solution` of `train`. A solution beyond the response limit is cut off there, as a
+    rollout is. Raises ConfigError where a problem has none.
+
+    Args:
+        plans: one per rollout.
+        train: table of problems.
+        task: the shared section.
+        sampling: the shared section: response limit and stop strings.
+        tokenizer: of the policy.
+        decode: token ids of responses -> texts.
+        seed: of the stage.
     """
     problems = {row["problem_id"]: row for row in train.iter_rows(named=True)}
     solve = _solver(task)
@@ -69,7 +78,7 @@ def demonstrated(
 
 
 def _solver(task: TaskConfig) -> Callable[[dict[str, Any], Any], str]:
-    """A function (row of Problems, generator) -> worked solution."""
+    """Return a function (row of Problems, generator) -> worked solution."""
     generated = load_task(task) if task.name in TASKS else None
 
     def solve(row: dict[str, Any], rng: Any) -> str:
@@ -78,7 +87,7 @@ def _solver(task: TaskConfig) -> Callable[[dict[str, Any], Any], str]:
             return generated.demonstration(problem, rng)
         if not row["solution"]:
             raise ConfigError(
-                f"generate.source: demonstrations needs worked solutions, and {row['problem_id']} has none: name their "
+                f"generate.source: demonstrations needs worked solutions, but {row['problem_id']} has none: name their "
                 "column (`solution` of a source in task.train)."
             )
         return str(row["solution"])

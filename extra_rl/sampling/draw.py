@@ -1,4 +1,4 @@
-"""One token a row: from logits and a uniform number to a token and its logprob."""
+"""One token per row: from logits and a uniform number to a token and its logprob."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
-    """One token a row by inversion of the cumulative distribution, and its logprob.
+    """Draw one token per row by inverting the cumulative distribution; return tokens (B,) int64, logprobs (B,) float32.
 
-    logits_BV: float32, before temperature. uniform_B: float64 in [0, 1). The logprob is that of the distribution
-    sampled from: temperature, then top-k, then top-p, renormalised. Returns (B,) int64 and (B,) float32.
+    The logprob is that of the distribution sampled from: temperature, then top-k, then top-p, renormalised.
+    logits_BV: float32, before the temperature. uniform_B: float64 in [0, 1).
     """
     import torch
 
@@ -22,7 +22,9 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> tuple[
     if config.top_k or config.top_p < 1:
         scaled_BV = scaled_BV.masked_fill(~_kept(scaled_BV, config), float("-inf"))
     logprob_BV = torch.log_softmax(scaled_BV, dim=-1)
+    # float64: a cumulative sum in float32 over a large vocabulary would move the boundaries between tokens.
     cumulative_BV = logprob_BV.double().exp().cumsum(-1)
+    # The last sum is 1 up to rounding; scaling by it keeps the target within the distribution.
     target_B = uniform_B * cumulative_BV[:, -1]
     token_B = torch.searchsorted(cumulative_BV, target_B[:, None], right=True).squeeze(1)
     token_B = token_B.clamp(max=logits_BV.shape[-1] - 1)
@@ -30,7 +32,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> tuple[
 
 
 def _kept(scaled_BV: Tensor, config: SamplingConfig) -> Tensor:
-    """Tokens that top-k and top-p leave in: the smallest set of the likeliest with mass of at least top_p."""
+    """Tokens (B, V) that top-k and top-p keep: the smallest set of the likeliest tokens with mass of at least top_p."""
     import torch
 
     sorted_BV, index_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
@@ -39,5 +41,6 @@ def _kept(scaled_BV: Tensor, config: SamplingConfig) -> Tensor:
         keep_BV[:, config.top_k :] = False
     if config.top_p < 1:
         probability_BV = torch.softmax(sorted_BV.masked_fill(~keep_BV, float("-inf")), dim=-1)
+        # A token stays if the mass before it is below top_p: the one that reaches it is included.
         keep_BV &= probability_BV.cumsum(-1) - probability_BV < config.top_p
     return torch.zeros_like(keep_BV).scatter(1, index_BV, keep_BV)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.devices.acquire import acquire
 from extra_rl.sampling.base import Sampler
-from extra_rl.sampling.stop import StopStrings
-from extra_rl.sampling.text import Decode
+from extra_rl.sampling.text import Decode, StopStrings
 from extra_rl.sampling.text import response_decoder as _decoder
 
 if TYPE_CHECKING:
@@ -24,10 +23,13 @@ def open_sampler(
 ) -> Iterator[tuple[Sampler, Decode]]:
     """The sampler, and a function that turns token ids into the text that is judged, until the end of the block.
 
-    policy: the manifest of a run's policy, or a directory of a transformers model that has none. Its weights are put on
-    the device and into the precision of `compute`. longest: the most tokens that a context and its response may have
-    together, where that is known; an engine need not be larger. ConfigError for a stop string that no tokens of the
-    policy can write.
+    Raises ConfigError for a stop string that the policy's tokens cannot produce.
+
+    Args:
+        policy: manifest of a run's policy, or a directory of a transformers model.
+        config: the section `sampling`.
+        compute: device and precision of the weights.
+        longest: largest number of tokens of a context and its response together, which sizes an engine; None: unknown.
     """
     device = acquire(compute, config.engine.tensor_parallel if config.backend == "vllm" else 1)
 
@@ -57,18 +59,18 @@ def open_sampler(
 
 
 def open_decoder(directory: Path, stop: Sequence[str] = ()) -> Decode:
-    """The second half of `open_sampler`, for samples that are there already: no weights are read."""
+    """Return the function that `open_sampler` yields second, without reading weights: for existing samples."""
     return _decoder(*_tokenizer(directory), stop)
 
 
 def _stops(directory: Path, config: SamplingConfig) -> StopStrings:
     stops = StopStrings(*_tokenizer(directory))
-    stops.rule(config.stop)  # refuses before an engine starts
+    stops.rule(config.stop)  # raises before an engine is started
     return stops
 
 
 def _tokenizer(directory: Path) -> tuple[Any, tuple[int, ...]]:
-    """The tokenizer of a policy, and what ends a response."""
+    """The tokenizer of a policy, and the ids that end a response."""
     from extra_rl.models.policy import load_tokenizer
     from extra_rl.models.turns import known_end_ids
 

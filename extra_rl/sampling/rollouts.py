@@ -1,4 +1,4 @@
-"""From what is to be rolled out to the rollouts table; shared by `generate` and `regenerate`."""
+"""From plans of rollouts to the rollouts table; shared by `generate` and `regenerate`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import polars as pl
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.results import continuation_group, without_arm
-from extra_rl.sampling.base import Request, Sample, longest_of, refuse_not_finite
+from extra_rl.sampling.base import Advance, Request, Sample, longest_of, refuse_not_finite
 from extra_rl.seeding import derive_seed
 from extra_rl.tables import contracts
 
-Roll = Callable[[Sequence["Plan"]], pl.DataFrame]
-"""Plans of one call of a sampler -> rollouts table."""
+Roll = Callable[[Sequence["Plan"], Advance], pl.DataFrame]
+"""Plans of one call of a sampler, and its progress callback -> rollouts table."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One rollout that is to be sampled: its lineage, and the tokens that are given.
+    """One rollout to sample: its lineage, its prompt, and the prefix of a continuation with its logprobs.
 
-    expected: guessed length of the whole response, prefix included, by which shards are balanced; None: no guess.
+    expected: estimated length of the whole response, prefix included, for balancing shards; None: unknown.
     """
 
     rollout_id: str
@@ -40,7 +40,7 @@ class Plan:
 
 
 def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int) -> list[Plan]:
-    """`group_size` rollouts for every selected problem."""
+    """Return `group_size` plans for every selected problem."""
     rows = selection.join(
         train.select("problem_id", "prompt_tokens"), on="problem_id", how="left", maintain_order="left"
     )
@@ -52,7 +52,7 @@ def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int) -
 
 
 def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Plan]:
-    """The continuations of the chosen prefixes that are due `when`; their ids name the group they are to help."""
+    """Return the continuations of the chosen prefixes that are due `when`; their ids name the group they belong to."""
     plans: list[Plan] = []
     count_of: dict[str, int] = {}
     for row in prefixes.filter(pl.col("chosen") & (pl.col("when") == when)).iter_rows(named=True):
@@ -77,7 +77,7 @@ def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Pl
 
 
 def refuse_cut_distribution(sampling: SamplingConfig) -> None:
-    """ConfigError for top-p or top-k in training: what was sampled would not be the policy's distribution."""
+    """Raise ConfigError for top-p or top-k in training, where the samples must follow the policy's distribution."""
     if sampling.top_p < 1 or sampling.top_k > 0:
         raise ConfigError(
             "sampling.top_p < 1 or sampling.top_k > 0 cannot be trained on: the sampled distribution would not be the "
@@ -87,26 +87,27 @@ def refuse_cut_distribution(sampling: SamplingConfig) -> None:
 
 @contextmanager
 def open_roller(
-    plans: Sequence[Plan],
-    policy: Path,
-    sampling: SamplingConfig,
-    compute: ComputeConfig,
-    seed: int,
-    advance: Callable[[int], object],
+    plans: Sequence[Plan], policy: Path, sampling: SamplingConfig, compute: ComputeConfig, seed: int
 ) -> Iterator[Roll]:
-    """A function that samples some of the `plans` and returns their rollouts table; a call of it is one of the sampler.
+    """A function that samples some of the `plans` in one call of the sampler and returns their rollouts table.
 
-    `advance(n)` is called whenever n more rollouts have ended.
     A rollout's seed follows from `seed` and its id without the arm, so that its tokens do not depend on what else is
-    sampled, nor in which call. A prefix counts against the response limit. Its logprobs are those that it was once
-    sampled with.
+    sampled, nor in which call. A prefix counts against the response limit and keeps the logprobs that it was sampled
+    with.
+
+    Args:
+        plans: all that may be sampled; they set the longest context.
+        policy: manifest, or a directory of a transformers model.
+        sampling: the shared section.
+        compute: the shared section.
+        seed: of the stage.
     """
     from extra_rl.sampling.open import open_sampler
 
     longest = longest_of([_request(plan, sampling, seed) for plan in plans])
     with open_sampler(policy, sampling, compute, longest) as (sampler, decode):
 
-        def roll(chosen: Sequence[Plan]) -> pl.DataFrame:
+        def roll(chosen: Sequence[Plan], advance: Advance) -> pl.DataFrame:
             requests = [_request(plan, sampling, seed) for plan in chosen]
             samples = sampler.sample(requests, sampling, advance)
             refuse_not_finite(samples, policy)

@@ -1,6 +1,6 @@
-"""Dynamic sampling: rounds of new problems, until enough groups are neither all right nor all wrong.
+"""Dynamic sampling: rounds of new problems, until enough groups have both correct and incorrect rollouts.
 
-Source: DAPO, arXiv 2503.14476, section 3.2; a round no larger than what is missing: our decision.
+Source: DAPO, arXiv 2503.14476, section 3.2; the size of a round (the number of groups still missing): our decision.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import polars as pl
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.dispatch import judge_rollouts
-from extra_rl.sampling.rollouts import Plan, Roll
+from extra_rl.sampling.rollouts import Plan
 from extra_rl.verdict import DEFAULT_REWARDS
 
 
@@ -19,34 +19,39 @@ def further_rounds(
     first: pl.DataFrame,
     spare: Sequence[Sequence[Plan]],
     *,
-    wanted: int,
+    target: int,
     rounds: int,
-    roll: Roll,
+    roll: Callable[[int, int, Sequence[Plan]], pl.DataFrame],
     count_mixed: Callable[[pl.DataFrame], int],
-    announce: Callable[[int, int, int], object],
 ) -> pl.DataFrame:
-    """The rollouts of round 1 (`first`) and of the further ones, at most `rounds` in all.
+    """Return the rollouts of round 1 and of further rounds, at most `rounds` in all.
 
-    A round samples as many groups, the next of `spare` (plans by group), as are still missing of `wanted` mixed ones.
-    It is the last one when none is missing or no group is spare. announce(round, missing, rollouts) is called before
-    each. All that was sampled is in the table.
+    A round samples as many groups, the next of `spare`, as mixed groups are still missing. The last round is the one
+    after which none is missing or no group is left. The table contains everything that was sampled.
+
+    Args:
+        first: rollouts of round 1.
+        spare: plans of further groups, in the order in which they are sampled.
+        target: number of mixed groups to reach.
+        rounds: largest number of rounds.
+        roll: (number of the round, missing groups, plans) -> rollouts.
+        count_mixed: rollouts -> number of mixed groups.
     """
-    tables, missing = [first], wanted
+    tables, missing = [first], target
     for number in range(2, rounds + 1):
         missing -= count_mixed(tables[-1])
         groups, spare = spare[: max(missing, 0)], spare[max(missing, 0) :]
         plans = [plan for group in groups for plan in group]
         if not plans:
             break
-        announce(number, missing, len(plans))
-        tables.append(roll(plans))
+        tables.append(roll(number, missing, plans))
     return pl.concat(tables)
 
 
 def mixed_groups(rollouts: pl.DataFrame, train: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> int:
-    """How many fresh groups have a right and a judged other rollout, by the task's own verifier and own gold.
+    """Return the number of fresh groups whose judged rollouts have different rewards.
 
-    What is judged at all is that of the default rewards: `verify.rewards` has no say here.
+    Verdicts come from the task's verifier, rewards are the default ones: `verify.rewards` has no effect here.
     """
     fresh = rollouts.filter(pl.col("origin") == "fresh")
     rows = fresh.join(

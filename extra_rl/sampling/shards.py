@@ -1,4 +1,4 @@
-"""Shards of a sampling call: which rollouts each samples, and what a shard is called (`0of4`).
+"""Shards of a sampling call: which rollouts each samples, and the names of shards (`0of4`).
 
 Source: our decision (docs/decisions/0009-shards.md).
 """
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def shard_names(count: int) -> list[str]:
-    """`0of4`, `1of4`, ..."""
+    """Return `0of4`, `1of4`, ..."""
     return [f"{index}of{count}" for index in range(count)]
 
 
 def parse_shard(name: str) -> tuple[int, int]:
-    """Number of a shard, from 0, and how many there are; ConfigError for another name."""
+    """Return the index of a shard, from 0, and the number of shards; ConfigError for any other name."""
     found = re.fullmatch(r"(\d{1,6})of(\d{1,6})", name)
     if not found or int(found[1]) >= int(found[2]):
-        raise ConfigError(f"{name!r} names no shard: they are called 0of4, 1of4, 2of4, 3of4.")
+        raise ConfigError(f"{name!r} is not the name of a shard: four shards are named 0of4, 1of4, 2of4, 3of4.")
     return int(found[1]), int(found[2])
 
 
 def positions_of(plans: Sequence[Plan], shard: str, longest: int) -> list[int]:
-    """Indices of the plans that a shard samples, in their order; all of them where `shard` is empty.
+    """Return the indices of the plans that a shard samples, in their order; all of them where `shard` is empty.
 
-    longest: response limit in tokens. ConfigError for a name that is none of a shard.
+    longest: response limit in tokens. Raises ConfigError for a name that is not a shard's.
     """
     if not shard:
         return list(range(len(plans)))
@@ -41,11 +41,11 @@ def positions_of(plans: Sequence[Plan], shard: str, longest: int) -> list[int]:
 
 
 def assign(plans: Sequence[Plan], count: int, longest: int) -> list[list[int]]:
-    """Indices of the plans of every shard: together all of them, each once, in their order within a shard.
+    """Return the indices of the plans of every shard: each plan in one shard, in their order within a shard.
 
-    Groups stay whole: their rollouts share a prompt, which is read once. The longest group goes first, to the shard
-    that has least to do (longest processing time first: at most 4/3 of the best balance); equal ones in their order.
-    A rollout costs its context and its response: a continuation's is as long as its parent's, a fresh one's the limit.
+    Groups stay whole: their rollouts share a prompt, which is read once. Each group goes to the shard with the least
+    work so far, largest groups first (longest processing time first: at most 4/3 of the best maximum). A rollout's work
+    is its context and its response; a continuation's response is estimated by its parent's, a fresh one's by the limit.
     """
     groups: dict[str, list[int]] = {}
     for position, plan in enumerate(plans):
@@ -56,6 +56,6 @@ def assign(plans: Sequence[Plan], count: int, longest: int) -> list[list[int]]:
 
 
 def _tokens(plan: Plan, longest: int) -> int:
-    """Prompt and whole response, of which a prefix is a part."""
+    """Estimated tokens of prompt and whole response, which includes the prefix."""
     response = longest if plan.expected is None else min(plan.expected, longest)
     return len(plan.prompt_tokens) + max(response, len(plan.prefix_tokens))

@@ -12,29 +12,34 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHOLE = 2**22
-"""Logits that are held at once: up to so many the plain formula is as fast, and needs no second pass for a gradient."""
+"""Largest number of logits held whole: up to it the plain formula is as fast, and recomputes nothing."""
 
 
 def head_statistics(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Logprob of the targets and entropy (X,), nats, float32, at `temperature`; differentiable.
+    """Return the logprob of the targets and the entropy, both (X,), nats, float32; differentiable.
 
-    head: the model's output layer, any module with a `weight` (V, D), and the transform of its logits. Up to WHOLE
-    logits: the plain formula. More:
+    Up to WHOLE logits: the plain formula. More:
 
-    - a `torch.nn.Linear`, with or without bias, tied, frozen, or an FSDP2 unit of its own: tile by tile
+    - a `torch.nn.Linear`, with or without bias, tied, frozen, or a separate FSDP2 unit: tile by tile
       (chunked_head.py), called once through its hooks, so that every process of a group communicates once;
     - anything else, such as a head that peft wraps: called on pieces of the tokens, which a backward pass calls again.
-      It must not communicate, as processes may hold different numbers of tokens.
+      It must not communicate, because processes may hold different numbers of tokens.
 
-    Head and softmax run in float32, because a logit of 20 in bfloat16 is off by up to 0.06; tiles of a bfloat16 weight
-    are taken to float32 first. Only a head of the second kind runs in the precision of its weight.
+    Head and softmax run in float32, because the error of a logit of 20 in bfloat16 is up to 0.06; tiles of a bfloat16
+    weight are converted to float32 first. Only a head of the second kind runs in the precision of its weight.
     Raises ConfigError for a temperature that is not above 0.
+
+    Args:
+        head: the model's output layer, any module with a `weight` (V, D), and the transform of its logits.
+        hidden_XD: hidden states of X tokens.
+        target_X: token ids, int64.
+        temperature: divides the logits.
     """
     import torch
 
     module, weight_VD = head.module, head.module.weight
     linear = isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward
-    linear = linear and "forward" not in vars(module)  # nobody has replaced it
+    linear = linear and "forward" not in vars(module)  # not replaced on this instance
     small = target_X.numel() * weight_VD.shape[0] <= WHOLE
     if linear and (not small or weight_VD.dtype in (torch.bfloat16, torch.float16)):
         return _tiled(head, hidden_XD, target_X, temperature)
@@ -44,7 +49,7 @@ def head_statistics(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature
 
 
 def _tiled(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The tiles instead of the module's own forward, so that its hooks (FSDP2 gathers the weight in them) run."""
+    """Replace the module's forward by the tiles for one call, so that its hooks run: FSDP2 gathers the weight there."""
     from extra_rl.scoring.chunked_head import tiled_statistics
 
     module = head.module
@@ -61,7 +66,7 @@ def _tiled(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) 
 
 
 def _in_pieces(head: Head, hidden_XD: Tensor, target_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The plain formula on pieces of the tokens; with gradients each piece is computed again in the backward pass."""
+    """Apply the plain formula to pieces of the tokens; the backward pass computes each piece again."""
     import torch
     from torch.utils.checkpoint import checkpoint
 

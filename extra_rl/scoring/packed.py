@@ -1,4 +1,4 @@
-"""Logprob and entropy of the response tokens of a batch without padding: one row of tokens, shared prefixes once."""
+"""Logprob and entropy of the response tokens of a batch without padding: one row, with shared prefixes once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from extra_rl.models.family import backbone
 from extra_rl.models.probe import known_head
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.head import head_statistics
 from extra_rl.scoring.segment_attention import attending_to, segments_of, use_segments
-from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.scoring.shared_prefix import lay_out
 
 if TYPE_CHECKING:
@@ -29,14 +29,19 @@ def packed_statistics(
     *,
     share: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `response_statistics` returns, up to rounding: logprob_BT, entropy_BT and mask_BT; differentiable.
+    """Return logprob_BT, entropy_BT and mask_BT as `response_statistics` does, up to rounding; differentiable.
 
-    The layers see one row of all tokens; with `share`, tokens that several sequences begin with stand there once, and
-    their hidden state, logprob and entropy are read by every sequence that has them: gradients add up by themselves.
-    A token's logprob is read from the hidden state of the token before it. Windows and chunks of the model's layers
-    apply. Whether a model can be computed so is measured before (`forward.layout.chosen`). ModelError where its
-    attention cannot be exchanged, or the transform of its logits is not known. Source: our decision; equality with the
-    padded pass is tested.
+    The layers run on one row of all tokens. Tokens of a shared prefix are there once; every sequence that begins with
+    them reads their hidden state, logprob and entropy, so autograd adds up their gradients. Windows and chunks of the
+    model's layers apply. Raises ModelError where the model's attention cannot be exchanged, or the transform of its
+    logits is unknown. Source: our decision; equality with the padded pass is tested.
+
+    Args:
+        model: the policy; `layout.chosen` measures whether it can be computed in this way.
+        batch: B sequences.
+        temperature: divides the logits.
+        precision: `bfloat16` runs the layers under autocast, over weights that stay float32.
+        share: whether shared prefixes are in the row once.
     """
     import torch
 
@@ -44,10 +49,13 @@ def packed_statistics(
     head = known_head(model)
     use_segments(model)
     row = lay_out([sequence.tokens for sequence in batch], share=share)
+    # Indices of each sequence's response tokens in the row, and for every token of the row the one before it on its
+    # path, whose hidden state predicts it. Sequences that share a token agree on its predecessor.
     responses = [places[len(sequence.prompt) :] for places, sequence in zip(row.places, batch, strict=True)]
     before_N = np.zeros(len(row), np.int64)
     for places in row.places:
         before_N[places[1:]] = places[:-1]
+    # The head runs once on each distinct response token (U); `which_X` maps it to all sequences that read it.
     place_U, which_X = np.unique(np.concatenate(responses), return_inverse=True)
     target_U = torch.from_numpy(row.tokens_N[place_U]).to(device)
     source_U = torch.from_numpy(before_N[place_U]).to(device)

@@ -1,12 +1,12 @@
-"""Attention of a packed row: every segment's queries look at the keys on its own path, and nothing else is computed.
+"""Attention of a packed row: the queries of a segment attend to the keys on its path, and nothing else is computed.
 
-A dense mask over a row of N tokens would cost N^2 a head. Here keys and values are gathered once a layer, segment after
-segment, and attended to by torch's variable-length flash attention (bfloat16 on CUDA: `torch.nn.attention.varlen`), or
-by scaled_dot_product_attention a segment.
+A dense mask over a row of N tokens would cost N^2 per head. Here keys and values are gathered once per layer, segment
+after segment, and attended to by torch's variable-length flash attention (bfloat16 on CUDA:
+`torch.nn.attention.varlen`), or by one scaled_dot_product_attention per segment.
 
-Which keys a query may look at (windows, chunks) is the model's own affair: transformers hands the rule of each kind of
-layer to the mask function below, which keeps it as a `PathMask`; positions on a path are those of the sequence, so the
-same rule holds for every segment. Source: our decision.
+The model's own code decides which keys a query may attend to (windows, chunks): transformers passes the rule of each
+kind of layer to the mask function below, which keeps it as a `PathMask`. Positions on a path are those of the sequence,
+so the same rule applies to every segment. Source: our decision.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ ATTENTION = "extra_segments"
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a `Row`, on the model's device. key_index (K,): places of the keys; None: the row's own.
-    queries, keys: tokens a segment. query_ends, key_ends: their running sums from 0, int32."""
+    """The segments of a `Row`, on the model's device.
+
+    queries, keys: number of tokens per segment. key_index: (K,) indices of the keys in the row; None: the row itself.
+    query_ends, key_ends: running sums of `queries` and `keys` from 0, int32, as flash attention takes them.
+    """
 
     queries: list[int]
     keys: list[int]
@@ -47,7 +50,7 @@ _CURRENT: ContextVar[Segments | None] = ContextVar("extra_segments", default=Non
 
 
 def segments_of(row: Row, device: torch.device) -> Segments:
-    """The row's segments as tensors on `device`."""
+    """Return the row's segments as tensors on `device`."""
     import torch
 
     def ends(lengths: list[int]) -> Tensor:
@@ -59,7 +62,7 @@ def segments_of(row: Row, device: torch.device) -> Segments:
 
 @contextmanager
 def attending_to(segments: Segments) -> Iterator[None]:
-    """Forward passes in this block read one packed row with these segments."""
+    """Make forward passes in this block read one packed row with these segments."""
     token = _CURRENT.set(segments)
     try:
         yield
@@ -69,11 +72,11 @@ def attending_to(segments: Segments) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class PathMask:
-    """What a kind of layer may look at, in place of a mask over the whole row; made once a forward pass.
+    """The rule by which a kind of layer attends, instead of a mask over the whole row; made once per forward pass.
 
     rule: transformers' mask function of (batch, head, query, key) positions, which may need `use_vmap`. local_size:
-    window or chunk in tokens, None where there is none. may_skip: the rule is causal within a window, so a mask is
-    needed only where a window cuts. masks: by (queries, keys), made by the first layer for all.
+    window or chunk in tokens; None without one. may_skip: the rule is causal within a window, so a mask is needed only
+    where the window is shorter than the path. masks: by (queries, keys); the first layer makes them for all layers.
     """
 
     segments: Segments
@@ -84,10 +87,10 @@ class PathMask:
     masks: dict[tuple[int, int], tuple[Tensor | None, bool]] = field(default_factory=dict)
 
     def mask(self, queries: int, keys: int, like: Tensor) -> tuple[Tensor | None, bool]:
-        """Numbers (queries, keys) to be added to the scores, None where there are none, and whether the segment is
-        simply causal.
+        """Return the mask of a segment of that many queries and keys, and whether it is simply causal.
 
-        Numbers and not booleans: scaled_dot_product_attention would make numbers of those, and keep them, every layer.
+        The mask is (queries, keys), floats to add to the scores; None where no key is excluded. Floats, because
+        scaled_dot_product_attention would convert booleans in every layer, and keep the result for each.
         """
         if (queries, keys) not in self.masks:
             import torch
@@ -97,7 +100,7 @@ class PathMask:
                 batch_size=1,
                 q_length=queries,
                 kv_length=keys,
-                q_offset=keys - queries,
+                q_offset=keys - queries,  # queries are the last tokens of the path
                 mask_function=self.rule,
                 local_size=self.local_size,
                 allow_is_causal_skip=self.may_skip,
@@ -113,7 +116,7 @@ class PathMask:
 
     @property
     def only_causal(self) -> bool:
-        """Whether no window cuts a segment of this row."""
+        """Whether attention is causal in every segment of this row: no window is shorter than a path."""
         from transformers.masking_utils import causal_mask_function
 
         within = self.local_size is not None and max(self.segments.keys) <= self.local_size
@@ -121,7 +124,7 @@ class PathMask:
 
 
 def path_mask(*, mask_function: Callable[..., Any], **options: Any) -> Any:
-    """transformers' mask function of ATTENTION: a PathMask where a packed row is read, else a mask of numbers."""
+    """transformers' mask function of ATTENTION: a PathMask within `attending_to`, else the mask of a padded batch."""
     from transformers.masking_utils import sdpa_mask
 
     segments = _CURRENT.get()
@@ -133,9 +136,9 @@ def path_mask(*, mask_function: Callable[..., Any], **options: Any) -> Any:
 
 
 def use_segments(model: CausalLM) -> None:
-    """Makes the model attend by `segment_attention` from now on. ModelError where its attention cannot be exchanged.
+    """Make the model attend by `segment_attention` from now on; ModelError where its attention cannot be exchanged.
 
-    It stays so: a layer that is computed again for gradient checkpointing runs long after its forward pass. Outside of
+    Permanently, because gradient checkpointing computes layers again long after their forward pass. Outside of
     `attending_to` the attention is that of padded rows, with their masks.
     """
     use_attention(model, ATTENTION, segment_attention, path_mask)
@@ -151,11 +154,17 @@ def segment_attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
 ) -> tuple[Tensor, None]:
-    """softmax(q k^T * scaling) v over the keys of each query's path; (1, N, heads, head_dim).
+    """softmax(q k^T * scaling) v over the keys of each query's path; returns (1, N, heads, head_dim) and None.
 
-    query: (1, heads, N, head_dim); key, value: (1, kv_heads, N, head_dim), of a packed row, positions applied.
-    attention_mask: the `PathMask` of the layer's kind; a tensor or None outside of a packed row. softcap, s_aux: as in
-    `mixed_values`.
+    The signature is that of transformers' attention functions.
+
+    Args:
+        module: the attention layer; not read.
+        query: (1, heads, N, head_dim) of a packed row, with positions applied.
+        key, value: (1, kv_heads, N, head_dim).
+        attention_mask: the `PathMask` of the layer's kind; a tensor or None outside of a packed row.
+        scaling: of the scores; None: head_dim^-1/2.
+        softcap, s_aux: as in `mixed_values`.
     """
     import torch
 
@@ -169,11 +178,12 @@ def segment_attention(
     # Under autocast the norms of queries and keys, whose weights are float32, raise them above the values' precision.
     query, key = query.to(value.dtype), key.to(value.dtype)
     query_NHD, key_KGD, value_KGD = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    if segments.key_index is not None:
+    if segments.key_index is not None:  # keys of shared tokens are repeated for every segment that reads them
         key_KGD, value_KGD = key_KGD.index_select(0, segments.key_index), value_KGD.index_select(0, segments.key_index)
     if takes_flash(query) and softcap is None and s_aux is None and attention_mask.only_causal:
         return _flash(query_NHD, key_KGD, value_KGD, segments, scaling)[None], None
     parts = []
+    # One call per segment, each at its own length: (1, heads, Q, D) against (1, kv_heads, L, D).
     for query_QHD, key_LGD, value_LGD in zip(
         torch.split(query_NHD, segments.queries),
         torch.split(key_KGD, segments.keys),
@@ -188,14 +198,14 @@ def segment_attention(
 
 
 def takes_flash(query: Tensor) -> bool:
-    """Whether variable-length flash attention can be used: half precision on CUDA, heads of at most 256."""
+    """Whether variable-length flash attention is available: half precision on CUDA, head_dim of at most 256."""
     import torch
 
     return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] <= 256
 
 
 def _flash(query_NHD: Tensor, key_KGD: Tensor, value_KGD: Tensor, segments: Segments, scaling: float | None) -> Tensor:
-    """All segments in one kernel; causal masks are aligned at the ends, as flash attention has them since 2.1."""
+    """Attend in all segments by one kernel; causal masks are aligned at the ends, as in flash attention since 2.1."""
     from torch.nn.attention.varlen import varlen_attn
 
     mixed = varlen_attn(

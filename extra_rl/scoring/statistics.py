@@ -1,4 +1,4 @@
-"""Logprob and entropy of the response tokens of a padded batch, by the model's own attention."""
+"""Logprob and entropy of the response tokens of a right-padded batch, with the model's own attention."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from extra_rl.algorithms.entropy import logprob_and_entropy
 from extra_rl.models.attention import restore_attention
 from extra_rl.models.family import backbone
 from extra_rl.models.probe import known_head
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.head import head_statistics
-from extra_rl.scoring.sequences import TokenSequence
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 class _Padded(NamedTuple):
-    """A right-padded batch. tokens_BL, valid_BL (1: a token); of the response tokens, in the order of rows: row_X,
-    place_X (of the token before, whose hidden state predicts it), target_X; mask_BT: where they stand."""
+    """A right-padded batch, all int64 but the bool mask.
+
+    tokens_BL, valid_BL: token ids, and 1 at tokens. row_X, place_X, target_X: of each response token, row by row, its
+    row, the column of the token before (whose hidden state predicts it), and its id. mask_BT: True at response tokens.
+    """
 
     tokens_BL: Tensor
     valid_BL: Tensor
@@ -35,12 +38,16 @@ class _Padded(NamedTuple):
 def response_statistics(
     model: CausalLM, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logprob and entropy of every response token of a right-padded batch, at `temperature`.
+    """Return logprob_BT, entropy_BT (nats, float32, 0 on padding) and mask_BT (bool) of the response tokens.
 
-    Returns logprob_BT, entropy_BT (nats, float32, zero on padding) and mask_BT (bool). Differentiable. The head runs
-    on response positions only. precision: `bfloat16` runs the layers under autocast, over weights that stay float32;
-    head and softmax are float32 in any case, because a logit of 20 in bfloat16 is off by up to 0.06.
-    ModelError where the transform of the model's logits is not known.
+    Differentiable. The head runs on response positions only. Head and softmax are float32 in any case, because the
+    error of a logit of 20 in bfloat16 is up to 0.06. Raises ModelError where the transform of the logits is unknown.
+
+    Args:
+        model: the policy.
+        batch: B sequences.
+        temperature: divides the logits.
+        precision: `bfloat16` runs the layers under autocast, over weights that stay float32.
     """
     head = known_head(model)
     padded = _padded(batch, next(model.parameters()).device)
@@ -56,9 +63,9 @@ def response_statistics(
 def plain_statistics(
     model: CausalLM, batch: Sequence[TokenSequence], temperature: float, precision: str = "float32"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same by the family's own forward pass, its own head included: for models that no faster path computes.
+    """Return the same by the family's own forward pass, head included: for models that no faster path computes.
 
-    Memory: logits (rows, longest row, vocabulary) in float32, several times; `plain_tokens` bounds the micro-batch.
+    Memory: logits (B, longest row, vocabulary) in float32, several times; `plain_tokens` bounds the micro-batch.
     """
     padded = _padded(batch, next(model.parameters()).device)
     restore_attention(model)
@@ -69,11 +76,11 @@ def plain_statistics(
 
 
 PLAIN_LOGITS = 2**27
-"""Logits of a micro-batch on the plain path, at most: 512 MiB in float32, held a few times."""
+"""Largest number of logits of a micro-batch on the plain path: 512 MiB in float32, held a few times."""
 
 
 def plain_tokens(model: CausalLM, tokens_per_batch: int) -> int:
-    """Tokens of a micro-batch on the plain path: those asked for, or fewer where the vocabulary is large."""
+    """Return the tokens of a micro-batch on the plain path: as configured, or fewer where the vocabulary is large."""
     vocabulary = int(model.config.get_text_config().vocab_size)
     return max(1, min(tokens_per_batch, PLAIN_LOGITS // vocabulary))
 
@@ -93,6 +100,7 @@ def _padded(batch: Sequence[TokenSequence], device: torch.device) -> _Padded:
     mask_BT = torch.zeros(len(batch), responses, dtype=torch.bool)
     position_BT = torch.zeros(len(batch), responses, dtype=torch.long)
     target_BT = torch.zeros(len(batch), responses, dtype=torch.long)
+    # Filled as (B, T) and flattened by the mask at the end: boolean indexing keeps the order of rows.
     for row, sequence in enumerate(batch):
         start, count = len(sequence.prompt), len(sequence.response)
         tokens_BL[row, : len(sequence)] = torch.tensor([*sequence.prompt, *sequence.response])
@@ -106,7 +114,7 @@ def _padded(batch: Sequence[TokenSequence], device: torch.device) -> _Padded:
 
 
 def _spread(logprob_X: Tensor, entropy_X: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of response tokens at their places, zero elsewhere."""
+    """Return values of response tokens as (B, T), 0 elsewhere, and the mask."""
     import torch
 
     zero_BT = torch.zeros(mask_BT.shape, dtype=logprob_X.dtype, device=mask_BT.device)

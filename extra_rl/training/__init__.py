@@ -1,1 +1,1 @@
-"""From rollouts with advantages to optimizer steps."""
+"""From rollouts with advantages to optimizer steps and the next policy."""

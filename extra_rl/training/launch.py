@@ -1,7 +1,7 @@
 """Training in several processes: torchrun starts them, and they end with this one.
 
-A folder holds what passes between them: `job.json`, `rows.parquet`, `stage.lock` (held by this process as long as it
-lives), and what they leave: `result.json` of rank 0, or `error_<rank>.json` of what a user can act on.
+A folder holds what passes between them: `job.json`, `rows.parquet` and `stage.lock` (held by this process as long as it
+lives) for the processes; `result.json` of rank 0, or `error_<rank>.json` for an error that a user can act on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,58 +33,57 @@ END_SECONDS = 10.0
 """How long torchrun may take to end its processes in order; then it is killed, and they see that it has gone."""
 
 
-@dataclass(frozen=True)
-class WorkerJob:
-    """The job as the processes read it.
-
-    device: `cuda` or `cpu`; threads: of each process; processes: on all nodes together; nodes: of the Slurm allocation.
-    """
-
-    training: TrainingJob
-    device: str
-    threads: int
-    processes: int
-    nodes: int = 1
-
-
-def read_job(folder: Path) -> WorkerJob:
+def read_job(folder: Path) -> TrainingJob:
+    """Return the job of a folder that `write_job` has written."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(WorkerJob).validate_json((folder / "job.json").read_bytes())
+    return TypeAdapter(TrainingJob).validate_json((folder / "job.json").read_bytes())
 
 
-def train_in_processes(job: WorkerJob, rows: pl.DataFrame, folder: Path, console: Console) -> dict[str, Any]:
-    """Trains in several processes; returns `steps`, `figures`, and `peak_memory_mb` of each process.
-
-    folder: is made anew, and removed at the end. What the processes say goes to the console, what they say on standard
-    error to its log. Raises the ExtraError that a process has raised, ModelError when one ended otherwise.
-    """
+def write_job(folder: Path, job: TrainingJob, rows: pl.DataFrame) -> None:
+    """Write the job and its rows, as the processes read them."""
     from pydantic import TypeAdapter
 
+    (folder / "job.json").write_bytes(TypeAdapter(TrainingJob).dump_json(job))
+    rows.write_parquet(folder / "rows.parquet")
+
+
+def train_in_processes(job: TrainingJob, rows: pl.DataFrame, folder: Path, console: Console) -> dict[str, Any]:
+    """Train in `update.processes` processes; return `steps`, `figures`, and `peak_memory_mb` of each process.
+
+    Standard output of the processes goes to the console, their standard error to its log. Raises the ExtraError that a
+    process has raised, ModelError when one ended otherwise.
+
+    Args:
+        job: what to train.
+        rows: as for `run.train`.
+        folder: for the files that pass between the processes; created anew, and removed at the end.
+        console: of the stage.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        (folder / "job.json").write_bytes(TypeAdapter(WorkerJob).dump_json(job))
-        rows.write_parquet(folder / "rows.parquet")
-        with _held(folder / "stage.lock"):
-            code, tail = _run(command(job, folder), job.threads, console)
+        write_job(folder, job, rows)
+        with _locked(folder / "stage.lock"):
+            code, tail = _run(command(job, folder), job.settings.compute.threads, console)
         if code == 0 and (folder / "result.json").is_file():
             result: dict[str, Any] = json.loads((folder / "result.json").read_text())
             return result
-        raise _reason(folder, job.processes, code, tail)
+        raise _reason(folder, job.settings.processes, code, tail)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def command(job: WorkerJob, folder: Path) -> list[str]:
-    """torchrun's command line; with several nodes srun starts it on each of them, and they meet on this one."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={job.processes // job.nodes}"]
+def command(job: TrainingJob, folder: Path) -> list[str]:
+    """Return torchrun's command line; with several nodes srun starts it on each, and they meet on this one."""
+    processes, nodes = job.settings.processes, job.settings.nodes
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes // nodes}"]
     worker = ["-m", WORKER, str(folder.absolute())]
-    if job.nodes == 1:
+    if nodes == 1:
         return [*torchrun, "--standalone", *worker]
     # --overlap: Snakemake's own step of the allocation holds all of it.
-    srun = ["srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={job.nodes}", f"--ntasks={job.nodes}"]
-    meeting = [f"--nnodes={job.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={platform.node()}:{_free_port()}"]
+    srun = ["srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}"]
+    meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={platform.node()}:{_free_port()}"]
     return [*srun, "--ntasks-per-node=1", *torchrun, *meeting, *worker]
 
 
@@ -97,7 +95,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _held(lock: Path) -> Iterator[None]:
+def _locked(lock: Path) -> Iterator[None]:
     """The lock of the folder; the kernel frees it when this process ends, at kill -9 too."""
     with lock.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -105,13 +103,14 @@ def _held(lock: Path) -> Iterator[None]:
 
 
 def _run(words: Sequence[str], threads: int, console: Console) -> tuple[int, deque[str]]:
-    """Exit code and the last lines on standard error."""
+    """Run a command; return its exit code and the last lines of its standard error."""
     checkout = str(Path(__file__).parents[2])  # where `-m` finds this package, installed or not
     path = os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH", "")]))
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
     pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     tail: deque[str] = deque(maxlen=100)
     process = subprocess.Popen(words, **pipes, env=variables, text=True, errors="replace")
+    # A thread reads standard error, so that a full pipe blocks neither stream.
     listener = threading.Thread(target=_listen, args=(process.stderr, console, tail), daemon=True)
     listener.start()
     try:
@@ -141,17 +140,17 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _reason(folder: Path, processes: int, code: int, tail: Sequence[str]) -> errors.ExtraError:
-    """The first error that a process has left, else what torchrun says of the first that ended."""
+    """Return the first error that a process has written, else what torchrun reports of the first that ended."""
     for rank in range(processes):
         file = folder / f"error_{rank}.json"
         if file.is_file():
-            said = json.loads(file.read_text())
-            kind = getattr(errors, said["kind"], errors.ExtraError)
-            return kind(said["message"])
+            written = json.loads(file.read_text())
+            kind = getattr(errors, written["kind"], errors.ExtraError)
+            return kind(written["message"])
     found = re.search(r"Root Cause.*?rank +: (\d+).*?exitcode +: (-?\d+)", "\n".join(tail), re.DOTALL)
     which = f"rank {found[1]} ended with exit code {found[2]}" if found else f"torchrun ended with exit code {code}"
     return errors.ModelError(
-        f"update trained in {processes} processes, and {which}. The log of this stage has what it said. Exit code -9 "
-        "without a word is most often the kernel's, out of memory: lower update.tokens_per_batch, or set "
+        f"update trained in {processes} processes, and {which}. See the log of this stage for their output. Exit code "
+        "-9 without a message is most often the kernel's, out of memory: lower update.tokens_per_batch, or set "
         "update.gradient_checkpointing. No policy was written."
     )

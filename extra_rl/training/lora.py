@@ -1,8 +1,8 @@
-"""LoRA: low-rank adapters beside frozen weights, with peft. LoRA, arXiv 2106.09685.
+"""LoRA: low-rank adapters next to frozen weights, with peft. LoRA, arXiv 2106.09685.
 
-The frozen weights are those of the initial policy in every iteration, and the adapters travel from one to the next.
-What an iteration leaves as policy is the merged model, an ordinary one: initial + alpha / rank * B A, rounded once and
-not once an iteration.
+The frozen weights are those of the initial policy in every iteration; the adapters are passed from one iteration to the
+next. The policy that an iteration writes is the merged model, an ordinary one: initial + alpha / rank * B A. It is
+always merged into the initial weights, so its rounding does not accumulate over iterations.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METADATA = "adapter"
 
 
 class LoraConfig(Section):
-    """Adapters instead of whole weights; what is not named here stays as in the initial policy."""
+    """Adapters instead of whole weights; layers that are not named here stay as in the initial policy."""
 
     rank: int = Field(16, ge=1, description="rank of an adapter")
     alpha: float = Field(32.0, gt=0, description="an adapter is multiplied by alpha / rank")
@@ -46,11 +46,16 @@ class LoraConfig(Section):
 
 
 def load_adapted(initial: Path, current: Path, lora: LoraConfig, seed: int) -> tuple[Policy, Any]:
-    """The initial policy with the adapters of the current one, and peft's model around it; both share all weights.
+    """Return the initial policy with the adapters of the current one, and peft's model around it, which shares weights.
 
-    The policy's directory is the current one's. Only adapters have gradients. seed: of the adapters, where the current
-    policy is the initial one; B is 0 then, so that nothing changes at first.
-    Raises InputError where the current policy was not trained with these adapters, ConfigError for unknown targets.
+    Only adapters have gradients. Raises InputError where the current policy was not trained with these adapters,
+    ConfigError for unknown targets.
+
+    Args:
+        initial: manifest of the policy with the frozen weights.
+        current: manifest of the policy whose adapters and directory are used.
+        lora: shape and targets of the adapters.
+        seed: of new adapters, where the current policy is the initial one; B is 0 then, so they change nothing yet.
     """
     import torch
     from peft import LoraConfig as PeftConfig
@@ -77,12 +82,12 @@ def load_adapted(initial: Path, current: Path, lora: LoraConfig, seed: int) -> t
 
 
 def adapter_tensors(model: CausalLM) -> dict[str, Any]:
-    """The trained parameters by name: A and B of every adapter."""
+    """Return the trained parameters by name: A and B of every adapter."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def write_adapter(directory: Path, trained: Mapping[str, Any], initial: Path, lora: LoraConfig) -> None:
-    """Writes the adapters beside a policy, with what they belong to."""
+    """Write the adapters next to a policy, with the settings and the initial policy that they belong to."""
     from safetensors.torch import save_file
 
     tensors = {name: value.detach().to("cpu", copy=True) for name, value in trained.items()}
@@ -91,11 +96,12 @@ def write_adapter(directory: Path, trained: Mapping[str, Any], initial: Path, lo
 
 @contextmanager
 def frozen_base(reference: Any) -> Iterator[Any]:
-    """The reference model of the KL term: itself, or of peft's model what is there without its adapters."""
+    """The reference model of the KL term: the model itself, or peft's model with its adapters switched off."""
     if not hasattr(reference, "disable_adapter"):
         yield reference
         return
     model = reference.get_base_model()
+    # Out of training mode too: adapters' dropout must not reach the reference.
     dropped_out = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -107,12 +113,13 @@ def frozen_base(reference: Any) -> Iterator[Any]:
 
 
 def _identity(initial: Path, lora: LoraConfig) -> dict[str, Any]:
+    """Settings that cannot change within a run, and the digest of the initial policy."""
     settings = lora.model_dump(mode="json", exclude={"dropout"})
     return {**settings, "initial": read_manifest(initial)["digest"]}
 
 
 def _saved(directory: Path, initial: Path, current: Path, lora: LoraConfig) -> dict[str, Any]:
-    """The current policy's adapters; none where it is the initial policy."""
+    """The current policy's adapters by name; {} where it is the initial policy."""
     from safetensors import safe_open
 
     refuse_removed(directory)
@@ -122,22 +129,22 @@ def _saved(directory: Path, initial: Path, current: Path, lora: LoraConfig) -> d
         if read_manifest(current)["digest"] == read_manifest(initial)["digest"]:
             return {}
         raise InputError(
-            f"{directory} was trained without adapters, so update.lora cannot go on from it. Set update.lora to null, "
-            "or start the run again."
+            f"{directory} was trained without adapters, so update.lora cannot continue from it. Set update.lora to "
+            "null, or start the run again."
         )
     with safe_open(file, "pt") as stored:
         found = json.loads(stored.metadata()[METADATA])
-        wanted = _identity(initial, lora)
-        for key, value in wanted.items():
+        for key, value in _identity(initial, lora).items():
             if found[key] != value:
                 raise InputError(
-                    f"{file} has {key} {found[key]}, and this update {value}. Set update.lora to what the run began "
-                    "with, or start it again: adapters cannot change inside of a run."
+                    f"{file} has {key} {found[key]}, but this update has {value}. Set update.lora to the values that "
+                    "the run started with, or start the run again: adapters cannot change within a run."
                 )
         return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 
 
 def _targets(model: CausalLM, lora: LoraConfig) -> str | list[str]:
+    """peft's `target_modules`; ConfigError for a name that no linear layer but the head has."""
     import torch
 
     if lora.targets == "all_linear":
@@ -149,5 +156,5 @@ def _targets(model: CausalLM, lora: LoraConfig) -> str | list[str]:
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     if unknown := sorted(set(lora.targets) - linear):
-        raise ConfigError(f"update.lora.targets: {unknown[0]} is none of {', '.join(sorted(linear))}.")
+        raise ConfigError(f"update.lora.targets: {unknown[0]} is not one of {', '.join(sorted(linear))}.")
     return list(lora.targets)

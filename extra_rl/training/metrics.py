@@ -30,6 +30,17 @@ class StepSums:
         ratio_BT: Tensor,
         kl_BT: Tensor | None,
     ) -> None:
+        """Add a micro-batch.
+
+        Args:
+            loss: the micro-batch's share of the mini-batch's loss, a scalar.
+            mask_BT: bool, True at loss tokens.
+            sampled_BT: bool, True at loss tokens that were sampled in this call.
+            token: loss and diagnostics by token.
+            entropy_BT: nats.
+            ratio_BT: importance ratio; 0 outside of `sampled_BT`.
+            kl_BT: KL to the reference, nats; None without a KL term.
+        """
         columns = {
             "clipped_low": token.clip_low_BT,
             "clipped_high": token.clip_high_BT,
@@ -37,6 +48,7 @@ class StepSums:
             "entropy": entropy_BT,
         } | ({} if kl_BT is None else {"kl_to_reference": kl_BT})
         for name, value_BT in columns.items():
+            # Summed in float64: micro-batches cut differently would differ in float32.
             value = float(value_BT.detach()[mask_BT].sum(dtype=value_BT.double().dtype))
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._loss += float(loss.detach())
@@ -47,7 +59,7 @@ class StepSums:
 
     @classmethod
     def merged(cls, parts: Iterable[StepSums]) -> StepSums:
-        """The sums of all parts, added in their order."""
+        """Return the sums of all parts, added in their order."""
         total = cls()
         for part in parts:
             for name, value in part._sums.items():
@@ -60,6 +72,7 @@ class StepSums:
         return total
 
     def means(self) -> dict[str, float]:
+        """Return the loss, each diagnostic's mean over loss tokens, and mean and maximum of the importance ratio."""
         return {
             **{name: value / max(self._tokens, 1) for name, value in self._sums.items()},
             "loss": self._loss,

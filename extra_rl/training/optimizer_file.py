@@ -1,6 +1,6 @@
-"""The optimizer's state between iterations: beside the policy, or in a folder that a link beside the policy points to.
+"""The optimizer's state between iterations: next to the policy, or in another folder, to which a link there points.
 
-With `retention.optimizer_folder` in memory (/dev/shm) the state of one iteration to the next never meets the disk.
+With `retention.optimizer_folder` in memory (/dev/shm) the state is never written to the disk.
 Source: our decision (docs/decisions/0010-optimizer-state.md).
 """
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path | None = None) -> dict[str, float]:
-    """Writes the state of a policy's directory; returns what it cost: `optimizer_write_s`, `optimizer_bytes`.
+    """Write the state of a policy's directory; return its cost: `optimizer_write_s`, `optimizer_bytes`.
 
-    folder: where the bytes go; None: into the directory itself. An empty state writes nothing. Raises InputError where
-    the disk or memory is full.
+    folder: receives the file; None: the directory itself. An empty state writes nothing. Raises InputError where disk
+    or memory is full.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -41,8 +41,8 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
         save_file(dict(state), target)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{target}: the optimizer state cannot be written ({error}). Make room there (retention.optimizer_states "
-            "limits how many are kept, retention.optimizer_folder where), and run again."
+            f"{target}: the optimizer state cannot be written ({error}). Free space there (retention.optimizer_states "
+            "limits how many states are kept, retention.optimizer_folder sets where), and run again."
         ) from error
     if folder is not None:
         file.symlink_to(target)
@@ -50,17 +50,17 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
 
 
 def read_optimizer(directory: Path) -> dict[str, Tensor]:
-    """The state of a policy's directory on the CPU; {} where there never was one (a warm start).
+    """Return the state of a policy's directory, on the CPU; {} where there never was one (a warm start).
 
-    Raises InputError where there was one that retention has removed, that is not the file that the manifest lists, or
-    that was lost with the folder or memory that held it: momentum would start from nothing unnoticed.
+    Raises InputError where a state was removed by retention, is not the file that the manifest lists, or was lost with
+    the folder or memory that contained it: momentum would otherwise restart from zero without notice.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if (directory / FORGOTTEN_FILE).exists():
         print(
-            f"WARNING {directory}: {FORGOTTEN_FILE} is there, so the optimizer starts anew.",
+            f"WARNING {directory}: {FORGOTTEN_FILE} exists, so the optimizer starts without a state.",
             file=sys.stderr,
             flush=True,
         )
@@ -69,8 +69,8 @@ def read_optimizer(directory: Path) -> dict[str, Tensor]:
     file = directory / OPTIMIZER_FILE
     if file.is_symlink() and not file.exists():
         raise InputError(
-            f"{file} points to {file.readlink()}, which is gone: a folder in memory is empty after a restart, and "
-            f"another machine has its own (retention.optimizer_folder). {_ways_out(directory)}"
+            f"{file} points to {file.readlink()}, which is missing: a folder in memory is empty after a restart, and "
+            f"is not shared between machines (retention.optimizer_folder). {_ways_out(directory)}"
         )
     try:
         require_file(directory, OPTIMIZER_FILE)
@@ -91,6 +91,6 @@ def _ways_out(directory: Path) -> str:
 
 def _forget(directory: Path) -> str:
     return (
-        "Or go on with an optimizer that remembers nothing, which is no longer the experiment that was begun: "
+        "Or continue with an optimizer without state, which is a different experiment from the one that was started: "
         f"`touch {directory / FORGOTTEN_FILE}`."
     )

@@ -1,4 +1,4 @@
-"""Rollouts as the loss sees them, and the mini-batches that they are trained in."""
+"""Rollouts as the loss reads them, and the mini-batches that they are trained in."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.seeding import generator
 
 
 @dataclass(frozen=True)
 class TrainingRollout:
-    """A rollout as the loss sees it. loss_start: response tokens before it carry no loss; prefix_length: were not
-    sampled in this call, so they carry no importance weight."""
+    """A rollout as the loss reads it; the lists have one value per response token.
+
+    loss_start: number of response tokens at the start that carry no loss. prefix_length: number of response tokens at
+    the start that were not sampled in this call, so they carry no importance weight.
+    """
 
     rollout_id: str
     group: str
@@ -28,17 +31,18 @@ class TrainingRollout:
 
     @property
     def loss_tokens(self) -> int:
+        """Number of tokens that carry loss."""
         return len(self.sequence.response) - self.loss_start
 
 
 def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
-    """Rows of the advantage table, joined with tokens and logprobs, as rollouts."""
+    """Return rows of the advantage table, joined with tokens and logprobs, as rollouts."""
     return [
         TrainingRollout(
             row["rollout_id"],
             row["advantage_group"],
             TokenSequence(row["prompt_tokens"], row["response_tokens"]),
-            row["policy_logprobs"] or [],  # none where a row without a signal was not scored
+            row["policy_logprobs"] or [],  # null where a row without a signal was not scored
             row["sampler_logprobs"],
             row["advantage"],
             row["loss_start"],
@@ -49,7 +53,10 @@ def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
 
 
 def minibatches_of(rollouts: Sequence[TrainingRollout], count: int, seed: int) -> Iterator[list[TrainingRollout]]:
-    """The rollouts in `count` parts of nearly equal size; groups in a seeded order and whole where they fit."""
+    """Yield the rollouts in `count` parts of nearly equal size.
+
+    Groups follow each other in a seeded order, so a part boundary splits at most one group.
+    """
     groups = sorted({rollout.group for rollout in rollouts})
     place = {groups[g]: k for k, g in enumerate(generator(seed).permutation(len(groups)))}
     ordered = sorted(rollouts, key=lambda rollout: place[rollout.group])

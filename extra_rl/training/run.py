@@ -1,4 +1,4 @@
-"""One iteration's optimizer steps, from files to the next policy: what the stage `update` and its processes run."""
+"""One iteration's optimizer steps, from files to the next policy: run by the stage `update` or by its processes."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ from typing import Any
 
 import polars as pl
 
-from extra_rl.training.lora import LoraConfig
 from extra_rl.training.parallel import Parallel
-from extra_rl.training.settings import LossSettings
+from extra_rl.training.settings import UpdateSettings
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train and how, beside the rows; pydantic's TypeAdapter makes JSON of it for other processes.
+    """What to train, with which settings; pydantic's TypeAdapter turns it into JSON for other processes.
 
-    policy, initial, next_policy: manifests; initial: of the reference of the KL term, None: no such term.
-    provenance: for the manifest of the next policy. seeds: of the mini-batches, one a pass over the rows.
-    title: how lines of progress begin. optimizer: its kind; optimizer_folder: where its state is written, None: beside
-    the policy. lora: adapters to train in the place of all weights, over those of `initial`; adapter_seed: of theirs.
+    settings: the section `update`. device: `cuda` or `cpu`, found for `settings.compute.device`.
+    policy, initial, next_policy: manifests. initial: of the reference of the KL term and the base of adapters; None
+    without both. provenance: for the manifest of the next policy.
+    seeds: of the mini-batches, one per pass over the rows. adapter_seed: of new adapters.
+    optimizer_folder: where the optimizer's state is written; None: next to the policy.
+    title: begins the lines of progress.
     """
 
+    settings: UpdateSettings
+    device: str
     policy: Path
     initial: Path | None
     next_policy: Path
     provenance: Mapping[str, Any]
-    settings: LossSettings
-    betas: tuple[float, float]
-    weight_decay: float
-    gradient_checkpointing: bool
-    minibatches: int
     seeds: tuple[int, ...]
-    title: str
-    optimizer: str = "adamw"
-    optimizer_folder: Path | None = None
-    lora: LoraConfig | None = None
     adapter_seed: int = 0
+    optimizer_folder: Path | None = None
+    title: str = "update: step"
 
     @property
     def steps(self) -> int:
-        """Mini-batches, and so optimizer steps at most."""
-        return len(self.seeds) * self.minibatches
+        """Number of mini-batches, which is the largest possible number of optimizer steps."""
+        return len(self.seeds) * self.settings.minibatches
 
 
 def train(
     job: TrainingJob, rows: pl.DataFrame, parallel: Parallel, step_done: Callable[[], None], figures: dict[str, float]
 ) -> list[dict[str, float]]:
-    """Takes the steps and saves the next policy; returns the metrics of each step.
+    """Take the steps, save the next policy, and return the metrics of each step.
 
-    Of several processes all must call it, with the same job and rows; rank 0 writes, in the format of one process.
-    figures: is given what the optimizer's state cost to read and write: `optimizer_read_s`, `optimizer_write_s`,
-    `optimizer_bytes`.
+    Several processes must all call it, with the same job and rows; rank 0 writes the format that one process writes.
+
+    Args:
+        job: what to train.
+        rows: the advantage table, joined with tokens and logprobs.
+        parallel: this process's part in the computation.
+        step_done: called after each mini-batch.
+        figures: receives the cost of the optimizer's state: `optimizer_read_s`, `optimizer_write_s`,
+            `optimizer_bytes`.
     """
     import torch
 
@@ -65,35 +67,30 @@ def train(
     from extra_rl.training.rollouts import minibatches_of, to_rollouts
     from extra_rl.training.trainer import Trainer, reference_model
 
+    settings = job.settings
     adapted = None
-    if job.lora is None:
+    if settings.lora is None:
         policy = load_policy(job.policy)
     else:
         assert job.initial is not None
-        policy, adapted = load_adapted(job.initial, job.policy, job.lora, job.adapter_seed)
-    chosen(job.settings.layout, policy.model)  # measured before adapters and shards
-    if job.gradient_checkpointing:
+        policy, adapted = load_adapted(job.initial, job.policy, settings.lora, job.adapter_seed)
+    chosen(settings.layout, policy.model)  # measured before the model is sharded
+    if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     parallel.place(policy.model)
     started = time.perf_counter()
-    optimizer = load_optimizer(
-        policy,
-        learning_rate=job.settings.learning_rate,
-        betas=job.betas,
-        weight_decay=job.weight_decay,
-        kind=job.optimizer,
-    )
+    optimizer = load_optimizer(policy, settings)
     figures["optimizer_read_s"] = time.perf_counter() - started
     reference = None
-    if job.settings.kl_weight:
+    if settings.kl_weight:
         assert job.initial is not None
         reference = adapted or parallel.place(reference_model(job.initial), trained=False)
-    trainer = Trainer(policy.model, optimizer, job.settings, reference, parallel)
+    trainer = Trainer(policy.model, optimizer, settings, reference, parallel)
     rollouts = to_rollouts(rows)
     steps: list[dict[str, float]] = []
     for seed in job.seeds:
-        torch.manual_seed(seed)  # of an adapter's dropout
-        for rows_of_step in minibatches_of(rollouts, job.minibatches, seed):
+        torch.manual_seed(seed)  # for an adapter's dropout
+        for rows_of_step in minibatches_of(rollouts, settings.minibatches, seed):
             metrics = trainer.step(rows_of_step)
             if metrics is not None:
                 steps.append({"step": len(steps), **metrics})
@@ -103,9 +100,9 @@ def train(
 
 
 def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, adapted: Any | None) -> dict[str, float]:
-    """The next policy, and what writing its optimizer state cost.
+    """Write the next policy; return the cost of writing its optimizer state.
 
-    Where weights are sharded, they are put into a whole model, one by one, and that is saved; adapters are merged.
+    Sharded weights are copied into a whole model, one by one, and that model is saved. Adapters are merged.
     """
     from extra_rl.models.policy import load_policy_model, save_policy
     from extra_rl.models.probe import probe_of
@@ -120,7 +117,7 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
         model = load_policy_model(job.policy) if writes else None
         targets = dict(model.named_parameters()) if model is not None else {}
         for name, parameter in policy.model.named_parameters():
-            value = whole(parameter.data)
+            value = whole(parameter.data)  # a collective call: every rank makes it
             if writes:
                 targets[name].data.copy_(value)
     state = optimizer_state(optimizer, policy.model, keep=writes, copy=False)
@@ -131,8 +128,8 @@ def _save(job: TrainingJob, policy: Any, optimizer: Any, parallel: Parallel, ada
 
     def write_state(directory: Path) -> None:
         figures.update(write_optimizer(directory, state, job.optimizer_folder))
-        if job.lora is not None and job.initial is not None:
-            write_adapter(directory, adapter, job.initial, job.lora)
+        if job.settings.lora is not None and job.initial is not None:
+            write_adapter(directory, adapter, job.initial, job.settings.lora)
 
     if writes:
         provenance = {**job.provenance, "probe": probe_of(policy.model).to_remember()}

@@ -19,7 +19,7 @@ from extra_rl.training.metrics import StepSums
 from extra_rl.training.optimizer import steps_taken
 from extra_rl.training.parallel import Parallel, whole
 from extra_rl.training.rollouts import TrainingRollout
-from extra_rl.training.settings import LossSettings
+from extra_rl.training.settings import UpdateSettings
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def reference_model(manifest: Path, device: str = "cpu") -> Any:
-    """The frozen initial policy for the KL term; its head is read before it may be sharded."""
+    """Return the frozen initial policy for the KL term, with its head already read: it may be sharded afterwards."""
     from extra_rl.models.policy import load_policy_model
 
     model = load_policy_model(manifest, device=device).requires_grad_(False)
@@ -38,13 +38,13 @@ def reference_model(manifest: Path, device: str = "cpu") -> Any:
 
 
 class Trainer:
-    """Takes optimizer steps on one policy. Of several processes all take each step, on the same rollouts."""
+    """Takes optimizer steps on one policy. Several processes must all take each step, on the same rollouts."""
 
     def __init__(
         self,
         model: CausalLM,
         optimizer: torch.optim.Optimizer,
-        settings: LossSettings,
+        settings: UpdateSettings,
         reference: Any | None,
         parallel: Parallel | None = None,
     ) -> None:
@@ -55,16 +55,16 @@ class Trainer:
         without_dropout(model)
 
     def step(self, rollouts: Sequence[TrainingRollout]) -> dict[str, float] | None:
-        """One optimizer step on a mini-batch; its metrics, or None where nothing in it has a signal.
+        """Take one optimizer step on a mini-batch; return its metrics, or None where no row has a signal.
 
-        Rows without advantage skip the forward and backward pass but stay in the denominator. Weight decay and
-        momentum would move the weights even at a zero gradient, so a mini-batch without a signal takes no step.
-        Raises NumericalError when loss or gradient is not finite; the weights are then as they were.
+        Rows with advantage 0 skip the forward and backward pass but stay in the denominator. Weight decay and momentum
+        would move the weights even at a zero gradient, so a mini-batch without a signal takes no step.
+        Raises NumericalError when loss or gradient is not finite; the weights are then unchanged.
         """
         import torch
 
         settings = self._settings
-        every_row = settings.kl_weight > 0 or settings.entropy_weight > 0
+        every_row = settings.every_row_has_gradient
         active = [r for r in rollouts if r.loss_tokens > 0 and (r.advantage != 0 or every_row)]
         if not active:
             return None
@@ -74,18 +74,18 @@ class Trainer:
         sequences = [r.sequence for r in active]
         plans = micro_batches_by_process(sequences, self._layout, self._budget, self._parallel.world)
         for batch, weight in self._micro_batches(active, plans):
-            sums = total if weight else StepSums()
+            sums = total if weight else StepSums()  # a rollout that is computed twice is counted once
             loss = self._parallel.forward(self._model, lambda b=batch, s=sums: self._loss(b, counted, s))  # type: ignore[misc]
             loss = loss if weight else 0.0 * loss
             if not math.isfinite(loss.item()):
                 raise NumericalError(
                     f"the loss is {loss.item()} on a micro-batch that starts with rollout {batch[0].rollout_id}. The "
-                    "policy has diverged: lower update.learning_rate, or look at its policy_logprobs."
+                    "policy has diverged: lower update.learning_rate, or inspect its policy_logprobs."
                 )
             loss.backward()  # type: ignore[no-untyped-call]
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.gradient_clip)))
         if not math.isfinite(norm):
-            raise NumericalError(f"the gradient's norm is {norm}. Lower update.learning_rate.")
+            raise NumericalError(f"the norm of the gradient is {norm}: lower update.learning_rate.")
         rate = self._learning_rate()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -105,10 +105,10 @@ class Trainer:
     def _micro_batches(
         self, active: Sequence[TrainingRollout], plans: Sequence[Sequence[Piece]]
     ) -> Iterator[tuple[list[TrainingRollout], float]]:
-        """This process's micro-batches, each with its weight in the loss: 1, or 0 for one that another process counts.
+        """Yield this process's micro-batches, each with its weight in the loss: 1, or 0 for a repeated one.
 
-        Every process must go through as many forward and backward passes as the others, because FSDP gathers weights
-        in them; who has fewer micro-batches computes the shortest rollout for nothing.
+        Every process must run as many forward and backward passes as the others, because FSDP gathers weights in them;
+        a process with fewer micro-batches runs the shortest rollout with zero weight.
         """
         mine = plans[self._parallel.rank]
         for batch in mine:
@@ -118,20 +118,22 @@ class Trainer:
             yield [shortest], 0.0
 
     def _learning_rate(self) -> float:
+        """Learning rate of the next step: a linear rise over the warm-up steps, which all iterations share."""
         done, warmup = steps_taken(self._optimizer), self._settings.warmup_steps
         return self._settings.learning_rate * (min(1.0, (done + 1) / warmup) if warmup else 1.0)
 
     def _loss(self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: StepSums) -> Tensor:
-        """The micro-batch's share of the mini-batch's loss."""
+        """Return the micro-batch's share of the mini-batch's loss, a scalar; add its diagnostics to `total`."""
         import torch
 
         settings = self._settings
         sequences = [r.sequence for r in batch]
-        how = (settings.temperature, settings.precision, self._layout)
+        how = (settings.sampling.temperature, settings.compute.precision, self._layout)
         logprob_BT, entropy_BT, response_BT = token_statistics(self._model, sequences, *how)
         step_T = torch.arange(response_BT.shape[1], device=response_BT.device)
         start_B1 = torch.tensor([[r.loss_start] for r in batch], device=response_BT.device)
         prefix_B1 = torch.tensor([[r.prefix_length] for r in batch], device=response_BT.device)
+        # Loss tokens; among them those that this iteration's sampler drew, to which importance weights apply.
         mask_BT = response_BT & (step_T >= start_B1)
         sampled_BT = mask_BT & (step_T >= prefix_B1)
         old_BT = _padded([r.old_logprobs for r in batch], logprob_BT)
@@ -140,10 +142,11 @@ class Trainer:
         token = self._policy_loss(logprob_BT, old_BT, advantage_BT, mask_BT)
         ratio = losses.importance_weight(old_BT, sampler_BT, sampled_BT, settings.importance_cap or math.inf)
         loss_BT = token.loss_BT
-        if settings.importance_cap is not None:
+        if settings.importance_cap is not None:  # a prefix was not sampled by this policy: its weight is 1
             loss_BT = loss_BT * torch.where(sampled_BT, ratio.weight_BT, 1.0)
         kl_BT = None
         if self._reference is not None:
+            # With adapters the reference is the policy itself, without them: no second model is held.
             with torch.no_grad(), frozen_base(self._reference) as base:
                 reference_BT = self._parallel.forward(base, lambda: token_statistics(base, sequences, *how)[0])
             penalty = losses.kl_penalty(settings.kl, logprob_BT, reference_BT)
@@ -158,6 +161,7 @@ class Trainer:
     def _policy_loss(
         self, logprob_BT: Tensor, old_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor
     ) -> losses.TokenLoss:
+        """Loss and diagnostics of each token by `update.loss`."""
         settings = self._settings
         clips = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
         if settings.loss == "supervised":
@@ -169,18 +173,19 @@ class Trainer:
         return losses.clipped_surrogate(logprob_BT, old_BT, advantage_BT, **clips, dual_clip=settings.dual_clip)
 
     def _aggregate(self, loss_BT: Tensor, mask_BT: Tensor, counted: Sequence[TrainingRollout]) -> Tensor:
+        """Aggregate by `update.aggregate`. counted: rollouts of the whole mini-batch, which the denominator counts."""
         settings = self._settings
         if settings.aggregate == "sequence_mean":
             return aggregation.sequence_mean(loss_BT, mask_BT, len(counted))
         if settings.aggregate == "constant":
             return aggregation.constant_denominator(
-                loss_BT, mask_BT, len(counted), max_tokens=settings.max_response_tokens
+                loss_BT, mask_BT, len(counted), max_tokens=settings.sampling.max_response_tokens
             )
         return aggregation.token_mean(loss_BT, mask_BT, sum(r.loss_tokens for r in counted))
 
 
 def _padded(values: Sequence[Sequence[float]], like_BT: Tensor) -> Tensor:
-    """Lists as rows of a tensor of `like_BT`'s shape, zero behind their ends."""
+    """Lists as rows of a float32 tensor of `like_BT`'s shape; 0 after the end of a list."""
     import torch
 
     padded_BT = torch.zeros(like_BT.shape, dtype=torch.float32)

@@ -1,6 +1,6 @@
-"""The warm start: a policy, new or pretrained, taught the form of a task by worked solutions.
+"""The warm start: supervised learning of a policy, new or pretrained, on worked solutions of a task.
 
-RL needs a policy that is sometimes right. Supervised learning on valid solutions makes one; it is stopped early, so
+RL needs a policy that is sometimes correct. Supervised learning on valid solutions makes one; it is stopped early, so
 that RL has something left to learn. Source: our decision (O).
 """
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from extra_rl.tasks.demonstrations import TokenPair
 
-IGNORED = -100  # a label that cross_entropy leaves out
+IGNORED = -100
+"""Label of positions that carry no loss."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class WarmStartMetrics:
-    """first_loss, last_loss: mean cross-entropy (nats a token) of the first and the last step.
+    """first_loss, last_loss: mean cross-entropy (nats per token) of the first and the last step.
 
     steps: optimizer steps taken. trained_tokens: response tokens that carried loss, eos included.
     """
@@ -49,10 +50,10 @@ class WarmStartMetrics:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape, seed: int) -> Qwen3ForCausalLM:
-    """A Qwen3 with random weights in float32, embeddings tied, special ids taken from the tokenizer.
+    """Return a Qwen3 with random weights in float32, tied embeddings, and the tokenizer's special ids.
 
-    Weights are normal with standard deviation hidden^-1/2 and depend on shape, vocabulary size and seed
-    alone. Raises ModelError where the tokenizer lacks a pad, bos or eos token.
+    Weights are normal with standard deviation hidden^-1/2. They depend on shape, vocabulary size and seed alone.
+    Raises ModelError where the tokenizer has no pad, bos or eos token.
     """
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -63,7 +64,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape, seed: int) 
         "eos_token_id": tokenizer.eos_token_id,
     }
     if None in special_ids.values():
-        raise ModelError(f"the tokenizer must have pad, bos and eos tokens, it has {special_ids}")
+        raise ModelError(f"the tokenizer must have pad, bos and eos tokens, but has {special_ids}.")
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -73,7 +74,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape, seed: int) 
         head_dim=shape.head_dim,
         intermediate_size=shape.intermediate,
         max_position_embeddings=shape.max_positions,
-        # transformers' 0.02 suits wide models; at width 64 it took 1250 steps to where this gets in 700.
+        # At width 64 transformers' 0.02, which suits wide models, took 1250 steps to reach the loss of 700 steps here.
         initializer_range=shape.hidden**-0.5,
         tie_word_embeddings=True,
         dtype="float32",
@@ -98,17 +99,27 @@ def train(
     weight_decay: float,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> WarmStartMetrics:
-    """Train in place on `sample_batch(step, batch)`, pairs of prompt and response tokens; loss on the responses only.
+    """Train in place with AdamW; the loss is on the responses only.
 
-    AdamW; the learning rate rises over `warmup` steps, then follows a cosine to 0 at `steps`, and training
-    ends after `stop_at` <= steps. Nothing here draws random numbers: same bits for the same thread count.
-    `on_step(step, loss)` is called after each step. Raises ConfigError unless 1 <= stop_at <= steps, and
+    The learning rate rises over `warmup` steps, then follows a cosine to 0 at `steps`. Nothing here draws random
+    numbers: the same thread count gives the same bits. Raises ConfigError unless 1 <= stop_at <= steps, and
     NumericalError when the loss is not finite.
+
+    Args:
+        model: the policy.
+        sample_batch: (step, batch) -> pairs of prompt and response tokens.
+        steps: optimizer steps of the whole schedule.
+        stop_at: optimizer steps after which training ends.
+        batch: pairs per step.
+        lr: peak learning rate.
+        warmup: steps over which the learning rate rises.
+        weight_decay: AdamW's.
+        on_step: called with (step, loss) after each step.
     """
     import torch
 
     if not 1 <= stop_at <= steps:
-        raise ConfigError(f"warm start: stop_at must lie in 1..steps = 1..{steps}, it is {stop_at}")
+        raise ConfigError(f"warm start: stop_at must be in 1..steps = 1..{steps}, but is {stop_at}")
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, steps))
@@ -120,7 +131,7 @@ def train(
         token_count = sum(len(response) for _, response in pairs)
         optimizer.zero_grad()
         loss = 0.0
-        # Short and long texts apart: half of a mixed batch would be padding.
+        # Short and long texts in separate passes: half of a mixed batch would be padding.
         middle = math.ceil(len(pairs) / 2)
         for part in filter(None, (pairs[:middle], pairs[middle:])):
             part_loss = summed_loss(model, part) / token_count
@@ -139,7 +150,7 @@ def train(
 
 
 def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
-    """A rise over `warmup` steps, then a cosine to 0.
+    """Factor of the peak learning rate: a linear rise over `warmup` steps, then a cosine to 0.
 
     (step + 1) / warmup; then (1 + cos(pi (step - warmup) / (steps - warmup))) / 2.
     """
@@ -149,10 +160,10 @@ def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
 
 
 def summed_loss(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the response tokens of all pairs.
+    """Return the cross-entropy (nats), summed over the response tokens of all pairs.
 
-    Padding stands on the right and carries no loss; attention is causal, so no text sees it, and the mask is there for
-    models that read it otherwise.
+    Padding is on the right and carries no loss. Attention is causal, so no text attends to it; the mask is for models
+    that are not purely causal.
     """
     import torch
 
@@ -169,6 +180,7 @@ def summed_loss(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> torch.Ten
         input_ids=tokens_BT.to(model.device), attention_mask=valid_BT.to(model.device), use_cache=False
     ).logits
     labels_BT = labels_BT.to(model.device)
+    # The logits at a position predict the next token: shifted by one.
     return torch.nn.functional.cross_entropy(
         logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
     )

@@ -1,7 +1,7 @@
 """One of the processes that torchrun starts for the stage `update`: python -m extra_rl.training.worker FOLDER.
 
-What lies in the folder is in `launch.py`, which starts it. The process ends when nobody holds the folder's lock any
-more: torchrun puts it into a session of its own, where the kill of the stage's process group does not reach it.
+`launch.py` starts it and describes the files of the folder. The process ends as soon as the stage releases the folder's
+lock: torchrun starts it in a separate session, which a kill of the stage's process group does not reach.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from extra_rl.tables.files import write_whole
 
 
 def main(argv: list[str]) -> int:
-    """Trains as the folder's job says; a user's error goes into a file of this rank, for the stage to say."""
+    """Train the folder's job; write a user's error into a file of this rank, from which the stage raises it."""
     folder = Path(argv[0])
     threading.Thread(target=_end_with_the_stage, args=(folder / "stage.lock",), daemon=True).start()
     try:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 def _end_with_the_stage(lock: Path) -> None:
     with suppress(FileNotFoundError), lock.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        fcntl.flock(file, fcntl.LOCK_SH)  # granted once the stage has ended
     os._exit(1)
 
 
@@ -45,20 +45,21 @@ def _train(folder: Path) -> None:
     import torch
 
     from extra_rl.run.progress import Console, Progress
-    from extra_rl.training.distributed import process_group
-    from extra_rl.training.launch import WorkerJob, read_job
+    from extra_rl.training.launch import read_job
+    from extra_rl.training.parallel import process_group
     from extra_rl.training.run import train
 
-    job: WorkerJob = read_job(folder)
-    torch.set_num_threads(job.threads)
-    if job.device == "cuda" and job.training.settings.precision == "bfloat16":
+    job = read_job(folder)
+    compute = job.settings.compute
+    torch.set_num_threads(compute.threads)
+    if job.device == "cuda" and compute.precision == "bfloat16":
         torch.set_float32_matmul_precision("high")
     rows = pl.read_parquet(folder / "rows.parquet")
     with process_group(job.device) as parallel, Console(None) as console:
-        progress = Progress(console, job.training.steps, job.training.title)
+        progress = Progress(console, job.steps, job.title)
         step_done = progress.update if parallel.rank == 0 else lambda: None
         figures: dict[str, float] = {}
-        steps = train(job.training, rows, parallel, step_done, figures)
+        steps = train(job, rows, parallel, step_done, figures)
         peaks = parallel.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         if parallel.rank == 0:
             result = json.dumps({"steps": steps, "peak_memory_mb": peaks, "figures": figures})

@@ -29,7 +29,7 @@ def test_operations_are_those_that_torch_counts() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from extra_rl.models.probe import probe_of
-    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.batches import TokenSequence
     from extra_rl.scoring.statistics import response_statistics
 
     model = gpu.make_model(gpu.TINY, "cpu").train()

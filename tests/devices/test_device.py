@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,7 @@ from extra_rl.training.warm_start import train
 from tests.models import random_qwen3
 from tests.models.test_policy import SEQUENCES
 from tests.other_device import Elsewhere, other_device, put_there
-from tests.training.test_trainer import SETTINGS, rollouts
-
-ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
+from tests.training.steps import rollouts, settings
 
 
 def test_the_other_device_refuses_tensors_of_the_cpu() -> None:
@@ -57,16 +54,16 @@ def test_statistics() -> None:
     ids=lambda changes: "-".join(map(str, changes.values())) or "default",
 )
 def test_a_step_and_the_state_that_the_next_one_starts_from(tmp_path: Path, changes: dict[str, Any]) -> None:
-    settings = replace(SETTINGS, learning_rate=1e-2, **changes)
+    section = settings(learning_rate=1e-2, weight_decay=0.01, **changes)
     batch = rollouts(random_qwen3(), [1.0, -0.5, 0.3])
 
     def two_steps(there: bool) -> list[float]:
-        model, reference = random_qwen3(), random_qwen3(seed=1) if settings.kl_weight else None
+        model, reference = random_qwen3(), random_qwen3(seed=1) if section.kl_weight else None
         if there:
             model, reference = put_there(model), reference and put_there(reference)
         for folder in (tmp_path / "none", tmp_path):
-            optimizer = load_optimizer(Policy(model, None, (2,), folder), **ADAM)
-            assert Trainer(model, optimizer, settings, reference).step(batch) is not None
+            optimizer = load_optimizer(Policy(model, None, (2,), folder), section)
+            assert Trainer(model, optimizer, section, reference).step(batch) is not None
             state = optimizer_state(optimizer, model)
             assert not any(isinstance(tensor, Elsewhere) for tensor in state.values())
             save_state(tmp_path, state)

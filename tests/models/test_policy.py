@@ -21,7 +21,7 @@ from extra_rl.models.policy import (
 )
 from extra_rl.models.removed import write_removed
 from extra_rl.models.tokenizers import word_level
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from tests.models import random_qwen3
 
 SEQUENCES = [

@@ -12,7 +12,7 @@ from extra_rl.errors import ModelError, NumericalError
 from extra_rl.models.measure import Measurement, Path, Scored, own_statistics
 from extra_rl.models.probe import BRIEF, PROMPTS, RESPONSES, forget_probes, probe_of, probes_made, remember
 from extra_rl.sampling import transformers as sampling
-from extra_rl.sampling.model_check import probe
+from extra_rl.sampling.transformers import probe
 from extra_rl.scoring.layout import chosen
 from tests.models import random_model, random_qwen3
 
@@ -161,8 +161,8 @@ def test_a_head_that_was_exchanged_is_used() -> None:
     assert chosen("auto", model) == "shared_prefix"
     other = copy.deepcopy(model)
     other.lm_head = torch.nn.Linear(32, 40, bias=False)
+    from extra_rl.scoring.batches import TokenSequence
     from extra_rl.scoring.layout import token_statistics
-    from extra_rl.scoring.sequences import TokenSequence
 
     with torch.inference_mode():
         found = token_statistics(other, [TokenSequence((3, 4), (5, 6))], 1.0, "float32", "shared_prefix")[0][0]

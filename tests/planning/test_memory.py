@@ -74,7 +74,7 @@ def test_the_sampler_takes_at_least_the_floor(precision: str) -> None:
 def test_the_scorer_takes_at_least_the_floor(precision: str) -> None:
     import torch
 
-    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.scoring.batches import TokenSequence
     from extra_rl.scoring.statistics import response_statistics
 
     model, batch = model_of(WIDE), [TokenSequence([3] * 50, [5] * 350)]
@@ -105,29 +105,17 @@ def test_the_update_takes_at_least_the_floor(precision: str, checkpointing: bool
 
 def micro_batch(model: Any, precision: str) -> Any:
     """The trainer's own loss of one rollout, and its backward pass."""
-    from extra_rl.scoring.sequences import TokenSequence
+    from extra_rl.config.sections import ComputeConfig, SamplingConfig
+    from extra_rl.scoring.batches import TokenSequence
     from extra_rl.training.metrics import StepSums
     from extra_rl.training.rollouts import TrainingRollout
-    from extra_rl.training.settings import LossSettings
+    from extra_rl.training.settings import UpdateSettings
     from extra_rl.training.trainer import Trainer
 
-    settings = LossSettings(
-        loss="clipped",
-        aggregate="token_mean",
-        clip_low=0.2,
-        clip_high=0.28,
-        dual_clip=10.0,
-        importance_cap=2.0,
-        kl_weight=0.0,
-        entropy_weight=0.0,
-        signal_only=False,
+    settings = UpdateSettings(
+        sampling=SamplingConfig(max_response_tokens=350),
+        compute=ComputeConfig(precision=precision),
         tokens_per_batch=400,
-        learning_rate=1e-6,
-        warmup_steps=0,
-        gradient_clip=1.0,
-        temperature=1.0,
-        max_response_tokens=350,
-        precision=precision,
         layout="padded",
     )
     trainer = Trainer(model, None, settings, None)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def run_with_engines(logs: Path) -> Iterator[Path]:
 def until(true: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 

@@ -1,30 +1,25 @@
-"""The sampler that needs no proof: one request at a time, and the whole sequence read again for every token."""
+"""The simplest sampler: one request at a time, and the whole sequence read again for every token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from extra_rl.config.sections import SamplingConfig
-from extra_rl.sampling.base import Request, Sample
+from extra_rl.sampling.base import Advance, Request, Sample
 from extra_rl.sampling.text import Decode
 
 
 class PlainSampler:
-    """Draws with numpy from the model's full softmax; top-p and top-k are not for it. decode: for stop strings."""
+    """Draws with numpy from the model's full softmax, without top-p and top-k. decode: for stop strings."""
 
     def __init__(self, model: Any, eos_token_ids: Sequence[int], decode: Decode = lambda ids: [""]) -> None:
         self._model, self._eos, self._decode = model, set(eos_token_ids), decode
 
-    def sample(
-        self,
-        requests: Sequence[Request],
-        config: SamplingConfig,
-        advance: Callable[[int], object],
-    ) -> list[Sample]:
+    def sample(self, requests: Sequence[Request], config: SamplingConfig, advance: Advance) -> list[Sample]:
         samples = []
         for request in requests:
             samples.append(self._one(request, config))

@@ -1,5 +1,8 @@
-"""A stage and its vLLM server from beginning to end, outside of a run and within one. The server is played, by
-`tests.sampling.played_server`; the processes, locks, weights and the probe are real. Needs no vLLM."""
+"""A stage and its vLLM server from beginning to end, outside of a run and within one.
+
+`tests.sampling.played_server` plays the server and its logprobs; processes, locks, weights on disk and the probe's
+comparison are real. `test_run_engine` has the real server. Needs no vLLM.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -26,12 +29,13 @@ from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.client import ServerClient
 from tests.conftest import POLICY, ROOT
 from tests.sampling.engines import lives, run_with_engines, until
+from tests.sampling.played_server import scores
 
 VLLM = SamplingConfig(backend="vllm", max_response_tokens=4)
 
 
 class PlainClient(ServerClient):
-    """Speaks plain HTTP over the socket, without aiohttp."""
+    """Plain HTTP over the socket, without aiohttp."""
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Any]:
@@ -72,16 +76,21 @@ loads, dumps = json.loads, json.dumps
 
 @pytest.fixture(autouse=True)
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where folders of engines are made: the path of a socket may have 107 bytes at most."""
+    """A short folder for those of the engines: the path of a socket may have 107 bytes at most."""
     monkeypatch.setattr(run_engine, "SERVER_MODULE", "tests.sampling.played_server")
     monkeypatch.setattr(run_engine, "ServerClient", PlainClient)
-    for name in ("refuse_missing", "refuse_other_build"):
+    for name in ("require_vllm", "require_build_for"):
         monkeypatch.setattr(f"extra_rl.sampling.vllm.open.{name}", lambda *_: None)
+    monkeypatch.setattr("extra_rl.sampling.vllm.open.policy_logprobs", own_scores)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setattr(run_engine, "PLACE", Path(short))
         yield Path(short)
+
+
+def own_scores(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    return [scores(Path(model.config._name_or_path), tokens) for tokens in sequences]
 
 
 def drawn(policy: Path) -> list[int]:
@@ -90,15 +99,14 @@ def drawn(policy: Path) -> list[int]:
         return sample.tokens
 
 
-@pytest.mark.parametrize("policy", [POLICY, POLICY / "manifest.json"], ids=["directory", "manifest"])
-def test_a_stage_by_hand_starts_a_server_that_ends_with_it(policy: Path, place: Path, tmp_path: Path) -> None:
-    with open_sampler(policy, VLLM, ComputeConfig(device="cpu"), 8) as (sampler, _):
+def test_a_stage_by_hand_starts_a_server_that_ends_with_it(place: Path, tmp_path: Path) -> None:
+    with open_sampler(POLICY, VLLM, ComputeConfig(device="cpu"), 8) as (sampler, _):
         (folder,) = place.iterdir()
         pid = int((folder / "engine-0" / "keeper.lock").read_text())
         assert lives(pid)
         (sample,) = sampler.sample([Request((1, 6, 7), 4, seed=3)], VLLM)
         assert (sample.tokens, sample.logprobs, sample.finish_reason) == ([7], [-0.5], "length")
-    assert not lives(pid)
+    until(lambda: not lives(pid))
     assert not folder.exists()
     assert list((tmp_path / ".snakemake").glob("engines-*/engine-0.log"))
     assert run_engine.FOLDER_VARIABLE not in os.environ
@@ -120,7 +128,7 @@ def test_a_server_with_other_weights_is_refused_and_ends(place: Path, monkeypatc
         save_file(tensors, view / "model.safetensors", {"format": "pt"})
 
     monkeypatch.setattr(weights, "link_view", corrupted)
-    with pytest.raises(NumericalError, match=r"off by \d\.\d+ nats on average, allowed are 0\.01"):
+    with pytest.raises(NumericalError, match=r"differ by \d\.\d+ nats on average, the tolerance is 0\.01"):
         drawn(POLICY)
     assert list(place.iterdir()) == []
 
@@ -129,7 +137,7 @@ def test_a_server_that_cannot_start_is_one_error_that_names_its_log(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_engine, "SERVER_MODULE", "tests.no_such_module")
-    with pytest.raises(ModelError, match=r"vLLM cannot start .*engine-0\.log says why.*sampling.backend: transformers"):
+    with pytest.raises(ModelError, match=r"vLLM cannot start .*engine-0\.log.*sampling\.backend: transformers"):
         drawn(POLICY)
     assert list(place.iterdir()) == []
 

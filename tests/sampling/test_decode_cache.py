@@ -1,4 +1,4 @@
-"""The layout of a decoding batch: right-aligned, no wider than its longest row, padding that is finite."""
+"""The layout of a decoding batch: aligned on the right, as wide as its longest row, with finite padding."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_shorter_context_joins_at_the_right() -> None:
     cache = DecodeCache(2, 5)
     cache.admit(context([1, 2, 3]), index(0))
     cache.admit(context([4, 5]), index(0))
-    assert appended(cache, 6, 7) == [[1, 2, 3, 6], [0, 4, 5, 7]]  # padding is zero, not what memory held
+    assert appended(cache, 6, 7) == [[1, 2, 3, 6], [0, 4, 5, 7]]  # padding is zero, not uninitialised memory
 
 
 def test_a_longer_context_moves_the_others_to_the_right() -> None:
@@ -66,7 +66,7 @@ def test_dropping_a_row_cuts_padding_in_steps() -> None:
     cache = DecodeCache(2, TRIM + 9)
     cache.admit(context(long, short), index(0, 1))
     cache.select(index(1), longest=3)
-    assert cache.width == 5  # 3 tokens, and 2 of padding that is less than a step
+    assert cache.width == 5  # 3 tokens, and 2 of padding, which is less than TRIM
     assert appended(cache, 7) == [[0, 0, 2, 2, 2, 7]]
     cache.select(index(), longest=0)
     assert (cache.count, cache.width) == (0, 0)

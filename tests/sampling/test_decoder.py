@@ -1,4 +1,4 @@
-"""From token ids to the text that is judged."""
+"""Token ids become the text that is judged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ids_of(tokenizer: Any, text: str) -> list[int]:
 
 
 def sentence_pieces() -> Any:
-    """Words that carry a leading space, as SentencePiece tokenizers have them."""
+    """Words with a leading space, as in SentencePiece tokenizers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -71,7 +71,7 @@ def test_the_text_of_an_ordinary_response_is_the_librarys(make: Any, ids: list[i
     assert plain[0]
 
 
-def test_what_is_invented_behind_the_turn_is_left_out() -> None:
+def test_text_after_the_turn_is_left_out() -> None:
     tokenizer = tokenizer_with(families.CHATML)
     turn = (
         "The answer is \\boxed{5}.<|im_end|>\n<|im_start|>user\nAnd 3+4?<|im_end|>\n<|im_start|>assistant\n\\boxed{7}"
@@ -80,13 +80,13 @@ def test_what_is_invented_behind_the_turn_is_left_out() -> None:
     assert text == "The answer is \\boxed{5}."
 
 
-def test_ends_that_are_given_are_the_only_ones() -> None:
+def test_ends_that_are_passed_replace_the_tokenizers() -> None:
     tokenizer = word_level(["a", "b"])
     assert response_decoder(tokenizer, (4,))([[3, 4, 3]]) == ["a"]
     assert response_decoder(tokenizer, ())([[3, 4, 3]]) == ["a b a"]
 
 
-def test_special_tokens_within_a_response_stay_visible_to_the_judge() -> None:
+def test_special_tokens_within_a_response_stay_visible_to_the_verifier() -> None:
     tokenizer = tokenizer_with(families.CHATML, ["<think>", "</think>"])
     response = "<think>maybe \\boxed{4}</think>The answer is \\boxed{5}"
     (text,) = response_decoder(tokenizer)([ids_of(tokenizer, response + "<|im_end|>")])
@@ -103,15 +103,15 @@ def test_padding_and_beginnings_are_left_out_at_the_borders_only() -> None:
     assert decode([[], [2], [0, 1], [0, 2, 3]]) == ["", "", "", ""]
 
 
-def test_no_response_no_text() -> None:
+def test_no_responses_give_no_texts() -> None:
     assert response_decoder(byte_level())([]) == []
 
 
-def test_a_directory_names_further_ends(tmp_path: Path) -> None:
+def test_a_generation_config_adds_ends(tmp_path: Path) -> None:
     shutil.copytree(POLICY, tmp_path / "policy")
     path = tmp_path / "policy" / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [2, 105]}))
-    (tmp_path / "policy" / "manifest.json").unlink()  # it lists the file as it was
+    (tmp_path / "policy" / "manifest.json").unlink()  # its digest of the file no longer matches
     tokens = [[9, 103, 9, 105, 15]]
     assert open_decoder(POLICY)(tokens) == ["6 + 6 = 12"]
     assert open_decoder(tmp_path / "policy")(tokens) == ["6 + 6"]

@@ -1,4 +1,4 @@
-"""The run's engine: real vLLM server, real weights. One server for all tests of this file, but for a stage by hand."""
+"""The run's engine with a real vLLM server and real weights; one server for all tests but those of a stage by hand."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def test_the_same_policy_is_neither_loaded_nor_read_again(engines: Path, monkeyp
 
 
 def test_a_stale_head_is_refused(engines: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What vLLM does with the checkpoint of a tied model where the head is not written out."""
+    """vLLM keeps the old head of a tied model where the checkpoint does not contain it."""
     drawn(POLICY / "manifest.json")
     with monkeypatch.context() as patch:
         patch.setattr(weights, "write_head", lambda view, model: None)
-        with pytest.raises(NumericalError, match=r"off by 0\.\d+ nats on average, allowed are 0\.01"):
+        with pytest.raises(NumericalError, match=r"differ by 0\.\d+ nats on average, the tolerance is 0\.01"):
             drawn(other)
-    assert not (engines / "engine-0" / "loaded.json").exists()  # nobody takes it for loaded
+    assert not (engines / "engine-0" / "loaded.json").exists()  # it does not count as loaded
     assert drawn(other)
 
 
@@ -142,7 +142,7 @@ def test_an_engine_that_dies_while_it_samples_is_one_clear_error_and_is_replaced
         os.kill(pid, 9)
         server = run_engine.Engine(engines / "engine-0", Path("log")).client()
         until(lambda: not lives(pid) and not server.healthy())
-        with pytest.raises(ModelError, match=r"engine does not answer .* Its log"):
+        with pytest.raises(ModelError, match=r"engine does not answer .* see its log"):
             sampler.sample(REQUESTS, VLLM, lambda n: None)
     assert drawn(first) == before
     assert keeper(engines) != pid

@@ -1,4 +1,4 @@
-"""Which tokens can complete a stop string, and where a response ends by one."""
+"""The tokens that can complete a stop string, and where it ends a response."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.policy import load_policy
 from extra_rl.models.tokenizers import byte_level, word_level
-from extra_rl.sampling.base import Request
+from extra_rl.sampling.base import Request, no_progress
 from extra_rl.sampling.decode import FastDecoder
 from extra_rl.sampling.open import open_decoder, open_sampler
 from extra_rl.sampling.plain import PlainDecoder
 from extra_rl.sampling.rollouts import Plan, open_roller
-from extra_rl.sampling.stop import StopStrings
-from extra_rl.sampling.text import response_decoder, until_stop
+from extra_rl.sampling.text import StopStrings, response_decoder, until_stop
 from extra_rl.sampling.transformers import TransformersSampler
 from tests.conftest import POLICY
 from tests.models import random_qwen3
@@ -53,7 +52,7 @@ def merged_bytes() -> Any:
 
 
 def byte_fallback() -> Any:
-    """Llama's kind: pieces with a mark for the space, and a token for a byte that no piece holds."""
+    """Like Llama's: pieces with a mark for the space, and tokens for bytes that no piece contains."""
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
@@ -66,7 +65,7 @@ def byte_fallback() -> Any:
 
 
 def suffixed() -> Any:
-    """CLIP's kind: the space behind a word is written once another word follows."""
+    """Like CLIP's: the space after a word is decoded once another word follows."""
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
@@ -95,15 +94,15 @@ def ids_of(*pieces: bytes) -> list[int]:
 
 
 def ended_by_hand(decode: Any, prefix: Sequence[int], tokens: Sequence[int], stop: Sequence[str]) -> int | None:
-    """The first count of tokens after which the text holds a stop string; every beginning is decoded."""
+    """The number of tokens after which the text contains a stop string; decodes after every token."""
     beginnings = [[*prefix, *tokens[:count]] for count in range(1, len(tokens) + 1)]
     hits = (n for n, text in enumerate(decode(beginnings), 1) if any(string in text for string in stop))
     return next(hits, None)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS, ids=NAMES)
-def test_no_token_that_completes_a_stop_string_is_passed_over(make: Callable[[], Any]) -> None:
-    """Against decoding everything after every token: random tokens, special ones too, and pieces of their texts."""
+def test_no_token_that_completes_a_stop_string_is_missed(make: Callable[[], Any]) -> None:
+    """Compared with decoding after every token: random tokens, special ones too, and pieces of their texts."""
     tokenizer, random = make(), np.random.default_rng(7)
     stops, decode = StopStrings(tokenizer), response_decoder(tokenizer)
     ids = sorted(tokenizer.get_vocab().values())
@@ -139,7 +138,7 @@ def test_no_token_that_completes_a_stop_string_is_passed_over(make: Callable[[],
         (["Quest"], [b"Que", b"b", b"stion"], None, "Quebstion"),
     ],
 )
-def test_stop_strings_within_over_and_between_tokens(
+def test_a_stop_string_is_found_within_a_token_and_across_tokens(
     stop: list[str], pieces: list[bytes], ends: int | None, text: str
 ) -> None:
     tokenizer = merged_bytes()
@@ -157,7 +156,7 @@ def test_a_stop_string_may_begin_in_the_prefix() -> None:
         tokens = [*ids_of(*after), *ids_of(b"b")]
         assert rule.end_of(ids_of(*before), tokens) == 2
         assert rule.end_of((), tokens) is None
-    # Nobody cuts behind a stop string; if someone did, the response would end with the next token.
+    # No prefix ends with a stop string; after such a prefix the response would end with the next token.
     assert rule.end_of(ids_of(b"Question:"), ids_of(b"a", b"b")) == 1
 
 
@@ -178,7 +177,7 @@ def test_the_text_ends_before_the_first_stop_string() -> None:
     ],
 )
 def test_few_tokens_can_complete_a_stop_string(stop: list[str], expected: list[bytes]) -> None:
-    """Only these and broken bytes are looked at."""
+    """Only these tokens, and broken bytes, cause decoding."""
     rule = StopStrings(merged_bytes()).rule(stop)
     assert rule is not None
     whole = {token for token in rule.completing if token >= PAD or PIECES[token].isascii()}
@@ -186,8 +185,8 @@ def test_few_tokens_can_complete_a_stop_string(stop: list[str], expected: list[b
     assert rule.completing - whole == {n for n, piece in enumerate(PIECES) if not piece.isascii()}
 
 
-def test_what_cannot_be_written_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"sampling\.stop .*'=\\n', but no token .* can write '\\n'"):
+def test_a_stop_string_that_no_token_produces_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.stop .*'=\\n', but no token .* can produce '\\n'"):
         StopStrings(word_level(["4", "="])).rule(["4", "=\n"])
     assert StopStrings(byte_level()).rule(["𝄞"]) is not None
     with (
@@ -198,7 +197,7 @@ def test_what_cannot_be_written_is_refused() -> None:
 
 
 class Counting:
-    """Stands for stop strings whose rule counts what it decodes."""
+    """Stop strings whose rule counts the responses that it decodes."""
 
     def __init__(self, stops: StopStrings) -> None:
         self.decoded = 0
@@ -221,7 +220,7 @@ def shared_model() -> Any:
 
 
 def samplers(stops: Any) -> list[Any]:
-    """The fast decoder and `generate`, over a model of as many tokens as the tokenizer has."""
+    """The fast decoder and `generate`, with a model of the tokenizer's vocabulary."""
     model = shared_model()
     return [
         TransformersSampler(model, [EOS], stops),
@@ -230,7 +229,7 @@ def samplers(stops: Any) -> list[Any]:
     ]
 
 
-ASKED = [Request((1, 5 + n % 3, *range(3, 3 + n % 4)), 3 + n % 30, n, prefix_length=n % 3) for n in range(32)]
+REQUESTS = [Request((1, 5 + n % 3, *range(3, 3 + n % 4)), 3 + n % 30, n, prefix_length=n % 3) for n in range(32)]
 """Some with the 8 or the end of a word in a prefix."""
 
 
@@ -242,35 +241,35 @@ def test_samples_are_those_without_stop_strings_up_to_the_first(stop: list[str])
     stopped = 0
     for sampler in samplers(counting):
         config = SamplingConfig(batch_rows=7, temperature=1.5)
-        whole = sampler.sample(ASKED, config)
+        whole = sampler.sample(REQUESTS, config)
         counting.decoded = 0
-        samples = sampler.sample(ASKED, config.model_copy(update={"stop": stop}))
-        for request, sample, would_be in zip(ASKED, samples, whole, strict=True):
+        samples = sampler.sample(REQUESTS, config.model_copy(update={"stop": stop}))
+        for request, sample, would_be in zip(REQUESTS, samples, whole, strict=True):
             count = ended_by_hand(decode, request.prefix, would_be.tokens, stop)
             assert sample.tokens == would_be.tokens[:count]
             assert sample.finish_reason == (would_be.finish_reason if count is None else "stop")
             assert sample.logprobs == pytest.approx(would_be.logprobs[:count], abs=1e-5)
             stopped += count is not None
         assert counting.decoded < sum(len(sample.tokens) for sample in samples) * 0.6
-    assert 6 < stopped < 3 * len(ASKED) - 6
+    assert 6 < stopped < 3 * len(REQUESTS) - 6
 
 
-def test_without_stop_strings_the_tokenizer_is_not_asked() -> None:
+def test_without_stop_strings_the_tokenizer_is_not_used() -> None:
     untouched: Any = object()
     with_it, without = (samplers(stops) for stops in (StopStrings(untouched), None))
     for one, other in zip(with_it, without, strict=True):
-        assert one.sample(ASKED, SamplingConfig()) == other.sample(ASKED, SamplingConfig())
+        assert one.sample(REQUESTS, SamplingConfig()) == other.sample(REQUESTS, SamplingConfig())
 
 
-def test_a_sampler_without_a_tokenizer_says_so() -> None:
+def test_stop_strings_need_a_tokenizer() -> None:
     for sampler in samplers(None):
         with pytest.raises(ValueError, match="without a tokenizer"):
-            sampler.sample(ASKED, SamplingConfig(stop=["a"]))
-    assert isinstance(samplers(None)[0]._decoder, FastDecoder)  # the three are three
+            sampler.sample(REQUESTS, SamplingConfig(stop=["a"]))
+    assert isinstance(samplers(None)[0]._decoder, FastDecoder)  # three different paths
 
 
 def test_a_rollout_is_cut_before_the_stop_string_and_keeps_its_tokens() -> None:
-    """Through the rollouts table: `+ 3` ends within tokens, and is begun by a prefix."""
+    """In the rollouts table: `+ 3` ends within a token, or begins in a prefix."""
     policy = load_policy(POLICY / "manifest.json")
     plus = policy.tokenizer.get_vocab()["+"]
     plans = [Plan(f"a/s0/i0/0/{n}", "g", "p", "fresh", [1, 6, 7, 107]) for n in range(12)]
@@ -279,8 +278,8 @@ def test_a_rollout_is_cut_before_the_stop_string_and_keeps_its_tokens() -> None:
         for n, plan in enumerate(plans)
     ]
     sampling = SamplingConfig(stop=["+ 3"], max_response_tokens=24)
-    with open_roller(plans, POLICY / "manifest.json", sampling, ComputeConfig(), 0, lambda count: None) as roll:
-        table = roll(plans)
+    with open_roller(plans, POLICY / "manifest.json", sampling, ComputeConfig(), 0) as roll:
+        table = roll(plans, no_progress)
     whole = open_decoder(POLICY)(table["response_tokens"].to_list())
     stopped = ["+ 3" in text for text in whole]
     assert any(stopped[:12])

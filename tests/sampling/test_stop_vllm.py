@@ -1,5 +1,7 @@
-"""Stop strings over vLLM's server, which knows none: how its answers are read and ended. The server is played here; the
-sampler suite runs the real one."""
+"""Stop strings with vLLM's server, which has none: its answers are read token by token and ended by the client.
+
+The server is played here; the sampler suite runs the real one.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +18,27 @@ import pytest
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.models.policy import load_tokenizer
 from extra_rl.sampling.base import Request, Sample, Sampler
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.vllm.arguments import sampling_parameters
 from extra_rl.sampling.vllm.client import ServerClient
 from tests.conftest import POLICY
 
 SCRIPT = {7: [9, 103, 9, 105, 15, 2], 8: [9, 105, 15, 2], 9: [15, 103, 9, 2]}
 """Context's last token -> what the engine samples: `6 + 6 = 12`, `6 = 12` and `12 + 6`, then end-of-sequence."""
-ASKED = [Request((1, last), 8, seed=last) for last in SCRIPT]
-TOLD: list[set[int]] = []
-"""Contexts (their last tokens) whose requests were ended from outside; one set a test."""
+REQUESTS = [Request((1, last), 8, seed=last) for last in SCRIPT]
+CLOSED: list[set[int]] = []
+"""Contexts (their last tokens) whose connections the client closed; one set per test."""
 
 
 def steps(last: int, by: int) -> Iterator[tuple[list[int], str | None]]:
-    """The tokens of each step, `by` at a time, and the reason of the last one."""
+    """The tokens of each step, `by` at a time, and the finish reason of the last one."""
     tokens = SCRIPT[last]
     for start in range(0, len(tokens), by):
         yield tokens[start : start + by], "stop" if start + by >= len(tokens) else None
 
 
 class PlayedServer(ServerClient):
-    """Its answers are streamed, `by` tokens at a time."""
+    """Streams its answers, `by` tokens at a time."""
 
     def __init__(self, by: int) -> None:
         super().__init__(Path("socket"), Path("log"), eos=(2,), stops=StopStrings(load_tokenizer(POLICY), (2,)))
@@ -53,7 +55,7 @@ class PlayedServer(ServerClient):
     async def _answer(self, _: str, json: Mapping[str, Any]) -> AsyncIterator[Any]:
         last = json["token_ids"][-1]
         if json["stream"]:
-            yield SimpleNamespace(status=200, content=self._lines(last), close=lambda: TOLD[-1].add(last))
+            yield SimpleNamespace(status=200, content=self._lines(last), close=lambda: CLOSED[-1].add(last))
         else:
             choice = choice_of(SCRIPT[last], "stop")
 
@@ -76,43 +78,43 @@ def choice_of(tokens: Sequence[int], reason: str | None) -> dict[str, Any]:
 
 @pytest.fixture(params=[1, 3])
 def sampler(request: pytest.FixtureRequest) -> Sampler:
-    TOLD.append(set())
+    CLOSED.append(set())
     return PlayedServer(request.param)
 
 
-def drawn(sampler: Sampler, asked: Sequence[Request], **settings: Any) -> list[Sample]:
+def drawn(sampler: Sampler, requested: Sequence[Request], **settings: Any) -> list[Sample]:
     ended: list[int] = []
-    samples = sampler.sample(asked, SamplingConfig(**settings), ended.append)
+    samples = sampler.sample(requested, SamplingConfig(**settings), ended.append)
     assert sum(ended) == len(samples)
     return samples
 
 
-def test_an_engine_is_told_where_a_stop_string_has_ended_a_response(sampler: Sampler) -> None:
-    samples = drawn(sampler, ASKED, stop=["+ 6"])
+def test_the_client_closes_the_connection_where_a_stop_string_ends_a_response(sampler: Sampler) -> None:
+    samples = drawn(sampler, REQUESTS, stop=["+ 6"])
     assert [s.tokens for s in samples] == [[9, 103, 9], [9, 105, 15, 2], [15, 103, 9]]
     assert all(s.logprobs == [-token / 100 for token in s.tokens] for s in samples)
     assert [s.finish_reason for s in samples] == ["stop"] * 3
-    assert TOLD[-1] >= {7}
-    assert 8 not in TOLD[-1]
+    assert CLOSED[-1] >= {7}
+    assert 8 not in CLOSED[-1]
 
 
 def test_without_stop_strings_answers_come_whole(sampler: Sampler) -> None:
-    assert [s.tokens for s in drawn(sampler, ASKED)] == list(SCRIPT.values())
-    assert not TOLD[-1]
+    assert [s.tokens for s in drawn(sampler, REQUESTS)] == list(SCRIPT.values())
+    assert not CLOSED[-1]
 
 
 def test_the_prefix_counts_and_the_prompt_does_not(sampler: Sampler) -> None:
-    asked = [Request((1, 103, 7), 8, 0, prefix_length=2), Request((1, 103, 7), 8, 0)]
-    samples = drawn(sampler, asked, stop=["+ 4 6 +"])
+    requested = [Request((1, 103, 7), 8, 0, prefix_length=2), Request((1, 103, 7), 8, 0)]
+    samples = drawn(sampler, requested, stop=["+ 4 6 +"])
     assert [s.tokens for s in samples] == [[9, 103], SCRIPT[7]]
 
 
-def test_what_comes_behind_a_stop_string_is_left_out(sampler: Sampler) -> None:
-    samples = drawn(sampler, ASKED, stop=["6"])
+def test_tokens_after_a_stop_string_are_left_out(sampler: Sampler) -> None:
+    samples = drawn(sampler, REQUESTS, stop=["6"])
     assert [s.tokens for s in samples] == [[9], [9], [15, 103, 9]]
     assert [s.finish_reason for s in samples] == ["stop"] * 3
 
 
-def test_an_engine_gets_no_stop_strings() -> None:
-    """It has no tokenizer (`skip_tokenizer_init`), and vLLM refuses `stop` without one."""
-    assert "stop" not in sampling_parameters(ASKED[0], SamplingConfig(stop=["6"]), (2,))
+def test_no_stop_strings_are_sent_to_the_engine() -> None:
+    """The engine has no tokenizer (`skip_tokenizer_init`), and vLLM refuses `stop` without one."""
+    assert "stop" not in sampling_parameters(REQUESTS[0], SamplingConfig(stop=["6"]), (2,))

@@ -1,4 +1,4 @@
-"""vLLM outside of a run: what it refuses, with and without vLLM; the rest is in test_suite.py."""
+"""vLLM outside of a run: errors, arguments and views of a policy; sampling itself is in test_suite.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from extra_rl.sampling.base import Request
 from extra_rl.sampling.open import open_sampler
 from extra_rl.sampling.vllm import weights
 from extra_rl.sampling.vllm.arguments import flags
-from extra_rl.sampling.vllm.open import refuse_other_build
+from extra_rl.sampling.vllm.open import require_build_for
 from tests.conftest import POLICY, environment, new_run
 from tests.models import random_model, random_qwen3
 
@@ -29,7 +29,7 @@ VLLM = SamplingConfig(backend="vllm", max_response_tokens=8)
 
 
 def opened(policy: Path, config: SamplingConfig = VLLM, longest: int | None = None) -> None:
-    """Opens a sampler and lets it go: whether that is refused."""
+    """Open a sampler and close it."""
     with open_sampler(policy, config, ComputeConfig(device="cpu"), longest):
         pass
 
@@ -50,7 +50,7 @@ def policy_with(directory: Path, model: Any) -> Path:
 
 @pytest.fixture
 def vllm_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extra_rl.sampling.vllm.open.refuse_missing", lambda: None)
+    monkeypatch.setattr("extra_rl.sampling.vllm.open.require_vllm", lambda: None)
 
 
 @pytest.mark.usefixtures("vllm_is_installed")
@@ -60,18 +60,18 @@ def test_small_heads_are_refused(tmp_path: Path) -> None:
         opened(policy)
 
 
-@pytest.mark.parametrize(("printed", "said"), [("cuda", "built for cuda"), ("", "built for no device")])
-def test_a_build_for_another_device_is_refused(printed: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM, played in another process, prints a line of its own first."""
+@pytest.mark.parametrize(("printed", "named"), [("cuda", "built for cuda"), ("", "built for no device")])
+def test_a_build_for_another_device_is_refused(printed: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that imports vLLM is played; vLLM prints another line first."""
 
-    def asked(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def played(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 0 if printed else 1, f"INFO importing\n{printed}\n", "")
 
-    monkeypatch.setattr("extra_rl.sampling.vllm.open.subprocess.run", asked)
-    with pytest.raises(ConfigError, match=f"compute.device is cpu, but the vLLM .* {said}"):
-        refuse_other_build("cpu", {})
+    monkeypatch.setattr("extra_rl.sampling.vllm.open.subprocess.run", played)
+    with pytest.raises(ConfigError, match=f"compute.device is cpu, but the vLLM .* {named}"):
+        require_build_for("cpu", {})
     if printed:
-        refuse_other_build(printed, {})
+        require_build_for(printed, {})
 
 
 @pytest.mark.usefixtures("vllm_is_installed")
@@ -82,19 +82,19 @@ def test_a_build_for_another_device_is_refused(printed: str, said: str, monkeypa
         (None, "97 tokens together, but .* reads 96 tokens: lower max_response_tokens"),
     ],
 )
-def test_what_is_longer_than_the_engine_is_refused(configured: int | None, message: str) -> None:
+def test_contexts_beyond_the_engine_are_refused(configured: int | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         opened(POLICY, SamplingConfig(backend="vllm", engine={"max_model_len": configured}), (configured or 96) + 1)
 
 
 @pytest.mark.parametrize(("longest", "context"), [(33, 64), (64, 64), (65, 100), (None, 100)])
-def test_an_engine_is_as_large_as_is_asked_for(longest: int | None, context: int) -> None:
+def test_an_engine_has_the_next_power_of_two_of_tokens(longest: int | None, context: int) -> None:
     from extra_rl.sampling.vllm.open import _context
 
     assert _context(longest, VLLM, 100, POLICY) == context
 
 
-def test_flags_of_the_server() -> None:
+def test_arguments_become_flags_of_the_server() -> None:
     given = {"max_model_len": 96, "dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
     expected = "--max-model-len 96 --dtype float32 --enforce-eager --no-enable-chunked-prefill"
     assert flags(given) == expected.split()
@@ -114,11 +114,11 @@ def test_an_engine_with_a_corrupted_head_is_refused(tmp_path: Path, monkeypatch:
     link = weights.link_view
     monkeypatch.setattr(weights, "link_view", lambda policy, view: link(corrupted, view))
     monkeypatch.setattr(weights, "write_head", lambda view, model: None)
-    with pytest.raises(NumericalError, match=r"off by 0\.\d+ nats on average, allowed are 0\.01"):
+    with pytest.raises(NumericalError, match=r"differ by 0\.\d+ nats on average, the tolerance is 0\.01"):
         opened(POLICY)
 
 
-def test_the_view_hides_what_only_the_next_update_reads(tmp_path: Path) -> None:
+def test_the_view_hides_the_files_that_only_the_next_update_reads(tmp_path: Path) -> None:
     policy = tmp_path / "policy"
     shutil.copytree(POLICY, policy)
     for name in STATE_FILES:
@@ -169,7 +169,9 @@ def test_a_whole_iteration_on_vllm(tmp_path: Path) -> None:
 @needs_vllm
 @pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma2", "Olmo2"])
 def test_other_families_on_vllm(family: str, tmp_path: Path) -> None:
-    """The engine gives the policy's logprobs, or the sampler is refused with another way; Llama and Mistral are not.
+    """The engine gives the policy's logprobs, or the sampler is refused and the error names another backend.
+
+    Llama and Mistral are not refused.
 
     The CPU build refuses Gemma 2, whose class has no `lm_head`, which we write out there (sampling/vllm/weights.py).
     vLLM computes the soft cap of Gemma 2's attention, which transformers' default attention leaves out: here there is
@@ -191,8 +193,7 @@ def test_other_families_on_vllm(family: str, tmp_path: Path) -> None:
     assert not refused or (family in ("Gemma2", "Olmo2") and "sampling.backend: transformers" in refused)
 
 
-def test_the_modules_name_is_not_the_packages() -> None:
-    """extra_rl/sampling/vllm must not shadow the package that it imports."""
+def test_the_package_does_not_shadow_vllm() -> None:
     import extra_rl.sampling.vllm as own
 
     assert own.__name__ == "extra_rl.sampling.vllm"

@@ -6,8 +6,16 @@ import random
 
 import pytest
 
-from extra_rl.scoring.batches import Piece, computed_of_rows, fill, micro_batches, pieces_of, token_shares
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import (
+    Piece,
+    TokenSequence,
+    computed_of_rows,
+    fill,
+    micro_batches,
+    pieces_of,
+    shares,
+    token_shares,
+)
 
 BUDGET = 8192
 
@@ -38,6 +46,10 @@ def test_a_batch_ends_before_a_row_that_would_pad_too_much() -> None:
     assert list(micro_batches([100, 100, 100], 200)) == [[0, 1], [2]]
 
 
+def test_a_row_beyond_the_budget_is_a_batch_alone() -> None:
+    assert list(micro_batches([100, 3], 48)) == [[0], [1]]
+
+
 def test_first_fit_fills_batches_with_the_longest_first() -> None:
     rows = [TokenSequence((1,), (2,) * (length - 1)) for length in (30, 60, 50, 40, 120)]
     batches = fill(pieces_of(rows, "packed", 100), "packed", 100)
@@ -45,10 +57,10 @@ def test_first_fit_fills_batches_with_the_longest_first() -> None:
     assert token_shares(batches) == {"padding": 0, "shared": 0}
 
 
-def test_rollouts_of_a_prompt_stay_together_and_count_their_own_tokens() -> None:
+def test_rollouts_of_a_prompt_stay_together_and_count_shared_tokens_once() -> None:
     prompts = [(1, 2, 3, 4), (5, 6, 7, 8)]
     rows = [TokenSequence(prompts[i % 2], (9, 10, 20 + i)) for i in range(6)]
-    # A group: 4 tokens of the prompt, 9 and 10 once, and 3 tokens of its own.
+    # A group: 4 tokens of the prompt, 9 and 10 once, and one further token of each row.
     groups = pieces_of(rows, "shared_prefix", 100)
     assert groups == [Piece([0, 2, 4], 21, 9), Piece([1, 3, 5], 21, 9)]
     assert [batch.rows for batch in fill(groups, "shared_prefix", 17)] == [[0, 2, 4], [1, 3, 5]]
@@ -59,7 +71,7 @@ def test_rollouts_of_a_prompt_stay_together_and_count_their_own_tokens() -> None
     assert pieces_of(rows, "shared_prefix", 8)[:2] == [Piece([0, 2], 14, 8), Piece([4], 7, 7)]
 
 
-def test_what_a_piece_counts_is_what_the_layers_see() -> None:
+def test_a_piece_counts_the_tokens_that_the_layers_run_on() -> None:
     from extra_rl.scoring.shared_prefix import lay_out
 
     rng = random.Random(1)
@@ -74,7 +86,7 @@ def test_what_a_piece_counts_is_what_the_layers_see() -> None:
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed", "shared_prefix"])
-def test_the_tokens_of_a_batch_are_shared_out_among_its_rows(layout: str) -> None:
+def test_the_computed_tokens_of_the_rows_add_up_to_those_of_the_batch(layout: str) -> None:
     rng = random.Random(2)
     rows = [
         TokenSequence((1, rng.randrange(3)), tuple(rng.randrange(2) for _ in range(rng.randrange(7))))
@@ -88,7 +100,14 @@ def test_the_tokens_of_a_batch_are_shared_out_among_its_rows(layout: str) -> Non
     assert computed_of_rows(both, pair, layout) == {"padded": [6, 6], "packed": [6, 5], "shared_prefix": [5, 2]}[layout]
 
 
-def test_no_rows_are_no_batches() -> None:
+def test_shares_are_balanced_by_length_and_keep_the_order() -> None:
+    # Longest first: 9 -> a, 5 -> b, 4 -> b (5 < 9), 3 -> a (9 = 9: the first), 1 -> b (9 < 12).
+    assert shares([4, 9, 1, 5, 3], 2) == [[1, 4], [0, 2, 3]]
+    assert shares([4, 9, 1], 1) == [[0, 1, 2]]
+    assert shares([7], 3) == [[0], [], []]
+
+
+def test_no_rows_give_no_batches() -> None:
     assert fill(pieces_of([], "shared_prefix", 8), "shared_prefix", 8) == []
     assert list(micro_batches([], 8)) == []
     assert token_shares([]) == {"padding": 0, "shared": 0}

@@ -1,4 +1,4 @@
-"""The head's logprobs, entropies and gradients: in tiles, in pieces and whole, against float64."""
+"""The head's logprobs, entropies and gradients, in tiles, in pieces and whole, compared with float64."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def exact(linear: Any, hidden_XD: torch.Tensor, target_X: torch.Tensor, temperat
 
 
 def gradients(found: tuple[Any, Any], used: tuple[bool, bool], parts: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Of a sum with another weight for every token, some of them zero, as clipped and masked tokens have it."""
+    """Gradients of a sum with a different weight for every token; some are zero, as for clipped and masked tokens."""
     weight_X = torch.linspace(-1, 1, len(found[0]), dtype=found[0].dtype)
     weight_X[::3] = 0
     both = (weight_X * found[0], (weight_X.flip(0) - 0.3) * found[1])
@@ -50,7 +50,7 @@ def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Wrapped(torch.nn.Module):
-    """A head that is no plain linear layer, as peft makes it."""
+    """A head that is not a plain linear layer, as peft makes it."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def test_values_and_gradients_agree_with_float64(
 
 
 @pytest.mark.usefixtures("tiles")
-def test_by_hand() -> None:
+def test_values_and_gradients_of_three_logits_by_hand() -> None:
     # logits 2 ln 2, 0, 0 at temperature 2: probabilities 1/2, 1/4, 1/4
     linear = torch.nn.Linear(1, 3, bias=False)
     linear.weight.data = torch.tensor([[2.0], [0.0], [0.0]])
@@ -109,7 +109,7 @@ def test_by_hand() -> None:
     assert gradient_XD[0, 0].item() == pytest.approx(-0.25 * ln2.item() / 2 * 2)
 
 
-def test_more_logits_than_the_limit_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_logits_than_the_limit_are_never_held_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     linear = torch.nn.Linear(16, 1000, bias=False)
     target_X = torch.randint(1000, (400,))
     tile = 4 * 100 * 100
@@ -131,11 +131,11 @@ def test_more_logits_than_the_limit_are_never_whole(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("tiles")
-def test_a_bfloat16_head_counts_in_float32_and_gets_gradients_of_its_type() -> None:
+def test_a_bfloat16_head_computes_in_float32_and_gets_gradients_of_its_type() -> None:
     linear, hidden_XD, target_X = made(dtype=torch.bfloat16)
     precise = copy.deepcopy(linear).double()
     given, given64 = hidden_XD.bfloat16().requires_grad_(), hidden_XD.bfloat16().double().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):  # which the head ignores
+    with torch.autocast("cpu", torch.bfloat16):  # has no effect on the head
         found = head_statistics(linear, given, target_X, 1.0)
     expected = exact(precise, given64, target_X, 1.0)
     for got, right in zip(found, expected, strict=True):
@@ -147,7 +147,7 @@ def test_a_bfloat16_head_counts_in_float32_and_gets_gradients_of_its_type() -> N
         torch.testing.assert_close(got.double(), right, rtol=2**-7, atol=1e-4)
 
 
-def test_a_small_bfloat16_head_counts_in_float32_too() -> None:
+def test_a_small_bfloat16_head_computes_in_float32_too() -> None:
     linear, hidden_XD, target_X = made(dtype=torch.bfloat16)
     found = head_statistics(linear, hidden_XD, target_X, 1.0)
     for got, right in zip(found, exact(linear.double(), hidden_XD.double(), target_X, 1.0), strict=True):
@@ -186,7 +186,7 @@ def test_few_logits_take_the_plain_formula_bit_by_bit() -> None:
 
 
 @pytest.mark.usefixtures("tiles")
-def test_far_logits_neither_overflow_nor_lose_a_certain_token() -> None:
+def test_extreme_logits_neither_overflow_nor_lose_a_certain_token() -> None:
     linear = torch.nn.Linear(1, 2000, bias=False)
     linear.weight.data = torch.linspace(-1e4, 1e4, 2000).unsqueeze(1)
     hidden_XD = torch.ones(3, 1)
@@ -197,14 +197,14 @@ def test_far_logits_neither_overflow_nor_lose_a_certain_token() -> None:
 
 
 @pytest.mark.usefixtures("tiles")
-def test_no_tokens() -> None:
+def test_no_tokens_give_empty_results() -> None:
     linear, _, _ = made()
     logprob_X, entropy_X = head_statistics(linear, torch.zeros(0, HIDDEN), torch.zeros(0, dtype=torch.long), 1.0)
     assert logprob_X.shape == entropy_X.shape == (0,)
 
 
 @pytest.mark.usefixtures("tiles")
-def test_tokens_without_a_gradient_at_all() -> None:
+def test_tokens_with_zero_gradients_give_zero_gradients() -> None:
     linear, hidden_XD, target_X = made()
     given = hidden_XD.requires_grad_()
     logprob_X, _ = head_statistics(linear, given, target_X, 1.0)

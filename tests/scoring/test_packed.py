@@ -1,4 +1,4 @@
-"""The packed row against the padded one: logprobs, entropies and gradients, whatever is shared."""
+"""The packed row gives the padded batch's logprobs, entropies and gradients, with and without shared prefixes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from extra_rl.models.probe import probe_of
 from extra_rl.scoring import segment_attention
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.packed import packed_statistics
-from extra_rl.scoring.sequences import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.models import random_qwen3
 
@@ -39,7 +39,9 @@ def found(model: Any, batch: list[TokenSequence], how: str, precision: str = "fl
         logprob_BT, entropy_BT, mask_BT = response_statistics(model, batch, 0.7, precision)
     else:
         logprob_BT, entropy_BT, mask_BT = packed_statistics(model, batch, 0.7, precision, share=how == "shared")
-    weight_BT = torch.linspace(-1, 1, mask_BT.numel()).reshape(mask_BT.shape)  # another weight for every reader
+    weight_BT = torch.linspace(-1, 1, mask_BT.numel()).reshape(
+        mask_BT.shape
+    )  # other weights for each reader of a token
     model.zero_grad()
     ((weight_BT * logprob_BT)[mask_BT].sum() + (weight_BT.flip(0, 1) * entropy_BT)[mask_BT].sum()).backward()
     return logprob_BT, entropy_BT, mask_BT, torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -75,7 +77,7 @@ def test_the_layers_run_on_shared_tokens_once() -> None:
     assert len(prompts) < total - 3 * 4 - 2 * 3
 
 
-def test_a_layer_computed_again_attends_as_before() -> None:
+def test_a_recomputed_layer_attends_as_in_its_forward_pass() -> None:
     plain, again = random_qwen3(), random_qwen3()
     again.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     expected, recomputed = (found(model.train(), CASES["prefixes"], "shared") for model in (plain, again))
@@ -98,7 +100,7 @@ def test_the_model_still_computes_padded_batches() -> None:
 
 
 def test_flash_attention_gets_queries_and_keys_that_end_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel runs on CUDA alone; what it is given is checked with its definition in plain torch."""
+    """The kernel needs CUDA; its arguments are checked with its definition in plain torch."""
     from torch.nn.attention import varlen
 
     calls = []
@@ -127,7 +129,7 @@ def test_flash_attention_gets_queries_and_keys_that_end_together(monkeypatch: py
     assert calls[0][0][1] == max(map(len, batch))
 
 
-def test_a_sequence_alone_is_itself() -> None:
+def test_a_single_sequence_needs_no_other() -> None:
     (sequence,) = CASES["nothing"][:1]
     alone = found(random_qwen3(), [replace(sequence)], "shared")
     torch.testing.assert_close(alone[:3], found(random_qwen3(), [sequence], "padded")[:3], atol=1e-5, rtol=1e-5)

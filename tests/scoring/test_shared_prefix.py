@@ -1,4 +1,4 @@
-"""The row in which shared prefixes stand once, by hand."""
+"""The row that contains shared prefixes once, by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def row_of(*sequences: list[int], share: bool = True) -> Row:
     return lay_out([np.array(tokens, np.int64) for tokens in sequences], share=share)
 
 
-def test_a_prompt_and_a_prefix_stand_once() -> None:
+def test_a_prompt_and_a_prefix_are_in_the_row_once() -> None:
     # In order: 7 8 1 2 | 7 8 1 3 4 (shares 7 8 1) | 7 8 5 (shares 7 8).
     row = row_of([7, 8, 5], [7, 8, 1, 3, 4], [7, 8, 1, 2])
     assert row.tokens_N.tolist() == [7, 8, 1, 2, 3, 4, 5]
@@ -24,7 +24,7 @@ def test_a_prompt_and_a_prefix_stand_once() -> None:
     assert row.key_places.tolist() == [0, 1, 2, 3, 0, 1, 2, 4, 5, 0, 1, 6]
 
 
-def test_a_prefix_of_another_and_a_duplicate_add_nothing_twice() -> None:
+def test_a_prefix_of_another_and_a_duplicate_add_no_tokens() -> None:
     row = row_of([1, 2, 3], [1, 2], [1, 2, 3])
     assert row.tokens_N.tolist() == [1, 2, 3]
     assert [places.tolist() for places in row.places] == [[0, 1, 2], [0, 1], [0, 1, 2]]
@@ -38,7 +38,7 @@ def test_without_sharing_sequences_follow_each_other_and_need_no_gathering() -> 
     assert row_of([1, 2, 3], [1, 2], share=False).tokens_N.tolist() == [1, 2, 3, 1, 2]
 
 
-def test_every_sequence_is_read_back_and_every_prefix_stands_once() -> None:
+def test_every_sequence_is_read_back_and_every_prefix_is_there_once() -> None:
     rng = random.Random(0)
     for _ in range(50):
         sequences = [[rng.randrange(3) for _ in range(rng.randrange(1, 9))] for _ in range(rng.randrange(1, 12))]

@@ -1,13 +1,11 @@
-"""The statistics of given tokens."""
+"""Logprob and entropy of given tokens in a padded batch."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from extra_rl.models.tokenizers import word_level
-from extra_rl.scoring.batches import micro_batches
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.statistics import response_statistics
 from tests.models import random_qwen3
 
@@ -16,11 +14,10 @@ SEQUENCES = [
     TokenSequence((1,), (30, 31, 32, 33, 34, 2)),
     TokenSequence((1, 8), (2,)),
 ]
-TOKENIZER = word_level([str(number) for number in range(37)])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_statistics_equal_one_plain_forward_pass_a_sequence(temperature: float) -> None:
+def test_statistics_equal_a_separate_forward_pass_of_each_sequence(temperature: float) -> None:
     model = random_qwen3()
     logprob_BT, entropy_BT, mask_BT = response_statistics(model, SEQUENCES, temperature)
     assert mask_BT.sum(1).tolist() == [3, 6, 1]
@@ -45,12 +42,3 @@ def test_bfloat16_agrees_to_a_hundredth_and_keeps_the_head_in_float32() -> None:
     difference = (rounded_BT - plain_BT)[mask_BT].abs()
     assert 0 < difference.max() < 0.05
     assert difference.mean() < 0.02
-
-
-def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
-    lengths = [3, 40, 7, 7, 12, 1, 25]
-    batches = list(micro_batches(lengths, 48))
-    assert sorted(row for batch in batches for row in batch) == list(range(7))
-    assert all(len(batch) * max(lengths[row] for row in batch) <= 48 for batch in batches)
-    assert batches[0] == [1]
-    assert list(micro_batches([100], 48)) == [[0]]

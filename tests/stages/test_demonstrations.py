@@ -1,4 +1,4 @@
-"""The supervised control: worked solutions in the place of rollouts, through the stages of an iteration."""
+"""The supervised control: worked solutions instead of rollouts, through the stages of an iteration."""
 
 from __future__ import annotations
 

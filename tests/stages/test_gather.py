@@ -1,9 +1,10 @@
-"""The shards of a sampling stage put together, and sets of files that are no whole."""
+"""The shards of a sampling stage are joined; incomplete or mixed sets of files are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,7 +21,7 @@ PARTS = {"0of2": [0, 3], "1of2": [1, 2]}
 
 
 def shard(folder: Path, name: str, positions: list[int], label: str = "", **job: object) -> Path:
-    """A table as `generate` writes it for a shard; rollouts are told apart by their places."""
+    """A table as `generate` writes it for a shard; the id of a rollout contains its position."""
     path = folder / f"generate_{name}.parquet"
     rows = [Row(f"extra/s0/i3/{i}/0", group_id=f"extra/s0/i3/{i}") for i in positions]
     table = tables_of(rows)["generate"].with_columns(position=pl.Series(positions, dtype=pl.Int64))
@@ -37,7 +38,7 @@ def gathered(paths: Mapping[str, Path], out: Path) -> pl.DataFrame:
     return read_table(out, contracts.Rollouts)
 
 
-def test_the_order_of_the_whole(tmp_path: Path) -> None:
+def test_shards_are_joined_in_the_order_of_the_plans(tmp_path: Path) -> None:
     paths = {name: shard(tmp_path, name, positions) for name, positions in PARTS.items()}
     table = gathered(dict(reversed(paths.items())), tmp_path / "generate.parquet")
     assert table["rollout_id"].to_list() == [f"extra/s0/i3/{i}/0" for i in range(4)]
@@ -45,7 +46,7 @@ def test_the_order_of_the_whole(tmp_path: Path) -> None:
     assert read_provenance(tmp_path / "generate.parquet")["name"] == "extra/s0/i3/generate"
 
 
-def test_empty_shards(tmp_path: Path) -> None:
+def test_shards_may_be_empty(tmp_path: Path) -> None:
     paths = {name: shard(tmp_path, name, [0, 1] if name == "1of3" else []) for name in ("0of3", "1of3", "2of3")}
     assert len(gathered(paths, tmp_path / "generate.parquet")) == 2
 
@@ -53,34 +54,29 @@ def test_empty_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "changes", "message"),
     [
-        ({"0of2": [0, 3]}, {}, "was given the shards 0of2; name all of one count"),
-        ({"0of2": [0, 3], "1of2": [1, 2], "0of1": [4]}, {}, "name all of one count"),
-        ({"0of2": [0, 3], "1of2": [1]}, {}, "a rollout is missing, or is there twice"),
+        ({"0of2": [0, 3]}, {}, "received the shards 0of2; pass all shards of one count"),
+        ({"0of2": [0, 3], "1of2": [1, 2], "0of1": [4]}, {}, "pass all shards of one count"),
+        ({"0of2": [0, 3], "1of2": [1]}, {}, "a rollout is missing or occurs twice"),
         (PARTS, {"label": "0of2"}, r"generate_1of2.parquet is not shard 1of2 .* \(its job: shard 0of2"),
         (PARTS, {"config": {"group_size": 4}}, r"generate_1of2.parquet is not shard 1of2 of the call"),
         (PARTS, {"stage": "regenerate"}, r"its job: shard 1of2, regenerate of "),
         (PARTS, {"iteration": 2}, r"'iteration': 2"),
+        (PARTS, {"iteration": 2, "all": True}, r"generate_0of2.parquet .*'iteration': 2"),
     ],
 )
-def test_what_is_no_whole_is_refused(
-    tmp_path: Path, parts: dict[str, list[int]], changes: dict[str, object], message: str
+def test_shards_that_are_incomplete_or_of_other_calls_are_refused(
+    tmp_path: Path, parts: dict[str, list[int]], changes: dict[str, Any], message: str
 ) -> None:
-    """changes: of the job of the second shard."""
-    paths = {}
+    """changes: of the job of the second shard, or of all."""
+    paths, changed = {}, {key: value for key, value in changes.items() if key != "all"}
     for name, positions in parts.items():
-        paths[name] = shard(tmp_path, name, positions, **(changes if name == "1of2" else {}))  # type: ignore[arg-type]
+        paths[name] = shard(tmp_path, name, positions, **(changed if name == "1of2" or "all" in changes else {}))
     with pytest.raises(InputError, match=message):
         gathered(paths, tmp_path / "generate.parquet")
     assert not (tmp_path / "generate.parquet").exists()
 
 
-def test_shards_of_another_iteration_are_refused(tmp_path: Path) -> None:
-    paths = {name: shard(tmp_path, name, positions, iteration=2) for name, positions in PARTS.items()}
-    with pytest.raises(InputError, match="'iteration': 2"):
-        gathered(paths, tmp_path / "generate.parquet")
-
-
-def test_a_job_without_shards_says_nothing_of_them() -> None:
+def test_only_a_job_of_a_shard_names_it() -> None:
     job = Job("generate", 1, seed=0, config={})
     assert "shard" not in job.to_json()
     assert Job.from_json(Job("generate", 1, 0, {}, shard="0of2").to_json()).shard == "0of2"

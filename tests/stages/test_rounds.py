@@ -49,29 +49,27 @@ class Script:
 
     def __init__(self, mixed: set[int]) -> None:
         self.mixed = mixed
-        self.calls: list[int] = []
-        self.said: list[tuple[int, int, int]] = []
+        self.calls: list[tuple[int, int, int]] = []  # round, missing groups, rollouts
 
-    def roll(self, chosen: Any) -> pl.DataFrame:
-        self.calls.append(len(chosen))
+    def roll(self, number: int, missing: int, chosen: Any) -> pl.DataFrame:
+        self.calls.append((number, missing, len(chosen)))
         rows = [Row(plan.rollout_id, group_id=plan.group_id, response_tokens=(5,) * 3) for plan in chosen]
         return tables_of(rows)["generate"]
 
     def count(self, table: pl.DataFrame) -> int:
         return len(self.mixed & {int(name.rsplit("/", 1)[1]) for name in table["group_id"]})
 
-    def run(self, wanted: int = 4, spare: int = 8, rounds: int = 3) -> list[str]:
+    def run(self, target: int = 4, spare: int = 8, rounds: int = 3) -> list[str]:
         """Groups in the order in which they were sampled."""
-        names = [f"extra/s0/i0/{n}" for n in range(wanted + spare)]
-        first = self.roll([plan for name in names[:wanted] for plan in plans(name)])
+        names = [f"extra/s0/i0/{n}" for n in range(target + spare)]
+        first = self.roll(1, target, [plan for name in names[:target] for plan in plans(name)])
         table = further_rounds(
             first,
-            [plans(name) for name in names[wanted:]],
-            wanted=wanted,
+            [plans(name) for name in names[target:]],
+            target=target,
             rounds=rounds,
             roll=self.roll,
             count_mixed=self.count,
-            announce=lambda *figures: self.said.append(figures),
         )
         return table["group_id"].unique(maintain_order=True).str.split("/").list.last().to_list()
 
@@ -80,8 +78,7 @@ def test_a_round_samples_as_many_new_problems_as_are_missing() -> None:
     """Of four one is mixed: three more; of these two: one more."""
     script = Script({1, 4, 6, 7})
     assert script.run() == list("01234567")
-    assert script.calls == [8, 6, 2]
-    assert script.said == [(2, 3, 6), (3, 1, 2)]
+    assert script.calls == [(1, 4, 8), (2, 3, 6), (3, 1, 2)]
 
 
 def test_rounds_end_with_enough_groups_or_at_their_limit() -> None:

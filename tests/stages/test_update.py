@@ -1,4 +1,4 @@
-"""update: which tokens the loss counts, what it divides by, and when no step is taken at all.
+"""update: the tokens that the loss counts, its denominators, and mini-batches that take no step.
 
 Old logprobs are the policy's own, so every ratio is 1 and the loss before the first step is known by hand:
 -(sum of advantage x loss tokens) / denominator.
@@ -32,9 +32,9 @@ def test_the_loss_is_a_token_mean_over_the_whole_batch_rows_without_signal_inclu
     assert (only["rows"], only["loss_tokens"]) == (2, 14)
 
 
-def test_signal_only_leaves_nothing_else_in_the_mini_batches(tmp_path: Path) -> None:
-    """Of twelve groups two have a signal: each of two mini-batches gets one of them, and not both by chance. With a KL
-    term every row has a signal."""
+def test_signal_only_removes_other_rows_from_the_mini_batches(tmp_path: Path) -> None:
+    """Two of twelve groups have a signal, and each of two mini-batches gets one of them. With a KL term every row has a
+    signal."""
     silent = [Row(f"s{n}", group_id=f"extra/s0/i0/{n}") for n in range(2, 12)]
     loud = [Row(f"l{n}", group_id=f"extra/s0/i0/{n}", response_tokens=(10,) * (3 + n)) for n in range(2)]
     found = tables([*silent, *loud], {"l0": 1.0, "l1": 1.0} | {row.rollout_id: 0.0 for row in silent})
@@ -45,19 +45,12 @@ def test_signal_only_leaves_nothing_else_in_the_mini_batches(tmp_path: Path) -> 
     assert sum(with_kl["rows"]) == 12
 
 
-def test_other_aggregates_have_their_own_denominators(tmp_path: Path) -> None:
+def test_each_aggregate_has_its_denominator(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG, EQUAL], {"right": 1.5, "wrong": -0.5, "equal": 0.0})
     sequence = one_step(found, tmp_path, aggregate="sequence_mean")
     assert sequence["loss"] == pytest.approx(-(1.5 - 0.5) / 3, abs=1e-6)
     constant = one_step(found, tmp_path, aggregate="constant", sampling={"max_response_tokens": 20})
     assert constant["loss"] == pytest.approx(-(1.5 * 6 - 0.5 * 8) / (3 * 20), abs=1e-6)
-
-
-def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
-    found = tables([RIGHT, WRONG, EQUAL], {"right": 1.5, "wrong": -0.5, "equal": 0.0})
-    whole, cut = one_step(found, tmp_path), one_step(found, tmp_path, tokens_per_batch=1)
-    for name in ("loss", "gradient_norm", "entropy", "loss_tokens"):
-        assert cut[name] == pytest.approx(whole[name], rel=1e-4), name
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
@@ -77,7 +70,7 @@ def response_logprobs(manifest: Path, rows: list[Row]) -> list[float]:
     return scores["policy_logprobs"].list.sum().to_list()
 
 
-def test_a_step_makes_right_likelier_and_wrong_less_likely(tmp_path: Path) -> None:
+def test_a_step_makes_correct_responses_likelier_and_incorrect_ones_less_likely(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
     _, manifest = updated(found, tmp_path, learning_rate=1e-5)
     before, after = (response_logprobs(path, [RIGHT, WRONG]) for path in (INITIAL, manifest))
@@ -93,17 +86,17 @@ def test_rows_that_are_left_out_are_not_in_the_denominator(tmp_path: Path) -> No
     assert row["loss"] == pytest.approx(-1.0, abs=1e-6)
 
 
-def test_carried_parents_are_found_in_the_former_iteration(tmp_path: Path) -> None:
-    former = tables([WRONG], {"wrong": -1.0})
+def test_carried_parents_are_read_from_the_previous_iteration(tmp_path: Path) -> None:
+    previous = tables([WRONG], {"wrong": -1.0})
     found = tables([RIGHT], {"right": 1.0}) | {"advantage": advantages({"right": 1.0, "wrong": -1.0})}
-    found |= {f"previous_{name}": former[name] for name in ("generate", "score_entropy_generate")}
+    found |= {f"previous_{name}": previous[name] for name in ("generate", "score_entropy_generate")}
     row = one_step(found, tmp_path)
     assert row["loss_tokens"] == 14
     assert row["loss"] == pytest.approx(-(6 - 8) / 14, abs=1e-6)
 
 
 def unscored(scores: pl.DataFrame, name: str) -> pl.DataFrame:
-    """A rollout's scores taken away, as `score_entropy.rows: signal` leaves it."""
+    """The scores without those of one rollout, as `score_entropy.rows: signal` writes them."""
     gone = pl.col("rollout_id") == name
     lists = (pl.when(~gone).then(pl.col(column)).alias(column) for column in ("policy_logprobs", "entropies"))
     return scores.with_columns(*lists, computed_tokens=pl.when(gone).then(0).otherwise("computed_tokens"))
@@ -116,31 +109,31 @@ def test_a_row_without_a_signal_needs_no_scores_and_one_with_a_signal_does(tmp_p
     whole, less = one_step(found, tmp_path / "0"), one_step(part, tmp_path / "1")
     assert whole == less
     assert whole["computed_tokens"] == 4 + 6 + 8  # the prompt once, both responses
-    with pytest.raises(InputError, match="1 of 3 rollouts to train on have no logprobs of the policy, first equal"):
+    with pytest.raises(InputError, match=r"1 of 3 rollouts .*first equal"):
         one_step(part, tmp_path / "2", kl_weight=0.1)
     part |= {"score_entropy_generate": unscored(scores, "wrong")}
-    with pytest.raises(InputError, match="1 of 2 rollouts to train on have no logprobs of the policy, first wrong"):
+    with pytest.raises(InputError, match=r"1 of 2 rollouts .*first wrong"):
         one_step(part, tmp_path / "3")
 
 
 def test_a_parent_may_be_scored_with_its_continuations(tmp_path: Path) -> None:
-    former = tables([WRONG], {"wrong": -1.0})
+    previous = tables([WRONG], {"wrong": -1.0})
     found = tables([RIGHT], {"right": 1.0}) | {"advantage": advantages({"right": 1.0, "wrong": -1.0})}
-    now = pl.concat([found["score_entropy_generate"], former["score_entropy_generate"]])
-    found |= {"previous_generate": former["generate"], "score_entropy_generate": now}
-    found |= {"previous_score_entropy_generate": unscored(former["score_entropy_generate"], "wrong")}
+    now = pl.concat([found["score_entropy_generate"], previous["score_entropy_generate"]])
+    found |= {"previous_generate": previous["generate"], "score_entropy_generate": now}
+    found |= {"previous_score_entropy_generate": unscored(previous["score_entropy_generate"], "wrong")}
     assert one_step(found, tmp_path)["loss"] == pytest.approx(-(6 - 8) / 14, abs=1e-6)
 
 
-def test_a_minibatch_without_signal_takes_no_step(tmp_path: Path) -> None:
+def test_a_mini_batch_without_a_signal_takes_no_step(tmp_path: Path) -> None:
     found = tables([RIGHT, EQUAL], {"right": 1.0, "equal": 0.0})
     metrics, _ = updated(found, tmp_path, minibatches=2)
     assert metrics["step"].to_list() == [0]
     assert metrics["loss_tokens"].to_list() == [6]
 
 
-def test_bfloat16_is_that_of_the_scores(tmp_path: Path) -> None:
-    """Scores and update share their arithmetic, or every ratio would start with the rounding of one of the two."""
+def test_scores_and_update_round_alike_in_bfloat16(tmp_path: Path) -> None:
+    """Otherwise every ratio would start with the rounding of one of the two."""
     compute = {"precision": "bfloat16"}
     values = {"right": 1.0, "wrong": -1.0}
     found = tables([RIGHT, WRONG], values, compute=compute)
@@ -151,7 +144,7 @@ def test_bfloat16_is_that_of_the_scores(tmp_path: Path) -> None:
     assert stored["dtype"] == "float32"
 
 
-def test_the_kl_term_is_nothing_at_the_reference_and_reported_away_from_it(tmp_path: Path) -> None:
+def test_the_kl_term_is_zero_at_the_reference_and_reported_away_from_it(tmp_path: Path) -> None:
     found = tables([RIGHT], {"right": 0.0})
     at_reference = one_step(found, tmp_path / "0", kl_weight=1.0)
     assert at_reference["kl_to_reference"] == pytest.approx(0.0, abs=1e-6)

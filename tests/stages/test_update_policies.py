@@ -1,4 +1,4 @@
-"""update: the policy and the optimizer state that it leaves behind, and when it leaves none."""
+"""update: the policy and the optimizer state that it writes, and when it writes none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_same_inputs_give_the_same_policy(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != json.loads(INITIAL.read_text())["digest"]
 
 
-def test_without_a_signal_the_next_policy_is_the_same_one(tmp_path: Path) -> None:
+def test_without_a_signal_the_next_policy_is_the_current_one(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG], {"right": 0.0, "wrong": 0.0})
     metrics, manifest = updated(found, tmp_path, weight_decay=0.1)
     assert metrics.is_empty()
@@ -55,16 +55,16 @@ def test_gradient_checkpointing_gives_the_same_policy(tmp_path: Path, monkeypatc
         torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
 
 
-def test_a_removed_optimizer_state_is_not_taken_for_a_first_iteration(tmp_path: Path) -> None:
+def test_a_removed_optimizer_state_is_refused(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
     _, manifest = updated(found, tmp_path / "0")
     write_removed(manifest.parent, {"optimizer.safetensors": "retention.optimizer_states: 2"})
     (manifest.parent / "optimizer.safetensors").unlink()
-    with pytest.raises(InputError, match=r"optimizer\.safetensors was removed \(retention\.optimizer_states: 2\)"):
+    with pytest.raises(InputError, match=r"optimizer\.safetensors .*retention\.optimizer_states: 2"):
         updated(found, tmp_path / "1", policy=manifest)
 
 
-def test_optimizer_state_goes_on_where_the_former_iteration_stopped(tmp_path: Path) -> None:
+def test_the_optimizer_state_continues_from_the_previous_iteration(tmp_path: Path) -> None:
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
     config: dict[str, Any] = {"learning_rate": 1e-4, "warmup_steps": 4, "minibatches": 1, "epochs": 2}
     first, manifest = updated(found, tmp_path / "0", **config)
@@ -77,7 +77,7 @@ def test_optimizer_state_goes_on_where_the_former_iteration_stopped(tmp_path: Pa
     assert third["learning_rate"].to_list() == pytest.approx([5 / 8 * 1e-4, 6 / 8 * 1e-4])
 
 
-def test_the_optimizer_state_lies_where_the_workflow_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_optimizer_state_is_written_to_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tables([RIGHT, WRONG], {"right": 1.0, "wrong": -1.0})
     _, plain = updated(found, tmp_path / "0")
     memory = tmp_path / "memory"
@@ -85,33 +85,33 @@ def test_the_optimizer_state_lies_where_the_workflow_says(tmp_path: Path, monkey
     figures: dict[str, float] = {}
     run = update.run
 
-    def noted(inputs: Any, config: Any, context: Any) -> Any:
+    def recorded(inputs: Any, config: Any, context: Any) -> Any:
         context.figures = figures
         return run(inputs, config, context)
 
     with monkeypatch.context() as patched:
-        patched.setattr(update, "run", noted)
+        patched.setattr(update, "run", recorded)
         _, linked = updated(found, tmp_path / "1", run=context)
     (stored,) = memory.iterdir()
-    assert linked.read_bytes() == plain.read_bytes()  # no byte of the policy's manifest knows of it
+    assert linked.read_bytes() == plain.read_bytes()  # the manifest does not depend on the folder
     assert figures["optimizer_bytes"] == stored.stat().st_size
     assert set(figures) >= {"optimizer_read_s", "optimizer_write_s"}
     _, second = updated(found, tmp_path / "2", policy=linked, run=context)
     assert load_model(second.parent).state_dict().keys()
     stored.unlink()
-    with pytest.raises(InputError, match="which is gone"):
+    with pytest.raises(InputError, match="which is missing"):
         updated(found, tmp_path / "3", policy=linked, run=context)
 
 
 @pytest.mark.parametrize("change", [{"lora": {}}, {"optimizer": "adamw_8bit"}])
-def test_what_trains_in_one_process_only(change: dict[str, Any]) -> None:
+def test_adapters_and_8_bit_moments_train_in_one_process_only(change: dict[str, Any]) -> None:
     shared: dict[str, Any] = {"sampling": {}, "compute": {}}
     update.Config.model_validate({**shared, **change})
-    with pytest.raises(ValidationError, match=f"{next(iter(change))}.* trains in one process"):
+    with pytest.raises(ValidationError, match=f"{next(iter(change))}.* processes: 1"):
         update.Config.model_validate({**shared, **change, "processes": 2})
 
 
-def test_a_diverged_policy_stops_the_run_and_leaves_no_policy_behind(tmp_path: Path) -> None:
+def test_a_diverged_policy_stops_the_run_and_writes_no_policy(tmp_path: Path) -> None:
     found = tables([RIGHT], {"right": 1.0})
     broken = load_policy(INITIAL)
     broken.model.model.norm.weight.data.fill_(3e38)  # finite, as a policy must be; its logits are not

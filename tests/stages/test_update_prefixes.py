@@ -1,4 +1,4 @@
-"""update: prefixes of regenerated rollouts, masked or trained, and samplers that disagree with the trainer."""
+"""update: prefixes of continuations, masked or trained, and samplers whose logprobs differ from the trainer's."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_a_masked_prefix_is_in_neither_the_loss_nor_its_denominator(tmp_path: Pa
     assert trained["loss"] == pytest.approx(-(6 - 8) / 14, abs=1e-6)
 
 
-def test_a_masked_prefix_carries_no_gradient_it_acts_as_a_longer_prompt(tmp_path: Path) -> None:
-    """The same text with the prefix handed over as prompt: loss, gradient and the next weights must be the same."""
+def test_a_masked_prefix_acts_as_a_longer_prompt(tmp_path: Path) -> None:
+    """The same text with the prefix as part of the prompt: loss, gradient norm and entropy are the same."""
     values = {"right": 1.0, "continued": -1.0}
     prompt = (*PROMPT, *CONTINUED.response_tokens[:3])
     as_prompt = Row("continued", prompt_tokens=prompt, response_tokens=CONTINUED.response_tokens[3:])
@@ -63,7 +63,7 @@ def test_a_trained_prefix_carries_loss_but_no_importance_weight(tmp_path: Path) 
     assert old["loss"] != pytest.approx(plain["loss"], abs=1e-4)
 
 
-def test_a_sampler_that_disagrees_is_weighed_up_to_the_cap_and_reported(tmp_path: Path) -> None:
+def test_the_importance_weight_of_a_deviating_sampler_is_capped_and_reported(tmp_path: Path) -> None:
     found = tables([RIGHT], {"right": 1.0})
     less_likely = pl.col("sampler_logprobs").list.eval(pl.element() - 3.0)  # the ratio is e^3 on every token
     off = found | {"generate": found["generate"].with_columns(less_likely)}
@@ -71,6 +71,6 @@ def test_a_sampler_that_disagrees_is_weighed_up_to_the_cap_and_reported(tmp_path
     assert row["loss"] == pytest.approx(-2.0, abs=1e-5)
     assert row["importance_mean"] == pytest.approx(20.0855, rel=1e-4)
     assert row["importance_max"] == pytest.approx(20.0855, rel=1e-4)
-    unweighed = one_step(off, tmp_path, importance_cap=None)
-    assert unweighed["loss"] == pytest.approx(-1.0, abs=1e-5)
-    assert unweighed["importance_max"] == pytest.approx(20.0855, rel=1e-4)
+    unweighted = one_step(off, tmp_path, importance_cap=None)
+    assert unweighted["loss"] == pytest.approx(-1.0, abs=1e-5)
+    assert unweighted["importance_max"] == pytest.approx(20.0855, rel=1e-4)

@@ -1,4 +1,4 @@
-"""What `launch.WORKER` is replaced with in tests: a worker whose rank 1 is killed in a step, or that never ends."""
+"""Replaces `launch.WORKER` in tests: a worker whose rank 1 is killed in a step, or one that never ends."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ import torch
 
 from extra_rl.models.policy import Policy
 from extra_rl.scoring.layout import chosen
-from extra_rl.training.distributed import process_group
 from extra_rl.training.launch import read_job
 from extra_rl.training.optimizer import load_optimizer, optimizer_state
-from extra_rl.training.parallel import Parallel, whole
+from extra_rl.training.parallel import Parallel, process_group, whole
 from extra_rl.training.run import train
 from extra_rl.training.trainer import Trainer
 from tests.models import random_qwen3
-from tests.training.test_trainer import SETTINGS, rollouts
+from tests.training.steps import rollouts, settings
 
 MIXED = [1.0, -0.5, 0.0, 0.0, 2.0, -1.0, 0.5, 0.25]
 """Advantages of one mini-batch; the second group of two is all equal."""
@@ -41,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "untied head": {"tied": False},
     "bfloat16": {"precision": "bfloat16", "tokens_per_batch": 1},
 }
-"""What the steps are taken with. bfloat16: one row at a time, because its rounding depends on the rows beside it."""
+"""Settings of the two steps. bfloat16: one row at a time, because its rounding depends on the other rows."""
 
 
 def model_of(seed: int, tied: bool) -> Any:
@@ -61,18 +59,17 @@ def two_steps(
     **changes: Any,
 ) -> dict[str, Any]:
     """Weights, optimizer state and metrics after two steps; the second on other rollouts, with other advantages."""
-    settings = replace(SETTINGS, **{"learning_rate": 1e-3, **changes})
+    section = settings(**{"learning_rate": 1e-3, "weight_decay": 0.01, **changes})
     model, reference = model_of(0, tied), model_of(1, tied).requires_grad_(False)
     first, second = rollouts(model, advantages), rollouts(model, [-a for a in [*advantages, 0.0]])
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for each in (model, reference):  # as `train` does, before anything is sharded
-        chosen(settings.layout, each)
+        chosen(section.layout, each)
     parallel.place(model)
-    options: dict[str, Any] = {"learning_rate": 1e-3, "betas": (0.9, 0.95), "weight_decay": 0.01}
-    optimizer = load_optimizer(Policy(model, None, (2,), Path("none")), **options)
-    frozen = parallel.place(reference, trained=False) if settings.kl_weight else None
-    trainer = Trainer(model, optimizer, settings, frozen, parallel)
+    optimizer = load_optimizer(Policy(model, None, (2,), Path("none")), section)
+    frozen = parallel.place(reference, trained=False) if section.kl_weight else None
+    trainer = Trainer(model, optimizer, section, frozen, parallel)
     metrics = [trainer.step(first), trainer.step(second)]
     if tied:
         assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -116,7 +113,7 @@ def main() -> None:
         if parallel.rank == 0:
             out.write_text(json.dumps(results))
         for folder in map(Path, sys.argv[2 + len(names) :]):
-            train(read_job(folder).training, pl.read_parquet(folder / "rows.parquet"), parallel, lambda: None, {})
+            train(read_job(folder), pl.read_parquet(folder / "rows.parquet"), parallel, lambda: None, {})
 
 
 if __name__ == "__main__":

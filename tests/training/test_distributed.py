@@ -1,4 +1,4 @@
-"""Several processes (gloo, on the CPU): the loss, the weights and the checkpoints of one."""
+"""Several processes (gloo, on the CPU) give the loss, the weights and the checkpoints of one."""
 
 from __future__ import annotations
 
@@ -8,40 +8,30 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
 from extra_rl.config.section import parse_config
 from extra_rl.errors import ConfigError, ModelError, NumericalError
 from extra_rl.models.policy import read_manifest
 from extra_rl.run.progress import Console
-from extra_rl.scoring.batches import shares
 from extra_rl.training import launch, worker
-from extra_rl.training.launch import WorkerJob, train_in_processes
+from extra_rl.training.launch import train_in_processes, write_job
 from extra_rl.training.parallel import Parallel
 from extra_rl.training.run import TrainingJob, train
 from stages import update
 from stages.command import main
 from tests.conftest import POLICY, ROOT, Run
 from tests.training.sharded_cases import CASES
-from tests.training.test_trainer import SETTINGS
+from tests.training.steps import settings
 
 SECTIONS: dict[str, Any] = {"sampling": {}, "compute": {}}
 FEW = ("token_mean", "sequence_mean", "constant", "a reference, entropy", "fewer signal rows than processes")
 PROMPT = [1, 6, 7, 107]
-
-
-def test_shares_are_balanced_by_length_and_keep_the_order() -> None:
-    # Longest first: 9 -> a, 5 -> b, 4 -> b (5 < 9), 3 -> a (9 = 9: the first), 1 -> b (9 < 12).
-    assert shares([4, 9, 1, 5, 3], 2) == [[1, 4], [0, 2, 3]]
-    assert shares([4, 9, 1], 1) == [[0, 1, 2]]
-    assert shares([7], 3) == [[0], [], []]
 
 
 def rows_of(count: int = 6) -> pl.DataFrame:
@@ -62,31 +52,27 @@ def rows_of(count: int = 6) -> pl.DataFrame:
     )
 
 
-def job_of(policy: Path, folder: Path, **changes: Any) -> TrainingJob:
-    job = TrainingJob(
+def job_of(policy: Path, folder: Path, processes: int = 1, nodes: int = 1) -> TrainingJob:
+    section = {"learning_rate": 3e-4, "gradient_clip": 1.0, "weight_decay": 0.01, "tokens_per_batch": 24}
+    return TrainingJob(
+        settings=settings(**section, minibatches=2, processes=processes, nodes=nodes),
+        device="cpu",
         policy=policy / "manifest.json",
         initial=None,
         next_policy=folder / "manifest.json",
         provenance={"name": "extra/s0/i0/policy"},
-        settings=replace(SETTINGS, learning_rate=3e-4, gradient_clip=1.0, tokens_per_batch=24),
-        betas=(0.9, 0.95),
-        weight_decay=0.01,
-        gradient_checkpointing=False,
-        minibatches=2,
         seeds=(0,),
-        title="update: step",
     )
-    return replace(job, **changes)
 
 
-def trained(processes: int, policy: Path, folder: Path, **changes: Any) -> list[dict[str, float]]:
-    job = job_of(policy, folder, **changes)
+def trained(processes: int, policy: Path, folder: Path) -> list[dict[str, float]]:
+    job = job_of(policy, folder, processes)
     if processes == 1:
         return train(job, rows_of(), Parallel(), lambda: None, {})
     with Console(folder.with_suffix(".log")) as console:
-        steps: list[dict[str, float]] = train_in_processes(
-            WorkerJob(job, "cpu", 1, processes), rows_of(), folder.with_suffix(".processes"), console
-        )["steps"]
+        steps: list[dict[str, float]] = train_in_processes(job, rows_of(), folder.with_suffix(".processes"), console)[
+            "steps"
+        ]
     assert not folder.with_suffix(".processes").exists()
     return steps
 
@@ -107,12 +93,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, lis
 
 @pytest.fixture(scope="module")
 def compared(chain: tuple[Path, Any]) -> dict[int, dict[str, Any]]:
-    """Processes -> case -> how far they are from one process. The four also go on from `first_by_2`, to `then_4`."""
+    """Processes -> case -> differences from one process. Four processes also continue `first_by_2`, to `then_4`."""
     found = {}
     folder = chain[0]
-    job = WorkerJob(job_of(folder / "first_by_2", folder / "then_4"), "cpu", 1, 4)
-    (folder / "job.json").write_bytes(TypeAdapter(WorkerJob).dump_json(job))
-    rows_of().write_parquet(folder / "rows.parquet")
+    write_job(folder, job_of(folder / "first_by_2", folder / "then_4", 4), rows_of())
     for processes, words in ((2, tuple(CASES)), (4, (*FEW, str(folder)))):
         out = folder / f"cases_{processes}.json"
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -163,7 +147,9 @@ def assert_same_policy(found: Path, expected: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"), [("first_by_2", "first"), ("then_1", "second"), ("then_4", "second")], ids=str
 )
-def test_a_checkpoint_goes_on_with_any_number_of_processes(chain: tuple[Path, Any], policy: str, expected: str) -> None:
+def test_a_checkpoint_continues_with_any_number_of_processes(
+    chain: tuple[Path, Any], policy: str, expected: str
+) -> None:
     folder, metrics = chain
     assert_same_policy(folder / policy, folder / expected)
     for found, wanted in zip(metrics.get(policy, ()), metrics[expected], strict=False):
@@ -192,7 +178,7 @@ trained(2, POLICY, Path(sys.argv[1]))
 
 
 def alive(pid: int) -> bool:
-    """Not even a zombie that nobody has waited for yet."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -221,24 +207,17 @@ def test_the_processes_end_with_a_stage_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_several_nodes_are_started_by_srun_and_meet_on_this_one(tmp_path: Path) -> None:
-    job = WorkerJob(job_of(POLICY, tmp_path), "cpu", 1, processes=8, nodes=2)
-    words = launch.command(job, tmp_path)
+    words = launch.command(job_of(POLICY, tmp_path, processes=8, nodes=2), tmp_path)
     assert words[0] == "srun"
     assert {"--nodes=2", "--ntasks-per-node=1", "--nnodes=2", "--nproc-per-node=4"} < set(words)
     assert "--standalone" not in words
-    assert "--standalone" in launch.command(replace(job, nodes=1), tmp_path)
+    assert "--standalone" in launch.command(job_of(POLICY, tmp_path, processes=8), tmp_path)
     with pytest.raises(ConfigError, match="8 processes cannot be shared by 3 nodes"):
         parse_config(update.Config, {**SECTIONS, "processes": 8, "nodes": 3}, "update")
 
 
-def test_what_trains_in_one_process_only_is_refused() -> None:
-    for changes in ({"lora": {"rank": 2}}, {"optimizer": "adamw_8bit"}):
-        with pytest.raises(ConfigError, match="trains in one process; set processes: 1"):
-            parse_config(update.Config, {**SECTIONS, "processes": 2, **changes}, "update")
-
-
 def test_an_error_of_a_process_is_the_stages_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker writes it down and leaves at once; the stage says it as its own."""
+    """The worker writes it to a file and exits at once; the stage raises it."""
 
     def diverged(folder: Path) -> None:
         raise NumericalError("the loss is nan")
@@ -256,7 +235,7 @@ def test_an_error_of_a_process_is_the_stages_error(tmp_path: Path, monkeypatch: 
     reason = launch._reason(tmp_path, 4, 1, [])
     assert isinstance(reason, NumericalError)
     assert str(reason) == "the loss is nan"
-    assert isinstance(launch._reason(tmp_path, 3, 1, []), ModelError)  # nobody of the first three said anything
+    assert isinstance(launch._reason(tmp_path, 3, 1, []), ModelError)  # none of the first three has written an error
 
 
 def test_the_stage_gives_the_policy_of_one_process(

@@ -1,25 +1,25 @@
-"""The optimizer's state: its precision, its two kinds, where it lies between iterations, and when it is lost."""
+"""The optimizer's state: its precision, its two kinds, where it is stored between iterations, and when it is lost."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from extra_rl.config.sections import ComputeConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.policy import OPTIMIZER_FILE, Policy
 from extra_rl.training.optimizer import load_optimizer, make_optimizer, optimizer_state, steps_taken
 from extra_rl.training.optimizer_file import read_optimizer, write_optimizer
 from extra_rl.training.trainer import Trainer
 from tests.models import random_qwen3
-from tests.training.test_trainer import SETTINGS, rollouts
+from tests.training.steps import rollouts, settings
 
-ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
+ADAMW = settings(learning_rate=1e-2, weight_decay=0.01, warmup_steps=6)
 
 
 def policy_in(folder: Path, model: Any) -> Policy:
@@ -27,22 +27,23 @@ def policy_in(folder: Path, model: Any) -> Policy:
 
 
 def take_steps(model: Any, optimizer: Any, count: int, precision: str = "float32") -> None:
-    settings = replace(SETTINGS, learning_rate=1e-2, warmup_steps=6, precision=precision)
+    section = ADAMW.model_copy(update={"compute": ComputeConfig(precision=precision)})
     for _ in range(count):
-        assert Trainer(model, optimizer, settings, None).step(rollouts(model, [1.0, -1.0])) is not None
+        assert Trainer(model, optimizer, section, None).step(rollouts(model, [1.0, -1.0])) is not None
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adamw_8bit"])
 def test_two_steps_and_two_after_a_save_are_four_steps(tmp_path: Path, kind: str) -> None:
     if kind == "adamw_8bit":
         pytest.importorskip("bitsandbytes", reason="pip install 'extra-rl[adam8bit]'")
+    section = ADAMW.model_copy(update={"optimizer": kind})
     straight = random_qwen3(vocabulary=200)  # its embedding, 200 x 32, is large enough for 8 bits
-    optimizer = load_optimizer(policy_in(tmp_path / "none", straight), **ADAM, kind=kind)
+    optimizer = load_optimizer(policy_in(tmp_path / "none", straight), section)
     take_steps(straight, optimizer, 2)
     resumed = copy.deepcopy(straight)
     write_optimizer(tmp_path, optimizer_state(optimizer, straight))
     take_steps(straight, optimizer, 2)
-    again = load_optimizer(policy_in(tmp_path, resumed), **ADAM, kind=kind)
+    again = load_optimizer(policy_in(tmp_path, resumed), section)
     assert steps_taken(again) == 2
     take_steps(resumed, again, 2)
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
@@ -54,7 +55,7 @@ def test_two_steps_and_two_after_a_save_are_four_steps(tmp_path: Path, kind: str
 
 def test_weights_and_state_stay_float32_under_bfloat16(tmp_path: Path) -> None:
     model = random_qwen3()
-    optimizer = load_optimizer(policy_in(tmp_path, model), **ADAM)
+    optimizer = load_optimizer(policy_in(tmp_path, model), ADAMW)
     start = [parameter.detach().clone() for parameter in model.parameters()]
     take_steps(model, optimizer, 1, "bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -67,19 +68,21 @@ def test_weights_and_state_stay_float32_under_bfloat16(tmp_path: Path) -> None:
 
 def test_the_state_of_other_parameters_or_of_another_kind_is_refused(tmp_path: Path) -> None:
     model = random_qwen3()
-    optimizer = load_optimizer(policy_in(tmp_path / "none", model), **ADAM)
+    optimizer = load_optimizer(policy_in(tmp_path / "none", model), ADAMW)
     take_steps(model, optimizer, 1)
     state = optimizer_state(optimizer, model)
     write_optimizer(tmp_path, state | {"step/lora_A": torch.ones(())})
-    with pytest.raises(InputError, match=r"holds step/lora_A, .*neither can change inside of a run"):
-        load_optimizer(policy_in(tmp_path, model), **ADAM)
+    with pytest.raises(InputError, match=r"contains step/lora_A, .*update\.lora"):
+        load_optimizer(policy_in(tmp_path, model), ADAMW)
     eight = {name.replace("exp_avg_sq", "state2").replace("exp_avg", "state1"): v for name, v in state.items()}
     write_optimizer(tmp_path, eight)
     with pytest.raises(InputError, match=r"update\.optimizer: adamw does not use"):
-        load_optimizer(policy_in(tmp_path, model), **ADAM)
+        load_optimizer(policy_in(tmp_path, model), ADAMW)
 
 
-def test_eight_bits_without_their_library_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bits_without_their_library_are_an_error_that_names_the_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(ConfigError, match=r"pip install 'extra-rl\[adam8bit\]'"):
         make_optimizer("adamw_8bit", random_qwen3().parameters(), lr=1.0)
@@ -89,16 +92,16 @@ def test_frozen_parameters_have_no_state(tmp_path: Path) -> None:
     model = random_qwen3()
     model.requires_grad_(False)
     model.model.norm.weight.requires_grad_(True)
-    optimizer = load_optimizer(policy_in(tmp_path, model), **ADAM)
+    optimizer = load_optimizer(policy_in(tmp_path, model), ADAMW)
     take_steps(model, optimizer, 1)
     assert set(optimizer_state(optimizer, model)) == {
         f"{key}/model.norm.weight" for key in ("step", "exp_avg", "exp_avg_sq")
     }
 
 
-def test_a_state_that_is_written_at_once_is_not_copied_unless_two_names_share_it(tmp_path: Path) -> None:
+def test_a_state_for_immediate_writing_is_copied_only_where_two_names_share_it(tmp_path: Path) -> None:
     model = random_qwen3()
-    optimizer = load_optimizer(policy_in(tmp_path, model), **ADAM)
+    optimizer = load_optimizer(policy_in(tmp_path, model), ADAMW)
     take_steps(model, optimizer, 1)
     own = {id(value) for state in optimizer.state.values() for value in state.values()}
     state = optimizer_state(optimizer, model, copy=False)
@@ -119,7 +122,7 @@ def directory_of(folder: Path, iteration: int) -> Path:
     return directory
 
 
-def test_a_state_in_a_folder_leaves_a_link_beside_the_policy(tmp_path: Path) -> None:
+def test_a_state_in_a_folder_leaves_a_link_next_to_the_policy(tmp_path: Path) -> None:
     here, memory = directory_of(tmp_path / "run", 3), tmp_path / "memory"
     figures = write_optimizer(here, STATE, memory)
     (stored,) = memory.iterdir()
@@ -132,7 +135,7 @@ def test_a_state_in_a_folder_leaves_a_link_beside_the_policy(tmp_path: Path) -> 
     assert figures["optimizer_write_s"] > 0
     write_optimizer(here, STATE, memory)  # again: the same file
     assert [path.name for path in memory.iterdir()] == [stored.name]
-    write_optimizer(here, STATE)  # back beside the policy: nothing is left in the folder
+    write_optimizer(here, STATE)  # next to the policy again: nothing is left in the folder
     assert list(memory.iterdir()) == []
     assert not (here / OPTIMIZER_FILE).is_symlink()
 
@@ -150,7 +153,7 @@ def test_a_lost_state_is_one_clear_error_and_never_a_fresh_start(tmp_path: Path)
     write_optimizer(here, STATE, memory)
     for path in memory.iterdir():
         path.unlink()  # a restart
-    with pytest.raises(InputError, match=r"(?s)which is gone.*updates of iterations 0 to 3, without sampling.*`rm "):
+    with pytest.raises(InputError, match=r"(?s)which is missing.*updates of iterations 0 to 3, without sampling.*`rm "):
         read_optimizer(here)
     assert read_optimizer(directory_of(tmp_path, 9)) == {}
 

@@ -1,4 +1,4 @@
-"""The warm start: loss by hand, determinism, and that it learns."""
+"""The warm start: its loss by hand, determinism, schedule, and learning."""
 
 import math
 
@@ -46,12 +46,12 @@ def stream(seed: int = 0):
     )
 
 
-def test_a_new_model_has_the_tokenizers_ids_and_the_seeds_weights(tokenizer) -> None:
+def test_a_new_model_has_the_tokenizers_ids_and_weights_by_seed(tokenizer) -> None:
     torch.manual_seed(7)
     model = new_model(tokenizer, SHAPE, seed=0)
     drawn = torch.rand(3)
     torch.manual_seed(7)
-    assert torch.equal(drawn, torch.rand(3))  # the caller's generator is left alone
+    assert torch.equal(drawn, torch.rand(3))  # the global generator is unchanged
     same, other = new_model(tokenizer, SHAPE, seed=0), new_model(tokenizer, SHAPE, seed=1)
     weights = model.model.embed_tokens.weight
     assert torch.equal(weights, same.model.embed_tokens.weight)
@@ -70,7 +70,7 @@ def test_a_tokenizer_without_eos_is_refused(tokenizer) -> None:
         new_model(tokenizer, SHAPE, seed=0)
 
 
-def test_loss_covers_response_and_eos_only(tokenizer) -> None:
+def test_the_loss_covers_response_and_eos_only(tokenizer) -> None:
     model = new_model(tokenizer, SHAPE, seed=0)
     pairs = [("2 3 :", "2 + 3 = 5"), ("4 5 6 :", "4 + 5 = 9 ; 9 + 6 = 15")]
     tokens = [
@@ -78,7 +78,7 @@ def test_loss_covers_response_and_eos_only(tokenizer) -> None:
         for problem, solution in pairs
     ]
     expected = 0.0
-    for prompt, response in pairs:  # each text alone, without padding, token by token
+    for prompt, response in pairs:  # each text separately, without padding, token by token
         prompt_ids = tokenizer(prompt)["input_ids"]
         target_ids = [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         for position, target in enumerate(target_ids):
@@ -109,7 +109,7 @@ def test_training_learns_and_repeats_bit_for_bit(tokenizer) -> None:
     assert seen[59][1] == metrics[0].last_loss
 
 
-def test_training_stops_where_it_is_told(tokenizer) -> None:
+def test_training_stops_at_the_configured_step(tokenizer) -> None:
     model = new_model(tokenizer, SHAPE, seed=0)
     metrics = train(model, stream(), stop_at=3, **SETTINGS)
     responses = [response for step in range(3) for _, response in texts()(step, 8)]

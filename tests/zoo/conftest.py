@@ -1,4 +1,4 @@
-"""One thread for all tests of the zoo: its models are so small that more threads only wait for one another."""
+"""One thread for all tests of the zoo: its models are too small for more threads to help."""
 
 from __future__ import annotations
 

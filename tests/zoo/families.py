@@ -1,4 +1,4 @@
-"""The zoo: one tiny random model of each family that users load, with what its configuration needs.
+"""The zoo: one tiny random model of each family that users load, with the keys that its configuration needs.
 
 Weights are drawn widely (standard deviation 0.3), so that a lost mask, window, soft cap or scale moves logprobs by
 tenths of a nat and more; windows are of 8 tokens, shorter than the prompts of the tests.
@@ -27,7 +27,7 @@ BASE: dict[str, Any] = {
     "eos_token_id": 2,
 }
 OWN_HEADS = ("num_key_value_heads", "head_dim")
-"""Keys of BASE that families without grouped heads do not take."""
+"""Keys of BASE that families without grouped heads do not have."""
 LOCAL = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 
 LATENT = {
@@ -49,8 +49,11 @@ LATENT = {
 
 @dataclass(frozen=True)
 class Family:
-    """One row. name: as users know it. architecture: prefix of the classes of transformers. values: of the
-    configuration, in addition to BASE without `drop`. fast: sampled and scored on the fast paths, which is tested."""
+    """One row.
+
+    name: as users know it. architecture: prefix of the classes of transformers. values: of the configuration, in
+    addition to BASE without `drop`. fast: whether it is sampled and scored on the fast paths, which is tested.
+    """
 
     name: str
     architecture: str
@@ -60,7 +63,7 @@ class Family:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the configuration is made of."""
+        """The keys of the configuration."""
         return {key: value for key, value in BASE.items() if key not in self.drop} | dict(self.values)
 
 
@@ -129,7 +132,7 @@ CONFIGS = {"Gemma3": "Gemma3Text"}
 
 
 def build(name: str, seed: int = 0, **changes: Any) -> Any:
-    """A new model of a row, in evaluation mode; `changes` of its configuration."""
+    """Return a new model of a row, in evaluation mode. changes: of its configuration."""
     import torch
     import transformers
 
@@ -147,11 +150,11 @@ def build(name: str, seed: int = 0, **changes: Any) -> Any:
 
 @cache
 def shared(name: str) -> Any:
-    """The model of a row that tests use and do not change."""
+    """Return the model of a row that tests use and do not change."""
     return build(name)
 
 
 @cache
 def untouched(name: str) -> Any:
-    """The same weights in a model of which only `forward` is called, for references."""
+    """Return the same weights in a model of which only `forward` is called, for references."""
     return build(name)

@@ -1,4 +1,4 @@
-"""References that share no code with the probe: the model's own forward pass over one sequence, without a cache."""
+"""References that share no code with the probe: the model's forward pass over one sequence, without a cache."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from extra_rl.sampling.base import Request, Sample
-from extra_rl.scoring.sequences import TokenSequence
+from extra_rl.scoring.batches import TokenSequence
 from tests.zoo.families import VOCABULARY
 
 CLOSE = 1e-4
-"""Nats; largest difference in float32 that these models may have. Measured: below 2e-5."""
+"""Tolerance in nats for these models in float32. Measured: below 2e-5."""
 
 
 def token_ids(length: int, seed: int) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ def statistics(model: Any, sequence: TokenSequence, temperature: float) -> tuple
 
 
 def assert_sampled_by(model: Any, request: Request, sample: Sample, temperature: float) -> None:
-    """The sample's logprobs are the model's own; its tokens are those that the request's numbers draw from it."""
+    """The sample's logprobs are the model's own; its tokens are those that the request's random numbers draw."""
     with torch.inference_mode():
         log_p_LV = log_probabilities(model, [*request.context, *sample.tokens], temperature).numpy()
     log_p_TV = log_p_LV[len(request.context) - 1 : -1]
@@ -71,7 +71,7 @@ def assert_sampled_by(model: Any, request: Request, sample: Sample, temperature:
 
 
 def assert_same_tokens(found: Sequence[Sample], expected: Sequence[Sample], model: Any, temperature: float) -> None:
-    """Equal tokens, request by request; where they part, the draw lies at the boundary of two tokens to 1e-5."""
+    """Equal tokens, request by request; where they differ, the draw is within 1e-5 of the boundary of two tokens."""
     for request, one, other in zip(requests(), found, expected, strict=True):
         if one.tokens == other.tokens:
             continue

@@ -1,4 +1,4 @@
-"""docs/models.md, made from what the probe measures of the zoo: `python -m tests.zoo.table > docs/models.md`."""
+"""docs/models.md, generated from the probe's measurements of the zoo: `python -m tests.zoo.table > docs/models.md`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = ("family", "sampling", "scoring and update", "particulars", "largest di
 
 
 def measured(name: str) -> Probe:
-    """The probe of a row's model, with both decisions."""
+    """Return the probe of a row's model, with both decisions."""
     model = shared(name)
     with contextlib.redirect_stderr(io.StringIO()):
         sampling_path(model)
@@ -30,7 +30,7 @@ def measured(name: str) -> Probe:
 
 
 def row(name: str) -> tuple[str, ...]:
-    """The cells of a family; differences by order of magnitude, as their digits depend on the machine."""
+    """Return the cells of a family; differences as orders of magnitude, because their digits depend on the machine."""
     probe = measured(name)
     decisions = [probe.decisions[what] for what in ("sampling", "scoring")]
     used = [next(m for m in probe.measurements if m.path == decision.path) for decision in decisions]
@@ -45,7 +45,7 @@ def row(name: str) -> tuple[str, ...]:
 
 
 def why(probe: Probe) -> str:
-    """Why the probe refused the best paths, without digits and class names; empty where they are used."""
+    """Return why the probe refused the fast paths, without digits and class names; empty where they are used."""
     reasons = {
         m.path: (m.fault.partition(": ")[2].rstrip(".") if m.fault else "the numbers differ").replace(probe.name, "it")
         for m in probe.measurements
@@ -57,7 +57,7 @@ def why(probe: Probe) -> str:
 
 
 def particulars(name: str) -> str:
-    """Windows, transform of the logits, sinks and experts."""
+    """Return windows, transform of the logits, sinks and experts."""
     model, probe = untouched(name), measured(name)
     names = [parameter for parameter, _ in model.named_parameters()]
 
@@ -76,8 +76,10 @@ def particulars(name: str) -> str:
 
 
 def soft_cap_difference() -> float:
-    """Largest difference in nats of Gemma 2 between the attention that transformers loads by default and its eager
-    one, which computes the soft cap of the attention."""
+    """Return the largest difference (nats) of Gemma 2 between transformers' default attention and its eager one.
+
+    Only the eager one computes the soft cap of the attention.
+    """
     tokens_1L = torch.arange(3, 43)[None]
     with torch.inference_mode():
         both = [
@@ -87,7 +89,7 @@ def soft_cap_difference() -> float:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = [HEADER, ("---",) * len(HEADER), *map(row, FAMILIES)]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
     float32, bfloat16 = TOLERANCE["float32"], TOLERANCE["bfloat16"]

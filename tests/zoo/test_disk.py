@@ -1,4 +1,4 @@
-"""Policies of every family survive the disk: saved, tied or not, sharded, in bfloat16."""
+"""Policies of every family are loaded as they were saved: tied or not, sharded, in bfloat16."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stored(directory: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_saved_policy_is_loaded_as_it_was(name: str, tmp_path: Path) -> None:
+def test_a_saved_policy_is_loaded_unchanged(name: str, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     save_policy(manifest, untouched(name), load_tokenizer(POLICY), {})
     policy = load_policy(manifest)
@@ -50,8 +50,8 @@ def test_a_saved_policy_is_loaded_as_it_was(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", ["Llama", "Gemma 2", "GPT-2", "Qwen3-MoE", "Phi-3", "GPT-NeoX", "Cohere"])
-def test_tied_and_untied_heads(name: str, tied: bool, tmp_path: Path) -> None:
-    """A tied head is one tensor on the disk and in memory, so that an update moves both; an untied one is two."""
+def test_heads_stay_tied_or_untied(name: str, tied: bool, tmp_path: Path) -> None:
+    """A tied head is one tensor on disk and in memory, so that an update changes both; an untied one is two."""
     model = build(name, tie_word_embeddings=tied)
     save_policy(tmp_path / "manifest.json", model, load_tokenizer(POLICY), {})
     loaded = load_policy(tmp_path / "manifest.json").model
@@ -67,7 +67,7 @@ def test_tied_and_untied_heads(name: str, tied: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Llama", "Gemma 3", "GPT-2", "Qwen3-MoE", "gpt-oss", "Mamba"])
-def test_a_sharded_checkpoint(name: str, tmp_path: Path) -> None:
+def test_a_sharded_checkpoint_is_loaded_whole(name: str, tmp_path: Path) -> None:
     untouched(name).save_pretrained(tmp_path, max_shard_size="50KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     assert (tmp_path / "model.safetensors.index.json").is_file()
@@ -75,8 +75,8 @@ def test_a_sharded_checkpoint(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_bfloat16_checkpoint(name: str, tmp_path: Path) -> None:
-    """In float32, as the pipeline trains it, it is exactly the rounded weights; in bfloat16 the probe accepts it by
+def test_a_bfloat16_checkpoint_is_loaded_in_float32_and_in_bfloat16(name: str, tmp_path: Path) -> None:
+    """In float32, as the pipeline trains it, the weights are exactly the rounded ones; in bfloat16 the probe chooses
     the same paths."""
     rounded = build(name)
     for parameter in rounded.parameters():

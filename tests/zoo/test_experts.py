@@ -1,4 +1,4 @@
-"""Mixtures of experts: routing is per token, so neither padding nor neighbours change the experts of a real token."""
+"""Mixtures of experts route per token: neither padding nor other rows change the experts of a token."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from extra_rl.scoring.batches import TokenSequence
 from extra_rl.scoring.layout import chosen, token_statistics
-from extra_rl.scoring.sequences import TokenSequence
 from tests.zoo.families import shared
 from tests.zoo.reference import sequences
 
@@ -36,7 +36,7 @@ def routed(model: Any, router: str, compute: Callable[[], object]) -> list[torch
 
 @pytest.mark.parametrize("name", ROUTERS)
 def test_padding_and_neighbours_do_not_change_the_experts(name: str) -> None:
-    """All tokens of a padded batch but the padding, and of each sequence in one forward pass alone."""
+    """Compares the tokens of a padded batch with those of each sequence in a separate forward pass."""
     model, router = shared(name), ROUTERS[name]
     assert chosen("padded", model) == "padded"
 
@@ -52,7 +52,7 @@ def test_padding_and_neighbours_do_not_change_the_experts(name: str) -> None:
 
 @pytest.mark.parametrize("name", ROUTERS)
 def test_every_expert_is_used(name: str) -> None:
-    """Else equal experts would say nothing."""
+    """Otherwise equal experts would prove nothing."""
     model = shared(name)
     for layer in routed(model, ROUTERS[name], lambda: token_statistics(model, sequences(), 1.0, "float32", "padded")):
         assert set(layer.flatten().tolist()) == set(range(4))

@@ -1,6 +1,6 @@
-"""The probe sees a broken path: each fault is built in by hand, and the path with it must not be chosen.
+"""The probe detects a broken path: each fault is introduced by hand, and the path with it must not be chosen.
 
-These tests fail where the probe is blind: where its sequences are too short, too equal or too few for a fault to show.
+These tests fail where the probe's sequences are too short, too similar or too few for a fault to show.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tests.zoo.families import FAMILIES, build, shared
 
 Patch = pytest.MonkeyPatch
 FAST_ROWS = [name for name, row in FAMILIES.items() if row.fast]
-"""Families on the fast path (test_table.py holds them to it)."""
+"""Families on the fast path, as test_table.py checks."""
 WINDOWS = [name for name in FAST_ROWS if FAMILIES[name].config.get("sliding_window")]
 
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a broken path registers with transformers under our names is taken back."""
+    """Undo what a broken path registers with transformers under our names."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     mappings = (AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping)
@@ -49,8 +49,8 @@ def scoring(model: Any) -> str:
     return chosen("auto", model)
 
 
-def assert_seen(model: Any, by: float = 0.01) -> None:
-    """Another path than the fast one samples, because the fast one is off by at least `by` nats (or not finite)."""
+def assert_detected(model: Any, by: float = 0.01) -> None:
+    """The fast path is not chosen, because it differs by more than `by` nats (or is not finite)."""
     assert sampling(model).rank != "fast"
     measured = probe_of(model).measurements[0]
     assert measured.path == FAST
@@ -77,16 +77,16 @@ decode_cache_mask = decode_cache.decoding_mask
 
 @pytest.mark.parametrize("mask", [no_mask, no_padding])
 @pytest.mark.parametrize("name", FAST_ROWS)
-def test_a_lost_mask_of_the_sampler(name: str, mask: Callable[..., Any], monkeypatch: Patch) -> None:
-    """transformers builds no mask for an attention whose name it does not know: this was the fault."""
+def test_a_missing_mask_of_the_sampler_is_detected(name: str, mask: Callable[..., Any], monkeypatch: Patch) -> None:
+    """transformers builds no mask for an attention with an unknown name."""
     monkeypatch.setattr(decode_cache, "decoding_mask", mask)
-    assert_seen(build(name), 0.01)
+    assert_detected(build(name), 0.01)
 
 
 @pytest.mark.parametrize("name", WINDOWS)
-def test_a_lost_window(name: str, monkeypatch: Patch) -> None:
+def test_a_missing_window_is_detected(name: str, monkeypatch: Patch) -> None:
     monkeypatch.setattr(decode_cache, "decoding_mask", no_window)
-    assert_seen(build(name))
+    assert_detected(build(name))
 
     def unbounded(*, mask_function: Any, **options: Any) -> Any:
         from transformers.masking_utils import causal_mask_function
@@ -99,8 +99,8 @@ def test_a_lost_window(name: str, monkeypatch: Patch) -> None:
 
 
 @pytest.mark.parametrize("name", FAST_ROWS)
-def test_packed_rows_that_see_their_neighbours(name: str, monkeypatch: Patch) -> None:
-    """Segments are left out, so that a row is one long sequence."""
+def test_packed_rows_that_attend_to_their_neighbours_are_detected(name: str, monkeypatch: Patch) -> None:
+    """Without segments a row is one long sequence."""
     monkeypatch.setattr(segment_attention, "path_mask", decode_cache_mask)
     model = build(name)
     assert scoring(model) == "padded"
@@ -110,19 +110,19 @@ def test_packed_rows_that_see_their_neighbours(name: str, monkeypatch: Patch) ->
 
 
 @pytest.mark.parametrize("name", FAST_ROWS)
-def test_positions_that_count_one_too_many(name: str, monkeypatch: Patch) -> None:
-    """Of decoded tokens only: a shift of all positions changes nothing where they are relative."""
+def test_shifted_positions_are_detected(name: str, monkeypatch: Patch) -> None:
+    """Shifted for decoded tokens only: a shift of all positions changes nothing where they are relative."""
     forward = decode._Batch._forward
 
     def shifted(self: Any, tokens_BT: Any, position_BT: Any, *rest: Any) -> Any:
         return forward(self, tokens_BT, position_BT + (tokens_BT.shape[1] == 1), *rest)
 
     monkeypatch.setattr(decode._Batch, "_forward", shifted)
-    assert_seen(build(name))
+    assert_detected(build(name))
 
 
 @pytest.mark.parametrize("name", ["Llama", "Gemma 3", "GPT-2", "Qwen3-MoE"])
-def test_rows_that_change_places_in_the_cache(name: str, monkeypatch: Patch) -> None:
+def test_exchanged_rows_of_the_cache_are_detected(name: str, monkeypatch: Patch) -> None:
     select, admit = decode_cache.DecodeCache.select, decode_cache.DecodeCache.admit
 
     def first_rows(self: Any, keep_A: torch.Tensor, longest: int) -> None:
@@ -134,34 +134,38 @@ def test_rows_that_change_places_in_the_cache(name: str, monkeypatch: Patch) -> 
     for method, fault in (("select", first_rows), ("admit", one_context)):
         with monkeypatch.context() as patch:
             patch.setattr(decode_cache.DecodeCache, method, fault)
-            assert_seen(build(name), 0.1)
+            assert_detected(build(name), 0.1)
 
 
 @pytest.mark.parametrize(
     ("name", "lost"), [("Gemma 2", {"cap": None}), ("Granite", {"scale": 1.0}), ("Cohere", {"scale": 1.0})]
 )
-def test_a_lost_soft_cap_or_scale_of_the_logits(name: str, lost: dict[str, Any], monkeypatch: Patch) -> None:
-    """Neither fast path is taken; the plain ones use the model's own head."""
+def test_a_missing_soft_cap_or_scale_of_the_logits_is_detected(
+    name: str, lost: dict[str, Any], monkeypatch: Patch
+) -> None:
+    """Neither fast path is chosen; the plain ones use the model's own head."""
     model = build(name)
     head = family.read_head(model)
     assert head is not None
     monkeypatch.setattr(family, "read_head", lambda _: replace(head, **lost))
-    assert_seen(model, 0.1)
+    assert_detected(model, 0.1)
     assert scoring(model) == "plain"
     assert sampling(model).rank == "plain"
 
 
 @pytest.mark.parametrize(("name", "changes"), [("Gemma 2", {"attn_implementation": "eager"}), ("gpt-oss", {})])
-def test_a_lost_soft_cap_or_sink_of_the_attention(name: str, changes: dict[str, Any], monkeypatch: Patch) -> None:
+def test_a_missing_soft_cap_or_sink_of_the_attention_is_detected(
+    name: str, changes: dict[str, Any], monkeypatch: Patch
+) -> None:
     assert sampling(build(name, **changes)).rank == "fast"
     monkeypatch.setattr(attention, "honoured_by", lambda _: frozenset())
     model = build(name, **changes)
-    assert_seen(model, 0.05)
+    assert_detected(model, 0.05)
     assert scoring(model) == "padded"
 
 
-def test_an_argument_of_the_attention_that_no_path_knows(monkeypatch: Patch) -> None:
-    """A stand-in refuses what it would leave out, and the family's own attention computes."""
+def test_an_unknown_argument_of_the_attention_excludes_the_fast_paths(monkeypatch: Patch) -> None:
+    """Our attention refuses an argument that it would ignore, so the family's own is used."""
     monkeypatch.setattr(attention, "HONOURED", {})
     monkeypatch.setattr(attention, "INERT", attention.INERT - {"sliding_window"})
     model = build("Mistral, window")
@@ -171,7 +175,7 @@ def test_an_argument_of_the_attention_that_no_path_knows(monkeypatch: Patch) -> 
 
 
 def only_alone(module: Any, arguments: Any, options: dict[str, Any], output: Any) -> Any:
-    """A model that computes otherwise with a mask, a cache or several rows than without."""
+    """Change the output where there is a mask, a cache or more than one row."""
     options = {key: value for key, value in options.items() if key in ("attention_mask", "past_key_values")}
     if output.last_hidden_state.shape[0] > 1 or any(value is not None for value in options.values()):
         output.last_hidden_state = output.last_hidden_state * 1.02
@@ -187,7 +191,7 @@ def test_a_model_whose_plain_path_differs_is_refused(name: str) -> None:
             use(model)
 
 
-def test_weights_that_are_not_finite() -> None:
+def test_weights_that_are_not_finite_are_refused() -> None:
     for name in ("Llama", "GPT-2"):
         model = build(name)
         next(model.base_model.parameters()).data[:] = float("nan")
@@ -196,8 +200,8 @@ def test_weights_that_are_not_finite() -> None:
 
 
 @pytest.mark.parametrize("name", FAST_ROWS)
-def test_a_remembered_path_is_measured_all_the_same(name: str, monkeypatch: Patch) -> None:
-    """Another policy of the same architecture is probed briefly: that shows a lost mask too."""
+def test_a_remembered_path_is_still_measured(name: str, monkeypatch: Patch) -> None:
+    """Another policy of the same architecture is probed briefly, which shows a missing mask too."""
     sampling(shared(name))
     remembered = probe_of(shared(name)).to_remember()
     assert remembered["paths"]["sampling"] == FAST
@@ -211,8 +215,8 @@ def test_a_remembered_path_is_measured_all_the_same(name: str, monkeypatch: Patc
 
 
 @pytest.mark.parametrize("name", ["Qwen3-MoE", "GPT-2", "gpt-oss", "Gemma 2"])
-def test_a_lost_mask_in_bfloat16(name: str, monkeypatch: Patch) -> None:
-    """Rounding is within the tolerance and a lost mask is not."""
+def test_a_missing_mask_is_detected_in_bfloat16(name: str, monkeypatch: Patch) -> None:
+    """Rounding is within the tolerance and a missing mask is not."""
     assert sampling(build(name).to(torch.bfloat16)).rank == "fast"
     monkeypatch.setattr(decode_cache, "decoding_mask", no_mask)
-    assert_seen(build(name).to(torch.bfloat16), 0.5)
+    assert_detected(build(name).to(torch.bfloat16), 0.5)

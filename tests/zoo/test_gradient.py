@@ -1,45 +1,38 @@
-"""The gradient of one update is that of a plain implementation: autograd through the model's own logits."""
+"""The gradient of one update equals that of a plain implementation: autograd through the model's own logits."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from extra_rl.config.sections import SamplingConfig
+from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.sampling.transformers import TransformersSampler
 from extra_rl.scoring import head
 from extra_rl.scoring.layout import Layout
 from extra_rl.training.rollouts import TrainingRollout
-from extra_rl.training.settings import LossSettings
+from extra_rl.training.settings import UpdateSettings
 from extra_rl.training.trainer import Trainer
 from tests.zoo.families import FAMILIES, build, shared, untouched
 from tests.zoo.reference import requests, sequences, statistics
 
 TEMPERATURE, ENTROPY_WEIGHT, LOW, HIGH = 0.7, 0.1, 0.2, 0.28
-SETTINGS = LossSettings(
-    loss="clipped",
-    aggregate="token_mean",
+SETTINGS = UpdateSettings(
+    sampling=SamplingConfig(temperature=TEMPERATURE, max_response_tokens=16),
+    compute=ComputeConfig(),
     clip_low=LOW,
     clip_high=HIGH,
     dual_clip=None,
     importance_cap=None,
-    kl_weight=0.0,
     entropy_weight=ENTROPY_WEIGHT,
-    signal_only=False,
     tokens_per_batch=80,
-    learning_rate=0.0,
-    warmup_steps=0,
     gradient_clip=1e9,
-    temperature=TEMPERATURE,
-    max_response_tokens=16,
-)
+).model_copy(update={"learning_rate": 0.0})
 ADVANTAGES = (1.0, -0.5, 2.0, -1.0, 0.7)
 DROPOUT: dict[str, dict[str, float]] = {
-    # Some layers drop out by a part, others by a call of their own.
+    # Some layers drop out by a module, others by a function call.
     "GPT-2": {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
     "OPT": {"dropout": 0.1, "attention_dropout": 0.1},
     "Falcon": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
@@ -79,7 +72,7 @@ def plain_gradients(name: str) -> dict[str, torch.Tensor]:
 
 
 def one_step(
-    model: Any, batch: list[TrainingRollout], settings: LossSettings = SETTINGS, *, checkpointing: bool = False
+    model: Any, batch: list[TrainingRollout], settings: UpdateSettings = SETTINGS, *, checkpointing: bool = False
 ) -> dict[str, float]:
     """An update whose learning rate is 0: the gradients stay with the model."""
     if checkpointing:
@@ -91,7 +84,7 @@ def one_step(
 
 
 def assert_equal_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """To 1e-4 of the norm, of the whole gradient and of every parameter's that is no rounding error."""
+    """Equal to 1e-4 of the norm, for the whole gradient and for every parameter's beyond rounding error."""
     assert set(found) == set(expected)
     norm = torch.stack([value.norm() for value in expected.values()]).norm()
     errors = {name: (found[name] - value).norm() for name, value in expected.items()}
@@ -101,7 +94,7 @@ def assert_equal_gradients(found: dict[str, torch.Tensor], expected: dict[str, t
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_gradient_of_an_update_with_and_without_checkpointing(name: str) -> None:
+def test_the_gradient_of_an_update_is_the_plain_one_with_and_without_checkpointing(name: str) -> None:
     expected = plain_gradients(name)
     for checkpointing in (False, True):
         model = build(name)
@@ -115,19 +108,19 @@ def test_the_gradient_of_an_update_with_and_without_checkpointing(name: str) -> 
 
 @pytest.mark.parametrize("name", ["Gemma 2", "Granite", "Cohere", "Phi"])
 @pytest.mark.parametrize("layout", ["padded", "shared_prefix"])
-def test_the_gradient_of_tiles(name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Soft cap, scale and bias in the backward pass of a large vocabulary."""
+def test_the_gradient_in_tiles_is_the_plain_one(name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With soft cap, scale and bias."""
     monkeypatch.setattr(head, "WHOLE", 1)
     monkeypatch.setattr("extra_rl.scoring.chunked_head.TILE", {"cpu": (8, 200)})
     model = build(name)
-    one_step(model, rollouts(name), replace(SETTINGS, layout=layout))
+    one_step(model, rollouts(name), SETTINGS.model_copy(update={"layout": layout}))
     assert_equal_gradients(gradients(model), plain_gradients(name))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", DROPOUT)
-def test_what_is_trained_is_the_policy_that_was_sampled(name: str, checkpointing: bool) -> None:
-    """The configuration names dropout or router noise, and the model comes in training mode: ratios are 1."""
+def test_dropout_and_router_noise_are_off_in_updates(name: str, checkpointing: bool) -> None:
+    """The configuration has dropout or router noise and the model is in training mode, yet all ratios are 1."""
     model = build(name, **DROPOUT[name])
     assert {key: getattr(model.config, key) for key in DROPOUT[name]} == DROPOUT[name]
     sampled = TransformersSampler(model, ()).sample(requests(), SamplingConfig(temperature=TEMPERATURE), lambda n: None)
@@ -143,8 +136,8 @@ def test_what_is_trained_is_the_policy_that_was_sampled(name: str, checkpointing
     assert_equal_gradients(gradients(model), gradients(without))
 
 
-def test_the_zoo_is_wide_enough_to_show_errors() -> None:
-    """Distributions are neither flat nor certain, and the context matters: an error moves logprobs."""
+def test_distributions_of_the_zoo_are_neither_flat_nor_certain() -> None:
+    """So an error changes logprobs."""
     for name in FAMILIES:
         with torch.inference_mode():
             entropy_T = torch.cat([statistics(shared(name), s, 1.0)[1] for s in sequences()])

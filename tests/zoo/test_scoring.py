@@ -1,4 +1,4 @@
-"""The scorer gives every family's own logprobs and entropies, in each layout that it may be computed in."""
+"""Scoring gives every family's own logprobs and entropies, in each layout that the family allows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_logprob_and_entropy_are_the_models_own(name: str) -> None:
         if "shared_prefix" in used:
             used.add(chosen(layout, model))
         else:
-            with pytest.raises(ConfigError, match=f"layout: {layout} is not for "):
+            with pytest.raises(ConfigError, match=f"layout: {layout} cannot be used for "):
                 chosen(layout, model)
     assert used == {"shared_prefix", "padded", "packed"} or used in ({"padded"}, {"plain"})
     for layout in sorted(used):
@@ -41,8 +41,10 @@ def test_logprob_and_entropy_are_the_models_own(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Gemma 2", "Granite", "Cohere", "Phi"])
 @pytest.mark.parametrize("layout", ["padded", "shared_prefix"])
-def test_large_vocabularies_in_tiles(name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Soft cap, scale and bias within the tiles that take the place of the logits of a large vocabulary."""
+def test_logprob_and_entropy_in_tiles_are_the_models_own(
+    name: str, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With soft cap, scale and bias."""
     monkeypatch.setattr(head, "WHOLE", 1)
     monkeypatch.setattr("extra_rl.scoring.chunked_head.TILE", {"cpu": (8, 200)})
     assert_scored(name, chosen(layout, shared(name)), 0.7)

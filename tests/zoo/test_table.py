@@ -1,4 +1,4 @@
-"""docs/models.md says what is measured, and the families that users expect are on the fast path."""
+"""docs/models.md contains what is measured, and the families that users expect are on the fast path."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ REQUIRED = (
 )
 
 
-def test_all_families_are_here() -> None:
+def test_the_zoo_contains_the_required_families() -> None:
     assert set(REQUIRED) <= set(FAMILIES)
     assert {name for name in REQUIRED if not FAMILIES[name].fast} == {"Falcon"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_paths(name: str) -> None:
+def test_fast_families_take_the_fast_paths(name: str) -> None:
     decisions = measured(name).decisions
     paths = (decisions["sampling"].path, decisions["scoring"].path)
     assert (paths == ("in-place cache", "shared_prefix")) == FAMILIES[name].fast
@@ -34,8 +34,8 @@ def test_the_page_is_up_to_date() -> None:
     assert page() == committed, f"docs/models.md is out of date: {COMMAND}"
 
 
-def test_the_soft_cap_that_transformers_ignores() -> None:
-    """If a later version computes it, the page's paragraph is wrong."""
+def test_transformers_ignores_the_soft_cap_of_attention() -> None:
+    """If a later version computes it, the paragraph on the page is wrong."""
     assert soft_cap_difference() > 0.1
 
 

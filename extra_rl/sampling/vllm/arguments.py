@@ -1,6 +1,6 @@
-"""With what a server is started and a request is made.
+"""The arguments of a server and the fields of a request.
 
-Settings that differ on a CPU are traps that were met there with version 0.32 (docs/vllm.md).
+Each setting that differs on a CPU avoids a problem met there with version 0.32 (docs/vllm.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ CPU_BLOCK = 32
 
 
 def engine_arguments(config: SamplingConfig, compute: ComputeConfig, device: str, context: int) -> dict[str, Any]:
-    """Arguments of vLLM's engine, by name. context: longest prompt and response together."""
+    """Return the arguments of vLLM's engine, by name.
+
+    Args:
+        config: the section `sampling`.
+        compute: the section `compute`.
+        device: `cuda` or `cpu`.
+        context: largest number of tokens of a prompt and its response together.
+    """
     arguments = {
         "skip_tokenizer_init": True,  # token ids in, token ids out
         "generation_config": "vllm",  # no sampling settings from the model's own files
@@ -32,7 +39,7 @@ def engine_arguments(config: SamplingConfig, compute: ComputeConfig, device: str
     if device == "cpu":
         arguments |= {
             "enforce_eager": True,
-            "enable_chunked_prefill": False,  # with seeds of requests it ends the engine
+            "enable_chunked_prefill": False,  # with seeded requests it crashes the engine
             "max_num_batched_tokens": max(2048, context),
             "block_size": CPU_BLOCK,
         }
@@ -40,18 +47,18 @@ def engine_arguments(config: SamplingConfig, compute: ComputeConfig, device: str
 
 
 def environment(config: SamplingConfig, compute: ComputeConfig, device: str) -> dict[str, str]:
-    """What vLLM reads from the environment."""
+    """Return the environment variables that vLLM reads."""
     variables = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": str(compute.threads)}
     if device == "cpu":
         variables |= {
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it takes every core, whatever compute.threads says
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it takes every core, regardless of compute.threads
             "VLLM_CPU_KVCACHE_SPACE": str(config.engine.kv_cache_gib),
         }
     return variables
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """The arguments as words of the server's command line."""
+    """Return the arguments as words of the server's command line."""
     words: list[str] = []
     for name, value in arguments.items():
         flag = name.replace("_", "-")
@@ -60,7 +67,7 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def sampling_parameters(request: Request, config: SamplingConfig, eos: Sequence[int]) -> dict[str, Any]:
-    """Fields of vLLM's `SamplingParams` for one rollout."""
+    """Return the fields of vLLM's `SamplingParams` for one rollout."""
     return {
         "temperature": config.temperature,
         "top_p": config.top_p,
@@ -75,4 +82,4 @@ def sampling_parameters(request: Request, config: SamplingConfig, eos: Sequence[
 
 
 SCORING_PARAMETERS = {"temperature": 1.0, "seed": 0, "max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
-"""The same for reading a text's own logprobs."""
+"""The fields of `SamplingParams` for scoring given tokens."""

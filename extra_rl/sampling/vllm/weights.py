@@ -1,8 +1,8 @@
-"""A policy's directory as vLLM is to see it.
+"""A policy's directory as vLLM reads it.
 
-vLLM reads every safetensors file of a directory as weights, so neither optimizer nor adapter may lie there. And on a
-CPU the head is packed into a copy, which a reload leaves as it was where the checkpoint has no `lm_head.weight`, as
-that of a tied model has none: a stale head, logprobs off by 0.45 nats and no error. So there the head is written out.
+vLLM reads every safetensors file of a directory as weights, so the optimizer's and the adapter's must be hidden. On a
+CPU vLLM packs the head into a copy, which a reload does not update where the checkpoint has no `lm_head.weight`, as for
+a tied model: the stale head changed logprobs by 0.45 nats, without an error. So the head is written out there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INDEX_FILE = "model.safetensors.index.json"
 
 
 def link_view(policy: Path, view: Path) -> None:
-    """Links all files of a policy into the new folder `view`, but optimizer and adapter."""
+    """Link all files of a policy but optimizer and adapter into the new folder `view`."""
     view.mkdir(parents=True)
     for path in policy.iterdir():
         if path.name not in STATE_FILES and path.is_file():
@@ -27,7 +27,7 @@ def link_view(policy: Path, view: Path) -> None:
 
 
 def write_head(view: Path, model: CausalLM) -> None:
-    """Adds `lm_head.weight` to a view where `model`, its transformers model, ties it to the embedding."""
+    """Add `lm_head.weight` to a view where `model`, the policy's transformers model, ties it to the embedding."""
     from safetensors.torch import save_file
 
     if not getattr(model.config, "tie_word_embeddings", False):
@@ -35,7 +35,7 @@ def write_head(view: Path, model: CausalLM) -> None:
     head = model.get_output_embeddings().weight.detach().contiguous()
     save_file({HEAD: head}, view / HEAD_FILE)
     index = view / INDEX_FILE
-    if index.exists():  # what it does not list is not read
+    if index.exists():  # vLLM reads only the tensors that it lists
         listed = json.loads(index.read_text())
         listed["weight_map"][HEAD] = HEAD_FILE
         index.unlink()
