@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from extra_rl.config.arms import read_preset
 from extra_rl.errors import ContractError
 from stages import advantage
 from tests.stages.rows import Row, group, run_stage, tables_of
@@ -81,6 +82,17 @@ def test_options_of_the_normalisation_and_of_the_bonus_arrive() -> None:
     assert column(centred, "bonus") == pytest.approx([0.1, -0.1, 0.0], abs=1e-6)
     scaled = advantages(novel("rrw", 0.3, 0.1, 0.9), weight=1.0, scale="group_max")
     assert column(scaled, "bonus") == pytest.approx([1.0, 1 / 3, 0.0], abs=1e-6)
+
+
+def test_the_bonus_of_nearly_equal_novelty_is_bounded_but_not_in_the_published_presets() -> None:
+    """Divided by the standard deviation of three nearly equal values alone, the bonus is 120 times its weight."""
+    rows = novel("rrr", 0.0100, 0.0101, 0.0102)
+    bounded = column(advantages(rows, weight=0.1, scale="batch_std"), "bonus")
+    assert bounded == pytest.approx([0.2 * 100 / 101, 0.2, 0.2 * 102 / 101], rel=1e-4)
+    for preset in ("prototype", "surprisal"):
+        published = read_preset(preset)["advantage"]
+        assert (published["scale"], published["weight"]) == ("batch_std", 0.1)
+        assert min(column(advantages(rows, **published), "bonus")) > 12
 
 
 def test_groups_are_normalised_apart_in_any_order_of_their_rows() -> None:
