@@ -1,9 +1,8 @@
-"""Cuts prefixes out of the failed rollouts of hard groups, scores them by their tokens, and chooses where to sample on.
+"""Cuts prefixes from the incorrect rollouts of hard groups, scores them, and chooses those that are continued.
 
 READS   generate, verify_generate, score_entropy_generate (not with `scores_from: sampler`), policy (its tokenizer),
-        initial (embedder for smoothing),
-        previous_choose_prefixes_pool (waiting groups and remembered prefixes)
-ADDS    choose_prefixes (every candidate, its score, its rank, whether it was chosen), choose_prefixes_pool (memory)
+        initial (embedder for smoothing), previous_choose_prefixes_pool (waiting groups and remembered prefixes)
+WRITES  choose_prefixes (every candidate with score, rank and choice), choose_prefixes_pool (for the next iteration)
 SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
 """
 
@@ -35,25 +34,25 @@ from extra_rl.tables.iteration import rollouts_of
 
 
 class Config(StageConfig):
-    """Which groups are hard, where their rollouts are cut, which prefixes are sampled on from, and when."""
+    """Which groups are hard, where their rollouts are cut, which prefixes are continued, and when."""
 
-    task: TaskConfig = Field(description="shared section `task`: its `boundary` ends a step")
+    task: TaskConfig = Field(description="shared section `task`; its `boundary` ends a step")
     compute: ComputeConfig = Field(description="shared section `compute`")
     groups: Literal["all_hard"] | Annotated[int, Field(ge=0)] = Field(
-        0, description="hard groups served per iteration, the rest wait; `all_hard`: no limit; 0: off"
+        0, description="hard groups continued per iteration, the others wait; `all_hard`: no limit; 0: off"
     )
-    warmup_iterations: int = Field(0, ge=0, description="no group is served or queued in the first N iterations")
-    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is right")
+    warmup_iterations: int = Field(0, ge=0, description="no group is continued or queued in the first N iterations")
+    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is correct")
     cut: prefixes.CutRule = Field(
-        "before_peak_entropy", description="where a rollout is cut; `none`: a fresh resample, the control"
+        "before_peak_entropy", description="where a rollout is cut; `none`: a fresh sample of the prompt, the control"
     )
     rank: prefixes.RankRule = Field(
-        "low_mean_entropy", description="which prefixes come first, and whether they are scored by entropy or surprisal"
+        "low_mean_entropy", description="order of choice, and whether prefixes are scored by entropy or by surprisal"
     )
     scores_from: Literal["policy", "sampler"] = Field(
         "policy",
-        description="whose logprobs give the surprisal: `policy`: those of score_entropy; `sampler`: those that "
-        "generate wrote with the tokens, so that no scoring pass is needed for the choice (and no entropy is there)",
+        description="logprobs that give the surprisal: `policy`: those of score_entropy; `sampler`: those that "
+        "generate wrote with the tokens, so the choice needs no scoring pass (and there are no entropies)",
     )
     smoothing: Literal["none", "policy", "sentence"] = Field(
         "none",
@@ -61,35 +60,37 @@ class Config(StageConfig):
     )
     smoothing_tau: float = Field(0.1, gt=0, description="temperature of the smoothing weights")
     prefixes_per_problem: int = Field(4, ge=1, description="distinct prefixes chosen per hard group")
-    continuations_per_prefix: int = Field(2, ge=1, description="rollouts sampled on from each")
+    continuations_per_prefix: int = Field(2, ge=1, description="rollouts that continue each chosen prefix")
     when: Literal["same_iteration", "next_iteration"] = Field(
         "next_iteration",
-        description="a second sampling call now, or one batch with the next iteration's prompts",
+        description="a second sampling call in this iteration, or one batch with the next iteration's prompts",
     )
     first_cut: float = Field(0.2, ge=0, le=1, description="earliest cut, as a share of the response")
     last_cut: float = Field(0.8, ge=0, le=1, description="latest cut, as a share of the response")
     min_tokens: int = Field(6, ge=1, description="least distance between cuts of one response, in tokens")
-    max_cuts: int = Field(15, ge=1, description="candidates per problem at most, spread evenly over its rollouts")
+    max_cuts: int = Field(
+        15, ge=1, description="largest number of candidates per problem, spread evenly over its rollouts"
+    )
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
 
     @model_validator(mode="after")
     def cuts_have_a_range(self) -> Self:
         if self.first_cut > self.last_cut:
-            raise ValueError(f"first_cut {self.first_cut} lies behind last_cut {self.last_cut}")
+            raise ValueError(f"first_cut {self.first_cut} must not exceed last_cut {self.last_cut}")
         return self
 
     @model_validator(mode="after")
-    def the_sampler_gives_no_entropies(self) -> Self:
+    def a_sampler_returns_no_entropies(self) -> Self:
         if self.scores_from == "policy" or self.groups == 0:
             return self
         by_entropy = self.cut != "none" and self.rank in prefixes.BY_ENTROPY
-        wrong = [f"cut: {self.cut}"] if self.cut == "before_peak_entropy" else []
-        wrong += [f"rank: {self.rank}"] if by_entropy else []
-        if wrong:
+        refused = [f"cut: {self.cut}"] if self.cut == "before_peak_entropy" else []
+        refused += [f"rank: {self.rank}"] if by_entropy else []
+        if refused:
             raise ValueError(
-                f"scores_from: sampler gives no entropies, which {' and '.join(wrong)} needs. Use rank: "
-                "low_mean_surprisal or random, and a cut that looks at no entropy (before_peak_surprisal, "
+                f"scores_from: sampler gives no entropies, which {' and '.join(refused)} needs. Use rank: "
+                "low_mean_surprisal or random, and a cut that uses no entropy (before_peak_surprisal, "
                 "every_boundary, random, none), or scores_from: policy"
             )
         return self
@@ -111,7 +112,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """Candidates of this iteration's hard groups and of those that waited, the chosen ones marked."""
+    """The candidates of this iteration's hard groups and of those that waited, with the chosen ones marked."""
     pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
     off = config.groups == 0 or context.job.iteration < config.warmup_iterations
     if off or inputs["generate"].is_empty():
@@ -119,25 +120,28 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     fresh = with_token_scores(inputs, config).filter(pl.col("origin") == "fresh")
     new = find_candidates(fresh, config, inputs, context)
     waiting = remembered(pool.filter("waiting"))
-    groups = waiting | new  # those that waited longest come first
+    groups = waiting | new  # the groups that waited longest come first
     limit = len(groups) if config.groups == "all_hard" else config.groups
-    served, left = list(groups)[:limit], list(groups)[limit:]
+    continued, postponed = list(groups)[:limit], list(groups)[limit:]
     memory = remembered(pool.filter(~pl.col("waiting")), by="problem_id")
     rows: list[Candidate] = []
-    for group in served:
+    for group in continued:
         own = groups[group]
-        extra = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
-        rows += choose(own + [c.serving(group) for c in extra], group, config, inputs, context)
-    kept = [c for group in served for c in groups[group] if c.parent_rollout_id is not None]
+        earlier = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
+        rows += choose(own + [c.for_group(group) for c in earlier], group, config, inputs, context)
+    to_remember = [c for group in continued for c in groups[group] if c.parent_rollout_id is not None]
+    queue = [c for group in postponed for c in groups[group]]
     return {
         "choose_prefixes": prefix_frame(rows, config.continuations_per_prefix, config.when),
-        "choose_prefixes_pool": pool_frame([c for group in left for c in groups[group]], memory, kept, config.remember),
+        "choose_prefixes_pool": pool_frame(queue, memory, to_remember, config.remember),
     }
 
 
 def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
-    """The rollouts of `generate` with their verdicts, and with the policy's scores of their tokens unless the
-    sampler's own logprobs are asked for. ConfigError where the table of scores is not given."""
+    """The rollouts of `generate` with their verdicts, and with the policy's token scores unless `scores_from: sampler`.
+
+    Raises ConfigError where the table of scores is needed and no path of it was passed.
+    """
     if config.scores_from == "sampler":
         return rollouts_of(inputs, "generate", scores=("verify",))
     if "score_entropy_generate" not in inputs.tables:
@@ -148,7 +152,7 @@ def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
 def find_candidates(
     rollouts: pl.DataFrame, config: Config, inputs: Inputs, context: Context
 ) -> dict[str, list[Candidate]]:
-    """group_id -> candidates, for every hard group that has any, in the order of the groups."""
+    """The candidates of every hard group that has any, by group_id, in the order of the groups."""
     return candidates_of(
         failed_of_hard_groups(rollouts, config.max_pass_rate),
         tokenizer_file=inputs.policy(),
@@ -166,11 +170,11 @@ def find_candidates(
 
 
 def failed_of_hard_groups(rollouts: pl.DataFrame, max_pass_rate: float) -> pl.DataFrame:
-    """Judged rollouts that are not right, of the groups of which at most this share is."""
+    """The judged incorrect rollouts of the groups in which at most this share of the judged rollouts is correct."""
     judged = pl.col("reward").is_not_null()
-    right = (pl.col("verdict") == "right").sum() / judged.sum()
-    hard = rollouts.filter((right <= max_pass_rate).over("group_id") & judged.any().over("group_id"))
-    return hard.filter(pl.col("verdict") != "right", pl.col("reward").is_not_null())
+    pass_rate = (pl.col("verdict") == "right").sum() / judged.sum()
+    hard = rollouts.filter((pass_rate <= max_pass_rate).over("group_id") & judged.any().over("group_id"))
+    return hard.filter(pl.col("verdict") != "right", judged)
 
 
 def choose(

@@ -1,10 +1,10 @@
-"""Chooses the problems of an iteration from the seed's stream of problems.
+"""Selects the problems of an iteration from the seed's stream of problems.
 
-READS   train, previous_summarize (what is spent), previous_summarize_state (how far the stream is read)
-ADDS    select: one group a problem, with its place in the stream; with `generate.rounds`, spare ones behind
-SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
-        tokens or the compute reach their budget an iteration is empty; `stop_without_signal` ends a run here, before
-        anything of the iteration is made
+READS   train, previous_summarize (tokens and compute spent), previous_summarize_state (position in the stream)
+WRITES  select: one group per problem, with its position in the stream; with `generate.rounds`, also spare groups
+SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths. Once the sampled
+        tokens or the compute reach their budget, an iteration is empty. `stop_without_signal` ends a run here, before
+        anything of the iteration is computed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """How many prompts an iteration has, of which levels, and when the budget is spent."""
+    """Number of prompts of an iteration, weights of their levels, and budgets."""
 
     prompts: int = Field(24, ge=1, description="prompts per iteration")
     level_weights: dict[str, float] = Field(
-        {}, description="how often each level (benchmark column of train) is drawn; empty: all problems alike"
+        {}, description="relative frequency of each level (column benchmark of train); empty: one pool of all problems"
     )
     token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")
     compute_budget: float | None = Field(
         None,
         gt=0,
-        description="analytic compute of a run in FLOP (docs/method.md 4), 2.0e+15 for example; null: no limit. Once "
-        "either budget is spent an iteration is empty",
+        description="analytic compute of a run in FLOP (docs/method.md 4), for example 2.0e+15; null: no limit. Once "
+        "either budget is spent, an iteration is empty",
     )
     rounds: int = Field(1, ge=1, le=100, description="filled in from generate.rounds; set it there")
 
@@ -52,16 +52,18 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The next problems of the stream, `prompts` for each round; none once the budget is spent."""
+    """The next problems of the stream, `prompts` for each round; none once a budget is spent."""
     if budget_spent(inputs["previous_summarize"], config):
         return {"select": contracts.Selection.create_empty()}
     refuse_without_signal(inputs.paths.get("previous_summarize"), context)
     train = inputs["train"]
     if train.is_empty():
-        raise ConfigError("there are no training problems: name some in task.train (`snakemake evaluate` needs none).")
+        raise ConfigError("there are no training problems: list some in task.train (`snakemake evaluate` needs none).")
     unknown = set(config.level_weights) - set(train["benchmark"])
     if unknown:
-        raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
+        raise ConfigError(
+            f"select.level_weights: train has no problem of {', '.join(sorted(unknown))}. Remove or correct it."
+        )
     start, count = first_position(inputs, config, context.job.iteration), config.prompts * config.rounds
     rows = problem_stream(
         train["benchmark"].to_list(),
@@ -83,9 +85,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
 
 
-def budget_spent(former: pl.DataFrame, config: Config) -> bool:
-    """Whether either budget is spent. former: IterationSummary of the iteration before, or no row."""
-    for tokens, compute in former.select("total_sampled_tokens", "total_compute").iter_rows():
+def budget_spent(previous: pl.DataFrame, config: Config) -> bool:
+    """Whether either budget is spent. previous: IterationSummary of the previous iteration; no row before the first."""
+    for tokens, compute in previous.select("total_sampled_tokens", "total_compute").iter_rows():
         if config.token_budget is not None and tokens >= config.token_budget:
             return True
         if config.compute_budget is not None and compute >= config.compute_budget:
@@ -94,8 +96,10 @@ def budget_spent(former: pl.DataFrame, config: Config) -> bool:
 
 
 def first_position(inputs: Inputs, config: Config, iteration: int) -> int:
-    """Where the iteration begins in the stream. With rounds, behind the last problem that the iteration before sampled:
-    how many those were only that iteration knows."""
+    """The iteration's first position in the stream.
+
+    With rounds it follows the last problem that the previous iteration sampled, as recorded in that iteration's state.
+    """
     if config.rounds == 1 or iteration == 0:
         return iteration * config.prompts
     return int(inputs["previous_summarize_state"]["next_position"].item())

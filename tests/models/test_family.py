@@ -11,7 +11,7 @@ import transformers
 from extra_rl.config.sections import ModelConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.family import Head, backbone, context, decoder_layers, read_head, windows, without_dropout
-from stages.warm_start import refuse_without_room
+from stages.warm_start import require_context
 from tests.models import random_model, random_qwen3
 from tests.zoo.families import build
 
@@ -143,8 +143,8 @@ def test_what_a_model_reads_at_most(name: str, changes: dict[str, Any], tokens: 
     assert context(transformers.BloomConfig()) is None
 
 
-def test_a_run_that_does_not_fit_into_the_model_is_refused() -> None:
+def test_a_run_that_exceeds_the_context_of_the_model_is_refused() -> None:
     config = ModelConfig(source="MODEL", context_tokens=257)
     with pytest.raises(ModelError, match=r"MODEL: the model reads 256 tokens .*context_tokens is 257"):
-        refuse_without_room(build("GPT-2"), config)
-    refuse_without_room(build("GPT-2"), config.model_copy(update={"context_tokens": 256}))
+        require_context(build("GPT-2"), config)
+    require_context(build("GPT-2"), config.model_copy(update={"context_tokens": 256}))
