@@ -25,43 +25,37 @@ from extra_rl.tables.signal import parents_of, with_advantage_group
 
 
 class Config(StageConfig):
-    """Normalisation, novelty bonus, and the treatment of regenerated groups."""
+    """Normalisation, novelty bonus, and the treatment of continued groups."""
 
-    std_ddof: Literal[0, 1] = Field(
-        1, description="degrees of freedom subtracted in the standard deviation of a group's rewards"
-    )
-    eps: float = Field(1e-6, gt=0, description="added to the standard deviation of a group's rewards")
-    divide_by_std: bool = Field(True, description="false: reward minus mean only (Dr. GRPO)")
+    std_ddof: Literal[0, 1] = Field(1, description="degrees of freedom subtracted in the group's standard deviation")
+    eps: float = Field(1e-6, gt=0, description="added to the group's standard deviation")
+    divide_by_std: bool = Field(True, description="false: Dr. GRPO, reward minus mean only")
     weight: float = Field(0.0, ge=0, description="alpha, the weight of the novelty bonus; 0: off")
     centring: Literal["none", "among_correct"] = Field(
-        "none", description="`among_correct`: subtract the mean novelty of the group's correct rollouts"
+        "none", description="among_correct: subtract the mean bonus of the group's correct rollouts"
     )
-    scale: Literal["none", "group_max", "batch_std"] = Field(
-        "none",
-        description="divisor of the bonus: the group's largest novelty, or the standard deviation over the iteration's "
-        "correct rollouts",
-    )
+    scale: Literal["none", "group_max", "batch_std"] = Field("none", description="divisor of the bonus")
     min_relative_std: float = Field(
         algorithm.MIN_RELATIVE_STD,
         ge=0,
-        description="with `scale: batch_std`: least divisor, as a multiple of the mean novelty; bounds the mean bonus "
-        "by weight / min_relative_std; 0: no bound",
+        description="with `scale: batch_std`: minimum divisor, as a multiple of the mean novelty; bounds the mean "
+        "bonus by weight / min_relative_std; 0: no bound",
     )
     placement: Literal["after_normalisation", "before_normalisation"] = Field(
         "after_normalisation", description="add the bonus to the normalised reward, or to the reward"
     )
     group: Literal["own", "joined"] = Field(
-        "own", description="whether regenerated rollouts form a separate group or join the group of their parents"
+        "own", description="continuations form a separate group, or join their parents' group"
     )
     prefix_loss: Literal["masked", "trained"] = Field(
-        "masked", description="whether the tokens of a prefix carry loss in a regenerated rollout"
+        "masked", description="masked: the prefix tokens of a continuation carry no loss"
     )
     keep_unrescued: bool = Field(
         True,
         description="false: continuations of a problem that none of them solves are left out, also of denominators",
     )
     guided_advantage: Literal["signed", "positive_only"] = Field(
-        "signed", description="`positive_only`: negative advantages of regenerated rollouts become 0"
+        "signed", description="positive_only: negative advantages of continuations become 0"
     )
 
 

@@ -36,23 +36,23 @@ from extra_rl.tables.iteration import rollouts_of
 class Config(StageConfig):
     """Which groups are hard, where their rollouts are cut, which prefixes are continued, and when."""
 
-    task: TaskConfig = Field(description="shared section `task`; its `boundary` ends a step")
+    task: TaskConfig = Field(description="shared section `task`: its `boundary` ends a step")
     compute: ComputeConfig = Field(description="shared section `compute`")
     groups: Literal["all_hard"] | Annotated[int, Field(ge=0)] = Field(
         0, description="hard groups continued per iteration, the others wait; `all_hard`: no limit; 0: off"
     )
     warmup_iterations: int = Field(0, ge=0, description="no group is continued or queued in the first N iterations")
-    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard when at most this share is correct")
+    max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard if at most this share of it is correct")
     cut: prefixes.CutRule = Field(
-        "before_peak_entropy", description="where a rollout is cut; `none`: a fresh sample of the prompt, the control"
+        "before_peak_entropy", description="where a rollout is cut; `none`: not at all, it is sampled afresh (control)"
     )
     rank: prefixes.RankRule = Field(
-        "low_mean_entropy", description="order of choice, and whether prefixes are scored by entropy or by surprisal"
+        "low_mean_entropy", description="order of the prefixes, and whether entropy or surprisal scores them"
     )
     scores_from: Literal["policy", "sampler"] = Field(
         "policy",
-        description="logprobs that give the surprisal: `policy`: those of score_entropy; `sampler`: those that "
-        "generate wrote with the tokens, so the choice needs no scoring pass (and there are no entropies)",
+        description="source of the logprobs for the surprisal. `policy`: score_entropy; `sampler`: generate, which "
+        "stores them with the tokens, so that the choice needs no scoring pass (and has no entropies)",
     )
     smoothing: Literal["none", "policy", "sentence"] = Field(
         "none",
@@ -60,17 +60,15 @@ class Config(StageConfig):
     )
     smoothing_tau: float = Field(0.1, gt=0, description="temperature of the smoothing weights")
     prefixes_per_problem: int = Field(4, ge=1, description="distinct prefixes chosen per hard group")
-    continuations_per_prefix: int = Field(2, ge=1, description="rollouts that continue each chosen prefix")
+    continuations_per_prefix: int = Field(2, ge=1, description="continuations of each prefix")
     when: Literal["same_iteration", "next_iteration"] = Field(
         "next_iteration",
-        description="a second sampling call in this iteration, or one batch with the next iteration's prompts",
+        description="continue in a second sampling call now, or in one batch with the next iteration's prompts",
     )
     first_cut: float = Field(0.2, ge=0, le=1, description="earliest cut, as a share of the response")
     last_cut: float = Field(0.8, ge=0, le=1, description="latest cut, as a share of the response")
-    min_tokens: int = Field(6, ge=1, description="least distance between cuts of one response, in tokens")
-    max_cuts: int = Field(
-        15, ge=1, description="largest number of candidates per problem, spread evenly over its rollouts"
-    )
+    min_tokens: int = Field(6, ge=1, description="minimum distance between cuts of one response, in tokens")
+    max_cuts: int = Field(15, ge=1, description="maximum candidates per problem, spread evenly over its rollouts")
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
 

@@ -25,19 +25,17 @@ from extra_rl.tables.pool import pool_of
 
 
 class Config(StageConfig):
-    """The measure, the part of a response that it compares, and the size of the memory."""
+    """The novelty measure, the part of a response that it compares, and how many rollouts are remembered."""
 
     compute: ComputeConfig = Field(description="shared section `compute`")
     measure: str = Field("zero", description=f"one of {', '.join(MEASURES)}")
     params: dict[str, Any] = Field({}, description="settings of the measure, for example pool, aggregate")
-    sentence_model: str = Field(
-        "all-MiniLM-L6-v2", description="for `sentence`: model name on the hub or local directory"
-    )
+    sentence_model: str = Field("all-MiniLM-L6-v2", description="for `sentence`: name on the hub, or local directory")
     sentence_tokens: int | None = Field(
-        None, ge=1, description="word pieces that the sentence model reads; null: its own limit (256 for MiniLM)"
+        None, ge=1, description="maximum word pieces that the sentence model reads; null: its limit (MiniLM: 256)"
     )
-    tail_tokens: int = Field(512, ge=1, description="number of last response tokens that are compared")
-    remember: int = Field(0, ge=0, description="rollouts remembered per problem; R: 6")
+    tail_tokens: int = Field(512, ge=1, description="number of tokens at the end of a response that are compared")
+    remember: int = Field(0, ge=0, description="rollouts remembered per problem; the released code: 6")
 
     @model_validator(mode="after")
     def params_fit_the_measure(self) -> Self:

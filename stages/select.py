@@ -23,18 +23,18 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """Number of prompts of an iteration, weights of their levels, and budgets."""
+    """Prompts per iteration, their levels, and the budgets of a run."""
 
     prompts: int = Field(24, ge=1, description="prompts per iteration")
     level_weights: dict[str, float] = Field(
-        {}, description="relative frequency of each level (column benchmark of train); empty: one pool of all problems"
+        {}, description="relative frequency of each level (column benchmark of train); empty: all problems equally"
     )
     token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")
     compute_budget: float | None = Field(
         None,
         gt=0,
         description="analytic compute of a run in FLOP (docs/method.md 4), for example 2.0e+15; null: no limit. Once "
-        "either budget is spent, an iteration is empty",
+        "either budget is spent, iterations are empty",
     )
     rounds: int = Field(1, ge=1, le=100, description="filled in from generate.rounds; set it there")
 

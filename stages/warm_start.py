@@ -21,20 +21,20 @@ from extra_rl.tables import contracts
 
 
 class Config(StageConfig):
-    """Supervised training on worked solutions; `steps: 0` leaves the model unchanged."""
+    """Supervised training on worked solutions; with `steps: 0` the model is used unchanged."""
 
     task: TaskConfig = Field(description="shared section `task`")
     model: ModelConfig = Field(description="shared section `model`")
     compute: ComputeConfig = Field(description="shared section `compute`")
     seed: int = Field(0, description="seed of weights and demonstrations; experiment seeds share the warm start")
     steps: int = Field(0, ge=0, description="length of the learning-rate schedule; 0: no training")
-    stop_at: int = Field(0, ge=0, description="step at which training stops, so that problems remain unsolved for RL")
+    stop_at: int = Field(0, ge=0, description="step at which training stops, so that RL has something to learn")
     batch: int = Field(64, ge=1, description="demonstrations per step")
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW")
-    warmup: int = Field(100, ge=0, description="steps over which the learning rate increases linearly")
+    warmup: int = Field(100, ge=0, description="steps over which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     level_weights: dict[str, float] = Field(
-        {}, description="relative frequency of each level among demonstrations; empty: all equal"
+        {}, description="relative frequency of each level in the demonstrations; empty: equal"
     )
     stop: str | None = Field(None, description="filled in from sampling.stop (its first string); set it there")
 

@@ -32,7 +32,7 @@ def test_the_samplers_own_logprobs_choose_without_a_scoring_pass() -> None:
     made = run_stage(choose_prefixes, unscored, {**CONFIG, **by_surprisal, **SAMPLER}, paths=paths)["choose_prefixes"]
     assert made.filter("chosen")["prefix_id"].to_list() == [f"{FIRST}/0@4"]
     assert made.sort("prefix_id")["score"].to_list() == [0.25, 0.25, 1.5, 1.5]
-    with pytest.raises(ConfigError, match="score_entropy_generate.*scores_from: sampler"):
+    with pytest.raises(ConfigError, match=r"score_entropy_generate.*scores_from: sampler"):
         run_stage(choose_prefixes, unscored, {**CONFIG, **by_surprisal}, paths=paths)
 
 
