@@ -64,7 +64,7 @@ def test_the_base_is_found_from_the_adapter_or_from_here(tmp_path: Path, monkeyp
     assert read_config(folder)["hidden_size"] == 32
     for missing in (str(tmp_path / "gone"), "./gone", "a/b/c", ""):
         change_json(folder / "adapter_config.json", base_model_name_or_path=missing)
-        with pytest.raises(ModelError, match=r"adapter_config\.json: (the base model .* is not here|names no base)"):
+        with pytest.raises(ModelError, match=r"adapter_config\.json: .*base_model_name_or_path"):
             load_model(folder)
 
 
@@ -114,9 +114,7 @@ def test_a_directory_with_a_whole_model_and_an_adapter(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "both"
     expected = adapter(base, folder)
     shutil.copytree(base, folder, dirs_exist_ok=True)
-    with pytest.raises(
-        ModelError, match=r"holds a whole model .* and an adapter over .*Move adapter_config\.json away"
-    ):
+    with pytest.raises(ModelError, match=r"both: .* a whole model .* an adapter .*Move adapter_config\.json away"):
         load_model(folder)
     change_json(folder / "adapter_config.json", base_model_name_or_path=".")
     torch.testing.assert_close(logits(load_model(folder)), expected, atol=1e-5, rtol=1e-5)

@@ -108,7 +108,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, value: float, prec
         return weights
 
     change_weights(folder, spoil)
-    assert f"1 weight tensors hold NaN or infinity ({name})" in refusal(folder, precision=precision)
+    assert f"NaN or infinity ({name})" in refusal(folder, precision=precision)
 
 
 def test_large_finite_weights_pass() -> None:
@@ -176,7 +176,7 @@ def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:
     import transformers
 
     bert = checkpoint(tmp_path / "bert", "Bert", "ForMaskedLM")
-    assert "is an encoder: its tokens see the tokens after them" in refusal(bert)
+    assert "is an encoder" in refusal(bert)
     sizes = transformers.T5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     transformers.T5ForConditionalGeneration(sizes).save_pretrained(tmp_path / "t5")
     assert "not the configuration of a causal language model" in refusal(tmp_path / "t5")

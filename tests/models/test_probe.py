@@ -31,7 +31,7 @@ def test_a_fast_model_is_not_talked_about(capsys: pytest.CaptureFixture[str]) ->
 def test_a_slower_path_is_said_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     found = probe(random_model("Falcon"))
     assert found.decisions["sampling"].rank == "plain"
-    assert "attention of its own that cannot be exchanged" in found.decisions["sampling"].reason
+    assert "attention" in found.decisions["sampling"].reason
     said = capsys.readouterr().err
     assert "FalconForCausalLM: sampling by the path `generate`, slower: in-place cache failed" in said
 

@@ -43,6 +43,17 @@ CANDIDATE = {
     "when": "next_iteration",
 }
 PREFIXES = frame(contracts.Prefixes, [CANDIDATE])
+POOL = frame(
+    contracts.PrefixPool, [{name: CANDIDATE.get(name) for name in contracts.PrefixPool.columns()} | {"waiting": True}]
+)
+DEMONSTRATION = frame(
+    contracts.Rollouts,
+    [{**GENERATE.row(0, named=True), "origin": "demonstration", "prefix_length": 3, "sampled_tokens": 0}],
+)
+AUDIT = frame(
+    contracts.Disagreements,
+    [dict.fromkeys(contracts.Disagreements.columns(), "x") | {"first_verdict": "right", "second_verdict": "wrong"}],
+)
 
 
 def breach(table: pl.DataFrame, contract: type[dy.Schema]) -> str:
@@ -65,6 +76,9 @@ def test_the_unchanged_tables_keep_their_contracts() -> None:
         (VERDICTS, contracts.Verdicts),
         (ADVANTAGES, contracts.Advantages),
         (PREFIXES, contracts.Prefixes),
+        (POOL, contracts.PrefixPool),
+        (DEMONSTRATION, contracts.Rollouts),
+        (AUDIT, contracts.Disagreements),
         (PROBLEMS, contracts.Problems),
     ):
         assert check(table, contract, FILE).equals(table)
@@ -116,7 +130,11 @@ def test_a_key_that_repeats() -> None:
         (GENERATE, contracts.Rollouts, "problem_id", "p9", "a_group_has_one_problem"),
         (GENERATE, contracts.Rollouts, "prefix_id", "x@1", "a_fresh_rollout_has_no_prefix"),
         (GENERATE, contracts.Rollouts, "parent_rollout_id", "x", "a_fresh_rollout_has_no_prefix"),
+        (DEMONSTRATION, contracts.Rollouts, "prefix_id", "x@1", "a_demonstration_has_no_sampled_tokens"),
         (SCORES, contracts.TokenScores, "entropies", [0.5], "token_lists_agree"),
+        (SCORES, contracts.TokenScores, "entropies", None, "token_lists_agree"),
+        (AUDIT, contracts.Disagreements, "second_verdict", "right", "exactly_one_verdict_is_correct"),
+        (POOL, contracts.PrefixPool, "prefix_logprobs", [-1.0], "token_lists_agree"),
         (PROBLEMS, contracts.Problems, "prompt_tokens", [], "prompt_is_not_empty"),
         (PREFIXES, contracts.Prefixes, "prefix_logprobs", [-1.0], "token_lists_agree"),
         (PREFIXES, contracts.Prefixes, "continuations", 0, "chosen_means_continuations"),

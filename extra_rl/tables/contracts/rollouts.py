@@ -182,3 +182,7 @@ class PrefixPool(dy.Schema):
     score = column.number(
         "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh sample", "nats", nullable=True
     )
+
+    @dy.rule()
+    def token_lists_agree(cls) -> pl.Expr:
+        return cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len()
