@@ -30,7 +30,6 @@ def policy_hidden_states(
     model: PreTrainedModel,
     tokens_N: Sequence[Sequence[int]],
     *,
-    prompts_N: Sequence[Sequence[int]] | None = None,
     max_tokens: int = 512,
     batch_tokens: int = 8192,
 ) -> NDArray[np.float32]:
@@ -40,9 +39,7 @@ def policy_hidden_states(
         model: the frozen INITIAL policy, a causal language model of transformers; embeddings of a changing policy could
             not be compared with remembered ones. It is set to evaluation mode.
         tokens_N: response token ids.
-        prompts_N: prompt token ids. Without them the model reads the last response tokens only. With them it reads
-            prompt and whole response, and the mean is still over the last response tokens.
-        max_tokens: number of last response tokens in the mean.
+        max_tokens: number of last response tokens that the model reads.
         batch_tokens: largest number of padded tokens in a forward pass; a longer row is computed alone. In float32 the
             result of a row depends on the others by at most 1e-5.
     Raises ConfigError where max_tokens is below 1, ModelError where a row is longer than the model's context,
@@ -53,18 +50,13 @@ def policy_hidden_states(
     if max_tokens < 1:
         raise ConfigError(f"max_tokens is {max_tokens}: a response is embedded from at least 1 token.")
     rows_N = [list(tokens_T)[-max_tokens:] for tokens_T in tokens_N]
-    pooled_N = [len(row) for row in rows_N]
-    if prompts_N is not None:
-        rows_N = [[*prompt, *response] for prompt, response in zip(prompts_N, tokens_N, strict=True)]
-    nonempty = [index for index, pooled in enumerate(pooled_N) if pooled]
+    nonempty = [index for index, row in enumerate(rows_N) if row]
     _require_context(model, max((len(rows_N[index]) for index in nonempty), default=0))
 
     model.eval()
     embeddings_ND = np.zeros((len(rows_N), model.config.get_text_config().hidden_size), np.float32)
     for batch in _batches({index: len(rows_N[index]) for index in nonempty}, batch_tokens):
-        embeddings_ND[batch] = _mean_hidden_states(
-            model, [rows_N[index] for index in batch], [pooled_N[index] for index in batch]
-        )
+        embeddings_ND[batch] = _mean_hidden_states(model, [rows_N[index] for index in batch])
     return _unit_rows(embeddings_ND)
 
 
@@ -115,16 +107,12 @@ def _batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
         order = order[size:]
 
 
-def _mean_hidden_states(
-    model: PreTrainedModel, rows_B: Sequence[Sequence[int]], pooled_B: Sequence[int]
-) -> NDArray[np.float32]:
-    """Means (B, D) of the final hidden states over the last `pooled_B` tokens of each row, by one padded forward
-    pass."""
+def _mean_hidden_states(model: PreTrainedModel, rows_B: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """Means (B, D) of the final hidden states over the tokens of each row, by one padded forward pass."""
     import numpy as np
     import torch
 
     length_B = torch.tensor([len(row) for row in rows_B])
-    first_B = length_B - torch.tensor(pooled_B)
     position_T = torch.arange(int(length_B.max()))
     attended_BT = position_T < length_B[:, None]
     input_BT = torch.zeros(attended_BT.shape, dtype=torch.long)
@@ -136,7 +124,7 @@ def _mean_hidden_states(
             attention_mask=attended_BT.to(model.device, torch.long),
             use_cache=False,
         ).last_hidden_state.float()
-        averaged_BT = (attended_BT & (position_T >= first_B[:, None])).to(model.device)
+        averaged_BT = attended_BT.to(model.device)
         total_BD = hidden_BTD.masked_fill(~averaged_BT[:, :, None], 0.0).sum(dim=1)
         mean_BD = total_BD / averaged_BT.sum(dim=1, keepdim=True)
     return np.asarray(mean_BD.cpu())

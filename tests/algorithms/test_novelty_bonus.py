@@ -22,7 +22,7 @@ def test_raw_bonus_goes_to_correct_rollouts_only() -> None:
 
 
 def test_centring_is_among_the_correct_of_the_group() -> None:
-    # group 0: mean of 0.2, 0.6, 0.4 = 0.4 (with the wrong 0.9 it would be 0.525); group 1: one correct, so 0
+    # group 0: mean of 0.2, 0.6, 0.4 = 0.4 (with the incorrect 0.9 it would be 0.525); group 1: one correct, so 0
     np.testing.assert_allclose(bonus(centring="among_correct"), [-0.1, 0.0, 0.1, 0.0, 0.0, 0.0], atol=1e-16)
 
 

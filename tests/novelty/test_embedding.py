@@ -52,11 +52,11 @@ def responses() -> list[list[int]]:
     return [rng.integers(0, VOCABULARY, size).tolist() for size in (3, 40, 1, 17, 40, 9)]
 
 
-def mean_of_last(policy, tokens: list[int], count: int) -> np.ndarray:
+def unit_mean(policy, tokens: list[int]) -> np.ndarray:
     """The definition, without padding or batches."""
     with torch.no_grad():
         hidden_TD = policy(torch.tensor([tokens]), output_hidden_states=True).hidden_states[-1][0]
-    mean_D = hidden_TD[-count:].mean(dim=0).numpy()
+    mean_D = hidden_TD.mean(dim=0).numpy()
     return mean_D / np.linalg.norm(mean_D)
 
 
@@ -64,7 +64,7 @@ def test_policy_embedding_is_the_unit_mean_of_the_last_hidden_states(policy, res
     embeddings_ND = policy_hidden_states(policy, responses)
     assert embeddings_ND.shape == (6, WIDTH)
     assert embeddings_ND.dtype == np.float32
-    expected_ND = [mean_of_last(policy, tokens, len(tokens)) for tokens in responses]
+    expected_ND = [unit_mean(policy, tokens) for tokens in responses]
     np.testing.assert_allclose(embeddings_ND, expected_ND, rtol=0, atol=1e-5)
 
 
@@ -85,22 +85,10 @@ def test_policy_embedding_reads_only_the_last_tokens(policy, responses):
     )
 
 
-def test_policy_embedding_in_context_averages_the_response_only(policy):
-    prompts = [[1, 2, 3], [4], [5, 6]]
-    responses = [[7, 8, 9, 10], [11], []]
-    embeddings_ND = policy_hidden_states(policy, responses, prompts_N=prompts, max_tokens=3)
-    expected_ND = [
-        mean_of_last(policy, [1, 2, 3, 7, 8, 9, 10], 3),
-        mean_of_last(policy, [4, 11], 1),
-        np.zeros(WIDTH),
-    ]
-    np.testing.assert_allclose(embeddings_ND, expected_ND, rtol=0, atol=1e-5)
-
-
 def test_an_empty_response_is_embedded_as_zeros_and_affects_no_other(policy):
     embeddings_ND = policy_hidden_states(policy, [[], [1, 2], []])
     np.testing.assert_array_equal(embeddings_ND[[0, 2]], 0.0)
-    np.testing.assert_allclose(embeddings_ND[1], mean_of_last(policy, [1, 2], 2), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(embeddings_ND[1], unit_mean(policy, [1, 2]), rtol=0, atol=1e-5)
     assert policy_hidden_states(policy, []).shape == (0, WIDTH)
 
 
