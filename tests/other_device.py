@@ -23,7 +23,7 @@ MOVES = ("aten.to.", "aten._to_copy.", "aten.copy_.")
 """Operations that accept tensors of both devices."""
 
 
-class OtherTensor(torch.Tensor):
+class Elsewhere(torch.Tensor):
     """A tensor on the other device."""
 
     values: torch.Tensor
@@ -48,8 +48,8 @@ def _compute(function: Any, args: Any, kwargs: Any) -> Any:
     """The operation on the CPU values, with its result on the device on which it belongs."""
     name = str(function)
     flat = tree_flatten((args, kwargs))[0]
-    on_device = [t for t in flat if isinstance(t, OtherTensor)]
-    on_cpu = [t for t in flat if isinstance(t, torch.Tensor) and not isinstance(t, OtherTensor)]
+    on_device = [t for t in flat if isinstance(t, Elsewhere)]
+    on_cpu = [t for t in flat if isinstance(t, torch.Tensor) and not isinstance(t, Elsewhere)]
     assert not any(t.device.type == DEVICE for t in on_cpu), f"{name}: a tensor without values"
     if on_device and any(t.dim() for t in on_cpu) and not name.startswith(MOVES):
         raise RuntimeError(f"{name}: tensors on two devices")
@@ -66,7 +66,7 @@ def _compute(function: Any, args: Any, kwargs: Any) -> Any:
     def wrapped(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        return known[id(value)] if id(value) in known else OtherTensor(value)
+        return known[id(value)] if id(value) in known else Elsewhere(value)
 
     return tree_map(wrapped, result)
 
@@ -74,7 +74,7 @@ def _compute(function: Any, args: Any, kwargs: Any) -> Any:
 def _to_cpu(value: Any) -> Any:
     if isinstance(value, torch.device):
         return torch.device("cpu")
-    return value.values if isinstance(value, OtherTensor) else value
+    return value.values if isinstance(value, Elsewhere) else value
 
 
 class _Dispatch(TorchDispatchMode):
@@ -110,8 +110,8 @@ def put_there(model: Any) -> Any:
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
             if id(parameter) not in made:
-                made[id(parameter)] = torch.nn.Parameter(OtherTensor(parameter.data.clone()), parameter.requires_grad)
+                made[id(parameter)] = torch.nn.Parameter(Elsewhere(parameter.data.clone()), parameter.requires_grad)
             setattr(module, name, made[id(parameter)])
         for name, buffer in list(module.named_buffers(recurse=False)):
-            setattr(module, name, OtherTensor(buffer.clone()))
+            setattr(module, name, Elsewhere(buffer.clone()))
     return model

@@ -22,7 +22,7 @@ from extra_rl.training.trainer import Trainer
 from extra_rl.training.warm_start import train
 from tests.models import random_qwen3
 from tests.models.test_policy import SEQUENCES
-from tests.other_device import OtherTensor, other_device, put_there
+from tests.other_device import Elsewhere, other_device, put_there
 from tests.training.test_trainer import SETTINGS, rollouts
 
 ADAM: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.01}
@@ -67,7 +67,7 @@ def test_a_step_and_the_state_that_the_next_one_starts_from(tmp_path: Path, chan
             optimizer = load_optimizer(Policy(model, None, (2,), folder), **ADAM)
             assert Trainer(model, optimizer, settings, reference).step(batch) is not None
             state = optimizer_state(optimizer, model)
-            assert not any(isinstance(tensor, OtherTensor) for tensor in state.values())
+            assert not any(isinstance(tensor, Elsewhere) for tensor in state.values())
             save_state(tmp_path, state)
         weights: list[float] = model.model.layers[0].mlp.up_proj.weight.flatten().tolist()
         return weights

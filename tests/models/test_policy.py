@@ -21,8 +21,14 @@ from extra_rl.models.policy import (
 )
 from extra_rl.models.removed import write_removed
 from extra_rl.models.tokenizers import word_level
+from extra_rl.scoring.sequences import TokenSequence
 from tests.models import random_qwen3
 
+SEQUENCES = [
+    TokenSequence((1, 5, 9), (3, 4, 2)),
+    TokenSequence((1,), (30, 31, 32, 33, 34, 2)),
+    TokenSequence((1, 8), (2,)),
+]
 TOKENIZER = word_level([str(number) for number in range(37)])
 
 
