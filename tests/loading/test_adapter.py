@@ -135,7 +135,7 @@ def test_an_adapter_over_an_adapter_and_over_itself(tmp_path: Path) -> None:
     expected = adapter(tmp_path / "merged", second, named=str(first), target_modules=["down_proj"])
     torch.testing.assert_close(logits(load_model(second)), expected, atol=1e-4, rtol=1e-4)
     change_json(first / "adapter_config.json", base_model_name_or_path=str(second))
-    with pytest.raises(ModelError, match=r"first: .*itself"):
+    with pytest.raises(ModelError, match="itself"):
         load_model(second)
 
 
