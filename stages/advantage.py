@@ -1,8 +1,8 @@
-"""Turns rewards and novelty into one advantage a rollout, its parts kept beside it.
+"""Computes one advantage for each rollout from rewards and novelty, and keeps its parts.
 
-READS   generate, regenerate, their verdicts, novelty, and the former iteration's rollouts:
-        a joined group is completed by its parents
-ADDS    advantage: reward -> normalised -> + bonus -> advantage; whether and from which token update learns
+READS   generate, regenerate, their verdicts, novelty; the previous iteration's rollouts and verdicts, whose parents
+        complete joined groups
+WRITES  advantage: reward, normalised reward, bonus, advantage; whether `update` trains on the row, and from which token
 SOURCE  GRPO (docs/method.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
 """
 
@@ -21,7 +21,7 @@ from extra_rl.errors import ContractError
 from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
-from extra_rl.tables.signal import completed_by, with_advantage_group
+from extra_rl.tables.signal import parents_of, with_advantage_group
 
 
 class Config(StageConfig):
@@ -35,6 +35,12 @@ class Config(StageConfig):
         "none", description="among_correct: subtract the mean bonus of the group's correct rollouts"
     )
     scale: Literal["none", "group_max", "batch_std"] = Field("none", description="divisor of the bonus")
+    min_relative_std: float = Field(
+        algorithm.MIN_RELATIVE_STD,
+        ge=0,
+        description="with `scale: batch_std`: minimum divisor, as a multiple of the mean novelty; bounds the mean "
+        "bonus by weight / min_relative_std; 0: no bound",
+    )
     placement: Literal["after_normalisation", "before_normalisation"] = Field(
         "after_normalisation", description="add the bonus to the normalised reward, or to the reward"
     )
@@ -70,19 +76,19 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """One row for every rollout of the iteration, and for parents carried over to complete a joined group."""
+    """One row for every rollout of the iteration and for every parent that completes a joined group."""
     rows = all_rollouts(inputs, scores=("verify",)).with_columns(carried=pl.lit(False))
     rows = rows.join(
         inputs["novelty"].select("rollout_id", "novelty"), on="rollout_id", how="left", maintain_order="left"
     )
-    rows = pl.concat([rows, parents(rows, inputs, config)], how="diagonal")
-    refuse_mixed_groups(rows)
+    rows = pl.concat([rows, carried_parents(rows, inputs, config)], how="diagonal")
+    require_one_problem_per_group(rows)
     rows = drop_unrescued(with_advantage_group(rows, joined=config.group == "joined"), config)
     return {"advantage": contracts.Advantages.cast(with_advantages(rows, config))}
 
 
-def refuse_mixed_groups(rows: pl.DataFrame) -> None:
-    """ContractError when a group's members, from whichever table, belong to more than one problem."""
+def require_one_problem_per_group(rows: pl.DataFrame) -> None:
+    """Raise ContractError where the rollouts of a group, of any table, belong to more than one problem."""
     mixed = rows.filter(pl.col("problem_id").n_unique().over("group_id") > 1)
     if len(mixed):
         group = mixed.filter(group_id=mixed["group_id"][0])
@@ -93,30 +99,45 @@ def refuse_mixed_groups(rows: pl.DataFrame) -> None:
         )
 
 
-def parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:
-    """Fresh rollouts of the former iteration whose group is continued now; none unless groups are joined."""
-    former = rollouts_of(inputs, "generate", "previous_", scores=("verify",))
-    return completed_by(rows, former).filter(pl.lit(config.group == "joined")).with_columns(carried=pl.lit(True))
+def carried_parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:
+    """Fresh rollouts of the previous iteration whose groups are continued in `rows`; none unless groups are joined."""
+    if config.group != "joined":
+        return rows.clear()
+    previous = rollouts_of(inputs, "generate", "previous_", scores=("verify",))
+    return parents_of(rows, previous).with_columns(carried=pl.lit(True))
 
 
 def drop_unrescued(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Marks continuations of problems that none of them solved; their carried parents leave the table again."""
-    guided = pl.col("origin") == "regenerated"
-    rescued = (guided & (pl.col("verdict") == "right")).any().over("group_id")
-    unrescued = guided.any().over("group_id") & ~rescued & pl.lit(not config.keep_unrescued)
-    rows = rows.with_columns(unrescued=unrescued & guided, gone=unrescued & pl.col("carried"))
-    return rows.filter(~pl.col("gone"))
+    """Add `unrescued`, true for continuations in groups without a correct one, and drop their carried parents.
+
+    With `keep_unrescued` the column is false everywhere and no row is dropped.
+    """
+    continuation = pl.col("origin") == "regenerated"
+    rescued = (continuation & (pl.col("verdict") == "right")).any().over("group_id")
+    unrescued = continuation.any().over("group_id") & ~rescued & pl.lit(not config.keep_unrescued)
+    # Both columns are computed before the filter: an expression over a group must see all rows of the group.
+    rows = rows.with_columns(unrescued=unrescued & continuation, dropped=unrescued & pl.col("carried"))
+    return rows.filter(~pl.col("dropped"))
 
 
 def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Adds normalised, bonus, advantage and what follows from them. A right demonstration has the advantage 1."""
+    """Add group_type, normalised, bonus, advantage, loss_start and trained.
+
+    A correct demonstration has the advantage 1, an incorrect one 0; neither has a bonus.
+    """
     counted = rows["reward"].is_not_null() & ~rows["unrescued"]
     rewards = np.where(counted, rows["reward"].fill_null(float("nan")), np.nan)
     groups = rows["advantage_group"].rank("dense").to_numpy().astype(np.int64)
     correct = (rows["verdict"] == "right").to_numpy() & counted.to_numpy()
     novelty = rows["novelty"].fill_null(0.0).to_numpy()
     bonus = algorithm.novelty_bonus(
-        novelty, correct, groups, weight=config.weight, centring=config.centring, scale=config.scale
+        novelty,
+        correct,
+        groups,
+        weight=config.weight,
+        centring=config.centring,
+        scale=config.scale,
+        min_relative_std=config.min_relative_std,
     )
     parts = algorithm.combine(
         rewards,
@@ -127,12 +148,12 @@ def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         eps=config.eps,
         divide_by_std=config.divide_by_std,
     )
-    guided = (rows["origin"] == "regenerated").to_numpy()
-    given = (rows["origin"] == "demonstration").to_numpy()
-    normalised, total = (np.where(given, correct, part) for part in (parts.normalised_N, parts.advantage_N))
-    bonus = np.where(given, 0.0, parts.bonus_N)
+    continuation = (rows["origin"] == "regenerated").to_numpy()
+    demonstration = (rows["origin"] == "demonstration").to_numpy()
+    normalised, total = (np.where(demonstration, correct, part) for part in (parts.normalised_N, parts.advantage_N))
+    bonus = np.where(demonstration, 0.0, parts.bonus_N)
     if config.guided_advantage == "positive_only":
-        total = algorithm.positive_only(total, guided)
+        total = algorithm.positive_only(total, continuation)
     masked = pl.lit(config.prefix_loss == "masked") & (pl.col("origin") != "demonstration")
     return rows.with_columns(
         group_type=pl.Series(algorithm.group_types(rewards, groups)),

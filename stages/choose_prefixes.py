@@ -1,9 +1,8 @@
-"""Cuts prefixes out of the failed rollouts of hard groups, scores them by their tokens, and chooses where to sample on.
+"""Cuts prefixes from the incorrect rollouts of hard groups, scores them, and chooses those that are continued.
 
 READS   generate, verify_generate, score_entropy_generate (not with `scores_from: sampler`), policy (its tokenizer),
-        initial (embedder for smoothing),
-        previous_choose_prefixes_pool (waiting groups and remembered prefixes)
-ADDS    choose_prefixes (every candidate, its score, its rank, whether it was chosen), choose_prefixes_pool (memory)
+        initial (embedder for smoothing), previous_choose_prefixes_pool (waiting groups and remembered prefixes)
+WRITES  choose_prefixes (every candidate with score, rank and choice), choose_prefixes_pool (for the next iteration)
 SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
 """
 
@@ -77,20 +76,20 @@ class Config(StageConfig):
     @model_validator(mode="after")
     def cuts_have_a_range(self) -> Self:
         if self.first_cut > self.last_cut:
-            raise ValueError(f"first_cut {self.first_cut} lies behind last_cut {self.last_cut}")
+            raise ValueError(f"first_cut {self.first_cut} must not exceed last_cut {self.last_cut}")
         return self
 
     @model_validator(mode="after")
-    def the_sampler_gives_no_entropies(self) -> Self:
+    def a_sampler_returns_no_entropies(self) -> Self:
         if self.scores_from == "policy" or self.groups == 0:
             return self
         by_entropy = self.cut != "none" and self.rank in prefixes.BY_ENTROPY
-        wrong = [f"cut: {self.cut}"] if self.cut == "before_peak_entropy" else []
-        wrong += [f"rank: {self.rank}"] if by_entropy else []
-        if wrong:
+        refused = [f"cut: {self.cut}"] if self.cut == "before_peak_entropy" else []
+        refused += [f"rank: {self.rank}"] if by_entropy else []
+        if refused:
             raise ValueError(
-                f"scores_from: sampler gives no entropies, which {' and '.join(wrong)} needs. Use rank: "
-                "low_mean_surprisal or random, and a cut that looks at no entropy (before_peak_surprisal, "
+                f"scores_from: sampler gives no entropies, which {' and '.join(refused)} needs. Use rank: "
+                "low_mean_surprisal or random, and a cut that uses no entropy (before_peak_surprisal, "
                 "every_boundary, random, none), or scores_from: policy"
             )
         return self
@@ -112,7 +111,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """Candidates of this iteration's hard groups and of those that waited, the chosen ones marked."""
+    """The candidates of this iteration's hard groups and of those that waited, with the chosen ones marked."""
     pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
     off = config.groups == 0 or context.job.iteration < config.warmup_iterations
     if off or inputs["generate"].is_empty():
@@ -120,25 +119,28 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     fresh = with_token_scores(inputs, config).filter(pl.col("origin") == "fresh")
     new = find_candidates(fresh, config, inputs, context)
     waiting = remembered(pool.filter("waiting"))
-    groups = waiting | new  # those that waited longest come first
+    groups = waiting | new  # the groups that waited longest come first
     limit = len(groups) if config.groups == "all_hard" else config.groups
-    served, left = list(groups)[:limit], list(groups)[limit:]
+    continued, postponed = list(groups)[:limit], list(groups)[limit:]
     memory = remembered(pool.filter(~pl.col("waiting")), by="problem_id")
     rows: list[Candidate] = []
-    for group in served:
+    for group in continued:
         own = groups[group]
-        extra = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
-        rows += choose(own + [c.serving(group) for c in extra], group, config, inputs, context)
-    kept = [c for group in served for c in groups[group] if c.parent_rollout_id is not None]
+        earlier = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
+        rows += choose(own + [c.for_group(group) for c in earlier], group, config, inputs, context)
+    to_remember = [c for group in continued for c in groups[group] if c.parent_rollout_id is not None]
+    queue = [c for group in postponed for c in groups[group]]
     return {
         "choose_prefixes": prefix_frame(rows, config.continuations_per_prefix, config.when),
-        "choose_prefixes_pool": pool_frame([c for group in left for c in groups[group]], memory, kept, config.remember),
+        "choose_prefixes_pool": pool_frame(queue, memory, to_remember, config.remember),
     }
 
 
 def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
-    """The rollouts of `generate` with their verdicts, and with the policy's scores of their tokens unless the
-    sampler's own logprobs are asked for. ConfigError where the table of scores is not given."""
+    """The rollouts of `generate` with their verdicts, and with the policy's token scores unless `scores_from: sampler`.
+
+    Raises ConfigError where the table of scores is needed and no path of it was passed.
+    """
     if config.scores_from == "sampler":
         return rollouts_of(inputs, "generate", scores=("verify",))
     if "score_entropy_generate" not in inputs.tables:
@@ -149,7 +151,7 @@ def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
 def find_candidates(
     rollouts: pl.DataFrame, config: Config, inputs: Inputs, context: Context
 ) -> dict[str, list[Candidate]]:
-    """group_id -> candidates, for every hard group that has any, in the order of the groups."""
+    """The candidates of every hard group that has any, by group_id, in the order of the groups."""
     return candidates_of(
         failed_of_hard_groups(rollouts, config.max_pass_rate),
         tokenizer_file=inputs.policy(),
@@ -167,11 +169,11 @@ def find_candidates(
 
 
 def failed_of_hard_groups(rollouts: pl.DataFrame, max_pass_rate: float) -> pl.DataFrame:
-    """Judged rollouts that are not right, of the groups of which at most this share is."""
+    """The judged incorrect rollouts of the groups in which at most this share of the judged rollouts is correct."""
     judged = pl.col("reward").is_not_null()
-    right = (pl.col("verdict") == "right").sum() / judged.sum()
-    hard = rollouts.filter((right <= max_pass_rate).over("group_id") & judged.any().over("group_id"))
-    return hard.filter(pl.col("verdict") != "right", pl.col("reward").is_not_null())
+    pass_rate = (pl.col("verdict") == "right").sum() / judged.sum()
+    hard = rollouts.filter((pass_rate <= max_pass_rate).over("group_id") & judged.any().over("group_id"))
+    return hard.filter(pl.col("verdict") != "right", judged)
 
 
 def choose(

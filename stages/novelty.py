@@ -1,9 +1,9 @@
-"""Measures how far each rollout lies from its siblings and from what is remembered of earlier iterations.
+"""Measures how novel each rollout is among its siblings and the remembered rollouts of earlier iterations.
 
 READS   generate, regenerate, their verdicts and token scores, initial (the embedder), previous_novelty_memory
-ADDS    novelty (raw bonus, nearest neighbour, unit embedding), novelty_memory (the last rollouts of each problem)
-SOURCE  novelty reward (docs/method.md 2). Weight, centring, scale and placement belong to `advantage`: a new weight
-        never embeds again
+WRITES  novelty (raw bonus, nearest neighbour, unit embedding), novelty_memory (the last rollouts of each problem)
+SOURCE  novelty reward (docs/method.md 2). Weight, centring, scale and placement belong to `advantage`, so a change of
+        weight computes no embeddings again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Config(StageConfig):
         return self
 
     def embedder(self) -> str:
-        """Who embeds: the measure itself, or the one whose magnitude a random control copies; "" for none."""
+        """The embedder, `sentence` or `policy`: that of the measure or of a random control's reference; "" for none."""
         if not MEASURES[self.measure].NEEDS_EMBEDDINGS:
             return ""
         params = MEASURES[self.measure].Params.model_validate(self.params)
@@ -76,7 +76,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """Raw novelty of every rollout of the iteration, right or wrong, in the order of the rollouts."""
+    """Raw novelty of every rollout of the iteration, correct or not, in the order of the rollouts."""
     rollouts = all_rollouts(inputs)
     memory = inputs["previous_novelty_memory"]
     if rollouts.is_empty():
@@ -113,7 +113,14 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, inputs: Inputs) -> np.ndarray | None:
-    """Unit embeddings (N, D) of the tails, or None where the measure compares none."""
+    """Unit embeddings (N, D) of the tails; None where the measure needs none.
+
+    Args:
+        rollouts: of the iteration (N).
+        tails: the last response tokens of each rollout.
+        config: selects the embedder.
+        inputs: contain the initial policy.
+    """
     embedder = config.embedder()
     if not embedder:
         return None
@@ -136,7 +143,7 @@ def embed(rollouts: pl.DataFrame, tails: list[np.ndarray], config: Config, input
 
 
 def remember(memory: pl.DataFrame, fresh: pl.DataFrame, limit: int) -> pl.DataFrame:
-    """The last `limit` rollouts of each problem, older first."""
+    """The last `limit` rollouts of each problem, the oldest first."""
     if limit == 0:
         return contracts.NoveltyMemory.create_empty()
     return pl.concat([memory, fresh]).group_by("problem_id", maintain_order=True).tail(limit).select(memory.columns)

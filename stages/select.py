@@ -1,10 +1,10 @@
-"""Chooses the problems of an iteration from the seed's stream of problems.
+"""Selects the problems of an iteration from the seed's stream of problems.
 
-READS   train, previous_summarize (spent budget), previous_summarize_state (position in the stream)
-ADDS    select: one group per problem, with its position in the stream; with `generate.rounds`, spare ones at the end
-SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths; once the sampled
-        tokens or the compute reach their budget, iterations are empty; `stop_without_signal` ends a run here, before
-        anything of the iteration is written
+READS   train, previous_summarize (tokens and compute spent), previous_summarize_state (position in the stream)
+WRITES  select: one group per problem, with its position in the stream; with `generate.rounds`, also spare groups
+SOURCE  equal budgets (docs/method.md): all arms of a seed read the same stream, to different depths. Once the sampled
+        tokens or the compute reach their budget, an iteration is empty. `stop_without_signal` ends a run here, before
+        anything of the iteration is computed.
 """
 
 from __future__ import annotations
@@ -58,16 +58,18 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """Return the next problems of the stream, `prompts` for each round; none once a budget is spent."""
+    """The next problems of the stream, `prompts` for each round; none once a budget is spent."""
     if budget_spent(inputs["previous_summarize"], config):
         return {"select": contracts.Selection.create_empty()}
     refuse_without_signal(inputs.paths.get("previous_summarize"), context)
     train = inputs["train"]
     if train.is_empty():
-        raise ConfigError("there are no training problems: name some in task.train (`snakemake evaluate` needs none).")
+        raise ConfigError("there are no training problems: list some in task.train (`snakemake evaluate` needs none).")
     unknown = set(config.level_weights) - set(train["benchmark"])
     if unknown:
-        raise ConfigError(f"select.level_weights names {', '.join(sorted(unknown))}, of which train has no problem.")
+        raise ConfigError(
+            f"select.level_weights: train has no problem of {', '.join(sorted(unknown))}. Remove or correct it."
+        )
     rounds = context.derived.rounds
     start, count = first_position(inputs, config.prompts, rounds, context.job.iteration), config.prompts * rounds
     rows = problem_stream(
@@ -91,7 +93,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def budget_spent(previous: pl.DataFrame, config: Config) -> bool:
-    """Whether either budget is spent. previous: IterationSummary of the previous iteration, or no row."""
+    """Whether either budget is spent. previous: IterationSummary of the previous iteration; no row before the first."""
     for tokens, compute in previous.select("total_sampled_tokens", "total_compute").iter_rows():
         if config.token_budget is not None and tokens >= config.token_budget:
             return True
@@ -101,9 +103,9 @@ def budget_spent(previous: pl.DataFrame, config: Config) -> bool:
 
 
 def first_position(inputs: Inputs, prompts: int, rounds: int, iteration: int) -> int:
-    """Return the position in the stream at which the iteration begins.
+    """The iteration's first position in the stream.
 
-    With several rounds it is behind the last problem that the previous iteration sampled, which is recorded there.
+    With several rounds it follows the last problem that the previous iteration sampled, as recorded in its state.
     """
     if rounds == 1 or iteration == 0:
         return iteration * prompts

@@ -1,8 +1,8 @@
-"""Makes or fetches the initial policy: a new small Qwen3 or a given model, taught by demonstrations or as it is.
+"""Creates the initial policy: a new small Qwen3 or an existing model, with or without supervised training.
 
-READS   held_out (no demonstration may show a held-out problem), train (worked solutions, where the task makes none)
-ADDS    warm_start (the supervised loss as it fell), policy (where every arm of every seed starts)
-SOURCE  our decision: reinforcement learning needs a policy that is sometimes right (docs/tiny.md)
+READS   held_out (no demonstration shows a held-out problem), train (worked solutions, where the task generates none)
+WRITES  warm_start (the supervised loss of every step), policy (the initial policy of every arm and seed)
+SOURCE  our decision: reinforcement learning needs a policy that is sometimes correct (docs/tiny.md)
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STAGE = Stage(
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The loss of every step; the policy is written on the way."""
+    """The loss of every step. The policy is written to its output directory."""
     from extra_rl.models.checks import require_vocabulary
     from extra_rl.models.policy import eos_token_ids, load_model, save_policy
     from extra_rl.models.probe import probe_of
@@ -72,15 +72,15 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     else:
         model = load_model(config.model.source, config.model.revision, gguf_file=config.model.gguf_file)
         require_vocabulary(config.model.source, model, tokenizer)
-        refuse_without_room(model, config.model)
+        require_context(model, config.model)
     eos_token_ids(model, tokenizer, config.model.source)
     model = model.to(device)
-    chosen("auto", model)  # a model that no path scores is refused before anything is written
+    chosen("auto", model)  # refuses a model that no path can score before anything is written
     try:
         sampling_path(model)
-    except ModelError as error:  # another backend may sample it; `generate` refuses it otherwise
+    except ModelError as error:  # another backend may be able to sample it; otherwise `generate` refuses it
         context.console.say(f"WARNING: {error}")
-    losses = teach(model, tokenizer, inputs, config, context) if config.steps else []
+    losses = train_on_demonstrations(model, tokenizer, inputs, config, context) if config.steps else []
     provenance = {**context.manifest("policy"), "probe": probe_of(model).to_remember()}
     save_policy(context.outputs["policy"], model, tokenizer, provenance)
     return {
@@ -90,23 +90,31 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
 
 
-def refuse_without_room(model: CausalLM, config: ModelConfig) -> None:
-    """ModelError where a run's longest sequence does not fit into what the model reads."""
+def require_context(model: CausalLM, config: ModelConfig) -> None:
+    """Raise ModelError where a run's longest sequence exceeds the model's context."""
     from extra_rl.models.family import context
 
-    room = context(model.config)
-    if room is not None and config.context_tokens > room:
+    limit = context(model.config)
+    if limit is not None and config.context_tokens > limit:
         raise ModelError(
-            f"{config.source}: the model reads {room:,} tokens (max_position_embeddings, or the original context of a "
+            f"{config.source}: the model reads {limit:,} tokens (max_position_embeddings, or the original context of a "
             f"dynamic or longrope scaling), but model.context_tokens is {config.context_tokens:,}. Lower it and "
-            "sampling.max_response_tokens, or take a model that reads more."
+            "sampling.max_response_tokens, or use a model with a longer context."
         )
 
 
-def teach(
+def train_on_demonstrations(
     model: CausalLM, tokenizer: Tokenizer, inputs: Inputs, config: Config, context: Context
 ) -> list[tuple[int, float, float]]:
-    """Supervised training on worked solutions of problems that are not held out."""
+    """Train on worked solutions of problems that are not held out; returns (step, loss, learning rate) of every step.
+
+    Args:
+        model: trained in place.
+        tokenizer: of the model.
+        inputs: contain `held_out` and `train`.
+        config: of the stage.
+        context: gives the seed and shows progress.
+    """
     from extra_rl.tasks.demonstrations import demonstrations
     from extra_rl.training.warm_start import learning_rate_factor, train
 

@@ -1,4 +1,4 @@
-"""Small tokenizers, one token a byte, with chat templates in the style of known families."""
+"""Small tokenizers with one token per byte and chat templates in the style of known families."""
 
 from __future__ import annotations
 
@@ -67,15 +67,22 @@ TEXT_END = (
 REFUSES_A_LAST_ANSWER = (
     "{% if messages[-1].role == 'assistant' %}{{ raise_exception('the last message must be a question') }}{% endif %}"
 ) + CHATML
+NEEDS_A_SYSTEM_MESSAGE = (
+    "{% if messages[0].role != 'system' %}{{ raise_exception('a system message comes first') }}{% endif %}"
+) + CHATML
 BROKEN = "{% for m in messages %}{{ m.content }}"
 
 
 def tokenizer_with(
     template: Any, special: Sequence[str] = (), *, eos: str = "<|endoftext|>", bos: str | None = None, plain: Any = ()
 ) -> Any:
-    """One token a byte, the given special tokens and ends; no token of ChatML unless it is named.
+    """A tokenizer with one token per byte and a chat template.
 
-    plain: added tokens that are not special.
+    Args:
+        template: of the chat, or several by name.
+        special: further special tokens.
+        eos, bos: end and beginning of a sequence; the tokens of ChatML are special without being either.
+        plain: added tokens that are not special.
     """
     tokenizer = byte_level()
     marks = [*special, eos, *([bos] if bos else [])]

@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: one finished run of the real workflow on a small configuration."""
+"""Shared fixtures: one finished run of the real workflow with a small configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A working directory in which the workflow runs, away from the checkout's own results."""
+    """A working directory of the workflow, outside of the checkout."""
 
     workdir: Path
     config: Path
@@ -34,7 +34,7 @@ class Run:
         return self.workdir / "results" / yaml.safe_load(self.config.read_text())["name"]
 
     def snakemake(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run the real workflow here and return its output."""
+        """Run the real workflow here; returns the finished process with its output."""
         done = subprocess.run(self.command(*arguments), text=True, capture_output=True, env=environment(), **options)
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 
 def new_run(workdir: Path, **changes: object) -> Run:
-    """A run in a fresh `workdir`, with tests/configs/mini.yaml and top-level sections changed."""
+    """A run in a new `workdir`, with tests/configs/mini.yaml and changes to its top-level sections."""
     config = yaml.safe_load((ROOT / "tests" / "configs" / "mini.yaml").read_text())
     config["model"]["source"] = str(POLICY)
     for key, value in changes.items():
@@ -74,7 +74,7 @@ def new_run(workdir: Path, **changes: object) -> Run:
 
 @pytest.fixture(scope="session")
 def mini_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run of tests/configs/mini.yaml: read it, copy it (`copy_of`), never change it."""
+    """A finished run of tests/configs/mini.yaml. Tests read or copy it (`copy_of`) and never change it."""
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
     with FileLock(shared / "mini.lock"):
@@ -89,6 +89,6 @@ def mini_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def copy_of(run: Run, workdir: Path) -> Run:
-    """A copy of a run that a test may change; times of files are kept."""
+    """A copy of a run that a test may change; the time stamps of files are kept."""
     shutil.copytree(run.workdir, workdir, symlinks=True)
     return Run(workdir, workdir / "config.yaml")

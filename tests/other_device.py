@@ -1,8 +1,9 @@
-"""A second device for tests on machines without one: its tensors compute on the CPU and refuse to meet the CPU's.
+"""A simulated second device for tests without a GPU. Its tensors compute on the CPU, but cannot be mixed with CPU
+tensors.
 
-A tensor of it says that it lies on `meta` (the only device beside the CPU for which every build of torch has autograd)
-and carries its values in a CPU tensor. An operation on tensors of both raises, as it does with a GPU; a CPU tensor
-without axes may take part, as with a GPU. What this cannot show: kernels, memory and the rounding of a real device.
+A tensor on it reports the device `meta` (the only device other than the CPU for which every build of torch has
+autograd) and stores its values in a CPU tensor. As with a GPU, an operation on tensors of both devices raises an error,
+unless the CPU tensor has no axes. Kernels, memory and rounding of a real device are not simulated.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = "meta"
 MOVES = ("aten.to.", "aten._to_copy.", "aten.copy_.")
-"""Operations that may see tensors of both devices."""
+"""Operations that accept tensors of both devices."""
 
 
 class Elsewhere(torch.Tensor):
@@ -44,32 +45,33 @@ class Elsewhere(torch.Tensor):
 
 
 def _compute(function: Any, args: Any, kwargs: Any) -> Any:
+    """The operation on the CPU values, with its result on the device on which it belongs."""
     name = str(function)
     flat = tree_flatten((args, kwargs))[0]
-    there = [t for t in flat if isinstance(t, Elsewhere)]
-    here = [t for t in flat if isinstance(t, torch.Tensor) and not isinstance(t, Elsewhere)]
-    assert not any(t.device.type == DEVICE for t in here), f"{name}: a tensor without values"
-    if there and any(t.dim() for t in here) and not name.startswith(MOVES):
+    on_device = [t for t in flat if isinstance(t, Elsewhere)]
+    on_cpu = [t for t in flat if isinstance(t, torch.Tensor) and not isinstance(t, Elsewhere)]
+    assert not any(t.device.type == DEVICE for t in on_cpu), f"{name}: a tensor without values"
+    if on_device and any(t.dim() for t in on_cpu) and not name.startswith(MOVES):
         raise RuntimeError(f"{name}: tensors on two devices")
-    asked = [torch.device(d).type for d in (*flat, kwargs.get("device")) if isinstance(d, torch.device)]
-    target = asked[0] if asked else (DEVICE if there else "cpu")
+    requested = [torch.device(d).type for d in (*flat, kwargs.get("device")) if isinstance(d, torch.device)]
+    target = requested[0] if requested else (DEVICE if on_device else "cpu")
     if name.startswith("aten.copy_."):
         target = args[0].device.type
-    given, named = tree_map(_on_the_cpu, (args, kwargs))
-    made = function(*given, **named)
+    cpu_args, cpu_kwargs = tree_map(_to_cpu, (args, kwargs))
+    result = function(*cpu_args, **cpu_kwargs)
     if target != DEVICE:
-        return made
-    known = {id(t.values): t for t in there}  # what was written in place stays the tensor that it was
+        return result
+    known = {id(t.values): t for t in on_device}  # an operation in place returns the same tensor
 
     def wrapped(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
         return known[id(value)] if id(value) in known else Elsewhere(value)
 
-    return tree_map(wrapped, made)
+    return tree_map(wrapped, result)
 
 
-def _on_the_cpu(value: Any) -> Any:
+def _to_cpu(value: Any) -> Any:
     if isinstance(value, torch.device):
         return torch.device("cpu")
     return value.values if isinstance(value, Elsewhere) else value
@@ -81,7 +83,7 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Literals(TorchFunctionMode):
-    """`torch.tensor(values, device=...)` makes its tensor where no dispatch mode sees it."""
+    """Handles `torch.tensor(values, device=...)`, which a dispatch mode does not intercept."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -93,14 +95,17 @@ class _Literals(TorchFunctionMode):
 
 @contextmanager
 def other_device() -> Iterator[None]:
-    """Within it, tensors can be made on `DEVICE` and moved to and from it; inference mode, which keeps operations from
-    a dispatch mode, is `no_grad`."""
+    """A context in which tensors can be created on `DEVICE` and moved to and from it.
+
+    Inference mode is replaced by `no_grad`, because dispatch modes do not intercept operations in inference mode.
+    """
     with mock.patch.object(torch, "inference_mode", torch.no_grad), _Literals(), _Dispatch():
         yield
 
 
 def put_there(model: Any) -> Any:
-    """The model with parameters and buffers on the other device; `Module.to` would swap in tensors without values."""
+    """The model with its parameters and buffers on the other device; `Module.to` would create tensors without
+    values."""
     made: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):

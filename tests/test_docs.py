@@ -1,4 +1,4 @@
-"""The documentation: relative links and anchors lead somewhere, the site has every page and builds without a warning.
+"""The documentation: targets of relative links and anchors exist; the site has every page and builds without a warning.
 
 `make docs` builds the same site; the last test runs where mkdocs is installed.
 """
@@ -37,7 +37,7 @@ def prose(path: Path) -> str:
 
 
 def links(text: str) -> Iterator[tuple[str, str]]:
-    """(path, anchor) of every link that stays in the repository; either may be empty."""
+    """(path, anchor) of every link within the repository; either may be empty."""
     for target in LINK.findall(CODE.sub("", text)):
         if not re.match(r"[a-z]+:", target):
             path, _, anchor = target.partition("#")
@@ -45,7 +45,7 @@ def links(text: str) -> Iterator[tuple[str, str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors of the headings, as hosting services and mkdocs make them."""
+    """Anchors of the headings, as hosting services and mkdocs generate them."""
     titles = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
     plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower() for title in titles]
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title)) for title in plain}
@@ -63,7 +63,7 @@ def broken(page: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_targets_of_links_exist(page: Path) -> None:
     assert broken(page, prose(page)) == []
 
 
@@ -88,7 +88,7 @@ SOURCES = (".md", ".py", ".rst", ".smk", ".yaml")
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_lists_and_tables_begin_after_a_blank_line(page: Path) -> None:
-    """Without it mkdocs takes them for a paragraph."""
+    """Without it mkdocs renders them as a paragraph."""
     lines = prose(page).splitlines()
     starts = [
         line

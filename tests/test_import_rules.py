@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md), read off the source, and measured where start-up time depends on it."""
+"""Import rules (docs/architecture.md), checked in the source and, where start-up time depends on them, at run time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages import STAGES
 from tests.conftest import ROOT
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "sympy", "math_verify", "latex2sympy2_extended", "vllm")
-"""Seconds of import each: only inside the functions that need them."""
+"""Modules that take seconds to import: only imported inside the functions that need them."""
 
 PURE = {
     "extra_rl/algorithms": {
@@ -36,7 +36,7 @@ PURE = {
         *("extra_rl.errors", "extra_rl.statistics"),
     },
 }
-"""All that these rooms may import: nothing in it reads a file, a configuration or the clock."""
+"""The only modules that these packages may import; none of them reads a file, a configuration or the clock."""
 
 SNAKEFILES = [*sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "workflow" / "Snakefile"]
 STAGE_FILES = [ROOT / "stages" / f"{name}.py" for name in STAGES]
@@ -69,7 +69,7 @@ def everywhere(path: Path) -> Iterator[ast.AST]:
 
 
 def at_import(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that run when a module is imported: no function's body, nothing under `if TYPE_CHECKING`."""
+    """The nodes that run when a module is imported: without bodies of functions and blocks of `if TYPE_CHECKING`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
@@ -87,7 +87,7 @@ Graph = dict[str, set[str]]
 
 
 def sources() -> dict[str, str]:
-    """Module -> source, of all packages."""
+    """Names and sources of the modules of all packages."""
     files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     return {
         label(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path.read_text() for path in files
@@ -95,9 +95,9 @@ def sources() -> dict[str, str]:
 
 
 def file_graph(texts: Mapping[str, str]) -> Graph:
-    """Module -> modules that it imports anywhere, inside functions and under TYPE_CHECKING too.
+    """The modules that each module imports, also inside functions and under TYPE_CHECKING.
 
-    `from a import b` imports the module `a.b` where there is one, else `a`.
+    `from a import b` imports the module `a.b` if it exists, else `a`.
     """
     graph: Graph = {module: set() for module in texts}
     for module, text in texts.items():
@@ -110,21 +110,21 @@ def file_graph(texts: Mapping[str, str]) -> Graph:
     return {module: (found & set(texts)) - {module} for module, found in graph.items()}
 
 
-def room_of(module: str) -> str:
-    """A folder or file directly below `extra_rl`, else the top-level package."""
+def package_of(module: str) -> str:
+    """The package or module directly below `extra_rl`, else the top-level package."""
     return ".".join(module.split(".")[: 2 if module.startswith("extra_rl.") else 1])
 
 
-def room_graph(graph: Graph) -> Graph:
-    """Room -> other rooms that its files import."""
-    rooms: Graph = {}
+def package_graph(graph: Graph) -> Graph:
+    """The other packages that the modules of each package import."""
+    packages: Graph = {}
     for module, found in graph.items():
-        rooms.setdefault(room_of(module), set()).update(map(room_of, found))
-    return {room: found - {room} for room, found in rooms.items()}
+        packages.setdefault(package_of(module), set()).update(map(package_of, found))
+    return {package: found - {package} for package, found in packages.items()}
 
 
-def circle(graph: Graph) -> list[str]:
-    """One circle of a graph as a path that ends where it begins; empty where there is none."""
+def cycle(graph: Graph) -> list[str]:
+    """One cycle of a graph as a path that ends where it begins; empty without a cycle."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -132,17 +132,14 @@ def circle(graph: Graph) -> list[str]:
     return []
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
-    graph = file_graph(sources())
-    assert len(graph) > 200
-    assert circle(graph) == []
-
-
-def test_no_rooms_import_each_other_in_a_circle() -> None:
-    rooms = room_graph(file_graph(sources()))
-    assert {"extra_rl.config", "extra_rl.seeding", "extra_rl.problems", "stages", "mathjudge"} <= set(rooms)
-    assert "extra_rl.config" in rooms["extra_rl.problems"]
-    assert circle(rooms) == []
+def test_modules_and_packages_have_no_import_cycles() -> None:
+    modules = file_graph(sources())
+    assert len(modules) > 200
+    assert cycle(modules) == []
+    packages = package_graph(modules)
+    assert {"extra_rl.config", "extra_rl.seeding", "extra_rl.problems", "stages", "mathjudge"} <= set(packages)
+    assert "extra_rl.config" in packages["extra_rl.problems"]
+    assert cycle(packages) == []
 
 
 @pytest.mark.parametrize(
@@ -154,15 +151,15 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from extra_rl.config.arms import merge",
     ],
 )
-def test_a_circle_is_seen(back: str) -> None:
-    """Of files, and of rooms whose files form none: arms -> seeding -> arms, and arms -> seeding -> sections."""
+def test_a_cycle_is_detected(back: str) -> None:
+    """Of modules (arms -> seeding -> arms), and of packages without one of modules (arms -> seeding -> sections)."""
     files = {"extra_rl": "", "extra_rl.config": "", "extra_rl.config.arms": "from extra_rl.seeding import generator"}
-    assert circle(file_graph({**files, "extra_rl.seeding": "import math"})) == []
-    assert set(circle(file_graph({**files, "extra_rl.seeding": back}))) == {"extra_rl.config.arms", "extra_rl.seeding"}
+    assert cycle(file_graph({**files, "extra_rl.seeding": "import math"})) == []
+    assert set(cycle(file_graph({**files, "extra_rl.seeding": back}))) == {"extra_rl.config.arms", "extra_rl.seeding"}
     other = {"extra_rl.config.sections": "", "extra_rl.seeding": back.replace("arms", "sections")}
     graph = file_graph({**files, **other})
-    assert circle(graph) == []
-    assert set(circle(room_graph(graph))) == {"extra_rl.config", "extra_rl.seeding"}
+    assert cycle(graph) == []
+    assert set(cycle(package_graph(graph))) == {"extra_rl.config", "extra_rl.seeding"}
 
 
 @pytest.mark.parametrize("path", STAGE_FILES, ids=label)
@@ -172,20 +169,20 @@ def test_a_stage_imports_no_stage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", INFRASTRUCTURE, ids=label)
-def test_what_runs_stages_names_none_of_them(path: Path) -> None:
+def test_infrastructure_modules_import_no_stage(path: Path) -> None:
     found = imports(everywhere(path))
     assert within(found, *(f"stages.{name}" for name in STAGES)) == set()
     assert within(found, "tests", "snakemake") == set()
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=label)
-def test_the_library_knows_neither_stages_nor_snakemake(path: Path) -> None:
+def test_the_library_imports_neither_stages_nor_snakemake(path: Path) -> None:
     assert within(imports(everywhere(path)), "stages", "extra_cli", "tests", "snakemake") == set()
 
 
 @pytest.mark.parametrize("path", VERIFIER, ids=label)
 def test_the_mathematics_verifier_imports_nothing_of_ours(path: Path) -> None:
-    """It is a distribution of its own: `pip install ./mathjudge`."""
+    """It is a separate distribution: `pip install ./mathjudge`."""
     assert (
         within(imports(everywhere(path)), "extra_rl", "stages", "extra_cli", "extra_research", "tests", "snakemake")
         == set()
@@ -206,15 +203,15 @@ def test_commands_import_neither_tests_nor_snakemake(path: Path) -> None:
     "path", [*LIBRARY, *STAGE_FILES, *INFRASTRUCTURE, *COMMANDS, *VERIFIER, *SNAKEFILES], ids=label
 )
 def test_nothing_names_the_studies(path: Path) -> None:
-    """Not as an import, nor as text that an import could be made of: `extra` finds them by their entry points."""
+    """Neither as an import nor as text for a dynamic import: `extra` finds them by their entry points."""
     assert "extra_research" not in path.read_text()
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=label)
-def test_studies_import_the_library_and_the_public_doors_of_stages_and_commands(path: Path) -> None:
+def test_studies_import_the_library_and_the_public_functions_of_stages_and_commands(path: Path) -> None:
     found = imports(everywhere(path))
-    doors = {"stages.load", "stages.load.load", "extra_cli.main", "extra_cli.main.run_command"}
-    assert within(found, "stages", "extra_cli", "tests", "benchmarks", "snakemake") <= doors
+    public = {"stages.load", "stages.load.load", "extra_cli.main", "extra_cli.main.run_command"}
+    assert within(found, "stages", "extra_cli", "tests", "benchmarks", "snakemake") <= public
     private = {name for name in within(found, "extra_rl") if any(part.startswith("_") for part in name.split("."))}
     assert private == set()
 
@@ -237,7 +234,7 @@ def test_heavy_modules_are_imported_inside_functions(path: Path) -> None:
 
 
 def test_nothing_imports_vllm_and_only_its_sampler_starts_it() -> None:
-    """It runs in processes of its own: imported, it changes torch's threads."""
+    """It runs in separate processes, because importing it changes torch's threads."""
     files = [*LIBRARY, *STAGE_FILES]
     assert not [label(path) for path in files if within(imports(everywhere(path)), "vllm")]
     starters = {Path(label(path)).parent for path in files if re.search(r"\bvllm\.(entry|plat)", path.read_text())}
@@ -250,13 +247,13 @@ def test_the_workflow_imports_no_stage_and_no_algorithm() -> None:
     found = imports(node for line in statements for node in ast.walk(ast.parse(line.replace("(", "x"))))
     library = {"extra_rl.run.lock", "extra_rl.results"}
     allowed = {f"stages.{path.stem}" for path in INFRASTRUCTURE} | library
-    holders = {"stages", "extra_rl", "extra_rl.run"}  # packages of which only a module is taken
-    assert within(found, "stages", "extra_rl") - holders == within(found, *allowed) != set()
+    parents = {"stages", "extra_rl", "extra_rl.run"}  # packages of which only modules are imported
+    assert within(found, "stages", "extra_rl") - parents == within(found, *allowed) != set()
     assert within(found, *HEAVY, "numpy", "polars") == set()
 
 
-def test_the_rules_see_what_they_forbid() -> None:
-    """The readers above, on a file that breaks every rule."""
+def test_violations_are_detected() -> None:
+    """The functions above, on a file that breaks every rule."""
     source = """
 import torch.nn
 from typing import TYPE_CHECKING
@@ -278,7 +275,7 @@ class A:
 
 
 def loaded_by(code: str) -> set[str]:
-    """Top-level packages in memory after the code has run in an interpreter of its own."""
+    """Top-level packages that are loaded after the code has run in a new interpreter."""
     code += "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))

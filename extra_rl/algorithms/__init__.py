@@ -1,1 +1,1 @@
-"""The method's mathematics: pure functions on arrays and tensors; no files, no configuration, no model."""
+"""The mathematics of the method: pure functions of arrays and tensors, without files, configuration or models."""

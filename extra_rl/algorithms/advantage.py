@@ -1,7 +1,7 @@
 """Advantages of rollouts: group-normalised reward plus a novelty bonus (docs/method.md, sections 1 and 2).
 
-One value a rollout; the loss broadcasts it over the response tokens. Rows are rollouts (N) in any order;
-`groups_N` holds integer labels, and rows of one label are one group.
+Each rollout has one advantage; the loss broadcasts it over the response tokens. Rows are rollouts (N) in any order.
+`groups_N` holds integer labels; rows with the same label form a group.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ Scale = Literal["none", "group_max", "batch_std"]
 Placement = Literal["after_normalisation", "before_normalisation"]
 
 ROUNDING = 1e-6
-"""A bonus's divisor up to this counts as 0. Cosines of float32 embeddings are wrong by about 1e-7: dividing
-by less would blow up the rounding noise of identical rollouts to a bonus of full size. Our decision (O)."""
+"""A divisor of the bonus up to this value counts as 0. Cosines of float32 embeddings have errors of about 1e-7, and a
+smaller divisor would scale that rounding noise of identical rollouts up to a full bonus. Source: our decision (O)."""
+MIN_RELATIVE_STD = 0.5
+"""Least divisor of `scale: batch_std`, as a multiple of the mean novelty. In the iterations of tests/configs/mini.yaml
+the standard deviation is 0.9 to 1.8 times the mean, so only unusually uniform batches reach the bound. Source: O."""
 
 
 class Advantages(NamedTuple):
-    """The parts and their sum, float64: `advantage_N == normalised_N + bonus_N` to the last bit."""
+    """The two parts and their sum, float64, (N,): `advantage_N == normalised_N + bonus_N` exactly."""
 
     normalised_N: Floats
     bonus_N: Floats
@@ -39,14 +42,18 @@ def normalise_groups(
     eps: float = 1e-6,
     divide_by_std: bool = True,
 ) -> Floats:
-    """A_i = (r_i - mean_G r) / (std_G r + eps), over the judged rollouts of i's group; float64, (N,).
+    """A_i = (r_i - mean_G r) / (std_G r + eps) over the judged rollouts of i's group; float64, (N,).
 
-    A NaN reward marks an excluded rollout (it could not be judged): it leaves its group's mean and deviation
-    and gets 0. A group with fewer than two judged rollouts, or with equal rewards, gets exactly 0.
+    A NaN reward marks a rollout that could not be judged. It is excluded from its group's mean and deviation and has
+    the advantage 0. A group with fewer than two judged rollouts, or with equal rewards, has exactly 0 everywhere.
 
-    std_ddof: 1 (R) or 0 (the prototype).
-    divide_by_std: False gives r_i - mean_G r, the form of Dr. GRPO (arXiv 2503.20783).
-    Raises NumericalError for an infinite reward, ContractError for columns of different length.
+    Args:
+        rewards_N: verified rewards; NaN: excluded.
+        groups_N: group labels.
+        std_ddof: degrees of freedom subtracted in the standard deviation: 1 (R) or 0 (the prototype).
+        eps: added to the standard deviation.
+        divide_by_std: False gives r_i - mean_G r, as in Dr. GRPO (arXiv 2503.20783).
+    Raises NumericalError for an infinite reward, ContractError for columns of different lengths.
     Source: GRPO, arXiv 2402.03300; ExTra, arXiv 2606.24994 (P, R). Exclusion: our decision (O).
     """
     judged = _judged(rewards_N, groups_N)
@@ -59,12 +66,11 @@ def normalise_groups(
 
 
 def group_types(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> npt.NDArray[np.str_]:
-    """What kind of group each rollout belongs to, (N,), from the group's least and greatest judged reward.
+    """The type of each rollout's group, (N,), by the least and the greatest judged reward of the group.
 
-    "excluded": fewer than two judged (not NaN) rollouts; "all_correct": min >= 1; "all_incorrect": max <= 0;
-    "mixed": everything else. A group whose rewards are all 0.5 is "mixed": some credit, not full credit. An
-    excluded row of a group that has two judged ones carries its group's type. Source: our decision (O).
-    Raises as `normalise_groups`.
+    "excluded": fewer than two judged (not NaN) rollouts; "all_correct": min >= 1; "all_incorrect": max <= 0; "mixed":
+    all others, also a group whose rewards are all 0.5 (partial credit). An excluded rollout has the type of its group.
+    Raises the errors of `normalise_groups`. Source: our decision (O).
     """
     judged = _judged(rewards_N, groups_N)
     type_K = np.select(
@@ -83,16 +89,27 @@ def novelty_bonus(
     weight: float,
     centring: Centring = "none",
     scale: Scale = "none",
+    min_relative_std: float = MIN_RELATIVE_STD,
 ) -> Floats:
     """weight * n_i for correct rollouts, 0 for all others; float64, (N,).
 
-    n is the novelty, first centred, then scaled, over correct rollouts only (others' novelty is never read):
-    centring: "none" (P, R) | "among_correct": minus the mean over the group's correct rollouts, so that only
-        differences push and a lone correct rollout gets 0 (F).
-    scale: "none" (P, R) | "group_max": n / max n of the group | "batch_std": n / standard deviation (ddof 0)
-        over all correct rollouts of the call. A bonus whose divisor is at most `ROUNDING` is 0 (F).
-    Raises NumericalError where a correct rollout's novelty is not finite, ContractError for columns of
-    different length.
+    n is the novelty, first centred, then scaled. Both use the correct rollouts only; the novelty of other rollouts is
+    never read. A bonus whose divisor is at most `ROUNDING` is 0.
+
+    Args:
+        novelty_N: novelty of each rollout, >= 0.
+        correct_N: True for correct rollouts.
+        groups_N: group labels.
+        weight: alpha of the paper.
+        centring: "none" (P, R), or "among_correct" (F): subtract the mean over the group's correct rollouts. Only
+            differences then have an effect, and the only correct rollout of a group has the bonus 0.
+        scale: "none" (P, R); "group_max" (F): n / max n of the group; "batch_std" (F): n / max(s, c |m|), with s the
+            standard deviation (ddof 0) and m the mean of n over all correct rollouts of the call.
+        min_relative_std: c. It bounds the mean bonus by weight / c, and a single one by weight (1 / c + sqrt(n - 1))
+            for n correct rollouts: without it the bonus grows without limit as the spread approaches 0. 0: no bound.
+            After centring m is 0, so the bound has no effect; centred values are at most sqrt(n - 1) deviations.
+    Raises NumericalError where the novelty of a correct rollout is not finite, ContractError for columns of different
+    lengths.
     """
     require_same_length(novelty=novelty_N, correct=correct_N, groups=groups_N)
     faulty_N = correct_N & ~np.isfinite(novelty_N)
@@ -113,8 +130,8 @@ def novelty_bonus(
             np.maximum.at(max_K, correct.group_N, centred_N)
             divisor_N = max_K[correct.group_N]
         case "batch_std":
-            std = centred_N[correct_N].std() if correct_N.any() else 0.0
-            divisor_N = np.full(centred_N.shape, std)
+            rewarded_X = centred_N[correct_N] if correct_N.any() else np.zeros(1)
+            divisor_N = np.full(centred_N.shape, max(rewarded_X.std(), min_relative_std * abs(rewarded_X.mean())))
         case _:
             assert_never(scale)
     scaled_N = np.divide(centred_N, divisor_N, out=np.zeros_like(centred_N), where=divisor_N > ROUNDING)
@@ -131,13 +148,17 @@ def combine(
     eps: float = 1e-6,
     divide_by_std: bool = True,
 ) -> Advantages:
-    """Reward and bonus as one advantage, and the part that each contributed. N(.) is `normalise_groups`.
+    """Reward and bonus as one advantage, with the part that each contributes. N(.) is `normalise_groups`.
 
-    "after_normalisation" (P, R): A = N(r) + bonus, never re-normalised. In a group that is all correct the
-    bonus is then the only signal.
-    "before_normalisation" (the authors' released script): A = N(r + bonus). The bonus part is A - N(r), which
-    is not 0 for the group's wrong rollouts, because the mean moves with the bonus.
-    The remaining options and errors are those of `normalise_groups`.
+    Args:
+        rewards_N: verified rewards; NaN: excluded.
+        bonus_N: of `novelty_bonus`.
+        groups_N: group labels.
+        placement: "after_normalisation" (P, R): A = N(r) + bonus, not normalised again. In an all-correct group the
+            bonus is then the only signal. "before_normalisation" (the authors' released script): A = N(r + bonus); the
+            bonus part is A - N(r). It is not 0 for incorrect rollouts, because the bonus changes the group's mean.
+        std_ddof, eps, divide_by_std: options of `normalise_groups`.
+    Raises the errors of `normalise_groups`.
     """
     require_same_length(rewards=rewards_N, bonus=bonus_N, groups=groups_N)
 
@@ -160,11 +181,12 @@ def bonus_share(
     normalised_N: npt.NDArray[np.floating],
     lengths_N: npt.NDArray[np.integer],
 ) -> float:
-    """sum T_i |bonus_i| / sum T_i (|normalised_i| + |bonus_i|): the bonus's part of the push, from 0 to 1.
+    """sum T_i |bonus_i| / sum T_i (|normalised_i| + |bonus_i|): the bonus's share of the signal, from 0 to 1.
 
-    T_i (`lengths_N`) are the response tokens over which rollout i's advantage is broadcast. 0 where nothing
-    pushes at all. Pass the rows of one group type to get that type's share. Source: our decision (O), because
-    a bonus of 0.003 beside an advantage of 1 is easily taken for an active mechanism (D).
+    T_i (`lengths_N`) is the number of response tokens over which rollout i's advantage is broadcast. The share is 0
+    where every advantage is 0. Pass the rows of one group type to get the share of that type.
+    Source: our decision (O), because a bonus of 0.003 next to an advantage of 1 is easily taken for an active mechanism
+    (D).
     """
     require_same_length(bonus=bonus_N, normalised=normalised_N, lengths=lengths_N)
     bonus = float(np.sum(lengths_N * np.abs(bonus_N)))
@@ -172,22 +194,24 @@ def bonus_share(
     return bonus / (bonus + reward) if bonus + reward > 0 else 0.0
 
 
-def positive_only(advantage_N: npt.NDArray[np.floating], guided_N: npt.NDArray[np.bool_]) -> Floats:
-    """max(A_i, 0) for guided (regenerated) rollouts, A_i for all others; float64, (N,).
+def positive_only(advantage_N: npt.NDArray[np.floating], continued_N: npt.NDArray[np.bool_]) -> Floats:
+    """max(A_i, 0) for continuations of prefixes, A_i for all other rollouts; float64, (N,).
 
     Source: `guided_advantage: positive_only` of the development history (D).
     """
-    require_same_length(advantage=advantage_N, guided=guided_N)
-    return np.where(guided_N, np.maximum(advantage_N, 0.0), advantage_N).astype(np.float64)
+    require_same_length(advantage=advantage_N, continued=continued_N)
+    return np.where(continued_N, np.maximum(advantage_N, 0.0), advantage_N).astype(np.float64)
 
 
 def _judged(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> Groups:
+    """The groups with their judged rollouts as members; raises as `normalise_groups`."""
     require_same_length(rewards=rewards_N, groups=groups_N)
     _require_none(np.isinf(rewards_N), "rewards are infinite", "verifier (NaN would exclude a rollout)")
     return group_members(rewards_N, ~np.isnan(rewards_N), groups_N)
 
 
 def _require_none(fault_N: npt.NDArray[np.bool_], fault: str, suspect: str) -> None:
+    """Raise NumericalError with the first faulty rows, if there are any."""
     if fault_N.any():
         rows = np.flatnonzero(fault_N)[:5].tolist()
         raise NumericalError(f"{fault} in {fault_N.sum()} rows, the first of them {rows}; check the {suspect}")

@@ -1,9 +1,9 @@
-"""From losses per token to one number (docs/method.md, section 1): three ways to weigh tokens and sequences.
+"""Aggregation of token losses to one number (docs/method.md, section 1), with three weightings of tokens and sequences.
 
-The denominator always belongs to the whole mini-batch and is passed in: the results of its micro-batches then
-ADD UP to its own, however it is cut. A mean over each micro-batch would weigh tokens by the luck of the cut.
-`mask_BT` is bool, True at loss tokens; other tokens contribute nothing, not even a NaN. Diagnostics are
-aggregated the same way.
+The denominator is that of the whole mini-batch and is passed in, so the results of micro-batches ADD UP to the result
+of the mini-batch, however it is split. A mean over each micro-batch would weight tokens by the split.
+`loss_BT` is (B, T); `mask_BT` is bool, (B, T), True at loss tokens. Other tokens contribute nothing, not even a NaN.
+Diagnostics are aggregated in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def token_mean(loss_BT: Tensor, mask_BT: Tensor, denominator: float) -> Tensor:
-    """sum of loss over loss tokens / denominator: every token weighs the same. DAPO, arXiv 2503.14476; R.
+    """sum of loss over loss tokens / denominator: every token has equal weight. DAPO, arXiv 2503.14476; R.
 
     denominator: the number of loss tokens of the mini-batch. Raises NumericalError unless it is above 0.
     """
@@ -25,7 +25,7 @@ def token_mean(loss_BT: Tensor, mask_BT: Tensor, denominator: float) -> Tensor:
 
 
 def sequence_mean(loss_BT: Tensor, mask_BT: Tensor, denominator: float) -> Tensor:
-    """sum_i (mean of loss over the loss tokens of sequence i) / denominator: every sequence weighs the same.
+    """sum_i (mean of loss over the loss tokens of sequence i) / denominator: every sequence has equal weight.
 
     GRPO, arXiv 2402.03300, and GSPO, arXiv 2507.18071. A sequence without loss tokens adds 0.
     denominator: the number of sequences of the mini-batch. Raises NumericalError unless it is above 0.
@@ -35,22 +35,28 @@ def sequence_mean(loss_BT: Tensor, mask_BT: Tensor, denominator: float) -> Tenso
 
 
 def constant_denominator(loss_BT: Tensor, mask_BT: Tensor, denominator: float, *, max_tokens: int) -> Tensor:
-    """sum of loss over loss tokens / (denominator * max_tokens): no token's weight depends on any length.
+    """sum of loss over loss tokens / (denominator * max_tokens): the weight of a token does not depend on any length.
 
-    Dr. GRPO, arXiv 2503.20783. denominator: the number of sequences of the mini-batch; max_tokens: the
-    longest response allowed, a constant of the run. Raises NumericalError unless both are above 0.
+    Dr. GRPO, arXiv 2503.20783.
+
+    Args:
+        loss_BT, mask_BT: token losses and the mask of loss tokens.
+        denominator: the number of sequences of the mini-batch.
+        max_tokens: the longest response allowed, a constant of the run.
+    Raises NumericalError unless denominator and max_tokens are above 0.
     """
     return _loss_tokens(loss_BT, mask_BT).sum() / _positive(denominator * max_tokens)
 
 
 def _loss_tokens(loss_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The loss with 0 at masked tokens; selected and not multiplied, because 0 * NaN is NaN."""
+    """The loss with 0 at masked tokens. They are selected, not multiplied by 0, because 0 * NaN is NaN."""
     import torch
 
     return torch.where(mask_BT, loss_BT, 0.0)
 
 
 def _positive(denominator: float) -> float:
+    """The denominator; raises NumericalError unless it is above 0."""
     if denominator <= 0:
         raise NumericalError(
             f"a loss cannot be divided by {denominator}: the mini-batch has no loss token; skip its update"

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 def logprob_and_entropy(logits_XV: Tensor, targets_X: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """ln p(target) and H = -sum_v p_v ln p_v with p = softmax(logits / temperature); (X,), float32, nats.
 
-    X stands for any leading axes, V for the whole vocabulary: nothing is cut off or estimated. Logits of any
-    floating type are taken to float32 first; they must be finite. Both results are differentiable in them.
-    Memory is a few float32 copies of the logits, so the caller hands over a piece of the tokens at a time.
+    X stands for any leading axes, V for the whole vocabulary; nothing is truncated or estimated. Logits of any floating
+    type are converted to float32 first. They must be finite. Both results are differentiable with respect to them. Peak
+    memory is a few float32 copies of the logits, so the caller passes a chunk of the tokens at a time.
 
-    Source: both at the sampling temperature, our decision (O): the policy trained is the one that sampled.
-    Raises ConfigError for a temperature that is not above 0.
+    Raises ConfigError unless the temperature is above 0. Source: both are taken at the sampling temperature, because
+    the policy that is trained is the one that sampled (O).
     """
     check_temperature(temperature)
     log_p_XV = (logits_XV.float() / temperature).log_softmax(dim=-1)
@@ -28,6 +28,6 @@ def logprob_and_entropy(logits_XV: Tensor, targets_X: Tensor, temperature: float
 
 
 def check_temperature(temperature: float) -> None:
-    """Raises ConfigError unless it is above 0."""
+    """Raise ConfigError unless the temperature is above 0."""
     if temperature <= 0:
         raise ConfigError(f"the temperature must be above 0, not {temperature}")

@@ -1,4 +1,4 @@
-"""Statistics of the groups of a batch: rows (N) in any order, integer labels, K groups; no loop over rows."""
+"""Statistics of the groups of a batch, without loops over rows. Axes: N rows in any order, K groups."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ Floats = npt.NDArray[np.float64]
 
 
 class Groups(NamedTuple):
-    """Figures per group over the rows that count, its members (a mask such as "judged" or "correct")."""
+    """Statistics of each group over its members: the rows that a mask selects, such as the judged or the correct
+    ones."""
 
-    group_N: npt.NDArray[np.intp]  # which group a row belongs to, 0 .. K - 1
+    group_N: npt.NDArray[np.intp]  # index of the row's group, 0 .. K - 1
     member_N: npt.NDArray[np.bool_]
-    value_N: Floats  # 0 for rows that are no members, so that sums may run over all rows
-    size_K: npt.NDArray[np.intp]  # members
+    value_N: Floats  # 0 for rows that are not members, so that sums can run over all rows
+    size_K: npt.NDArray[np.intp]  # number of members
     low_K: Floats  # least member value; +inf where a group has no member
     high_K: Floats  # greatest member value; -inf where a group has no member
 
@@ -33,7 +34,10 @@ def group_members(
     member_N: npt.NDArray[np.bool_],
     groups_N: npt.NDArray[np.integer],
 ) -> Groups:
-    """The groups of a batch, with the values of their members; values of other rows may be anything."""
+    """The groups of a batch and the values of their members.
+
+    values_N: float; not read where `member_N` is False. groups_N: integer labels; equal labels form a group.
+    """
     labels_K, group_N = np.unique(groups_N, return_inverse=True)
     value_N = np.where(member_N, values_N, 0.0).astype(np.float64)
     low_K = np.full(labels_K.size, np.inf)
@@ -45,10 +49,10 @@ def group_members(
 
 
 def deviation(groups: Groups) -> Floats:
-    """Member's value minus the mean of its group's members, (N,); exactly 0 for all other rows.
+    """Each member's value minus the mean over its group's members, (N,); exactly 0 for all other rows.
 
-    Exactly 0 as well where the members' values are all equal, as in a group of fewer than two: the computed
-    mean of three times 0.1 is not 0.1, and a later division by a tiny spread would make that a signal.
+    It is also exactly 0 where all members of a group have equal values: the computed mean of three times 0.1 is not
+    0.1, and a later division by the tiny spread would turn that rounding error into a signal.
     """
     mean_K = groups.sums(groups.value_N) / np.maximum(groups.size_K, 1)
     differs_K = groups.low_K < groups.high_K
@@ -57,7 +61,7 @@ def deviation(groups: Groups) -> Floats:
 
 
 def require_same_length(**columns: npt.NDArray[np.generic]) -> None:
-    """Raise ContractError unless all columns are one-dimensional and of one length: numpy would broadcast."""
+    """Raise ContractError unless all columns are one-dimensional and of equal length; numpy would broadcast them."""
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
         raise ContractError(f"columns must be one-dimensional and of one length, but have the shapes {shapes}")

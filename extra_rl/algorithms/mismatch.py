@@ -1,4 +1,4 @@
-"""How far the distribution that was sampled from lies from the policy that is trained (docs/method.md, section 1)."""
+"""Mismatch of the sampler's distribution and the policy that is trained (docs/method.md, section 1)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 from extra_rl.algorithms.loss import MAX_LOG_RATIO
 
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.2}
-"""Nats, on the mean of |d| over tokens, where the configuration specifies none. Measured on a CPU, with a model of
-three layers: 2e-6 in float32 (kernels of lower precision may differ by thousandths), 0.04 in bfloat16, whose logits
-between 16 and 32 come in steps of 0.125; a deeper model rounds more often. A stale head differed by 0.45."""
+"""Default tolerance of the mean of |d| over tokens, in nats. Measured on a CPU with a model of three layers: 2e-6 in
+float32 (kernels of lower precision may differ by thousandths) and 0.04 in bfloat16, whose logits between 16 and 32 are
+0.125 apart; a deeper model rounds more often. With an outdated output head the mean was 0.45."""
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
 class Mismatch(NamedTuple):
-    """Figures over the sampled tokens of an iteration; None without a token."""
+    """Statistics over the sampled tokens of an iteration; None without a token."""
 
     mean: float | None  # nats
     p99: float | None  # nats
@@ -27,12 +27,13 @@ class Mismatch(NamedTuple):
 
 
 def mismatch(policy_logprob_N: Floats, sampler_logprob_N: Floats) -> Mismatch:
-    """With d = ln pi_policy - ln pi_sampler, both at the sampling temperature, one a sampled token:
+    """Statistics of d = ln pi_policy - ln pi_sampler over sampled tokens (N), both at the sampling temperature, in
+    nats.
 
-    mean = mean |d|; p99 = the 99th percentile of |d|, linear between ranks; max_ratio = max e^|d|, at least 1;
-    kl = mean of e^d - 1 - d, which under tokens of the sampler estimates KL(sampler || policy) without bias and is
-    never negative (k3: John Schulman, "Approximating KL Divergence", 2020). d is held within +-20 for the last two.
-    float64 throughout, by expm1, as d is mostly rounding. Source of the others: our decision.
+    mean: mean |d|. p99: 99th percentile of |d|, interpolated linearly. max_ratio: max e^|d|, at least 1. kl: mean of
+    e^d - 1 - d, an unbiased and non-negative estimate of KL(sampler || policy) for tokens of the sampler (k3: John
+    Schulman, "Approximating KL Divergence", 2020). For the last two d is clamped to +-20.
+    Computed in float64 with expm1, because d is mostly rounding. Source of the other statistics: our decision (O).
     """
     if not len(policy_logprob_N):
         return Mismatch(None, None, None, None)

@@ -1,9 +1,9 @@
-"""Prefixes of failed rollouts: where to cut, how to score, which to keep (docs/method.md, section 3).
+"""Prefixes of incorrect rollouts: cuts, scores, ranks and choice (docs/method.md, section 3).
 
-A cut c keeps the tokens [0, c) of a response of T tokens; sampling goes on from token c. What is looked at is one
-number a response token, in nats, at the sampling temperature: the policy's Shannon entropy, or its surprisal at the
-token that was sampled, -ln p(token), for which the sampler's own logprobs will do (docs/decisions/0016). P counts the
-candidate prefixes of one problem.
+A cut c keeps the tokens [0, c) of a response of T tokens; the continuation is sampled from token c on. Scores use one
+number for each response token, in nats, at the sampling temperature: the policy's Shannon entropy, or the surprisal
+-ln p(token) of the sampled token, by the policy or by the sampler (docs/decisions/0016).
+Axes: T response tokens, P candidate prefixes of one problem, D embedding dimensions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 CutRule = Literal["every_boundary", "before_peak_entropy", "before_peak_surprisal", "random", "none"]
 RankRule = Literal["low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random"]
 BY_ENTROPY: tuple[RankRule, ...] = ("low_mean_entropy", "high_mean_entropy")
-"""Rules that need the policy's entropies, which a sampler does not give."""
+"""Rank rules that need the policy's entropies, which a sampler does not return."""
 
 
 def candidate_cuts(
@@ -33,17 +33,21 @@ def candidate_cuts(
     min_tokens: int = 8,
     max_cuts: int = 15,
 ) -> tuple[list[int], bool]:
-    """Ascending cuts c with first * T <= c <= last * T, and whether they are a fallback (no boundary there).
+    """Ascending cuts c with first * T <= c <= last * T, and whether they are a fallback because no boundary is there.
 
-    boundary_T: True where a cut may be made AFTER this token. Boundaries are walked from the left; one
-    nearer than `min_tokens` to the last cut taken is passed over. Of more than `max_cuts`, that many stay,
-    evenly spread: the earliest would lie side by side in a long response. Where no boundary lies in the range
-    the cuts are every `min_tokens` from its start, and the second value is True. The empty prefix and the
-    whole response are never cuts, so a response of one token has none.
+    Boundaries are visited from the left, and one closer than `min_tokens` to the previous cut is skipped. If no
+    boundary is in the range, the cuts are every `min_tokens` tokens from its start, and the second value is True. If
+    there are more than `max_cuts`, that many remain, evenly spread; the first ones would be close together in a long
+    response. The empty prefix and the whole response are never cuts, so a response of one token has none.
 
-    Source: boundaries, R; range, spacing, limit and fallback, our decision (O). The released code takes any
-    boundary, and the first, a 2-token "<think>\\n" of nearly zero entropy, always wins.
-    Raises ConfigError for min_tokens or max_cuts below 1, or a range that is not 0 <= first <= last <= 1.
+    Args:
+        boundary_T: True where a cut is allowed AFTER this token.
+        first, last: range of the cuts, as shares of the response.
+        min_tokens: least distance between two cuts, in tokens.
+        max_cuts: largest number of cuts.
+    Raises ConfigError for min_tokens or max_cuts below 1, or unless 0 <= first <= last <= 1.
+    Source: boundaries: R; range, spacing, limit and fallback: our decision (O). The released code accepts any boundary,
+    and the first one, a 2-token "<think>\\n" of nearly zero entropy, always ranks first.
     """
     if min_tokens < 1 or max_cuts < 1 or not 0 <= first <= last <= 1:
         raise ConfigError(
@@ -51,7 +55,7 @@ def candidate_cuts(
             f"not {min_tokens=}, {max_cuts=}, {first=}, {last=}"
         )
     length = len(boundary_T)
-    # The small shift keeps a product such as 0.07 * 100 = 7.000000000000001 from losing its own whole number.
+    # Without the small shift the ceiling of 0.07 * 100 = 7.000000000000001 would be 8.
     start = max(1, math.ceil(first * length - 1e-9))
     stop = min(length - 1, math.floor(last * length + 1e-9))
     boundaries = [cut for cut in range(start, stop + 1) if boundary_T[cut - 1]]
@@ -65,16 +69,16 @@ def candidate_cuts(
 
 
 def spread(items: Sequence[Item], limit: int) -> list[Item]:
-    """At most `limit` of the items, order kept: the middles of `limit` equal parts of the sequence."""
+    """At most `limit` of the items, in order: the middle item of each of `limit` equal parts of the sequence."""
     if len(items) <= limit:
         return list(items)
     return [items[(2 * part + 1) * len(items) // (2 * limit)] for part in range(limit)]
 
 
 def peak_cut(nats_T: npt.NDArray[np.floating], cuts: Sequence[int]) -> int | None:
-    """The last cut that still leaves out the token of the most nats: max {c in cuts: c <= argmax_t H_t}.
+    """The last cut whose prefix excludes the token with the most nats: max {c in cuts: c <= argmax_t H_t}.
 
-    Of several equal maxima the first counts. None where every cut lies behind the peak, or there is no cut.
+    Of several equal maxima the first counts. None where every cut is after the peak, or without cuts.
     Source: entropy: prototype, docs/tiny.md; surprisal: docs/decisions/0014 (O).
     """
     if not cuts:
@@ -84,14 +88,14 @@ def peak_cut(nats_T: npt.NDArray[np.floating], cuts: Sequence[int]) -> int | Non
 
 
 def random_cut(cuts: Sequence[int], rng: np.random.Generator) -> int | None:
-    """One of the cuts, each equally likely; None where there is none. The control for `peak_cut`."""
+    """One of the cuts, with equal probability; None without cuts. The control for `peak_cut`."""
     return cuts[int(rng.integers(len(cuts)))] if cuts else None
 
 
 def mean_score(nats_T: npt.NDArray[np.floating], cut: int) -> float:
-    """(1 / c) * sum over t < c of H_t, in nats: the score of the prefix [0, c). Source: P, R; surprisal: O.
+    """(1 / c) * sum over t < c of H_t, in nats: the score of the prefix [0, c).
 
-    Raises ContractError unless 1 <= cut <= T.
+    Raises ContractError unless 1 <= cut <= T. Source: entropy: P, R; surprisal: O.
     """
     if not 1 <= cut <= len(nats_T):
         raise ContractError(f"cut {cut} is outside 1..{len(nats_T)}, the tokens that have a score")
@@ -101,14 +105,14 @@ def mean_score(nats_T: npt.NDArray[np.floating], cut: int) -> float:
 def smooth_scores(
     scores_P: npt.NDArray[np.floating], embeddings_PD: npt.NDArray[np.floating], tau: float = 0.1
 ) -> tuple[Floats, Floats]:
-    """s~ = W s with W_ij = softmax over j of cos(p_i, p_j) / tau, and the effective numbers of neighbours.
+    """Smoothed scores s~ = W s with W_ij = softmax over j of cos(p_i, p_j) / tau, and effective numbers of neighbours.
 
-    Both (P,), float64; j runs over all prefixes of the problem, i itself included. The effective number is
-    exp(-sum_j W_ij ln W_ij): from 1, no smoothing, to P, where W is uniform, every s~ the plain mean and the
-    score erased (nearly parallel embeddings do that). Embeddings need not have unit norm.
+    Both are (P,), float64; j runs over all prefixes of the problem, including i. The effective number is
+    exp(-sum_j W_ij ln W_ij). It is 1 without smoothing and P where W is uniform; then every s~ is the plain mean and
+    the scores carry no information, as with nearly parallel embeddings. Embeddings may have any norm above 0.
 
-    Source: smoothing and tau, P, R; the effective number, our decision (O).
     Raises ConfigError for tau <= 0, NumericalError for an embedding that is zero or not finite.
+    Source: smoothing and tau: P, R; the effective number: our decision (O).
     """
     if tau <= 0:
         raise ConfigError(f"tau must be above 0, not {tau}")
@@ -120,6 +124,7 @@ def smooth_scores(
         raise NumericalError("an embedding of a prefix is zero or not finite, so it has no cosine; check the embedder")
     unit_PD = embeddings / norms_P1
     logits_PP = unit_PD @ unit_PD.T / tau
+    # The softmax in logarithms, with the maximum subtracted: cos / tau is large for a small tau.
     logits_PP -= logits_PP.max(axis=1, keepdims=True)
     log_weights_PP = logits_PP - np.log(np.exp(logits_PP).sum(axis=1, keepdims=True))
     weights_PP = np.exp(log_weights_PP)
@@ -128,10 +133,10 @@ def smooth_scores(
 
 
 def rank_order(scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Indices of the prefixes, the first choice first, (P,); equal scores keep the order of their indices.
+    """Indices of the prefixes in the order of choice, (P,); equal scores keep the order of their indices.
 
-    rule: "low_mean_entropy" (R) | "high_mean_entropy" (how reviews of the paper read) | "low_mean_surprisal"
-    (docs/decisions/0014, O) | "random" (control, the only rule that draws from `rng`).
+    rule: "low_mean_entropy" (R), "high_mean_entropy" (how reviews of the paper describe it), "low_mean_surprisal"
+    (docs/decisions/0014, O), or "random" (the control; the only rule that draws from `rng`).
     """
     match rule:
         case "low_mean_entropy" | "low_mean_surprisal":
@@ -145,12 +150,12 @@ def rank_order(scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.rando
 
 
 def choose_distinct(order: Iterable[int], keys: Sequence[Hashable], count: int) -> list[int]:
-    """The first `count` indices of `order` whose keys (a prefix's token tuple) differ from all taken before.
+    """The first `count` indices of `order` with distinct keys, such as the token tuples of prefixes; fewer if there are
+    fewer distinct keys.
 
-    Fewer where there are fewer distinct keys. Source: prototype, docs/tiny.md (O): two continuations of one text
-    under two names would spend the budget on one prefix.
+    Source: prototype, docs/tiny.md (O): equal prefixes of two rollouts would spend the budget on one text.
     """
-    taken: dict[Hashable, int] = {}
+    chosen: dict[Hashable, int] = {}
     for index in order:
-        taken.setdefault(keys[index], int(index))
-    return list(taken.values())[:count]
+        chosen.setdefault(keys[index], int(index))
+    return list(chosen.values())[:count]

@@ -1,1 +1,1 @@
-"""Causal language models of any family: how they are loaded, what they are made of, and what was measured of them."""
+"""Causal language models of any family: loading, parts, policies on disk, and the probe of their fast paths."""

@@ -1,4 +1,4 @@
-"""Adapter directories (adapter_config.json, as peft writes them): found, and merged over their base.
+"""Find adapter directories (adapter_config.json, as written by peft) and merge them into their base model.
 
 LoRA, arXiv 2106.09685: a merged weight is W + alpha / rank * B A, rounded once to the precision of W.
 """
@@ -22,14 +22,15 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 PREFIX = "base_model.model."
-"""What peft puts before the name of each of the base's tensors."""
+"""Prefix that peft adds to the names of the base model's tensors."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """directory: where its files lie. base: directory or hub name of the model that it belongs to.
+    """An adapter and its base model.
 
-    embedded: the base is the whole model in the adapter's own directory.
+    directory: of its files. base: directory or hub name of the model that it was trained on. base_revision: of the base
+    on the hub. embedded: the base is the whole model in the adapter's own directory.
     """
 
     directory: Path
@@ -43,62 +44,63 @@ class Adapter:
 
 
 def find(place: Path | str, revision: str | None) -> Adapter | None:
-    """The adapter in a directory (Path) or of that name on the hub (str); None for a whole model.
+    """The adapter in a directory (Path) or on the hub (str); None for a whole model.
 
-    A directory with a whole model and a left-over adapter_config.json without weights is a whole model.
-    Raises ModelError where the base is not found, where the adapter's weights are missing, and for a directory that
-    holds both an adapter over another base and a whole model: which of the two is meant cannot be told.
+    A whole model with a left-over adapter_config.json but without adapter weights is a whole model.
+    Raises ModelError where the base is not found, where the adapter's weights are missing, and for a directory with
+    both a whole model and an adapter over another base, which is ambiguous.
     """
     directory = place if isinstance(place, Path) else _fetch(place, revision)
     if directory is None or not (directory / ADAPTER_CONFIG).is_file():
         return None
     config = read_json(directory / ADAPTER_CONFIG)
-    whole = (directory / CONFIG).is_file() and has_weights(directory)
+    has_model = (directory / CONFIG).is_file() and has_weights(directory)
     if not any((directory / name).is_file() for name in WEIGHTS):
-        if whole:
+        if has_model:
             return None
         raise ModelError(f"{directory / WEIGHTS[0]}: the weights of the adapter in this directory are missing.")
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        if not whole:
+        if not has_model:
             raise ModelError(
                 f"{directory / ADAPTER_CONFIG}: names no base model. Set base_model_name_or_path to the directory or "
                 "hub name of the model that the adapter was trained on."
             )
         base = "."
-    found = _base(directory, base, whole)
+    found = _base(directory, base)
     embedded = isinstance(found, Path) and found.resolve() == directory.resolve()
-    if embedded and not whole:
+    if embedded and not has_model:
         raise ModelError(f"{directory / ADAPTER_CONFIG}: the adapter names its own directory as base model.")
-    if whole and not embedded:
+    if has_model and not embedded:
         raise ModelError(
-            f"{directory}: holds a whole model ({CONFIG} and its weights) and an adapter over {base}. Move "
+            f"{directory}: contains a whole model ({CONFIG} and its weights) and an adapter over {base}. Move "
             f"{ADAPTER_CONFIG} away to use the whole model, or {CONFIG} and its weights to merge the adapter."
         )
     commit = config.get("revision")
     return Adapter(directory, found, commit if isinstance(commit, str) else None, embedded)
 
 
-def _base(directory: Path, base: str, whole: bool) -> Path | str:
-    """The directory that `base` names, as it stands or from the adapter's directory; else a name on the hub."""
+def _base(directory: Path, base: str) -> Path | str:
+    """The directory or GGUF file that `base` names; else a name on the hub. ModelError where it is neither."""
     path = Path(base).expanduser()
-    # from the working directory, as peft has noted it, or from the adapter's, as a folder of both is moved
+    # Relative to the adapter's directory, for folders that are moved with their base, or to the working directory, as
+    # peft records it.
     for candidate in [directory / path, path] if not path.is_absolute() else [path]:
         if candidate.is_dir() or (candidate.is_file() and candidate.suffix == ".gguf"):
             return candidate
     if not path.is_absolute() and HUB_NAME.fullmatch(base):
         return base
     raise ModelError(
-        f"{directory / ADAPTER_CONFIG}: the base model {base} is not here. Set base_model_name_or_path to its "
+        f"{directory / ADAPTER_CONFIG}: the base model {base} does not exist. Set base_model_name_or_path to its "
         "directory or to its name on the hub."
     )
 
 
 def merge(base: Any, adapter: Adapter) -> tuple[Any, bool]:
-    """The base with the adapter's weights merged in, and whether its head is still its embedding.
+    """The base model with the adapter's weights merged in, and whether its head is still tied to its embedding.
 
-    Says on stderr what was merged. Raises ModelError where the adapter's tensors do not fit the base, for kinds of
-    adapters that are no change of weights, and where the merged model computes other logits than base and adapter.
+    Prints a line to standard error. Raises ModelError where the adapter's tensors do not fit the base, for kinds of
+    adapters that do not change weights, and where the logits of the merged model differ from those of base and adapter.
     """
     import torch
     from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
@@ -128,26 +130,26 @@ def merge(base: Any, adapter: Adapter) -> tuple[Any, bool]:
     tied = tied and head is not None and head.weight.data_ptr() == embedding.weight.data_ptr()
     with torch.inference_mode():
         difference = (merged(input_ids=tokens_BT).logits.float() - expected_BTV).abs().max().item()
-    # a merged weight is rounded once more: 2^-8 of a bfloat16
+    # A merged weight is rounded once more, by 2^-8 in bfloat16.
     allowed = (1e-3 if base.dtype == torch.float32 else 0.1) * max(1.0, expected_BTV.abs().max().item())
     if not difference <= allowed:
         raise ModelError(
             f"{where}: merging the adapter changes logits by up to {difference:.3g}: it changes a head that is tied to "
-            "the embedding, or is made of numbers that are not finite. Merge it with the tool that trained it."
+            "the embedding, or contains numbers that are not finite. Merge it with the tool that trained it."
         )
     print(f"{where}: adapter ({kind}) merged over {adapter.base}", file=sys.stderr, flush=True)
     return merged, tied
 
 
 def _require_fit(adapted: Any, tensors: dict[str, Any], adapter: Adapter) -> None:
-    """ModelError naming the adapter's tensors that are missing, do not belong to the base, or have another shape."""
+    """Raise ModelError with the adapter's tensors that are missing, unexpected, or of another shape."""
     from peft import get_peft_model_state_dict
 
     expected = {
         name: tuple(value.shape)
         for name, value in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
     }
-    # a resized vocabulary is saved whole, under the base's own names
+    # A resized vocabulary is saved as a whole, under the base model's names.
     base = {f"{PREFIX}{name}": tuple(value.shape) for name, value in adapted.get_base_model().state_dict().items()}
     missing = expected.keys() - tensors.keys()
     unexpected = tensors.keys() - expected.keys() - base.keys()
@@ -175,7 +177,7 @@ def _require_fit(adapted: Any, tensors: dict[str, Any], adapter: Adapter) -> Non
 
 @contextmanager
 def without_adapter(directory: Path) -> Iterator[Path]:
-    """A temporary view of a directory without its adapter's files, which transformers would load on top unasked."""
+    """A temporary view of a directory without the adapter's files, which transformers would otherwise load on top."""
     with tempfile.TemporaryDirectory(prefix="extra-model-") as folder:
         for path in directory.iterdir():
             if not path.name.startswith("adapter_"):
@@ -184,7 +186,7 @@ def without_adapter(directory: Path) -> Iterator[Path]:
 
 
 def _fetch(name: str, revision: str | None) -> Path | None:
-    """The local snapshot of an adapter on the hub; None where the hub has no adapter of that name."""
+    """The local snapshot of an adapter on the hub; None where the hub has no adapter with that name."""
     from huggingface_hub import snapshot_download
     from transformers.utils import find_adapter_config_file
 
@@ -195,4 +197,4 @@ def _fetch(name: str, revision: str | None) -> Path | None:
             snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"])
         )
     except (OSError, ValueError):
-        return None  # the model's own loading says what is wrong
+        return None  # loading the model reports the error

@@ -1,8 +1,8 @@
-"""Attention implementations that stand in for a model's own: how they are registered, and what they must take over.
+"""Replacements for a model's attention implementation: their registration and the arguments that they must support.
 
-transformers asks its registry of attentions for the function that mixes values, and its registry of masks for the mask
-of that function. An attention without a mask function gets no mask at all, without a word; so both are always
-registered together here. Source: our decision.
+transformers looks up the attention function in one registry and the function that makes its mask in another. An
+attention without a mask function silently receives no mask, so both are always registered together here. Source: our
+decision (O).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from extra_rl.models.protocol import CausalLM
 
 HONOURED = {"softcap": "+softcap", "s_aux": "+sinks"}
-"""Arguments beyond mask and scale that change what attention computes, and how a name says that they are used."""
+"""Arguments other than mask and scale that change the result of attention, and their marks in a registered name."""
 INERT = frozenset(
-    # said again by the mask, or about training, returning weights and kernels that are not ours
+    # Already part of the mask, or about training, returned weights, and other kernels.
     {"sliding_window", "is_causal", "position_ids", "cache_position", "use_cache", "position_embeddings"}
     | {"output_attentions", "output_hidden_states", "output_router_logits", "num_items_in_batch", "return_dict"}
     | {"dropout", "head_mask", "layer_idx", "past_key_values", "cu_seq_lens_q", "cu_seq_lens_k"}
 )
-"""Arguments that may be passed and change nothing here."""
+"""Arguments that may be passed and have no effect here."""
 
 
 def honoured_by(implementation: str) -> frozenset[str]:
-    """Which of HONOURED the attention of that name computes with.
+    """The arguments of HONOURED that an attention implementation uses.
 
-    The library's `sdpa` ignores Gemma 2's soft cap, and a stand-in has to give the numbers of what it stands in for;
-    a family's own eager attention takes all that the family passes.
+    transformers' `sdpa` ignores Gemma 2's soft cap, and a replacement must compute the same numbers. A family's eager
+    attention uses all arguments that the family passes.
     """
     import inspect
 
@@ -47,10 +47,16 @@ def honoured_by(implementation: str) -> frozenset[str]:
 
 
 def use_attention(model: CausalLM, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> None:
-    """Makes the model attend by `attention(..., softcap=, s_aux=)` with masks of `mask` from now on.
+    """Replace the model's attention by `attention(..., softcap=, s_aux=)` with masks made by `mask`.
 
-    It computes with the further arguments that the model's own implementation computes with, and refuses others.
-    ModelError where the model's attention cannot be exchanged.
+    It uses the same further arguments as the implementation that the model was loaded with, and refuses others.
+
+    Args:
+        model: changed in place.
+        name: under which the pair is registered, followed by the marks of HONOURED.
+        attention: the function, with the signature of `mixed_values`.
+        mask: the function that makes its mask.
+    Raises ModelError where the model's attention cannot be replaced.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -72,13 +78,13 @@ def own_attention(model: CausalLM) -> str:
 
 
 def ignored_arguments(model: CausalLM) -> set[str]:
-    """Arguments of HONOURED that the model passes and its own implementation leaves out, as far as they were seen."""
+    """Arguments of HONOURED that the model was seen to pass and that its own implementation ignores."""
     seen: set[str] = model.__dict__.setdefault("extra_ignored", set())
     return seen
 
 
 def restore_attention(model: CausalLM) -> None:
-    """Gives the model its own implementation back."""
+    """Restore the implementation that the model was loaded with."""
     name = own_attention(model)
     if model.config._attn_implementation != name:
         model.set_attn_implementation(name)
@@ -87,9 +93,17 @@ def restore_attention(model: CausalLM) -> None:
 def _checked(
     attention: Callable[..., Any], honoured: frozenset[str], ignored: set[str], *tensors: Any, **options: Any
 ) -> Any:
-    """Calls `attention` with what it knows; ModelError for an argument that it would leave out.
+    """Call `attention` with the arguments that it supports.
 
-    What the model's own implementation leaves out too is added to `ignored`.
+    An argument of HONOURED that the model's own implementation ignores is ignored too, and added to `ignored`.
+
+    Args:
+        attention: the replacement.
+        honoured: arguments of HONOURED that it receives.
+        ignored: set that is extended.
+        tensors: module, query, key, value and mask, as transformers passes them.
+        options: further arguments.
+    Raises ModelError for an argument that would have no effect although it may change the result.
     """
     unknown = sorted(
         name
@@ -100,9 +114,7 @@ def _checked(
         and name not in ("scaling", "attention_mask")
     )
     if unknown:
-        raise ModelError(
-            f"the model passes {', '.join(unknown)} to its attention, which this path does not compute with."
-        )
+        raise ModelError(f"the model passes {', '.join(unknown)} to its attention, which this path does not support.")
     ignored |= {name for name in HONOURED if options.get(name) is not None} - honoured
     known = {name: options.get(name) for name in HONOURED if name in honoured}
     kept = {name: options[name] for name in ("scaling", "attention_mask") if name in options}
@@ -120,12 +132,17 @@ def mixed_values(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
 ) -> Tensor:
-    """softmax(cap(q k^T * scaling) + mask) v. (B, heads, T, value_dim)
+    """Attention softmax(cap(q k^T * scaling) + mask) v, (B, heads, T, value_dim).
 
-    query: (B, heads, T, D); key, value: (B, kv_heads, L, D). mask: bool (True: may look) or added numbers, broadcast to
-    (B, heads, T, L). causal: T == L and each query looks at no later key. softcap: scores become
-    softcap * tanh(scores / softcap). s_aux: (heads,), a score of nothing that takes part in each softmax (attention
-    sinks). Without the last two this is torch's scaled_dot_product_attention.
+    Args:
+        query: (B, heads, T, D).
+        key, value: (B, kv_heads, L, D); value may have another last axis.
+        mask: bool (True: attends) or numbers that are added to the scores, broadcast to (B, heads, T, L).
+        causal: T == L, and no query attends to a later key.
+        scaling: factor of the scores; None: D ** -0.5.
+        softcap: scores become softcap * tanh(scores / softcap).
+        s_aux: (heads,), a score without a value that joins each softmax (attention sink).
+    Without the last two this is torch's scaled_dot_product_attention.
     """
     import torch
 
@@ -134,10 +151,10 @@ def mixed_values(
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=heads != kv_heads
         )
-    if heads != kv_heads:
+    if heads != kv_heads:  # grouped-query attention: each key head serves several query heads
         key, value = (tensor.repeat_interleave(heads // kv_heads, dim=1) for tensor in (key, value))
     scores = (query @ key.transpose(-1, -2)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if softcap is not None:
+    if softcap is not None:  # before the mask, so that masked scores stay -inf
         scores = softcap * torch.tanh(scores / softcap)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
@@ -147,10 +164,14 @@ def mixed_values(
 
 
 def softmax_with_sinks(scores: Tensor, s_aux: Tensor | None) -> Tensor:
-    """Softmax over the last axis of (B, heads, T, L), float32; with s_aux (heads,) a further score joins each sum."""
+    """Softmax over the last axis of scores (B, heads, T, L), in float32.
+
+    s_aux: (heads,), a further score in each sum, whose own probability is dropped; None: none.
+    """
     import torch
 
     if s_aux is None:
         return scores.softmax(dim=-1, dtype=torch.float32)
+    # The sink takes part in the normalisation only, so the rows of the result add up to less than 1.
     sink = s_aux.to(scores.dtype).reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1)
     return torch.cat([scores, sink], dim=-1).softmax(dim=-1, dtype=torch.float32)[..., :-1]

@@ -1,4 +1,4 @@
-"""Rendering of chat templates: in the library's sandbox, with a fixed clock instead of today's."""
+"""Render chat templates in the sandbox of transformers, with a fixed date instead of today's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from extra_rl.models.protocol import Tokenizer
 
 DATE_STRING = "%d %b %Y"
-"""The format of `date_string` in the templates that take one (Llama 3.1 and later): 26 Jul 2024."""
+"""Format of `date_string` in the templates that read it (Llama 3.1 and later): 26 Jul 2024."""
 
 _noted: set[str] = set()
 
@@ -23,12 +23,18 @@ def render_chat(
     add_generation_prompt: bool = True,
     **switches: object,
 ) -> str:
-    """Return the text of a conversation under the tokenizer's chat template, as of midnight on `date` (ISO 8601).
+    """The text of a conversation in the tokenizer's chat template, at midnight of `date`.
 
-    The template reads the date from `strftime_now` or from `date_string`; both are given here, so that a prompt does
-    not depend on the day on which it is rendered. The first shadows the function of that name which the library hands
-    to every template.
-    Raises whatever the template raises: jinja2's errors, and any error of an expression in it.
+    A template reads the date from `strftime_now` or from `date_string`. Both are passed, so that a prompt does not
+    depend on the day on which it is rendered; the first shadows the function of that name that transformers passes.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: with `role` and `content`.
+        date: in ISO 8601.
+        add_generation_prompt: whether the text ends with the beginning of the assistant's turn.
+        switches: further variables of the template.
+    Raises the errors of the template: those of jinja2, and any error of an expression in it.
     """
     midnight = datetime.fromisoformat(date)
     text: str = tokenizer.apply_chat_template(
@@ -48,13 +54,13 @@ def name_of(tokenizer: Tokenizer) -> str:
 
 
 def reason_of(error: Exception, longest: int = 300) -> str:
-    """Return an error's type and message in one line of bounded length."""
+    """An error's type and message in one line of bounded length."""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text if len(text) <= longest else text[:longest] + ' ...'}"
 
 
 def note_once(line: str) -> None:
-    """Print a line to standard error, the first time that this process has it."""
+    """Print a line to standard error, once per process."""
     if line not in _noted:
         _noted.add(line)
         print(line, file=sys.stderr, flush=True)

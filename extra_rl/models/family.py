@@ -1,7 +1,7 @@
-"""The parts of a causal language model, read from its own code: layers, head, and what it does to its logits.
+"""The parts of a causal language model, derived from its own code: layers, head, and the transform of its logits.
 
 No family is named here. The transform between head and logits (Gemma's soft cap, Granite's and Cohere's scale) is
-observed: the head's output is replaced by chosen numbers, and the model's own forward pass shows what it makes of them.
+observed: the output of the head is replaced by chosen numbers, and the model's own forward pass transforms them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from extra_rl.models.protocol import CausalLM
 
 PLACES = (1e6, 1e-2, 1.0, -1.0, 30.0, -30.0, 5.0, -5.0, 0.1, -100.0, 300.0, -1e6)
-"""Head outputs at which the transform is read. The first shows a cap, the second the slope at zero."""
+"""Head outputs at which the transform is observed. The first reveals a cap, the second the slope at zero."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The output layer and the transform behind it: logits = scale * raw, or cap * tanh(scale * raw / cap).
+    """The output layer and the transform after it: logits = scale * raw, or cap * tanh(scale * raw / cap).
 
-    module: any module from hidden states (..., D) to raw logits (..., V), in most families a `torch.nn.Linear`.
+    module: maps hidden states (..., D) to raw logits (..., V); in most families a `torch.nn.Linear`.
     """
 
     module: Any
@@ -44,7 +44,7 @@ class Head:
 
 
 def backbone(model: CausalLM) -> Any:
-    """The model without its head: what turns token ids into `last_hidden_state`. ModelError where there is none."""
+    """The model without its head, which maps token ids to `last_hidden_state`. ModelError where there is none."""
     body = model.base_model
     if body is model:
         raise ModelError(
@@ -64,10 +64,10 @@ def decoder_layers(model: CausalLM) -> list[Any]:
 
 
 def read_head(model: CausalLM) -> Head | None:
-    """The model's head with its transform; None where no scale and soft cap explains what its forward pass does.
+    """The model's head with its transform; None where the transform is not a scale with or without a soft cap.
 
-    Costs one forward pass over one token. The transform is exact to float32: a number of the configuration, or its
-    inverse, is taken where the measured one equals it to 1e-6.
+    Costs one forward pass over one token. The transform is exact in float32: where the measured number equals a number
+    of the configuration, or its inverse, to 1e-6, that number is used.
     """
     import torch
 
@@ -81,6 +81,7 @@ def read_head(model: CausalLM) -> Head | None:
 
     def replace_raw(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen["input"] = inputs[0]
+        # The vocabulary is filled with the chosen numbers, repeated; the forward pass continues with them.
         places = torch.tensor(PLACES, device=output.device)
         seen["raw"] = places.repeat(-(-output.shape[-1] // len(PLACES)))[: output.shape[-1]].expand(output.shape)
         return seen["raw"].clone()
@@ -93,6 +94,7 @@ def read_head(model: CausalLM) -> Head | None:
     finally:
         for hook in hooks:
             hook.remove()
+    # Some families have a projection between the last hidden state and the head; their head is not explained.
     if set(seen) != {"hidden", "input", "raw"} or not torch.equal(seen["hidden"], seen["input"]):
         return None
     found = _fitted(seen["raw"].flatten(), final.flatten(), list(_numbers(model.config.to_dict())))
@@ -100,7 +102,7 @@ def read_head(model: CausalLM) -> Head | None:
 
 
 def _fitted(raw_V: Tensor, final_V: Tensor, numbers: list[float]) -> tuple[float, float | None] | None:
-    """Scale and cap that give `final_V` from `raw_V`; None where none do. raw_V begins with PLACES."""
+    """Scale and cap with which `raw_V` becomes `final_V`; None where there are none. raw_V begins with PLACES."""
     import torch
 
     if final_V.shape != raw_V.shape:
@@ -109,6 +111,7 @@ def _fitted(raw_V: Tensor, final_V: Tensor, numbers: list[float]) -> tuple[float
     scale = _snapped(float(final_V[1] / raw_V[1]), numbers) if len(raw_V) > 1 else 1.0
     if torch.allclose(scale * raw_V, final_V, rtol=1e-5):
         return scale, None
+    # tanh is 1 at the first place, 1e6, so the result is the cap. At the second, 0.01, the scale follows by inversion.
     cap = _snapped(float(final_V[0]), numbers)
     if cap > abs(float(final_V[1])):
         scale = _snapped(cap * math.atanh(float(final_V[1]) / cap) / float(raw_V[1]), numbers)
@@ -135,9 +138,9 @@ def _numbers(values: object) -> Iterator[float]:
 
 
 def windows(model: CausalLM) -> list[int]:
-    """The attention windows and chunks, in tokens, that the configuration names, in ascending order.
+    """The attention windows and chunks in the configuration, in tokens, ascending.
 
-    Keys such as `max_window_layers` and `sliding_window_pattern` count layers and are left out.
+    Keys such as `max_window_layers` and `sliding_window_pattern` count layers and are ignored.
     """
     named = model.config.get_text_config().to_dict()
     names = [
@@ -147,16 +150,16 @@ def windows(model: CausalLM) -> list[int]:
 
 
 def context(config: Any) -> int | None:
-    """Tokens that a model with this configuration of transformers reads at most, None where it names no limit.
+    """The longest sequence in tokens that a model with this configuration reads; None without a limit.
 
-    Rotary scalings of the types `dynamic` and `longrope` take their frequencies from the longest sequence of a batch
-    once it exceeds the original context: beyond that, numbers depend on neighbours and on what a cache already holds,
-    and there is no forward pass to agree with. That length is the limit then.
+    With the rotary scalings `dynamic` and `longrope`, the frequencies depend on the longest sequence of a batch once it
+    exceeds the original context. Results then depend on other sequences and on the content of the cache, so there is no
+    single reference for a fast path. The original context is the limit then.
     """
     text = config.get_text_config()
     try:
         named = getattr(text, "max_position_embeddings", None)
-    except NotImplementedError:  # XLNet's answer
+    except NotImplementedError:  # XLNet has no limit and raises this
         named = None
     limits = [int(named)] if named and named > 0 else []
     scaling = getattr(text, "rope_parameters", None) or {}
@@ -169,12 +172,12 @@ def context(config: Any) -> int | None:
 
 
 def without_dropout(model: CausalLM) -> None:
-    """Puts the model into evaluation mode for training: what is trained is the policy that was sampled, so neither
-    dropout nor router noise may change it.
+    """Set the model to evaluation mode for training: the policy that is trained is the one that sampled, without
+    dropout and router noise.
 
-    In training mode are only layers that are checkpointed, without their parts (transformers checkpoints no others),
-    and these not while they compute, because some drop out by themselves and not by a part (OPT, Falcon); and the
-    dropout of adapters, which the configuration asks for by name.
+    Two kinds of modules stay in training mode: the dropout of adapters, which the configuration requests explicitly,
+    and the checkpointed layers themselves, because transformers checkpoints a layer only in training mode. While a
+    checkpointed layer computes it is in evaluation mode, because some apply dropout themselves (OPT, Falcon).
     """
     model.eval()
     for name, module in model.named_modules():
@@ -189,8 +192,10 @@ def without_dropout(model: CausalLM) -> None:
 
 
 def _evaluates(module: Any, _: Any) -> None:
+    """Forward pre-hook: evaluation mode, with the previous mode stored."""
     module.extra_trains, module.training = module.training, False
 
 
 def _as_before(module: Any, _: Any, __: Any) -> None:
+    """Forward hook: the stored mode again."""
     module.training = module.extra_trains

@@ -1,4 +1,4 @@
-"""Checks a local model directory before a library reads it, so that an error names the file at fault."""
+"""Check a local model directory before a library reads it, so that an error names the faulty file."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ INDEX_SUFFIX = ".safetensors.index.json"
 FETCH_AGAIN = "Copy or download it again."
 LFS_POINTER = b"version https://git-lfs"
 NO_WEIGHTS = ("adapter", "optimizer", "training_args")
-"""How files begin that hold tensors and are no weights of a whole model."""
+"""Prefixes of the names of tensor files that are not weights of a whole model."""
 
 PLAIN = ("F64", "F32", "F16", "BF16")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 
-
 PACKAGE = "package:"
-"""How a source begins that names an installed Python package with a GGUF file in it."""
+"""Prefix of a source that names an installed Python package with a GGUF file in it."""
 
 
 def packaged(source: Path | str) -> Path | None:
-    """The GGUF file of the package that `package:NAME` names; None for any other source.
+    """The GGUF file of the package in `package:NAME`; None for any other source.
 
-    A path to site-packages would differ from machine to machine, and so would every configuration that names one.
-    Raises ModelError where there is no such package, or it does not hold one GGUF file.
+    A path to site-packages would differ between machines, and so would every configuration with such a path.
+    Raises ModelError where there is no such package, or where it does not contain exactly one GGUF file.
     """
     if not str(source).startswith(PACKAGE):
         return None
@@ -42,15 +41,15 @@ def packaged(source: Path | str) -> Path | None:
         )
     files = sorted(Path(found.origin).parent.glob("*.gguf"))
     if len(files) != 1:
-        held = listed(file.name for file in files) if files else "none"
-        raise ModelError(f"{source}: the package should hold one GGUF file; it holds {held}.")
+        present = listed(file.name for file in files) if files else "none"
+        raise ModelError(f"{source}: the package should contain one GGUF file; it contains {present}.")
     return files[0]
 
 
 def require_readable(directory: Path) -> None:
-    """Check the JSON files, the shards that an index lists, and header, length and types of every safetensors file.
+    """Check the JSON files, the shards of an index, and header, length and types of every safetensors file.
 
-    Reads no weights: a fraction of a millisecond a file. Raises ModelError naming the file and what to do.
+    Reads no weights and takes less than a millisecond per file. Raises ModelError with the file and what to do.
     """
     for name in (CONFIG, GENERATION_CONFIG):
         if (directory / name).exists():
@@ -66,18 +65,18 @@ def require_readable(directory: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`; ModelError where the file cannot be read or holds something else."""
+    """The JSON object in `path`; ModelError where the file cannot be read or contains something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not readable as JSON ({one_line(error)}). {FETCH_AGAIN}") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path}: holds a JSON {type(found).__name__} instead of an object. {FETCH_AGAIN}")
+        raise ModelError(f"{path}: contains a JSON {type(found).__name__} instead of an object. {FETCH_AGAIN}")
     return found
 
 
 def require_shards(index: Path) -> None:
-    """ModelError where a shard that `index` lists is missing."""
+    """Raise ModelError where a shard that `index` lists is missing."""
     found = read_json(index)
     for key in ("metadata", "weight_map"):
         if not isinstance(found.get(key), dict):
@@ -94,7 +93,7 @@ def require_shards(index: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """ModelError where a safetensors file is truncated, empty or of another format; only its header is read."""
+    """Raise ModelError where a safetensors file is truncated, empty or of another format; only its header is read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -105,7 +104,7 @@ def require_whole(path: Path) -> None:
 
 
 def _require_plain_numbers(path: Path) -> None:
-    """ModelError for a weight of whole numbers or eight bits: transformers would take its codes for the weights."""
+    """Raise ModelError for integer or 8-bit weights: transformers would use their codes as the weights."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as stored:
@@ -113,19 +112,19 @@ def _require_plain_numbers(path: Path) -> None:
             kind = stored.get_slice(name).get_dtype() if name.endswith(".weight") else ""
             if kind and kind not in PLAIN:
                 raise ModelError(
-                    f"{path}: {name} is stored as {kind}, and config.json has no quantization_config that says what "
-                    "its numbers stand for. Name the model's checkpoint in bfloat16, float16 or float32."
+                    f"{path}: {name} is stored as {kind}, and config.json has no quantization_config that defines "
+                    "their meaning. Name the model's checkpoint in bfloat16, float16 or float32."
                 )
 
 
 def has_weights(directory: Path) -> bool:
-    """Whether the directory holds the weights of a whole model, as safetensors or pickles; adapters do not count."""
+    """Whether the directory contains the weights of a whole model, as safetensors or pickles; adapters do not count."""
     found = [path.name for pattern in ("*.safetensors", *PICKLES) for path in directory.glob(pattern)]
     return any(not name.startswith(NO_WEIGHTS) for name in found)
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with a safetensors file that cannot be opened."""
+    """The reason why a safetensors file cannot be opened."""
     try:
         with open(path, "rb") as handle:
             start = handle.read(len(LFS_POINTER))
@@ -137,7 +136,7 @@ def _damage(path: Path) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence or so of an error on one line; the libraries' own run over many."""
+    """The beginning of an error's message on one line; messages of libraries span many."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyError | AttributeError | TypeError | AssertionError):
         text = f"{type(error).__name__}: {text}"
@@ -145,7 +144,7 @@ def one_line(error: BaseException) -> str:
 
 
 def listed(names: Iterable[str], shown: int = 3) -> str:
-    """`a, b, c and 4 more`, in order."""
+    """The names in order, as `a, b, c and 4 more`."""
     ordered = sorted(names)
     more = len(ordered) - shown
     return ", ".join(ordered[:shown]) + (f" and {more} more" if more > 0 else "")

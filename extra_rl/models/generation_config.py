@@ -1,6 +1,6 @@
-"""Generation configs that transformers refuses to read or to save, mended with a warning.
+"""Repair generation configs that transformers refuses to read or to save, with a warning.
 
-Nothing in them but the token ids matters here: ExTra samples with its own settings (`sampling`).
+Only their token ids matter here, because ExTra samples with its own settings (`sampling`).
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def read_repaired(source: Path | str, revision: str | None = None) -> Any | None:
-    """The generation config of a local directory or of a model on the hub, where it had to be mended; else None.
+    """The repaired generation config of a local directory or of a model on the hub; None where it needs no repair.
 
-    Raises ModelError for a file that is no JSON object, and where `eos_token_id` is no token id.
+    Raises ModelError for a file that is not a JSON object, and where `eos_token_id` is not a token id.
     """
     path = _file(source, revision)
     return None if path is None else repaired(read_json(path), str(path))
 
 
 def repair(model: CausalLM, source: Path | str) -> None:
-    """Mend the generation config of a model in memory (one made from config.json is validated by nobody else)."""
+    """Repair the generation config of a loaded model; transformers does not validate one derived from config.json."""
     config = getattr(model, "generation_config", None)
     if config is not None:
         model.generation_config = repaired(config.to_diff_dict(), str(source)) or config
 
 
 def repaired(content: Mapping[str, Any], where: str) -> Any | None:
-    """A generation config that can be saved, where `content` as it stands cannot; else None.
+    """A generation config that can be saved; None where `content` can be saved unchanged.
 
-    Sampling parameters without `do_sample` get `do_sample: true`; where that does not help, the token ids are kept
-    and the rest is dropped. Says so on stderr. where: the file, for the message.
+    With sampling parameters but without `do_sample`, `do_sample: true` is added. If that is not enough, only the token
+    ids are kept. Prints a warning to standard error. where: the file, for the message.
+    Raises ModelError where `eos_token_id` is not a token id, or where nothing can be kept.
     """
     ids = _token_ids(content, where)
     given = {**{key: value for key, value in content.items() if key not in TOKEN_IDS}, **ids}
@@ -64,7 +65,7 @@ def repaired(content: Mapping[str, Any], where: str) -> Any | None:
 
 
 def _token_ids(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The keys of TOKEN_IDS whose values are ids; ModelError for `eos_token_id`, without which nothing ends."""
+    """The keys of TOKEN_IDS with valid ids; ModelError for an invalid `eos_token_id`, which ends a response."""
     found = {}
     for key in TOKEN_IDS:
         value = content.get(key)
@@ -79,23 +80,25 @@ def _token_ids(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _made(content: Mapping[str, Any]) -> Any:
+    """The GenerationConfig of these keys."""
     from transformers import GenerationConfig
 
     return GenerationConfig.from_dict(dict(content))
 
 
 def _fault(content: Mapping[str, Any]) -> str | None:
-    """Why transformers would not read or save this; None where it would."""
+    """The reason why transformers would refuse to read or save this; None where it accepts it."""
     try:
         config = _made(content)
         config.validate(strict=True)
         config.to_json_string()
-    except Exception as error:  # a value of the wrong type fails anywhere inside, with anything
+    except Exception as error:  # a value of the wrong type can raise any error inside the library
         return one_line(error).removeprefix("GenerationConfig is invalid: - ")[:120]
     return None
 
 
 def _file(source: Path | str, revision: str | None) -> Path | None:
+    """The local path of the file; None where the model has none."""
     if Path(source).is_dir():
         path = Path(source) / GENERATION_CONFIG
         return path if path.exists() else None

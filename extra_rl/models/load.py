@@ -1,7 +1,7 @@
-"""Reads a causal language model and its tokenizer: a directory, a GGUF file, an adapter over its base, a hub name.
+"""Load a causal language model and its tokenizer from a directory, a GGUF file, an adapter with its base, or the hub.
 
-Either the model is whole (every tensor from its checkpoint, of its shape, finite) or a ModelError says what is wrong in
-one line. What comes back is an ordinary trainable model without traces of adapters or quantisation.
+A model is either complete (every tensor comes from its checkpoint, has the right shape, and is finite) or refused with
+a ModelError of one line. The result is an ordinary trainable model without traces of adapters or quantisation.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ def load_model(
     precision: str = "float32",
     gguf_file: str | None = None,
 ) -> Any:
-    """The causal language model in a directory or of that name on the hub, in evaluation mode, on `device`.
+    """The causal language model in a directory or on the hub, in evaluation mode, on `device`.
 
     Args:
-        source: directory, name on the hub, path of a .gguf file, or `package:NAME` (`files.packaged`); a
-            directory with a run's manifest.json is checked against its digests, and one with an adapter_config.json is
-            merged over its base.
+        source: directory, name on the hub, path of a .gguf file, or `package:NAME` (`files.packaged`). A directory with
+            a run's manifest.json is checked against its digests; an adapter is merged into its base.
         revision: on the hub.
+        device: of the weights.
         precision: of the weights, `float32` or `bfloat16`.
         gguf_file: name of a GGUF file in `source`, which is de-quantised.
-
-    Raises ModelError when the model cannot be read whole, InputError when a file is not the one that the manifest
-    lists or retention has removed it.
+    Raises ModelError where the model is not complete, InputError where a file differs from the manifest or retention
+    has removed it.
     """
     return _load(source, revision, device, precision, gguf_file, ())
 
 
 def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: str | None = None) -> Any:
-    """The tokenizer of a model that `load_model` reads with the same arguments.
+    """The tokenizer of the model that `load_model` loads with the same arguments.
 
-    An adapter's is that of its directory where there is one, else its base's. Raises as `load_model` does.
+    For an adapter it is that of the adapter's directory if there is one, else that of its base.
+    Raises the errors of `load_model`.
     """
     place, gguf = _place(source, gguf_file)
     if isinstance(place, Path):
@@ -85,7 +85,7 @@ def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: s
 
 
 def read_config(source: Path | str, gguf_file: str | None = None) -> dict[str, Any]:
-    """The config.json of a local model, of an adapter's base, or the one that a GGUF file's header stands for."""
+    """The configuration of a local model, of an adapter's base, or of a GGUF file's header."""
     from transformers import AutoConfig
 
     place, gguf = _place(source, gguf_file)
@@ -106,7 +106,12 @@ def _load(
     gguf_file: str | None,
     over: tuple[str, ...],
 ) -> Any:
-    """over: the adapter directories that this model is a base of, against a cycle."""
+    """`load_model`, for the base of an adapter too.
+
+    Args:
+        source, revision, device, precision, gguf_file: as for `load_model`.
+        over: directories of the adapters that this model is the base of, to detect a cycle.
+    """
     place, gguf = _place(source, gguf_file)
     if isinstance(place, Path):
         refuse_removed(place)
@@ -122,7 +127,7 @@ def _load(
             over = (*over, str(found.directory))
             base = _load(found.base, found.base_revision, "cpu", precision, None, over)
         with _reading(place, "adapter"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft's, of another base directory and of tied layers
+            warnings.simplefilter("ignore")  # peft warns about another base directory and about tied layers
             model = _plain(*adapter.merge(base, found), precision)
     elif isinstance(place, Path) and (place / ADAPTER_CONFIG).exists():
         with adapter.without_adapter(place) as whole:
@@ -136,7 +141,15 @@ def _load(
 
 
 def _read(place: Path | str, revision: str | None, precision: str, gguf: str | None, name: str | None = None) -> Any:
-    """A whole checkpoint on the CPU, complete, with a generation config that can be saved. name: for messages."""
+    """A complete checkpoint on the CPU, with a generation config that can be saved.
+
+    Args:
+        place: directory or name on the hub.
+        revision: on the hub.
+        precision: of the weights.
+        gguf: name of a GGUF file in `place`.
+        name: of the model, for messages, if it is not `place`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -149,16 +162,16 @@ def _read(place: Path | str, revision: str | None, precision: str, gguf: str | N
         options |= _gguf_options(gguf)
     else:
         with _reading(label, "generation config"):
-            mended = generation_config.read_repaired(place, revision)
-        options |= {} if mended is None else {"generation_config": mended}
-    quiet = redirect_stderr(io.StringIO()) if gguf else nullcontext()  # a bar that nothing else switches off
+            repaired = generation_config.read_repaired(place, revision)
+        options |= {} if repaired is None else {"generation_config": repaired}
+    quiet = redirect_stderr(io.StringIO()) if gguf else nullcontext()  # a progress bar without a switch
     with _reading(label if gguf is None else Path(label) / gguf, "causal language model"), quiet:
         model, report = AutoModelForCausalLM.from_pretrained(
             place,
             revision=revision,
             dtype=getattr(torch, precision),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # the report names them, its own error does not
+            ignore_mismatched_sizes=True,  # the loading report lists them, the library's error does not
             trust_remote_code=False,
             **options,
         )
@@ -172,9 +185,9 @@ def _read(place: Path | str, revision: str | None, precision: str, gguf: str | N
 
 
 def _plain(model: CausalLM, tied: bool, precision: str) -> Any:
-    """An ordinary model of the same class with the same weights, without what quantisers and adapters leave in it.
+    """An ordinary model of the same class with the same weights, without remains of quantisers and adapters.
 
-    tied: whether its head is its embedding.
+    tied: whether its head is tied to its embedding.
     """
     import copy
 
@@ -194,9 +207,9 @@ def _plain(model: CausalLM, tied: bool, precision: str) -> Any:
 
 
 def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str | None]:
-    """Where to read, a directory (Path) or a name on the hub (str), and the GGUF file in it, None for safetensors.
+    """A directory (Path) or a name on the hub (str), and the name of the GGUF file in it; None for safetensors.
 
-    A directory that stands for a previous policy (`same_as` in its manifest) is followed.
+    A directory whose manifest refers to a previous policy (`same_as`) is replaced by that one's.
     """
     text = str(packaged(source) or source)
     if text.endswith(".gguf"):
@@ -209,7 +222,11 @@ def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str |
             present = sorted(file.name for file in path.glob("*.gguf"))
             raise ModelError(
                 f"{path / gguf_file}: there is no such file"
-                + (f"; the directory has {listed(present)}." if present else ", nor another GGUF file beside it.")
+                + (
+                    f"; the directory has {listed(present)}."
+                    if present
+                    else ", and no other GGUF file in that directory."
+                )
             )
         return with_files(path), gguf_file
     if path.exists():
@@ -220,21 +237,21 @@ def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str |
 
 
 def _require_checkpoint(directory: Path) -> None:
-    """ModelError where a directory has no config.json, or no weights beside it."""
+    """Raise ModelError where a directory has no config.json or no weights."""
     if not (directory / CONFIG).exists():
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = (
-            f"It holds {listed(ggufs)}: set model.gguf_file to the one to read."
+            f"It contains {listed(ggufs)}: set model.gguf_file to the one to read."
             if ggufs
-            else "Name the directory that save_pretrained has written, or a name on the hub."
+            else "Name a directory that save_pretrained wrote, or a name on the hub."
         )
-        raise ModelError(f"{directory / CONFIG}: there is no such file, so this is no model's directory. {hint}")
+        raise ModelError(f"{directory / CONFIG}: there is no such file, so this is not a model directory. {hint}")
     if not has_weights(directory):
         raise ModelError(f"{directory}: has a {CONFIG} but no weights (model.safetensors or its shards). {FETCH_AGAIN}")
 
 
 def _readable_gguf(gguf: str) -> str:
-    """The name of a GGUF file; ModelError without the package that reads it."""
+    """The name of a GGUF file; ModelError if the package that reads it is not installed."""
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{gguf}: reading GGUF files needs the package gguf: pip install gguf")
     return gguf
@@ -251,13 +268,13 @@ def _gguf_options(gguf: str) -> dict[str, Any]:
 
 
 def _cause(place: Path | str) -> str:
-    """What to say of weights that are not finite; those of a run's policy are as `update` wrote them."""
+    """The cause of weights that are not finite: the files of a run's policy are those that `update` wrote."""
     return DIVERGED if isinstance(place, Path) and listed_files(place) else f"The checkpoint is damaged. {FETCH_AGAIN}"
 
 
 @contextmanager
 def _reading(source: Path | str, what: str) -> Iterator[None]:
-    """Turn whatever the libraries raise on a bad file into one ModelError, and keep their reports off the terminal."""
+    """Turn any error of the libraries into one ModelError, and keep their reports off the terminal."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -274,6 +291,7 @@ def _reading(source: Path | str, what: str) -> Iterator[None]:
 
 
 def _unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
+    """One line for an error of the libraries, whose messages span many."""
     reason = one_line(error).rstrip(".")
     if "Unrecognized configuration class" in reason:
         kind = reason.split("Unrecognized configuration class", 1)[1].split(" for this kind")[0].strip()
@@ -281,7 +299,7 @@ def _unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
     elif "does not recognize this architecture" in reason:
         reason = reason.split(" This could be", 1)[0].rstrip(".") + ". Upgrade transformers, or name another model"
     elif "trust_remote_code" in reason:
-        reason = "it runs code of its own (trust_remote_code), which ExTra does not. Name a model that transformers has"
+        reason = "it needs its own code (trust_remote_code), which ExTra does not run. Use a model of transformers"
     if Path(source).exists():
         kind = "directory" if Path(source).is_dir() else "file"
         return ModelError(f"{source}: cannot load a {what} from this {kind}: {reason}.")

@@ -1,4 +1,4 @@
-"""How far a path of computing is from the model's own forward pass, in nats, on a few sequences."""
+"""Measure how much a way of computing differs from the model's own forward pass, in nats, on a few sequences."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from extra_rl.models.protocol import CausalLM
 
 TOLERANCE = {"float32": (1e-3, 1e-4), "bfloat16": (0.6, 0.08), "float16": (0.2, 0.02)}
-"""Largest and mean difference in nats from the reference that a path may have, by the type of the weights. Noise that
-was measured: docs/models.md. A lost mask or window is off by 1 to 16 nats with wide random weights, 0.6 on average in
+"""Allowed largest and mean difference from the reference in nats, by the type of the weights. Measured noise:
+docs/models.md. Without a mask or window the difference is 1 to 16 nats with wide random weights, and 0.6 on average in
 SmolLM2-135M."""
 
 Rank = Literal["fast", "plain"]
@@ -27,8 +27,10 @@ Sequences = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 class Scored(NamedTuple):
-    """What a path gives for one sequence: token ids, and of each response token logprob and entropy (None: it has no
-    entropies), in nats at temperature 1."""
+    """The result of a path for one sequence: token ids, and logprob and entropy of each response token.
+
+    Both are in nats at temperature 1. entropies: None where the path computes none.
+    """
 
     prompt: Sequence[int]
     response: Sequence[int]
@@ -38,8 +40,10 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Path:
-    """A way of computing, as a room offers it. compute: runs it on sequences (the sampler samples its own responses of
-    the same lengths)."""
+    """A way of computing logprobs.
+
+    compute: runs it on sequences. A sampler samples its own responses of the same lengths.
+    """
 
     name: str
     rank: Rank
@@ -48,8 +52,11 @@ class Path:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How far a path is from the reference: largest and mean difference in nats, over so many values; fault: why it
-    could not be computed, or empty."""
+    """Difference of a path from the reference.
+
+    largest, mean: absolute difference in nats, over the number of `values`. seconds: time of the measurement. fault:
+    why the path could not be computed; empty: it could.
+    """
 
     path: str
     largest: float
@@ -64,6 +71,7 @@ class Measurement:
 
     @property
     def text(self) -> str:
+        """The result in words, for messages."""
         if self.fault:
             return f"{self.path} failed ({self.fault})"
         if not math.isfinite(self.largest):
@@ -74,11 +82,16 @@ class Measurement:
 def own_statistics(
     model: CausalLM, tokens: Sequence[int], name: str, first: int = 1
 ) -> tuple[list[float], list[float]]:
-    """The reference: logprob and entropy of every token from `first` on, nats, temperature 1.
+    """The reference: logprob and entropy of every token from `first` on, in nats at temperature 1.
 
-    By the model's own forward pass over one sequence without cache and padding. name: of the model, for the error.
+    Computed by the model's own forward pass over one sequence, without cache and padding.
 
-    Raises NumericalError where a logit is not finite, ModelError where the forward pass itself fails.
+    Args:
+        model: its own attention is restored.
+        tokens: the sequence.
+        name: of the model, for errors.
+        first: index of the first token of the result.
+    Raises NumericalError where a logit is not finite, ModelError where the forward pass fails.
     """
     import torch
 
@@ -87,7 +100,7 @@ def own_statistics(
     try:
         with torch.inference_mode():
             logits_TV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0, first - 1 : -1].float()
-    except Exception as error:  # of the family's own code
+    except Exception as error:  # the family's own code can raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(
             f"{name}: the model's own forward pass over {len(tokens)} tokens fails ({reason}). Check its "
@@ -97,7 +110,7 @@ def own_statistics(
         raise NumericalError(
             f"the policy {name} gives logprobs that are not finite: its weights are not finite, or so large that its "
             "logits overflow. The update before it diverged: lower update.learning_rate. If it is the initial policy, "
-            "mend the model."
+            "repair the model."
         )
     log_p_TV = logits_TV.log_softmax(-1)
     logprob_T = log_p_TV.gather(1, tokens_1L[0, first:, None]).squeeze(1)
@@ -111,9 +124,15 @@ def measured(
     sequences: Sequences,
     reference: Callable[[Any, Sequence[int], Sequence[int]], tuple[list[float], list[float]]],
 ) -> Measurement:
-    """The path on the sequences, against reference(model, prompt, response). The model is in evaluation mode meanwhile.
+    """Compare a path with the reference on sequences. The model is in evaluation mode meanwhile.
 
-    What a path raises is kept as its fault; what the reference raises is raised.
+    An error of the path becomes its fault; an error of the reference is raised.
+
+    Args:
+        model: the loaded model.
+        path: to be measured.
+        sequences: (prompt, response) in token ids.
+        reference: maps (model, prompt, response) to logprobs and entropies of the response.
     """
     import torch
 
@@ -126,7 +145,7 @@ def measured(
         try:
             with torch.inference_mode():
                 scored = path.compute(sequences)
-        except Exception as error:  # whatever a family's code raises: this path is not for it, and the reason is kept
+        except Exception as error:  # any error of a family's code means that this path does not support it
             scored, fault = [], f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
         for one in scored:
             logprobs, entropies = reference(model, one.prompt, one.response)
@@ -136,6 +155,7 @@ def measured(
     finally:
         for module in training:
             module.training = True
+    # NaN and an empty result count as infinitely different, so that such a path is never used.
     finite = [d if math.isfinite(d) else math.inf for d in differences]
     largest, mean = (max(finite), sum(finite) / len(finite)) if finite else (math.inf, math.inf)
     return Measurement(path.name, largest, mean, len(finite), time.perf_counter() - started, fault)

@@ -1,8 +1,8 @@
-"""Policies on disk and in memory: load and save.
+"""Load and save policies.
 
-A policy is a directory that `AutoModelForCausalLM.from_pretrained` reads (safetensors, config, tokenizer),
-with a `manifest.json` that is written last: it names every file with its digest, so a directory without a manifest is
-unfinished. A manifest may point to a former policy instead (an iteration that took no step copies no weights).
+A policy is a directory that `AutoModelForCausalLM.from_pretrained` reads (safetensors, config, tokenizer), with a
+`manifest.json` that lists every file with its digest. The manifest is written last, so a directory without one is
+unfinished. A manifest may refer to a previous policy instead, because an iteration without a step copies no weights.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ OPTIMIZER_FILE, ADAPTER_FILE = STATE_FILES
 
 @dataclass(frozen=True)
 class Policy:
-    """A loaded policy: the transformers model, its tokenizer and the ids that end a response."""
+    """A loaded policy: the transformers model, its tokenizer, the ids that end a response, and its directory."""
 
     model: CausalLM
     tokenizer: Tokenizer
@@ -61,26 +61,26 @@ class Policy:
 
 
 def resolve(manifest_path: Path) -> Path:
-    """The directory that holds the weights a manifest stands for; InputError when it is unfinished or damaged."""
+    """The directory with the weights of a manifest's policy; InputError where it is unfinished or has changed."""
     manifest = read_manifest(manifest_path)
     directory = manifest_path.parent
     if "same_as" in manifest:
         directory = Path(os.path.normpath(directory / manifest["same_as"]))
         if read_manifest(directory / "manifest.json")["digest"] != manifest["digest"]:
             raise InputError(
-                f"{directory} is no longer the policy that {manifest_path} stands for. Delete {manifest_path} "
+                f"{directory} is no longer the policy that {manifest_path} refers to. Delete {manifest_path} "
                 "and run again; snakemake rebuilds it."
             )
     return directory
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest; InputError names the file when it is missing or unreadable."""
+    """The manifest; InputError with the file where it is missing or unreadable."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such policy (its manifest is written last). Run the stage that makes it."
+            f"{path}: no such policy (its manifest is written last). Run the stage that writes it."
         ) from None
     except ValueError as error:
         raise InputError(f"{path}: not a policy manifest ({error}). Delete it and run again.") from error
@@ -90,26 +90,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _is_manifest(found: object) -> bool:
-    """Whether it has a digest, and either files or the policy that it stands for."""
+    """Whether it has a digest, and either files or the policy that it refers to."""
     if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
         return False
     return isinstance(found.get("files"), dict) or isinstance(found.get("same_as"), str)
 
 
 def weights_of(manifest_path: Path) -> int:
-    """How many weights the policy of a manifest has: elements of all parameters, each tensor once."""
+    """Number of weights of a manifest's policy: the elements of all parameters, shared tensors counted once."""
     return int(read_manifest(manifest_path)["weights"])
 
 
 def load_policy(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:
-    """Model and tokenizer of the policy that a manifest stands for, checked against its digests."""
+    """Model and tokenizer of a manifest's policy, checked against its digests.
+
+    Raises the errors of `load_directory` and `resolve`.
+    """
     policy = load_directory(resolve(manifest_path), device=device, precision=precision)
     remember(policy.model, read_manifest(manifest_path).get("probe"))
     return policy
 
 
 def load_policy_model(manifest_path: Path, *, device: str = "cpu", precision: str = "float32") -> Any:
-    """The model alone of the policy that a manifest stands for, checked against its digests."""
+    """The model of a manifest's policy without its tokenizer, checked against its digests."""
     model = load_model(resolve(manifest_path), device=device, precision=precision)
     remember(model, read_manifest(manifest_path).get("probe"))
     return model
@@ -118,7 +121,8 @@ def load_policy_model(manifest_path: Path, *, device: str = "cpu", precision: st
 def load_directory(directory: Path, *, device: str = "cpu", precision: str = "float32") -> Policy:
     """Model and tokenizer of a directory with or without a manifest.
 
-    Raises ModelError also where the tokenizer has ids that the model does not embed, or nothing ends a response.
+    Raises the errors of `load_model`, and ModelError where the tokenizer has ids that the model does not embed or where
+    no token ends a response.
     """
     model, tokenizer = load_model(directory, device=device, precision=precision), load_tokenizer(directory)
     require_vocabulary(str(directory), model, tokenizer)
@@ -134,9 +138,14 @@ def save_policy(
 ) -> None:
     """Write weights, config and tokenizer next to `manifest_path`, then the manifest.
 
-    write_state: is given the directory, and writes the STATE_FILES that the next update goes on from.
-    Raises InputError where the disk does not take a file, ModelError where transformers cannot save the model; there is
-    no manifest then.
+    Args:
+        manifest_path: of the manifest; its folder is created, and a previous policy in it is replaced.
+        model: transformers model.
+        tokenizer: of the model.
+        provenance: further keys of the manifest.
+        write_state: receives the directory and writes the STATE_FILES of the next update.
+    Raises InputError where a file cannot be written, ModelError where transformers cannot save the model. There is no
+    manifest then.
     """
     from transformers.utils import logging
 
@@ -159,7 +168,7 @@ def save_policy(
 
 @contextmanager
 def _writing(directory: Path) -> Iterator[None]:
-    """Turn what the libraries raise while a policy is written into one error that names the file."""
+    """Turn any error of the libraries into one error with the file that could not be written."""
     try:
         yield
     except (ExtraError, MemoryError):
@@ -169,32 +178,33 @@ def _writing(directory: Path) -> Iterator[None]:
         if isinstance(error, OSError) or re.search(r"\bos error \d+|I/O error", reason):
             raise InputError(
                 f"{_file_of(error, directory)}: cannot be written ({reason}), so there is "
-                f"no {directory / 'manifest.json'}. {_free_space(directory)}Make room or correct the folder's "
-                "permissions, and run again: the stages before it are kept."
+                f"no {directory / 'manifest.json'}. {_free_space(directory)}Free space or correct the folder's "
+                "permissions, and run again: the results of earlier stages are kept."
             ) from error
         raise ModelError(
             f"{directory}: transformers cannot save this policy ({reason}), so there is no "
-            "manifest. Look at config.json and generation_config.json of the model that the run started from."
+            "manifest. Check config.json and generation_config.json of the run's initial model."
         ) from error
 
 
 def _file_of(error: Exception, directory: Path) -> str | Path:
-    """The file that was being written when writing stopped."""
+    """The file whose writing failed, as far as the error or the time stamps tell."""
     if getattr(error, "filename", None):
         return str(error.filename)  # type: ignore[attr-defined]
-    if type(error).__name__ == "SafetensorError":  # it leaves no half-written file
+    if type(error).__name__ == "SafetensorError":  # it leaves no partial file
         return directory / "model.safetensors"
     files = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
     return max(files, key=lambda path: path.stat().st_mtime_ns, default=directory)
 
 
 def _free_space(directory: Path) -> str:
+    """A sentence about the free space at a directory or its nearest existing parent."""
     place = next((path for path in (directory, *directory.parents) if path.is_dir()), None)
     return f"{shutil.disk_usage(place).free / 1e9:.1f} GB are free there. " if place else ""
 
 
 def write_manifest(manifest_path: Path, provenance: Mapping[str, Any]) -> None:
-    """The manifest of the files beside it. `digest` is over what defines the policy: all but STATE_FILES."""
+    """Write the manifest of the files next to it. Its `digest` covers all of them except STATE_FILES."""
     directory = manifest_path.parent
     names = sorted(path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
     files = digests_of(directory, [name for name in names if name != manifest_path.name])
@@ -202,12 +212,12 @@ def write_manifest(manifest_path: Path, provenance: Mapping[str, Any]) -> None:
     _write_json(manifest_path, {"digest": digest, "files": files, **provenance})
 
 
-def write_same_policy(manifest_path: Path, former: Path, provenance: Mapping[str, Any]) -> None:
-    """A manifest that stands for the policy of `former`: no optimizer step was taken, no weights are copied."""
-    directory, previous = resolve(former), read_manifest(former)
-    kept = {"digest": previous["digest"], "same_as": os.path.relpath(directory, manifest_path.parent)}
-    known = {key: previous[key] for key in ("probe", "weights") if key in previous}
-    _write_json(manifest_path, kept | known | dict(provenance))
+def write_same_policy(manifest_path: Path, previous: Path, provenance: Mapping[str, Any]) -> None:
+    """Write a manifest that refers to the policy of the manifest `previous`, without copying weights."""
+    directory, manifest = resolve(previous), read_manifest(previous)
+    reference = {"digest": manifest["digest"], "same_as": os.path.relpath(directory, manifest_path.parent)}
+    known = {key: manifest[key] for key in ("probe", "weights") if key in manifest}
+    _write_json(manifest_path, reference | known | dict(provenance))
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -1,14 +1,14 @@
-"""Fast paths are held against the model's own forward pass before they are used.
+"""Compare fast paths with the model's own forward pass before they are used.
 
-The reference is `model(input_ids)` of transformers: one sequence, no cache, no padding, the attention that the model
-was loaded with. A path (the sampler's decoding, a layout of scoring) computes logprobs and entropies of a few short
-random sequences; where they are within the tolerance of the reference, the path may be used. Each room offers its
-paths, best first, to `Probe.first_that_holds`; the answers are `fast`, `plain` (the family's own forward pass, slower)
-or a ModelError.
+The reference is `model(input_ids)` of transformers: one sequence, without cache and padding, with the attention that
+the model was loaded with. A path (the sampler's decoding, a layout of scoring) computes logprobs and entropies of a few
+short random sequences. It may be used if they are within the tolerance of the reference. Sampling and scoring pass
+their paths, the best first, to `Probe.first_that_holds`; the result is a `fast` path, a `plain` one (the family's own
+forward pass, slower), or a ModelError.
 
-The names of the paths travel with a policy, in its manifest, under a key of everything that decides which code runs:
-configuration, versions, type and device. Where the key is the same, other weights are held against their own forward
-pass on fewer and shorter sequences (`BRIEF`). Source: our decision (docs/decisions/0015-any-family.md).
+The names of the chosen paths are stored in the policy's manifest, with a key of everything that decides which code
+runs: configuration, versions, type and device. For other weights with the same key, the comparison uses fewer and
+shorter sequences (`BRIEF`). Source: our decision (docs/decisions/0015-any-family.md).
 """
 
 from __future__ import annotations
@@ -30,23 +30,27 @@ from extra_rl.models.protocol import CausalLM
 
 PROMPTS = (6, 6, 3, 9)
 RESPONSES = (2, 3, 4, 2)
-"""Tokens of the probe's sequences; the first two share their prompt. Where the configuration names a window within
-reach, the last prompt is longer than it."""
+"""Lengths of the probe's sequences in tokens; the first two share their prompt. If the configuration has an attention
+window within reach, the last prompt is longer than the window."""
 ROUNDED = ((11, 11, 5, 17), (5, 3, 6, 4))
-"""The same for weights of less than float32: more tokens, because rounding hides more."""
+"""The same for weights below float32: more tokens, because rounding hides small errors."""
 BRIEF = ((4, 4, 2), (2, 1, 2))
-"""Prompts and responses where the paths of the same architecture are known."""
+"""The same where the paths of an equal architecture are known."""
 VERSION = 1
-"""Part of the key under which paths are remembered; raised when the code of a path changes."""
+"""Part of the key of stored paths; to be raised when the code of a path changes."""
 REACH = 2.5e10
-"""Parameters times tokens of the longest sequence, at most: beyond it a window is not reached by the probe."""
+"""Limit of parameters times tokens of the longest sequence; the probe does not reach longer windows."""
 LONGEST = 512
+"""Limit of the longest prompt in tokens."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Which path is used for what (`sampling`, `scoring`), and why no better one. known: it was remembered, and held
-    against fewer sequences."""
+    """The path for a purpose (`what`: `sampling` or `scoring`).
+
+    reason: why no better path is used. known: the path was stored for an equal architecture and compared on fewer
+    sequences.
+    """
 
     what: str
     path: str
@@ -57,8 +61,11 @@ class Decision:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products of float32 in float32. TF32, which `compute.precision: bfloat16` allows on a GPU, rounds them to
-    ten bits: two ways of computing the same numbers then differ by more than the tolerance of float32 weights."""
+    """Compute matrix products of float32 in float32 within the context.
+
+    TF32, which `compute.precision: bfloat16` allows on a GPU, has ten bits of mantissa; two ways of computing the same
+    numbers would then differ by more than the tolerance of float32 weights.
+    """
     import torch
 
     allowed = torch.get_float32_matmul_precision()
@@ -71,10 +78,16 @@ def exact_products() -> Iterator[None]:
 
 @dataclass
 class Probe:
-    """What was measured of one loaded model. head: None where no scale and soft cap explains its logits. key: of its
-    architecture. sequences, brief: (prompt, response), of the whole probe and of the brief one. unreached: windows of
-    the configuration that are longer than those. known: what -> path, as remembered of the same architecture.
-    ignored: arguments that the model passes to its attention and that the library's own attention leaves out."""
+    """The measurements and decisions of one loaded model.
+
+    name, dtype, attention: of the model, its weights, and the attention implementation that it was loaded with.
+    head: None where its logits are not explained by a scale and a soft cap.
+    key: digest of its architecture.
+    sequences, brief: (prompt, response) of the whole and of the brief probe, in token ids.
+    unreached: attention windows in the configuration that are longer than the sequences.
+    known: path for each purpose, as stored for an equal architecture.
+    ignored: arguments that the model passes to its attention and that the implementation of transformers ignores.
+    """
 
     name: str
     dtype: str
@@ -93,11 +106,14 @@ class Probe:
 
     @property
     def tolerance(self) -> tuple[float, float]:
+        """Allowed largest and mean difference in nats."""
         return TOLERANCE.get(self.dtype, TOLERANCE["float32"])
 
     def first_that_holds(self, what: str, model: CausalLM, paths: Sequence[Path]) -> str:
-        """Name of the first path that is within the tolerance; the same answer without measuring from the second call
-        on. ModelError where none is, NumericalError where the reference is not finite."""
+        """Name of the first path that is within the tolerance; later calls return it without measuring.
+
+        Raises ModelError where no path is, NumericalError where the reference is not finite.
+        """
         self._reference.clear()
         known = next((path for path in paths if path.name == self.known.get(what)), None)
         if what not in self.decisions and known and self.measure(model, known, brief=True).holds(self.tolerance):
@@ -112,20 +128,20 @@ class Probe:
                     break
             else:
                 raise ModelError(
-                    f"{self.name}: {what} with this model is refused, because no path gives the numbers of its own "
+                    f"{self.name}: {what} with this model is refused, because no path agrees with its own "
                     f"forward pass (allowed: {self.tolerance[0]:g} nats): {'; '.join(m.text for m in tried)}. "
                     "`extra doctor MODEL` shows what was measured; docs/models.md lists families that work."
                 )
         return self.decisions[what].path
 
     def holds(self, model: CausalLM, path: Path) -> bool:
-        """Whether a path that the user asks for by name may be used; measured once."""
+        """Whether a path that the user requests by name is within the tolerance; measured once."""
         self._reference.clear()
         found = next((m for m in self.measurements if m.path == path.name), None) or self.measure(model, path)
         return found.holds(self.tolerance)
 
     def measure(self, model: CausalLM, path: Path, *, brief: bool = False) -> Measurement:
-        """Runs a path and the reference, and notes how far they are apart."""
+        """Measure the difference of a path from the reference. brief: on fewer sequences."""
         with exact_products():
             found = measured(model, path, self.brief if brief else self.sequences, self.reference)
         self.measurements.append(found)
@@ -135,8 +151,10 @@ class Probe:
     def reference(
         self, model: CausalLM, prompt: Sequence[int], response: Sequence[int]
     ) -> tuple[list[float], list[float]]:
-        """Logprob and entropy of each response token by the model's own forward pass, nats, temperature 1; computed
-        once for all paths that are tried. NumericalError where a logit is not finite."""
+        """Logprob and entropy of each response token by the model's own forward pass, in nats at temperature 1.
+
+        Computed once for all paths that are compared. Raises NumericalError where a logit is not finite.
+        """
         tokens = (*prompt, *response)
         key = (len(prompt), *tokens)
         if key not in self._reference:
@@ -144,12 +162,12 @@ class Probe:
         return self._reference[key]
 
     def to_remember(self) -> dict[str, Any]:
-        """For the manifest of a policy of this architecture: the key, and the paths that were found or known."""
+        """For the manifest of a policy of this architecture: the key and the chosen or known paths."""
         paths = {**self.known, **{what: decision.path for what, decision in self.decisions.items()}}
         return {"key": self.key, "paths": dict(sorted(paths.items()))}
 
     def summary(self) -> dict[str, Any]:
-        """For the run record: what was measured, what was decided, and what it cost."""
+        """For the run record: measurements, decisions, and time."""
         return {
             "model": self.name,
             "dtype": self.dtype,
@@ -165,7 +183,7 @@ class Probe:
 
     @property
     def logits(self) -> str:
-        """What happens to the head's output, in words."""
+        """The transform of the head's output, in words."""
         if self.head is None:
             return "own"
         scale = "" if self.head.scale == 1 else f"scale {self.head.scale:g}"
@@ -173,20 +191,20 @@ class Probe:
         return ", ".join(filter(None, (scale, cap))) or "as they are"
 
     def _decide(self, decision: Decision) -> None:
-        """Keeps a decision; one for a slower path is printed where it is made, not again for each later policy."""
+        """Store a decision. One for a slower path is printed, but not again for later policies."""
         self.decisions[decision.what] = decision
         if decision.rank != "fast" and not decision.known:
             text = f"{self.name}: {decision.what} by the path `{decision.path}`, slower: {decision.reason}."
             print(text, file=sys.stderr, flush=True)
 
     def _warn_of(self, ignored: set[str]) -> None:
-        """Says once that the library's own attention leaves out what the model passes to it."""
+        """Warn once that the attention implementation of transformers ignores arguments of the model."""
         if ignored and not self.ignored:
             self.ignored = sorted(ignored)
             print(
-                f"WARNING: {self.name}: transformers' `{self.attention}` attention, which it loads this model with, "
-                f"leaves out {', '.join(self.ignored)}. Sampling, scoring and update agree with it and with each "
-                "other, but not with engines that compute it (docs/models.md).",
+                f"WARNING: {self.name}: transformers' `{self.attention}` attention, with which it loads this model, "
+                f"ignores {', '.join(self.ignored)}. Sampling, scoring and update agree with it and with each "
+                "other, but not with engines that use it (docs/models.md).",
                 file=sys.stderr,
                 flush=True,
             )
@@ -196,27 +214,28 @@ _MADE: list[Probe] = []
 
 
 def probes_made() -> list[Probe]:
-    """The probes of this process since `forget_probes`, in the order in which their models were loaded."""
+    """The probes of this process since `forget_probes`, in the order of their creation."""
     return list(_MADE)
 
 
 def forget_probes() -> None:
+    """Clear the list of `probes_made`; the probes of loaded models stay with their models."""
     _MADE.clear()
 
 
 def remember(model: CausalLM, remembered: Mapping[str, Any] | None) -> None:
-    """Hands a loaded model what the manifest of its policy remembers (`Probe.to_remember`); before `probe_of`.
+    """Store the paths of a policy's manifest (`Probe.to_remember`) with the loaded model, before `probe_of`.
 
-    What is of another form is not used: the whole probe runs then.
+    A value of another form is ignored, so the whole probe runs.
     """
     usable = isinstance(remembered, Mapping) and isinstance(remembered.get("paths"), Mapping)
     model.__dict__["extra_remembered"] = remembered if usable else {}
 
 
 def probe_of(model: CausalLM, tokens: int | None = None) -> Probe:
-    """The model's probe; made at the first call, kept with the model. Nothing but the head is measured yet.
+    """The model's probe. The first call creates it, stores it with the model, and measures the head only.
 
-    tokens: of the longest prompt, at the first call; None: as many as REACH allows.
+    tokens: length of the longest prompt, at the first call; None: up to the limit REACH.
     """
     found: Probe | None = model.__dict__.get("extra_probe")
     if found is None:
@@ -229,19 +248,21 @@ def probe_of(model: CausalLM, tokens: int | None = None) -> Probe:
 
 
 def known_head(model: CausalLM) -> family.Head:
-    """The model's head; ModelError where what it does to its logits is neither a scale nor a soft cap."""
+    """The model's head; ModelError where the transform of its logits is neither a scale nor a soft cap."""
     head = probe_of(model).head
     if head is None:
         raise ModelError("what the model does to its logits is neither a scale nor a soft cap")
-    return replace(head, module=model.get_output_embeddings())  # which may have been exchanged since
+    return replace(head, module=model.get_output_embeddings())  # the module may have been replaced since the probe
 
 
 def _new_probe(model: CausalLM, tokens: int | None) -> Probe:
+    """A probe with its sequences drawn and its head read."""
     from extra_rl.seeding import generator
 
     parameters = sum(p.numel() for p in model.parameters())
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     prompt_lengths, response_lengths = (PROMPTS, RESPONSES) if dtype == "float32" else ROUNDED
+    # The longest prompt that leaves space for a response within the context, and is cheap enough for the model's size.
     within = min(tokens or min(LONGEST, int(REACH / parameters)), _context(model) - max(response_lengths))
     named = family.windows(model)
     reached = [window for window in named if window + 4 <= within]
@@ -250,13 +271,14 @@ def _new_probe(model: CausalLM, tokens: int | None) -> Probe:
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     random = generator(0, "probe", vocabulary)
     drawn = [tuple(random.integers(0, vocabulary, length).tolist()) for length in (*prompts, *response_lengths)]
+    # The first two sequences share their prompt, as the rollouts of a group do.
     contexts, responses = [drawn[0], drawn[0], *drawn[2:4]], drawn[4:]
     brief = [(contexts[0][:p], responses[i][:r]) for i, (p, r) in enumerate(zip(*BRIEF, strict=True))]
     key, remembered = _key(model), model.__dict__.get("extra_remembered", {})
     attention = own_attention(model)
     try:
         head = family.read_head(model)
-    except Exception as error:  # a forward pass of this family's own kind: it has the plain path
+    except Exception as error:  # the family's code can raise anything; the model can still use the plain path
         print(f"{_name(model)}: the head cannot be read ({type(error).__name__}: {error}).", file=sys.stderr)
         head = None
     return Probe(
@@ -273,10 +295,10 @@ def _new_probe(model: CausalLM, tokens: int | None) -> Probe:
 
 
 def _key(model: CausalLM) -> str:
-    """Digest of what decides which code runs for a model, whatever its weights."""
+    """Digest of everything that decides which code runs for a model, independent of its weights."""
     from importlib.metadata import version
 
-    written = ("transformers_version", "architectures", "dtype")  # by a save, with no say in what is computed
+    written = ("transformers_version", "architectures", "dtype")  # added by save_pretrained, without effect here
     parts = {
         "version": VERSION,
         "packages": {name: version(name) for name in ("torch", "transformers")},
@@ -290,9 +312,10 @@ def _key(model: CausalLM) -> str:
 
 
 def _name(model: CausalLM) -> str:
+    """The directory or hub name of a model, else its class, for messages."""
     return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
 
 
 def _context(model: CausalLM) -> int:
-    """Tokens that the model reads."""
+    """The longest sequence of the model in tokens; a default where it has no limit."""
     return family.context(model.config) or LONGEST * 2

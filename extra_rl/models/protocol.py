@@ -1,7 +1,7 @@
-"""What this library asks of a causal language model and of its tokenizer, whatever class they come as.
+"""The interface of a causal language model and of its tokenizer that this library uses.
 
-Any model of transformers has these members, so has one wrapped by an adapter, and so have the stand-ins of the tests.
-Which computations are correct for a given model is not a question of types: the probe measures it at every load.
+Every model of transformers has these members, also when it is wrapped by an adapter, and so do the substitutes of
+tests. Types do not tell which computations are correct for a model; the probe measures that at every load.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CausalLM(Protocol):
-    """A model that gives logits (B, L, V) for token ids (B, L)."""
+    """A model that maps token ids (B, L) to logits (B, L, V)."""
 
     config: Any
     """Settings of the architecture; their names differ between families."""

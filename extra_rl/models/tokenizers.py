@@ -1,7 +1,7 @@
-"""Tokenizers built on the spot, without a network: for the generated tasks and for smoke runs on any text.
+"""Tokenizers that are built without a network, for the generated tasks and for smoke tests on any text.
 
-Both are ordinary fast transformers tokenizers: `save_pretrained` writes them, `AutoTokenizer` loads them,
-and a sampler sees no difference from a downloaded one. Source: our decision (O).
+Both are ordinary fast tokenizers of transformers: `save_pretrained` writes them, `AutoTokenizer` loads them, and
+samplers treat them like downloaded ones. Source: our decision (O).
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ CHATML_TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
     "{% endif %}"
 )
-"""As Qwen3's: `enable_thinking=False` opens the answer with an empty think block; otherwise the model decides."""
+"""As in Qwen3: with `enable_thinking=False` the answer begins with an empty think block; otherwise the model
+decides."""
 
 
 def word_level(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token a word; texts are words joined by single spaces, and decode gives them back exactly.
+    """A tokenizer with one token per word; texts are words joined by single spaces, and decoding restores them exactly.
 
-    Ids: 0 pad, 1 bos, 2 eos, then the words in order. `tokenizer(text)` puts bos in front; encode a
-    response with `add_special_tokens=False`. There is no unknown token (the model could emit it): encoding
-    a word outside of the vocabulary raises. Raises ConfigError for a word that is repeated, empty, special
-    or holds white space.
+    Ids: 0 pad, 1 bos, 2 eos, then the words in order. `tokenizer(text)` adds bos in front; encode a response with
+    `add_special_tokens=False`. There is no unknown token, because the model could generate it: encoding a word outside
+    of the vocabulary raises an error.
+    Raises ConfigError for a word that is repeated, empty or special, or contains white space.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     special = (PAD, BOS, EOS)
     words = [*special, *vocabulary]
-    faulty = sorted({word for word in words if words.count(word) > 1 or word.split() != [word]})
-    if faulty:
-        raise ConfigError(f"words of a vocabulary must be distinct and without white space; mend {faulty[:5]}")
+    invalid = sorted({word for word in words if words.count(word) > 1 or word.split() != [word]})
+    if invalid:
+        raise ConfigError(f"words of a vocabulary must be distinct and without white space; correct {invalid[:5]}")
     ids = {word: index for index, word in enumerate(words)}
-    # WordLevel insists on a name for the unknown token; one outside of the vocabulary makes encoding raise.
+    # WordLevel requires a name of the unknown token; with one outside of the vocabulary, encoding raises an error.
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<none>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
@@ -53,10 +54,11 @@ def word_level(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def byte_level() -> PreTrainedTokenizerFast:
-    """256 byte tokens, then pad, bos and eos, with the ChatML template whose turn marks are bos and eos.
+    """A tokenizer of 256 byte tokens, then pad, bos and eos, with the ChatML template, whose turn marks are bos and
+    eos.
 
-    Any UTF-8 text survives encode and decode. Bytes that are no UTF-8 decode to the replacement character
-    and never raise. `tokenizer(text)` adds no special token; `apply_chat_template` writes bos and eos.
+    Encoding and decoding restores any UTF-8 text. Bytes that are not UTF-8 decode to the replacement character without
+    an error. `tokenizer(text)` adds no special token; `apply_chat_template` writes bos and eos.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -70,7 +72,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 def _fast(tokenizer: Tokenizer, *, pad: str, bos: str, eos: str) -> PreTrainedTokenizerFast:
-    """Wrap for transformers; left padding, as generation from a batch of prompts needs it."""
+    """The tokenizer wrapped for transformers, with left padding, which batched generation needs."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(

@@ -1,4 +1,5 @@
-"""The tokens that end a response: those that the model's files name, and the one that its chat template writes."""
+"""The tokens that end a response: those in the model's files, and the one that its chat template writes after a
+turn."""
 
 from __future__ import annotations
 
@@ -14,16 +15,17 @@ from extra_rl.models.chat_template import note_once, render_chat
 from extra_rl.models.protocol import CausalLM, Tokenizer
 
 USER, ANSWER, NEXT, SYSTEM = "Userqxz", "Answerqxz", "Nextqxz", "Systemqxz"
-"""Messages of the conversations that are rendered to see what a template writes around them."""
+"""Messages of the conversations that are rendered to find what a template writes around them."""
 
 ANY_DATE = "2024-07-26"
+"""Date of these conversations; it has no effect on the end of a turn."""
 
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """What a chat template writes after an assistant's message.
+    """The end of an assistant's turn in a chat template.
 
-    text: the token's content, or a text. token_id: None for a text that is no single token of the vocabulary.
+    text: content of the token, or a text. token_id: None for a text that is not a single token of the vocabulary.
     """
 
     text: str
@@ -33,15 +35,15 @@ class TurnEnd:
 def eos_token_ids(model: CausalLM, tokenizer: Tokenizer, source: Path | str) -> tuple[int, ...]:
     """Return the ids that end a response, sorted.
 
-    They are those of the generation config, the tokenizer and the model's config, and the token that ends a turn in
-    the chat template. A template whose turn end the first two do not name is noted on standard error, unless `source`
-    is a run's policy: its warm start has printed the note.
+    These are the ids in the generation config, the tokenizer and the model's config, and the token that ends a turn in
+    the chat template. A note is printed if that token is in neither of the first two, unless `source` is a run's
+    policy, whose warm start has printed it.
 
     Args:
         model: with `generation_config` and `config`.
         tokenizer: of the model.
         source: directory or hub name of the model, for messages.
-    Raises ModelError when there is none.
+    Raises ModelError where there is none.
     """
     config = getattr(model, "config", None)
     named = _named(getattr(model, "generation_config", None), config, tokenizer)
@@ -53,14 +55,14 @@ def eos_token_ids(model: CausalLM, tokenizer: Tokenizer, source: Path | str) -> 
             "Set eos_token in its tokenizer config or eos_token_id in generation_config.json."
         )
     if end is not None and not (Path(source) / "manifest.json").exists():
-        _note(end, named, ids, tokenizer, source)
+        _print_note(end, named, ids, tokenizer, source)
     return tuple(sorted(ids))
 
 
 def known_end_ids(tokenizer: Tokenizer, directory: Path | None = None) -> tuple[int, ...]:
-    """Return the ids that `eos_token_ids` would find, from the tokenizer and the files in `directory`, sorted.
+    """Return the ids that `eos_token_ids` would return, from the tokenizer and the files in `directory`, sorted.
 
-    No weights are read. Empty where nothing names an end. Raises ModelError for a config that is no JSON.
+    No weights are read. Empty where there is none. Raises ModelError for a config that is not JSON.
     """
     generation = _read_json(directory / "generation_config.json") if directory else {}
     config = _read_json(directory / "config.json") if directory else {}
@@ -69,12 +71,12 @@ def known_end_ids(tokenizer: Tokenizer, directory: Path | None = None) -> tuple[
 
 
 def turn_end(tokenizer: Tokenizer) -> TurnEnd | None:
-    """Return what ends an assistant's turn in the chat template; None without a template, or where it writes nothing.
+    """Return the end of an assistant's turn in the chat template; None without a template, or if it writes no end.
 
-    A conversation is rendered with a known word as the assistant's last message, and the first added token after that
-    word is the end. What ends the last message is taken before what ends one in the middle, because some templates
-    (gpt-oss) end a message in the middle with a token that the model also writes between its own messages.
-    Where the template writes no token after the last message, another user's message is appended:
+    A conversation is rendered with a known word as the assistant's last message; the first added token after that word
+    is the end. The end of the last message has priority over that of one in the middle, because some templates
+    (gpt-oss) end a message in the middle with a token that the model also writes between its own messages. If the
+    template writes no token after the last message, another message of the user is appended:
 
     - a token that closes the turn is the end;
     - a token that opens the user's turn only (`<|user|>` of GLM) is the only mark of the end, so it is the end too;
@@ -109,15 +111,16 @@ class _Marks:
         self._bos = tokenizer.bos_token if tokenizer.bos_token_id != tokenizer.eos_token_id else None
 
     def of(self, text: str) -> list[str]:
+        """The marks in a text, in order."""
         return self._pattern.findall(text)
 
     def first(self, text: str) -> TurnEnd | None:
-        """The first mark of a text, unless it begins a sequence."""
+        """The first mark in a text; None without one, or if it is the beginning of a sequence."""
         found = self.of(text)
         return TurnEnd(found[0], self._ids[found[0]]) if found and found[0] != self._bos else None
 
     def opens_answer(self, last: str | None, middle: str | None) -> bool:
-        """Whether the template opens another assistant's turn after every conversation, and ends none before it."""
+        """Whether the template always opens another turn of the assistant after the conversation without ending one."""
         if last is None or middle is None:
             return False
         opening = self.of(_between(last, USER, ANSWER))
@@ -125,7 +128,7 @@ class _Marks:
         return after == opening and self.of(_between(middle, ANSWER, NEXT))[:1] not in ([], after[:1])
 
     def closes(self, mark: TurnEnd, middle: str) -> bool:
-        """Whether a mark between an answer and the next question ends the answer or opens nothing but the question."""
+        """Whether a mark between an answer and the next question ends the answer, or opens only the user's turn."""
         before = [found for found in self.of(middle[: middle.index(USER)]) if found != self._bos]
         opening_answer = self.of(_between(middle, USER, ANSWER))
         opens_any_turn = before[:1] == [mark.text] and mark.text in opening_answer
@@ -139,29 +142,31 @@ def _marks(token: Any) -> bool:
 
 
 def _rendered(tokenizer: Tokenizer, contents: tuple[str, ...]) -> str | None:
-    """The conversation's text, None where the template refuses it or leaves a message out."""
+    """The text of the conversation; None where the template refuses it or omits a message."""
     turns = [content for content in contents if content != SYSTEM]
     messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(turns)]
     if len(turns) < len(contents):
         messages.insert(0, {"role": "system", "content": SYSTEM})
     try:
         text = render_chat(tokenizer, messages, ANY_DATE, add_generation_prompt=False)
-    except Exception:  # a template can raise anything; `extra_rl.tasks.prompts` reports it where prompts need it
+    except Exception:  # a template can raise any error; `extra_rl.tasks.prompts` reports it when prompts are rendered
         return None
     places = [text.find(content) for content in contents]
     return text if -1 not in places and places == sorted(places) else None
 
 
 def _after(text: str | None, word: str) -> str:
+    """The text after the last occurrence of a word."""
     return "" if text is None else text.rpartition(word)[2]
 
 
 def _between(text: str | None, left: str, right: str) -> str:
+    """The text between the first occurrence of `left` and the last one of `right`."""
     return "" if text is None else text[text.index(left) + len(left) : text.rindex(right)]
 
 
 def _text_end(after_last: str, between: str) -> str:
-    """The text that ends a turn where no token does: what stands after the last answer and after one in the middle."""
+    """The text that ends a turn without a token: what follows both the last answer and one in the middle."""
     length = 0
     while length < min(len(after_last), len(between)) and after_last[length] == between[length]:
         length += 1
@@ -172,38 +177,38 @@ def _turn_end_ids(end: TurnEnd | None) -> set[int]:
     return set() if end is None or end.token_id is None else {end.token_id}
 
 
-def _note(end: TurnEnd, named: set[int], ids: set[int], tokenizer: Tokenizer, source: Path | str) -> None:
+def _print_note(end: TurnEnd, named: set[int], ids: set[int], tokenizer: Tokenizer, source: Path | str) -> None:
     if end.token_id is None:
         ends = ", ".join(repr(tokenizer.convert_ids_to_tokens(index)) for index in sorted(ids))
         note_once(
-            f"{source}: the chat template ends a turn with the text {end.text!r}, which is no single token of this "
+            f"{source}: the chat template ends a turn with the text {end.text!r}, which is not a single token of this "
             f"tokenizer, so it does not end a response; {ends} does."
         )
     elif end.token_id not in named:
         note_once(
-            f"{source}: the chat template ends a turn with {end.text!r}, which neither the generation config nor the "
-            "tokenizer names as end of sequence; it is used as an end of response too."
+            f"{source}: the chat template ends a turn with {end.text!r}, which is not an end of sequence in "
+            "the generation config or the tokenizer; it is used as an end of response too."
         )
 
 
 def _named(generation: Any, config: Any, tokenizer: Tokenizer) -> set[int]:
-    """Ids of the generation config and of the tokenizer."""
+    """Ids in the generation config and in the tokenizer."""
     ids = set(_ids(generation))
-    if _get(generation, "_from_model_config"):  # made by the library out of the model's config
+    if _get(generation, "_from_model_config"):  # derived from the model's config by transformers
         ids -= _accidental(config, tokenizer)
     return ids | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
 
 
 def _config_ids(config: Any, tokenizer: Tokenizer) -> set[int]:
-    """Ids of the model's config and of its text part."""
+    """Ids in the model's config and in its text part."""
     texts = _get(config, "text_config")
     return (set(_ids(config)) | set(_ids(texts))) - _accidental(config, tokenizer)
 
 
 def _accidental(config: Any, tokenizer: Tokenizer) -> set[int]:
-    """Ids that only the config's class names, and that are ordinary tokens here.
+    """Default ids of the config's class that are ordinary tokens in this vocabulary.
 
-    A LlamaConfig without `eos_token_id` has 2, the end of Llama's own vocabulary; in another it may be `#`.
+    A LlamaConfig without `eos_token_id` has 2, the end of sequence in Llama's vocabulary; in another it may be `#`.
     """
     defaults = {index for part in (config, _get(config, "text_config")) for index in _class_default(part)}
     special = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
@@ -211,6 +216,7 @@ def _accidental(config: Any, tokenizer: Tokenizer) -> set[int]:
 
 
 def _class_default(config: Any) -> Iterator[int]:
+    """The ids that the class of a config has by default; `config` is a config, a mapping of config.json, or None."""
     if config is None:
         return iter(())
     if not isinstance(config, Mapping):
@@ -222,7 +228,7 @@ def _class_default(config: Any) -> Iterator[int]:
 
 
 def _ids(config: Any) -> Iterator[int]:
-    """The ids of `eos_token_id`: one, several or none; -1 stands for none."""
+    """The ids in `eos_token_id`, which is one id, a list, or None; -1 means none."""
     found = _get(config, "eos_token_id")
     several = found if isinstance(found, list | tuple) else [found]
     return (index for index in several if isinstance(index, int) and index >= 0)

@@ -1,7 +1,7 @@
-"""Novelty measures: how unlike its group's other rollouts a rollout is. Pure functions of arrays, no I/O.
+"""Novelty measures: how much a rollout differs from the other rollouts of its group. Pure functions of arrays, no I/O.
 
-A new measure is one file here with NEEDS_EMBEDDINGS, Params and measure(), and one line below; the laws of
-tests/novelty/test_laws.py then hold it to account.
+A new measure is one file here with NEEDS_EMBEDDINGS, Params and measure(), and one line below;
+tests/novelty/test_laws.py then tests the properties that every measure must have.
 """
 
 from __future__ import annotations

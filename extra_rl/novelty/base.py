@@ -1,7 +1,7 @@
-"""What every novelty measure sees, is set by, and returns.
+"""Input, settings and result of every novelty measure.
 
-Axes: N rollouts of the batch, M remembered earlier rollouts, D embedding, T response tokens. A row number
-counts the batch's rollouts first, then the remembered ones.
+Axes: N rollouts of the batch, M remembered earlier rollouts, D embedding dimensions, T response tokens. Row numbers
+count the rollouts of the batch first, then the remembered ones.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ UNIT_NORM_TOLERANCE = 1e-3  # embeddings may have been stored in half precision
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """The rollouts of a batch and what is remembered of earlier ones.
+    """The rollouts of a batch and the remembered rollouts of earlier iterations.
 
-    rollout_ids_N: stable unique names; only random choices read them, so that the order of rows is free.
-    groups_N: label of the comparison group (the rollout's prompt); memory_groups_M uses the same labels.
-    correct_N: the verifier's verdict.
-    tokens_N: response token ids of each rollout; the caller has already taken the tail to be compared.
-    logprobs_N: the policy's log-probability of each of those tokens, nats.
-    embeddings_ND, memory_embeddings_MD: rows of norm 1, or 0 for an empty response; None where the measure
-    needs none.
+    rollout_ids_N: unique names. Only random choices depend on them, so the order of rows has no effect.
+    groups_N: label of the group that a rollout is compared within (its prompt).
+    correct_N: whether the verdict is correct.
+    tokens_N: the response token ids that are compared; the caller has already taken the tail.
+    logprobs_N: the policy's log-probability of each of these tokens, in nats.
+    embeddings_ND: rows of norm 1, or 0 for an empty response; None where the measure needs none.
+    memory_groups_M, memory_tokens_M, memory_embeddings_MD: the same of remembered rollouts.
 
     Raises ContractError where lengths disagree or an id repeats.
     """
@@ -55,7 +55,7 @@ class Pool:
         for name in ("memory_tokens_M", "memory_embeddings_MD"):
             _require_rows(name, getattr(self, name), len(self.memory_groups_M))
         if len(set(self.rollout_ids_N)) != len(self.rollout_ids_N):
-            raise ContractError("rollout_ids_N repeats an id: name each rollout of the batch once.")
+            raise ContractError("rollout_ids_N repeats an id: give each rollout of the batch once.")
         for name, tokens_T, logprobs_T in zip(self.rollout_ids_N, self.tokens_N, self.logprobs_N, strict=True):
             if len(tokens_T) != len(logprobs_T):
                 raise ContractError(
@@ -68,30 +68,30 @@ class Pool:
         return [*self.tokens_N, *self.memory_tokens_M]
 
     def all_embeddings(self) -> NDArray[np.float64]:
-        """Embeddings by row number, shape (N + M, D); float64, so that cosines are not rounded again.
+        """Embeddings by row number, (N + M, D), in float64, so that cosines are not rounded again.
 
-        Raises ContractError where embeddings are missing, not finite, or of a norm that is neither 1 nor 0.
+        Raises ContractError where embeddings are missing, not finite, or have a norm other than 1 and 0.
         """
         if self.embeddings_ND is None:
-            raise ContractError("This novelty measure compares embeddings and the pool has none: embed first.")
+            raise ContractError("This novelty measure compares embeddings and the pool has none: compute them first.")
         rows = [self.embeddings_ND]
         if len(self.memory_groups_M):
             if self.memory_embeddings_MD is None:
-                raise ContractError("Remembered rollouts lack embeddings: store them with the memory.")
+                raise ContractError("Remembered rollouts have no embeddings: store them with the memory.")
             rows.append(self.memory_embeddings_MD)
         embeddings = np.concatenate(rows).astype(np.float64)
         norms = np.linalg.norm(embeddings, axis=1)
         if not np.all((np.abs(norms - 1) <= UNIT_NORM_TOLERANCE) | (norms == 0)):
-            raise ContractError("An embedding's norm is neither 1 nor 0: normalise rows before comparing.")
+            raise ContractError("An embedding has a norm other than 1 and 0: normalise the rows first.")
         return embeddings
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a measure says of each rollout, right or wrong; the advantage stage rewards correct ones only.
+    """The novelty of each rollout, correct or not; the stage `advantage` rewards correct ones only.
 
     novelty_N: float64, finite, >= 0.
-    nearest_N: row number of the most similar rollout that it was compared with; -1 where there is none.
+    nearest_N: row number of the most similar rollout in the comparison set; -1 where there is none.
     """
 
     novelty_N: NDArray[np.float64]
@@ -99,34 +99,34 @@ class Result:
 
 
 class MeasureParams(BaseModel):
-    """Base of every measure's settings: frozen, unknown keys refused."""
+    """Base class of the settings of a measure: frozen, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SiblingParams(MeasureParams):
-    """Settings of a measure that compares a rollout with others (F)."""
+    """Settings of a measure that compares a rollout with others. Source: F."""
 
     pool: Siblings = Field(
         default="all",
-        description="Which siblings a rollout is compared with: all, or the correct ones only. "
-        "Remembered rollouts count in either case.",
+        description="Siblings that a rollout is compared with: all, or the correct ones only. Remembered rollouts "
+        "count in both cases.",
     )
 
 
 class SimilarityParams(SiblingParams):
-    """Settings of a measure that is 1 minus a pairwise similarity (F)."""
+    """Settings of a measure that is 1 minus a pairwise similarity. Source: F."""
 
     aggregate: Literal["nearest", "mean"] = Field(
         default="nearest",
-        description="Subtract from 1 the similarity to the nearest rollout compared with, or the mean one.",
+        description="Subtract from 1 the similarity to the nearest rollout, or the mean similarity.",
     )
 
 
 class Measure(Protocol):
-    """What a measure's file offers, as a module.
+    """The interface of a measure's module.
 
-    NEEDS_EMBEDDINGS: whether the pool has to carry embeddings. Params: the class of its settings.
+    NEEDS_EMBEDDINGS: whether the pool must contain embeddings. Params: the class of its settings.
     """
 
     @property
@@ -140,5 +140,6 @@ class Measure(Protocol):
 
 
 def _require_rows(name: str, values: Any, rows: int) -> None:
+    """Raise ContractError unless a column is None or has this number of rows."""
     if values is not None and len(values) != rows:
         raise ContractError(f"{name} has {len(values)} rows where the groups have {rows}: give one for each.")

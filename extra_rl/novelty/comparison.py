@@ -1,10 +1,9 @@
-"""Whom a rollout is compared with, and novelty from a pairwise similarity.
+"""Comparison sets, and novelty from a pairwise similarity.
 
-The comparison set C_i of rollout i holds its siblings (all, or the correct ones only) and every
-remembered earlier rollout of its group, never i itself. An empty C_i gives novelty 0.
-Source: R (siblings and memory), F (options).
+The comparison set C_i of rollout i contains its siblings (all, or the correct ones only) and every remembered rollout
+of its group, but not i. With an empty C_i the novelty is 0. Source: siblings and memory: R; options: F.
 
-Axes: R rows of one group, its K rollouts of the batch first, then its remembered ones.
+Axes: R rows of one group: its K rollouts of the batch first, then the remembered ones.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from extra_rl.novelty.base import BoolArray, Pool, Result, Siblings, SimilarityP
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """One group: its row numbers, ascending, and who counts. compared_KR is True where row r is in C_k."""
+    """One group. rows_R: its row numbers, ascending. compared_KR: True where row r is in C_k."""
 
     rows_R: NDArray[np.int64]
     compared_KR: BoolArray
@@ -32,18 +31,19 @@ class Neighbourhood:
 
 
 def neighbourhoods(pool: Pool, siblings: Siblings) -> Iterator[Neighbourhood]:
-    """Every group that has a rollout in the batch."""
+    """The groups that have a rollout in the batch."""
     rollouts = len(pool.groups_N)
     labels = np.concatenate([pool.groups_N, pool.memory_groups_M])
     counts = np.ones(len(labels), bool)
     if siblings == "correct":
         counts[:rollouts] = pool.correct_N
+    # A stable sort by label keeps the rollouts of the batch before the remembered ones within each group.
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order])) + 1
     for rows_R in np.split(order, starts):
         size = int((rows_R < rollouts).sum())
         if size == 0:
-            continue  # remembered only: nothing in this batch to compare
+            continue  # all rollouts of the group are remembered ones
         compared_KR = np.tile(counts[rows_R], (size, 1))
         np.fill_diagonal(compared_KR, False)
         yield Neighbourhood(rows_R, compared_KR)
@@ -54,11 +54,11 @@ def similarity_novelty(
     params: SimilarityParams,
     similarity: Callable[[NDArray[np.int64]], NDArray[np.float64]],
 ) -> Result:
-    """nov_i = max(0, 1 - max over j in C_i of s_ij), with `mean` the mean over C_i; 0 where C_i is empty.
+    """nov_i = max(0, 1 - max over j in C_i of s_ij); the mean over C_i with `mean`; 0 where C_i is empty.
 
-    similarity: from the row numbers of a group, (R,), the similarity of each pair, (R, R).
-    nearest is the most similar row under either aggregate, the lowest number of equal ones.
-    Source: R (nearest), F (mean).
+    similarity: maps the row numbers of a group, (R,), to the similarities of all pairs, (R, R).
+    `nearest_N` is the most similar row with both aggregates; of equal ones it is the first.
+    Source: nearest: R; mean: F.
     """
     novelty_N = np.zeros(len(pool.groups_N))
     nearest_N = np.full(len(pool.groups_N), -1, np.int64)

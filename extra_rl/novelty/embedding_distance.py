@@ -1,7 +1,7 @@
-"""Cosine distance to the group's other rollouts: the paper's novelty reward.
+"""Cosine distance to the other rollouts of the group: the paper's novelty reward.
 
-Two measures share this file and differ only in who embeds: `sentence` (MiniLM-L6-v2; P, R) and `policy`
-(hidden states of the frozen initial policy; O).
+Two measures share this file and differ only in the embedder: `sentence` (MiniLM-L6-v2; P, R) and `policy` (hidden
+states of the frozen initial policy; O).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Params(SimilarityParams):
 
 
 def measure(pool: Pool, params: Params, seed: int) -> Result:
-    """nov_i = max(0, 1 - max over j in C_i of cos(e_i, e_j)), in 0..2; `mean` takes the mean over C_i.
+    """nov_i = max(0, 1 - max over j in C_i of cos(e_i, e_j)), in 0..2; the mean over C_i with `mean`.
 
-    The zero embedding of an empty response has cosine 0 with everything. Raises ContractError where
-    embeddings are missing or not of unit norm. Source: R (nearest), F (mean).
+    The zero embedding of an empty response has the cosine 0 with every other.
+    Raises ContractError where embeddings are missing or not of unit norm. Source: nearest: R; mean: F.
     """
     embeddings = pool.all_embeddings()
 

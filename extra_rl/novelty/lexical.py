@@ -1,4 +1,4 @@
-"""Lexical novelty, the control that needs no embedder: how few n-grams a rollout shares with another
+"""Lexical novelty: the share of n-grams that a rollout does not share with another. A control without an embedder
 (F)."""
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ NEEDS_EMBEDDINGS = False
 
 
 class Params(SimilarityParams):
-    """Which rollouts are compared, how their overlaps are aggregated, and what an n-gram is."""
+    """Which rollouts are compared, how their overlaps are aggregated, and the length of an n-gram."""
 
     n: int = Field(default=4, ge=1, description="Length of an n-gram, in tokens.")
 
 
 def measure(pool: Pool, params: Params, seed: int) -> Result:
-    """nov_i = 1 - max over j in C_i of |S_i & S_j| / |S_i | S_j|, in 0..1; `mean` takes the mean over C_i.
+    """nov_i = 1 - max over j in C_i of |S_i & S_j| / |S_i | S_j|, in 0..1; the mean over C_i with `mean`.
 
-    S is a response's set of token n-grams. Two empty responses are equal (overlap 1). Source: F; n = 4 is
-    O.
+    S is a response's set of token n-grams. Two empty responses are equal (overlap 1). Source: F; n = 4: O.
     """
     tokens = pool.all_tokens()
 

@@ -1,7 +1,7 @@
-"""Count-based novelty: n-grams that few rollouts of the group contain are worth more.
+"""Count-based novelty: n-grams that few rollouts of the group contain have a higher score.
 
-R names a count-based alternative and publishes no formula. This is our reading (O) of the classical
-exploration bonus 1 / sqrt(visits): a state is a token n-gram, a visit is a rollout that contains it.
+R names a count-based alternative without a formula. This is our reading (O) of the classical exploration bonus
+1 / sqrt(visits): a state is a token n-gram, and a visit is a rollout that contains it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NEEDS_EMBEDDINGS = False
 
 
 class Params(SiblingParams):
-    """Which rollouts are counted, and what an n-gram is."""
+    """Which rollouts are counted, and the length of an n-gram."""
 
     n: int = Field(default=4, ge=1, description="Length of an n-gram, in tokens.")
 
@@ -25,9 +25,9 @@ class Params(SiblingParams):
 def measure(pool: Pool, params: Params, seed: int) -> Result:
     """nov_i = mean over g in S_i of 1 / sqrt(1 + |{j in C_i : g in S_j}|), S a response's set of n-grams.
 
-    The 1 is rollout i's own visit. Values lie in 1/sqrt(1 + |C_i|) .. 1: copies of one text get the lower
-    bound, not 0. Repeating an n-gram inside a response changes nothing. 0 where C_i or the response is
-    empty. nearest is -1, because the set is counted as a whole. Source: O.
+    The 1 is rollout i's own visit. Values are in 1/sqrt(1 + |C_i|) .. 1: copies of one text have the lower bound, not
+    0. A repeated n-gram within a response counts once. The novelty is 0 where C_i or the response is empty. `nearest_N`
+    is -1, because the set is counted as a whole. Source: O.
     """
     tokens = pool.all_tokens()
     novelty_N = np.zeros(len(pool.groups_N))

@@ -1,4 +1,4 @@
-"""Random bonus of matched magnitude: tells what the embedding bonus rewards from how large it is (F)."""
+"""Random bonus of matched magnitude: separates the effect of what the bonus rewards from that of its size (F)."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Within = Literal["batch", "group"]
 
 
 class Params(embedding_distance.Params):
-    """The embedding bonus whose values are kept, and how far they may travel."""
+    """The embedding bonus whose values are permuted, and the scope of the permutation."""
 
     reference: Literal["sentence", "policy"] = Field(
         default="sentence",
-        description="The measure whose values are kept. The caller embeds as this measure does.",
+        description="The measure whose values are permuted; its embedder is used.",
     )
     within: Within = Field(
         default="batch",
-        description="Values change places among the correct rollouts of the whole batch, or of each group.",
+        description="Values are permuted over the correct rollouts of the whole batch, or of each group.",
     )
 
 
 def measure(pool: Pool, params: Params, seed: int) -> Result:
-    """The embedding distance, permuted over the correct rollouts; wrong rollouts keep their own value.
+    """The embedding distance, permuted over the correct rollouts; incorrect rollouts keep their own value.
 
-    With `batch`, a rollout with an empty comparison set can receive the value of another. nearest is -1 for
-    correct rollouts: their value was drawn, not compared. Source: F.
+    With `batch`, a rollout with an empty comparison set can receive the value of another. `nearest_N` is -1 for correct
+    rollouts, because their value does not come from a comparison. Source: F.
     """
     reference = embedding_distance.measure(pool, params, seed)
     novelty_N = permute_correct(
@@ -51,10 +51,18 @@ def permute_correct(
     within: Within,
     seed: int,
 ) -> NDArray[np.float64]:
-    """The correct rows' values in a uniformly random permutation, over the batch or inside each group.
+    """The values of the correct rows in a uniformly random permutation, over the batch or within each group.
 
-    Givers and receivers are ordered by keys drawn from seed and rollout id: the k-th giver's value goes
-    to the k-th receiver. So the pairing depends on names, never on the order of rows.
+    Rows are ordered twice by keys that are drawn from seed and rollout id, once as source and once as target; the k-th
+    source's value goes to the k-th target. The pairing depends on the ids only, not on the order of rows.
+
+    Args:
+        novelty_N: the values.
+        correct_N: the rows that are permuted.
+        groups_N: group labels.
+        rollout_ids_N: unique names of the rows.
+        within: scope of the permutation.
+        seed: of the permutation.
     """
     rows = np.flatnonzero(correct_N)
     scope = groups_N[rows] if within == "group" else np.zeros(len(rows), np.int64)

@@ -1,7 +1,7 @@
-"""Surprise: how much less likely than its siblings a rollout is, under the policy that sampled it.
+"""Surprise: how much less likely a rollout is than its siblings, under the policy that sampled it.
 
-R names a surprise alternative and publishes no formula. This is our reading (O). It is relative to the
-siblings because the absolute value mostly says how uncertain the policy is on the prompt, which they share.
+R names a surprise alternative without a formula. This is our reading (O). It is relative to the siblings, because the
+absolute value mostly measures how uncertain the policy is about the prompt, which they share.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ NEEDS_EMBEDDINGS = False
 
 
 class Params(SiblingParams):
-    """Which siblings set the expected surprise."""
+    """The siblings whose mean is the expected surprise."""
 
 
 def measure(pool: Pool, params: Params, seed: int) -> Result:
-    """nov_i = max(0, s_i - mean over siblings j in C_i of s_j), s = -mean of logprob_T, nats per token.
+    """nov_i = max(0, s_i - mean over siblings j in C_i of s_j), with s = -mean of logprob_T in nats per token.
 
-    Remembered rollouts do not count: earlier policies sampled them, and the memory keeps no
-    log-probabilities. 0 where no sibling counts. An empty response has s = 0. nearest is -1. Raises
-    NumericalError where a log-probability is NaN or infinite. Source: O.
+    Remembered rollouts are left out: earlier policies sampled them, and the memory has no log-probabilities. The
+    novelty is 0 without a sibling in C_i. An empty response has s = 0. `nearest_N` is -1.
+    Raises NumericalError where a log-probability is NaN or infinite. Source: O.
     """
     surprise_N = np.array([_surprise(logprobs_T) for logprobs_T in pool.logprobs_N])
     if not np.isfinite(surprise_N).all():
         first = pool.rollout_ids_N[int(np.isfinite(surprise_N).argmin())]
         raise NumericalError(
-            f"Rollout {first} has a NaN or infinite log-probability, or none: check who scored it (score_entropy)."
+            f"Rollout {first} has a NaN or infinite log-probability, or none: check its scores (score_entropy)."
         )
     novelty_N = np.zeros(len(surprise_N))
     for group in neighbourhoods(pool, params.pool):
@@ -43,4 +43,5 @@ def measure(pool: Pool, params: Params, seed: int) -> Result:
 
 
 def _surprise(logprobs_T: FloatArray) -> float:
+    """-mean of the log-probabilities, in nats per token; 0 for an empty response."""
     return -float(np.mean(logprobs_T, dtype=np.float64)) if len(logprobs_T) else 0.0

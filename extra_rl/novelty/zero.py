@@ -1,4 +1,4 @@
-"""No novelty: for an arm without the novelty reward. Source: F (a control is a value of `measure`)."""
+"""No novelty, for arms without a novelty reward. Source: F (a control is a value of `measure`)."""
 
 from __future__ import annotations
 

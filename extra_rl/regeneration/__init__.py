@@ -1,1 +1,1 @@
-"""Candidate prefixes: where rollouts are cut, how cuts are ranked, which are remembered."""
+"""Candidate prefixes for regeneration: cuts of incorrect rollouts, their ranks, and the pool of later iterations."""

@@ -1,4 +1,4 @@
-"""Candidate prefixes between rollouts and the tables of `choose_prefixes`: cut, named, ranked, remembered."""
+"""Candidate prefixes: cut from the rollouts of hard groups, ranked, and stored in the tables of `choose_prefixes`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A prefix that could be sampled on from; a row of `contracts.Prefixes` before and after the choice.
+    """A prefix that can be continued; a row of `contracts.Prefixes` before and after the choice.
 
-    rank: place in the order of choice. copies: how often it is to be served (0: not chosen).
+    rank: position in the order of choice. copies: how many times `continuations_per_prefix` rollouts continue it; 0:
+    not chosen.
     """
 
     prefix_id: str
@@ -42,11 +43,12 @@ class Candidate:
     rank: int = 0
     copies: int = 0
 
-    def serving(self, group_id: str) -> Candidate:
-        """A remembered prefix in the service of another group of the same problem."""
+    def for_group(self, group_id: str) -> Candidate:
+        """The candidate as one of another group of the same problem; its id then contains that group."""
         return replace(self, group_id=group_id, prefix_id=f"{self.prefix_id}>{group_id}")
 
     def smoothed(self, score: float, neighbours: float) -> Candidate:
+        """The candidate with its smoothed score (nats) and its effective number of neighbours."""
         return replace(self, smoothed_score=score, effective_neighbours=neighbours)
 
 
@@ -65,14 +67,24 @@ def candidates_of(
     iteration: int,
     seed: int,
 ) -> dict[str, list[Candidate]]:
-    """group_id -> candidates cut from failed fresh rollouts (with verdicts and token scores, hard groups only).
+    """The candidates of each group by its group_id. A rollout without a cut has no candidate.
 
-    cut: `every_boundary` gives all cuts of a rollout, `before_peak_...` and `random` one of them, `none` the empty
-    prefix of the group (a fresh resample). rank: says whether a score is of entropy or of surprisal. scores_from:
-    `policy`: surprisal is -policy_logprobs; `sampler`: it is -sampler_logprobs, every score is of it, and no column of
-    token scores is read. A rollout without any cut gives no candidate. max_cuts: at most so many a response, and again
-    so many a group, spread evenly over its rollouts (docs/method.md 3). Raises InputError for a rollout that was not
-    scored (`score_entropy.rows: signal`).
+    Args:
+        failed: incorrect fresh rollouts of hard groups, with verdicts, and with token scores unless `scores_from` is
+            `sampler`.
+        tokenizer_file: manifest of the policy whose tokenizer decodes the response tokens.
+        boundary: text that ends a step.
+        cut: `every_boundary`: all cuts of a rollout; `before_peak_...` and `random`: one of them; `none`: the empty
+            prefix of the group (a fresh resample).
+        rank: determines whether scores are mean entropies or mean surprisals.
+        scores_from: `policy`: surprisal is -policy_logprobs; `sampler`: surprisal is -sampler_logprobs, all scores are
+            mean surprisals, and no column of token scores is read.
+        first, last, min_tokens: as in `prefixes.candidate_cuts`.
+        max_cuts: largest number of candidates of a response, and of a group, spread evenly over its rollouts
+            (docs/method.md 3).
+        iteration: iteration that sampled the rollouts.
+        seed: of `cut: random`.
+    Raises InputError for a rollout without token scores (`score_entropy.rows: signal`).
     """
     groups: dict[str, list[Candidate]] = {}
     if failed.is_empty():
@@ -84,7 +96,7 @@ def candidates_of(
             groups.setdefault(group, [_empty_prefix(row, iteration)])
             continue
         tokens = row["response_tokens"]
-        nats_T = _nats_of(row, scores_from)
+        nats_T = _token_nats(row, scores_from)
         score_T = nats_T["surprisal" if rank == "low_mean_surprisal" or scores_from == "sampler" else "entropy"]
         boundary_T = np.array([token in ends_step for token in tokens])
         allowed, fallback = prefixes.candidate_cuts(
@@ -115,35 +127,36 @@ def candidates_of(
     return {group: prefixes.spread(candidates, max_cuts) for group, candidates in groups.items()}
 
 
-def _nats_of(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:
-    """`entropy` and `surprisal` of a rollout's tokens, each (T,) in nats; of a sampler only the latter."""
+def _token_nats(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:
+    """`entropy` and `surprisal` of a rollout's tokens, each (T,) in nats; only `surprisal` from a sampler."""
     if scores_from == "sampler":
         return {"surprisal": -np.array(row["sampler_logprobs"])}
     if row["policy_logprobs"] is None:
         raise InputError(
-            f"rollout {row['rollout_id']} was not scored (score_entropy.rows: signal), so it has no entropy or policy "
-            "logprob to cut it by. Use choose_prefixes.scores_from: sampler, or score_entropy.rows: all."
+            f"rollout {row['rollout_id']} was not scored (score_entropy.rows: signal), so it has no entropies and no "
+            "policy logprobs to cut it by. Use choose_prefixes.scores_from: sampler, or score_entropy.rows: all."
         )
     return {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
 
 
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:
+    """The candidate without prefix tokens: a fresh sample of the group's prompt."""
     group = row["group_id"]
     prompt: tuple[int, ...] = tuple(row["prompt_tokens"])
     return Candidate(f"{group}@0", group, row["problem_id"], None, iteration, prompt, (), (), None, "fresh", None)
 
 
 def boundary_tokens(tokenizer_file: Path, boundary: str, token_ids: Sequence[int]) -> set[int]:
-    """The ids whose text contains `boundary` (a merged token such as ".\\n\\n" counts).
+    """The ids among `token_ids` whose text contains `boundary`, also within a merged token such as ".\\n\\n".
 
-    Needs the `tokenizer.json` of the policy only, not torch.
+    Reads only the `tokenizer.json` of the policy and needs no torch. tokenizer_file: manifest of the policy.
     """
     tokenizer = tokenizer_of(tokenizer_file)
     return {token for token in token_ids if boundary in tokenizer.decode([token], skip_special_tokens=False)}
 
 
 def tokenizer_of(policy_file: Path) -> Tokenizer:
-    """Return the tokenizer of the policy that a manifest describes, without loading transformers."""
+    """The tokenizer of the policy that a manifest describes, without loading transformers."""
     from tokenizers import Tokenizer
 
     from extra_rl.models.policy import resolve
@@ -154,16 +167,21 @@ def tokenizer_of(policy_file: Path) -> Tokenizer:
 def with_rank(
     candidates: Sequence[Candidate], order: Sequence[int], chosen: Sequence[int], repeat: int = 1
 ) -> list[Candidate]:
-    """The candidates with their place in `order`; the `chosen` are served `repeat` times."""
-    rank = {index: place for place, index in enumerate(order)}
-    picked = set(chosen)
-    return [
-        replace(candidate, rank=rank[i], copies=repeat if i in picked else 0) for i, candidate in enumerate(candidates)
-    ]
+    """The candidates with rank and copies.
+
+    Args:
+        candidates: of one group.
+        order: their indices in the order of choice.
+        chosen: indices of the chosen ones.
+        repeat: copies of each chosen one.
+    """
+    rank = {index: position for position, index in enumerate(order)}
+    copies = dict.fromkeys(chosen, repeat)
+    return [replace(candidate, rank=rank[i], copies=copies.get(i, 0)) for i, candidate in enumerate(candidates)]
 
 
 def prefix_frame(rows: Sequence[Candidate], continuations: int, when: str) -> pl.DataFrame:
-    """The `choose_prefixes` table."""
+    """The table `choose_prefixes`. continuations: rollouts for each copy of a candidate; when: their sampling call."""
     names = [n for n in contracts.Prefixes.columns() if n not in ("chosen", "continuations", "when")]
     return contracts.Prefixes.cast(
         pl.DataFrame(
@@ -178,7 +196,10 @@ def prefix_frame(rows: Sequence[Candidate], continuations: int, when: str) -> pl
 
 
 def remembered(pool: pl.DataFrame, by: str = "group_id") -> dict[str, list[Candidate]]:
-    """Candidates out of a pool table, by group (waiting) or by problem (memory), oldest first."""
+    """The candidates of a pool table by column `by`: `group_id` for waiting ones, `problem_id` for remembered ones.
+
+    The oldest come first.
+    """
     found: dict[str, list[Candidate]] = {}
     for row in pool.iter_rows(named=True):
         del row["waiting"]
@@ -193,11 +214,18 @@ def pool_frame(
     fresh: Sequence[Candidate],
     remember: int,
 ) -> pl.DataFrame:
-    """The pool that the next iteration reads: groups that wait, and the last `remember` prefixes of each problem."""
-    kept = {problem: list(items) for problem, items in memory.items()}
+    """The table `choose_prefixes_pool` that the next iteration reads.
+
+    Args:
+        waiting: candidates of the groups that were not continued in this iteration.
+        memory: remembered candidates by problem, oldest first.
+        fresh: candidates of this iteration, to be remembered.
+        remember: how many of the latest candidates are kept for each problem; 0: none.
+    """
+    by_problem = {problem: list(items) for problem, items in memory.items()}
     for candidate in fresh:
-        kept.setdefault(candidate.problem_id, []).append(candidate)
-    latest = [c for items in kept.values() for c in items[-remember:]] if remember else []
+        by_problem.setdefault(candidate.problem_id, []).append(candidate)
+    latest = [c for items in by_problem.values() for c in items[-remember:]] if remember else []
     names = [name for name in contracts.PrefixPool.columns() if name != "waiting"]
     return contracts.PrefixPool.cast(
         pl.DataFrame(

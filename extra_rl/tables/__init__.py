@@ -1,5 +1,4 @@
-"""Tables: what every Parquet file of the pipeline holds (`contracts`), how it is read and written (`files`), and the
-joined view of an iteration (`scan`)."""
+"""Parquet tables: contracts of their content (`contracts`), reading and writing (`files`), joined views (`scan`)."""
 
 from extra_rl.tables.files import read_table, write_table
 from extra_rl.tables.scan import scan_iteration, scan_run

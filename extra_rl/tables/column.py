@@ -1,4 +1,4 @@
-"""The kinds of column that the contracts are made of: type, unit and one sentence about what it holds."""
+"""Kinds of columns of the contracts: each has a type, a unit and one sentence about its content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def text(what: str, **options: object) -> dy.String:
 
 
 def key(what: str) -> dy.String:
-    """Text that is the table's key, or a part of it."""
+    """Text that is the key of the table, or a part of it."""
     return dy.String(primary_key=True, min_length=1, metadata={"about": what})
 
 
@@ -31,22 +31,22 @@ def tokens(what: str, **options: object) -> dy.List:
 
 
 def per_token(what: str, unit: str, **options: object) -> dy.List:
-    """One float32 a token, or a vector."""
+    """A list of float32: one for each token, or a vector."""
     return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
 
 
 def large(what: str, unit: str, **options: object) -> dy.Float64:
-    """A float64 of 0 or more, for counts beyond what is exact in a float32."""
+    """A float64 of 0 or more, for numbers that a float32 does not hold exactly."""
     return dy.Float64(min=0.0, metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
 
 
-def error(what: str) -> dy.Float64:
-    """An error that is allowed: a float64 of 0 or more."""
+def tolerance(what: str) -> dy.Float64:
+    """An allowed error: a float64 of 0 or more."""
     return dy.Float64(min=0.0, metadata={"about": what})
 
 
 def one_of(values: list[str], what: str, **options: object) -> dy.Enum:
-    """One of these words."""
+    """One of these values."""
     return dy.Enum(values, metadata={"about": what}, **options)  # type: ignore[arg-type]
 
 

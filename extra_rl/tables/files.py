@@ -1,4 +1,4 @@
-"""Reading and writing tables: checked against their contract, whole or not at all, with provenance in the footer."""
+"""Read and write tables: checked against their contracts, written atomically, with provenance in the footer."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ from extra_rl.errors import ContractError, InputError
 
 FOOTER_KEY = b"extra_rl"
 ROWS_SHOWN = 3
-"""How many offending rows a contract error prints."""
+"""Number of offending rows that a contract error prints."""
 
 ITEMS_SHOWN = 8
-"""How much of a list of tokens, which may hold thousands, it prints."""
+"""Number of items that it prints of a list, which may have thousands."""
 
 
 def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]) -> None:
-    """Checks `frame` against `contract` and writes it to `path` with `provenance` in the footer.
+    """Check `frame` against `contract` and write it to `path` with `provenance` in the footer.
 
-    The bytes depend on the content and the provenance alone (zstd Parquet, one writer, no time stamps).
-    Raises ContractError when the frame breaks the contract; nothing is written then.
+    The bytes depend on the content and the provenance only (zstd Parquet, one writer, no time stamps).
+
+    Args:
+        frame: the table; further columns are dropped.
+        path: of the Parquet file; its folder is created.
+        contract: schema with the rules of the table.
+        provenance: JSON value; it must follow from the stage's inputs and configuration.
+    Raises ContractError where the frame violates the contract; nothing is written then.
     """
     frame = check(frame, contract, path)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -40,19 +46,19 @@ def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], prov
 def read_table(path: Path, contract: type[dy.Schema]) -> pl.DataFrame:
     """The table at `path`, checked against `contract`.
 
-    Raises InputError when the file is missing or no Parquet, ContractError when it breaks the contract.
+    Raises InputError where the file is missing or not Parquet, ContractError where it violates the contract.
     """
     try:
         frame = pl.read_parquet(path, glob=False)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Run the stage that makes it, or check the path.") from None
+        raise InputError(f"{path}: no such file. Run the stage that writes it, or check the path.") from None
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
     return check(frame, contract, path)
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What the footer of a table says of its making; {} for a Parquet file that no stage wrote."""
+    """The provenance in the footer of a table; {} for a Parquet file that no stage wrote."""
     metadata = pq.read_schema(path).metadata or {}
     found = json.loads(metadata.get(FOOTER_KEY, b"{}"))
     assert isinstance(found, dict)
@@ -60,16 +66,19 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.DataFrame:
-    """`frame` with the contract's columns in order; ContractError names file, column, rule and first rows."""
+    """`frame` with the contract's columns in order.
+
+    Raises ContractError with file, column, rule and the first offending rows. path: named in the error.
+    """
     expected = contract.columns()
     missing = [name for name in expected if name not in frame.columns]
     if missing:
-        raise ContractError(f"{path}: table {contract.__name__} lacks column(s) {', '.join(missing)}.")
+        raise ContractError(f"{path}: table {contract.__name__} has no column(s) {', '.join(missing)}.")
     for name, column in expected.items():
         if not column.validate_dtype(frame.schema[name]):
             raise ContractError(
                 f"{path}: column {name} of table {contract.__name__} has type {frame.schema[name]}, "
-                f"the contract says {column.dtype}."
+                f"the contract requires {column.dtype}."
             )
     frame = frame.select(list(expected))
     good, failures = contract.filter(frame)
@@ -84,6 +93,7 @@ def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.Data
 
 
 def _shortened(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with long lists cut off after ITEMS_SHOWN items."""
     return {
         name: [*value[:ITEMS_SHOWN], "..."] if isinstance(value, list) and len(value) > ITEMS_SHOWN else value
         for name, value in row.items()
@@ -91,18 +101,20 @@ def _shortened(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe(rule: str) -> str:
+    """A rule for messages; dataframely names the rules of a column `column|rule`."""
     column, _, name = rule.rpartition("|")
     return f"column {column}, rule {name}" if column else f"rule {name}"
 
 
 def _columns_of(rule: str, contract: type[dy.Schema]) -> list[str]:
+    """The columns that identify an offending row: the key, and the column that the rule is about."""
     column = rule.rpartition("|")[0]
     keys = contract.primary_key()
     return [*keys, *([column] if column and column not in keys else [])]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary neighbour of `path`, then renames it: a reader never sees half a file."""
+    """Call `write` with a temporary path in the same folder, then rename it, so a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -115,11 +127,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values are equal text."""
+    """JSON with sorted keys and without spaces: equal values have equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Joins within one iteration that several stages need."""
+"""Joins of the tables of one iteration that several stages need."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import polars as pl
 
 
 class TablesByRole(Protocol):
-    """Anything that gives a table for a role: a stage's inputs, or a plain mapping."""
+    """An object that maps roles to tables: a stage's inputs, or a plain mapping."""
 
     def __getitem__(self, role: str) -> pl.DataFrame: ...
 
 
 SCORES = ("verify", "score_entropy")
-"""Stages that score the rollouts of `generate` and of `regenerate`, each in a file of its own."""
+"""Stages that judge or score the rollouts of `generate` and of `regenerate`, with one file for each of them."""
 
 
 def all_rollouts(
     tables: TablesByRole | Mapping[str, pl.DataFrame], prefix: str = "", scores: Sequence[str] = SCORES
 ) -> pl.DataFrame:
-    """Fresh and regenerated rollouts with their verdicts and token scores, fresh ones first, order kept.
+    """The rollouts of `generate`, then of `regenerate`, with their verdicts and token scores, in their order.
 
-    prefix: "previous_" for the tables of the former iteration. scores: which of `SCORES` to join.
+    prefix: "previous_" for the tables of the previous iteration. scores: the stages of `SCORES` that are joined.
     """
     return pl.concat([rollouts_of(tables, source, prefix, scores) for source in ("generate", "regenerate")])
 
@@ -34,7 +34,14 @@ def rollouts_of(
     prefix: str = "",
     scores: Sequence[str] = SCORES,
 ) -> pl.DataFrame:
-    """The rollouts of one sampling stage with their verdicts and token scores, order kept."""
+    """The rollouts of one sampling stage with their verdicts and token scores, in their order.
+
+    Args:
+        tables: roles and their tables.
+        source: `generate` or `regenerate`.
+        prefix: "previous_" for the tables of the previous iteration.
+        scores: the stages of `SCORES` that are joined.
+    """
     joined = tables[f"{prefix}{source}"]
     for stage in scores:
         joined = joined.join(tables[f"{prefix}{stage}_{source}"], on="rollout_id", how="left", maintain_order="left")

@@ -1,4 +1,4 @@
-"""The rollouts of an iteration, and what is remembered of their problems, as the novelty measures see them."""
+"""The input of the novelty measures: the rollouts of an iteration and the remembered rollouts of their problems."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from extra_rl.novelty import Pool
 def pool_of(
     rollouts: pl.DataFrame, memory: pl.DataFrame, tail_tokens: int, embeddings_ND: np.ndarray | None
 ) -> tuple[Pool, list[str]]:
-    """The pool, and the ids that a nearest index stands for: of the rollouts, then of the remembered ones.
+    """The pool, and the rollout ids by row number: of the rollouts, then of the remembered ones.
 
-    rollouts: with verdicts and token scores; compared by problem, over the last `tail_tokens` of a response. One that
-    was not scored has NaN for logprobs. memory: NoveltyMemory; of other problems nothing is used. embeddings_ND: of the
-    rollouts, in their order, or None.
+    Args:
+        rollouts: with verdicts and token scores. The comparison groups are the problems. A rollout without scores has
+            NaN as logprobs.
+        memory: table NoveltyMemory; rows of other problems are ignored.
+        tail_tokens: number of last response tokens that are compared.
+        embeddings_ND: of the rollouts, in their order, or None.
     """
     problems = {name: i for i, name in enumerate(rollouts["problem_id"].unique(maintain_order=True))}
     known = memory.filter(pl.col("problem_id").is_in(list(problems)))
@@ -38,6 +41,6 @@ def pool_of(
 
 
 def stored_embeddings(rows: pl.DataFrame) -> np.ndarray | None:
-    """Column `embedding` as an array (N, D); None where there are no rows, or one of them has none."""
+    """Column `embedding` as an array (N, D); None without rows, or where a row has none."""
     column = rows["embedding"]
     return None if column.is_empty() or column.null_count() else np.array(column.to_list(), np.float32)

@@ -1,4 +1,4 @@
-"""The reader's view: an iteration, or a whole run, as one polars LazyFrame with everything joined."""
+"""Views for readers: an iteration, or a whole run, as one polars LazyFrame with all tables joined."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from extra_rl.tables.iteration import SCORES
 
 
 def scan_iteration(path: str | Path) -> pl.LazyFrame:
-    """One row a rollout of an iteration folder, with all that was found out about it.
+    """One row per rollout of an iteration folder, with the columns of all stages.
 
-    Columns: those of generate or regenerate, verify, score_entropy, novelty and advantage, plus `arm`, `seed` and
-    `iteration`. Columns of stages that have not run yet are absent. A `reward` that is null was excluded.
-    Raises InputError when the folder holds no rollouts.
+    These are the columns of generate or regenerate, verify, score_entropy, novelty and advantage, and `arm`, `seed` and
+    `iteration`. Columns of stages that have not run yet are absent. A rollout whose `reward` is null was excluded.
+    Raises InputError where the folder has no rollouts.
     """
     folder = Path(path)
     if not (folder / "generate.parquet").is_file():
-        raise InputError(f"{folder}: no generate.parquet there; name a folder iteration_NNNN of a run's results.")
+        raise InputError(f"{folder}: it has no generate.parquet. Pass a folder iteration_NNNN of a run's results.")
     sources = [name for name in ("generate", "regenerate") if (folder / f"{name}.parquet").is_file()]
     rows = pl.concat([_with_scores(folder, source) for source in sources], how="diagonal")
     for name in ("novelty", "advantage"):
@@ -34,15 +34,19 @@ def scan_iteration(path: str | Path) -> pl.LazyFrame:
 
 
 def scan_run(path: str | Path) -> pl.LazyFrame:
-    """`scan_iteration` of every iteration folder below `path` (a run, an arm, or a seed), in order."""
+    """`scan_iteration` of every iteration folder below `path` (an experiment, an arm or a seed), in order.
+
+    Raises InputError where no iteration folder has rollouts.
+    """
     named = (IterationFolder.at(folder) for folder in Path(path).glob("**/iteration_*"))
     folders = sorted(folder.path for folder in named if folder and folder.table("generate").is_file())
     if not folders:
-        raise InputError(f"{path}: no iteration folders below it.")
+        raise InputError(f"{path}: it contains no iteration folder with rollouts.")
     return pl.concat([scan_iteration(folder) for folder in folders], how="diagonal")
 
 
 def _with_scores(folder: Path, source: str) -> pl.LazyFrame:
+    """The rollouts of one sampling stage with the verdicts and scores that exist."""
     rows = pl.scan_parquet(folder / f"{source}.parquet")
     for stage in SCORES:
         file = folder / f"{stage}_{source}.parquet"

@@ -1,4 +1,4 @@
-"""The percentile bootstrap interval in its plainest form, which faster ones are held against."""
+"""The percentile bootstrap interval in its simplest form, the reference for faster implementations."""
 
 from __future__ import annotations
 

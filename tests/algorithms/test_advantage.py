@@ -1,4 +1,4 @@
-"""Group normalisation, group types, and how reward and bonus become one advantage."""
+"""Group normalisation, group types, and the combination of reward and bonus to one advantage."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def groups(*labels: int) -> np.ndarray:
     return np.array(labels)
 
 
-def test_one_right_of_four_by_hand() -> None:
+def test_one_correct_rollout_of_four_by_hand() -> None:
     # mean 1/4; squared deviations 9/16 + 3/16 = 3/4; ddof 1: sd = sqrt(1/4) = 1/2; ddof 0: sqrt(3/16)
     rewards = np.array([1.0, 0.0, 0.0, 0.0])
     one_group = groups(7, 7, 7, 7)
@@ -44,7 +44,7 @@ def test_eps_is_added_to_the_deviation() -> None:
     np.testing.assert_allclose(default[0], 0.75 / (0.5 + 1e-6), rtol=1e-14)
 
 
-def test_interleaved_groups_of_unequal_size_keep_apart() -> None:
+def test_interleaved_groups_of_unequal_size_are_independent() -> None:
     # label 5: rewards 0, 1, 2 (mean 1, sd 1); label -3: 10, 30 (mean 20, sd sqrt(200))
     rewards = np.array([0.0, 10.0, 1.0, 30.0, 2.0])
     advantage = normalise_groups(rewards, groups(5, -3, 5, -3, 5), eps=0.0)
@@ -59,7 +59,7 @@ def test_equal_rewards_give_exactly_zero(value: float, options: dict[str, float]
     np.testing.assert_array_equal(advantage, np.zeros(3))
 
 
-def test_excluded_row_leaves_its_groups_statistics() -> None:
+def test_an_excluded_row_is_not_in_the_statistics_of_its_group() -> None:
     # without the NaN row: 1, 0 -> mean 1/2, sd sqrt(1/2). With it as a 0 the mean would be 1/3.
     advantage = normalise_groups(np.array([1.0, NAN, 0.0]), groups(0, 0, 0), eps=0.0)
     np.testing.assert_allclose(advantage, [0.5**0.5, 0.0, -(0.5**0.5)], rtol=1e-15)
@@ -81,8 +81,8 @@ def test_no_rows_and_float32() -> None:
     np.testing.assert_allclose(single, [1.5, -0.5, -0.5, -0.5], rtol=1e-15)
 
 
-def test_faulty_rewards_are_refused() -> None:
-    with pytest.raises(NumericalError, match=r"infinite in 1 rows, the first of them \[1\]"):
+def test_invalid_rewards_are_refused() -> None:
+    with pytest.raises(NumericalError, match=r"infinite in 1 rows.* \[1\]"):
         normalise_groups(np.array([0.0, np.inf]), groups(0, 0))
     with pytest.raises(ContractError, match="one length"):
         normalise_groups(np.array([0.0, 1.0]), groups(0))
@@ -95,12 +95,12 @@ def test_group_types() -> None:
         0: ([0.0, 0.0], "all_incorrect"),
         1: ([1.0, 1.0], "all_correct"),
         2: ([0.0, 1.0], "mixed"),
-        3: ([0.5, 0.5], "mixed"),  # some credit is neither wrong nor right
+        3: ([0.5, 0.5], "mixed"),  # partial credit
         4: ([-1.0, 0.0], "all_incorrect"),
         5: ([1.0, 2.0], "all_correct"),
         6: ([1.0, NAN], "excluded"),
         7: ([NAN, NAN], "excluded"),
-        8: ([0.0, 0.0, NAN], "all_incorrect"),  # the excluded row carries its group's type
+        8: ([0.0, 0.0, NAN], "all_incorrect"),  # the excluded row has the type of its group
         9: ([1.0, 0.5], "mixed"),
     }
     rewards = np.concatenate([np.array(values) for values, _ in cases.values()])
@@ -111,7 +111,7 @@ def test_group_types() -> None:
     assert types.tolist() == [expected[row] for row in shuffle]
 
 
-def test_bonus_is_added_after_normalisation_and_not_renormalised() -> None:
+def test_bonus_is_added_after_normalisation_and_not_normalised_again() -> None:
     rewards = np.array([1.0, 0.0, 1.0, 1.0])
     bonus = np.array([0.3, 0.0, 0.1, 0.2])
     result = combine(rewards, bonus, groups(0, 0, 1, 1), eps=0.0)
@@ -180,13 +180,13 @@ def test_parts_add_up_and_groups_are_centred_and_order_does_not_matter(
     np.testing.assert_allclose(backwards.advantage_N[::-1], result.advantage_N, atol=1e-8)
 
 
-def test_bonus_share_weighs_by_tokens() -> None:
+def test_bonus_share_is_weighted_by_tokens() -> None:
     # |bonus| . T = 0.1*10 + 0.2*30 = 7; |normalised| . T = 1*10 + 0.5*30 = 25; 7 / 32
     share = bonus_share(np.array([0.1, -0.2]), np.array([1.0, -0.5]), np.array([10, 30]))
     assert share == pytest.approx(7 / 32, rel=1e-15)
 
 
-def test_bonus_share_at_its_ends() -> None:
+def test_bonus_share_without_bonus_reward_or_rows() -> None:
     zeros, lengths = np.zeros(2), np.array([5, 7])
     assert bonus_share(zeros, zeros, lengths) == 0.0
     assert bonus_share(zeros, np.ones(2), lengths) == 0.0
@@ -194,12 +194,12 @@ def test_bonus_share_at_its_ends() -> None:
     assert bonus_share(zeros[:0], zeros[:0], lengths[:0]) == 0.0
 
 
-def test_bonus_share_is_of_the_normalised_part_and_not_of_the_sum() -> None:
+def test_bonus_share_does_not_depend_on_the_sum() -> None:
     # bonus and reward cancel: the sum is 0, the share still 1/2
     assert bonus_share(np.array([1.0]), np.array([-1.0]), np.array([4])) == 0.5
 
 
-def test_positive_only_spares_what_is_not_guided() -> None:
+def test_positive_only_changes_continuations_only() -> None:
     advantage = np.array([-1.0, -1.0, 2.0, 2.0])
-    guided = np.array([True, False, True, False])
-    np.testing.assert_array_equal(positive_only(advantage, guided), [0.0, -1.0, 2.0, 2.0])
+    continued = np.array([True, False, True, False])
+    np.testing.assert_array_equal(positive_only(advantage, continued), [0.0, -1.0, 2.0, 2.0])

@@ -1,4 +1,4 @@
-"""Denominators: what each of the three weighs, and that micro-batches add up."""
+"""Aggregations: the weights of tokens and sequences, and that micro-batches add up."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Aggregate = Callable[[Tensor, Tensor, float], Tensor]
 
 @AGGREGATIONS
 @pytest.mark.parametrize("value", [1e30, math.nan, math.inf])
-def test_masked_tokens_leak_neither_value_nor_gradient(aggregate: Aggregate, value: float) -> None:
+def test_masked_tokens_contribute_neither_value_nor_gradient(aggregate: Aggregate, value: float) -> None:
     loss = LOSS.clone()
     loss[0, 2] = value
     loss.requires_grad_()
@@ -54,18 +54,18 @@ def test_micro_batches_add_up(aggregate: Aggregate, cut: int) -> None:
 
 
 @AGGREGATIONS
-def test_nothing_to_learn_from_is_zero(aggregate: Aggregate) -> None:
+def test_without_loss_tokens_the_result_is_zero(aggregate: Aggregate) -> None:
     assert aggregate(LOSS, torch.zeros_like(MASK), 2).item() == 0.0
 
 
 @AGGREGATIONS
 @pytest.mark.parametrize("denominator", [0, -1])
 def test_denominator_must_be_above_zero(aggregate: Aggregate, denominator: int) -> None:
-    with pytest.raises(NumericalError, match="skip its update"):
+    with pytest.raises(NumericalError, match=f"by {denominator}"):
         aggregate(LOSS, MASK, denominator)
 
 
-def test_sequence_mean_weighs_sequences_and_token_mean_tokens() -> None:
+def test_sequence_mean_weights_sequences_and_token_mean_tokens_equally() -> None:
     loss = torch.ones(2, 3, requires_grad=True)
     by_sequence = torch.autograd.grad(sequence_mean(loss, MASK, 2), loss)[0]
     torch.testing.assert_close(by_sequence.sum(1), torch.tensor([0.5, 0.5]))

@@ -39,7 +39,7 @@ def test_a_large_common_offset_changes_nothing() -> None:
     assert entropy.item() == pytest.approx(1.5 * math.log(2.0), abs=1e-4)
 
 
-def test_bfloat16_logits_are_worked_on_in_float32() -> None:
+def test_bfloat16_logits_are_computed_in_float32() -> None:
     torch.manual_seed(0)
     logits = torch.randn(4, 500).bfloat16()
     targets = torch.arange(4)

@@ -1,4 +1,4 @@
-"""maj@k: hand-counted subsets, the tie rule, and the estimate against all subsets of a small case."""
+"""maj@k: subsets counted by hand, the tie rule, and the estimate against all subsets of a small case."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def shares(votes: list[list[int]], orders: int = 20_000) -> np.ndarray:
     return majority_at_each_k(np.array(votes), generator(0, "test"), orders)
 
 
-def test_ties_go_to_the_answer_that_was_sampled_first() -> None:
+def test_of_equal_votes_the_earliest_sample_wins() -> None:
     first, last = shares([[RIGHT, 1, 1], [1, RIGHT, RIGHT]])
-    # pairs of the first: {right, 1} twice, decided by the first sample, and {1, 1}; of the second: the mirror image
+    # pairs of the first: {correct, 1} twice, decided by the first sample, and {1, 1}; the second is its mirror image
     assert first == pytest.approx([1 / 3, 2 / 3, 0], abs=0.01)
     assert last == pytest.approx([2 / 3, 1 / 3, 1], abs=0.01)
 
@@ -31,15 +31,15 @@ def test_one_and_all_samples_and_all_but_one_are_exact_under_every_seed() -> Non
     for seed in range(20):
         found = majority_at_each_k(votes, generator(seed, "test"), orders=3)
         assert found[:, 0].tolist() == [0.5, 0.25, 0.25]
-        # triples of the first: right wins where both right ones are in; of the last: wherever the first sample is
+        # triples of the first: correct wins with both correct samples; of the last: with the first sample
         assert found[:, -2].tolist() == [0.5, 0.0, 0.75]
-        assert found[:, -1].tolist() == [1.0, 0.0, 1.0]  # two of four; a tie of all, 1 came first; right before 1
+        assert found[:, -1].tolist() == [1.0, 0.0, 1.0]  # two of four; a tie that 1 wins; a tie that correct wins
 
 
 def test_samples_without_an_answer_do_not_vote() -> None:
     silent, alone = shares([[N, N, N], [N, RIGHT, N]])
     assert silent.tolist() == [0, 0, 0]
-    # where only the right answer gets votes, its majority is pass@k
+    # if only the correct answer has votes, maj@k is pass@k
     assert alone == pytest.approx([pass_at_k(3, 1, k) for k in (1, 2, 3)], abs=0.01)
 
 
@@ -52,7 +52,7 @@ def test_the_estimate_agrees_with_all_subsets() -> None:
 
 
 def wins(row: np.ndarray, chosen: tuple[int, ...]) -> bool:
-    """By the words of the definition: most votes, then the earliest sample."""
+    """The definition: most votes, then the earliest sample."""
     found = {int(row[i]) for i in chosen} - {N}
     rank = {a: (sum(row[i] == a for i in chosen), -min(i for i in chosen if row[i] == a)) for a in found}
     return bool(found) and max(found, key=lambda a: rank[a]) == RIGHT
@@ -64,7 +64,7 @@ def test_a_problem_does_not_depend_on_the_others() -> None:
     assert (together == np.vstack([shares([row], orders=50) for row in votes])).all()
 
 
-def test_votes_that_cannot_be_are_refused() -> None:
+def test_invalid_votes_are_refused() -> None:
     for bad in (np.zeros((2, 0), dtype=int), np.array([[-2, 0]])):
-        with pytest.raises(ContractError, match="at least one sample"):
+        with pytest.raises(ContractError, match="votes"):
             majority_at_each_k(bad, generator(0, "test"))

@@ -25,7 +25,7 @@ def test_by_hand() -> None:
 
 
 def test_k3_is_unbiased_for_the_divergence_of_the_sampler_from_the_policy() -> None:
-    """Every outcome of a sampler as often as it draws it: 6 of 10, 3 of 10, 1 of 10."""
+    """Every outcome of a sampler with its frequency: 6 of 10, 3 of 10, 1 of 10."""
     sampler, policy = np.array([0.6, 0.3, 0.1]), np.array([0.5, 0.2, 0.3])
     drawn = np.repeat([0, 1, 2], [6, 3, 1])
     found = mismatch(np.log(policy)[drawn], np.log(sampler)[drawn])
@@ -33,7 +33,7 @@ def test_k3_is_unbiased_for_the_divergence_of_the_sampler_from_the_policy() -> N
 
 
 def test_rounding_is_not_lost() -> None:
-    """e^d - 1 - d = d^2 / 2, which nothing that is added to 1 would hold."""
+    """e^d - 1 - d = d^2 / 2, which would be lost in a sum with 1."""
     found = mismatch(np.array([0.0]), np.array([-1e-9]))
     assert found.kl == pytest.approx(0.5e-18, rel=1e-6, abs=0)
     assert found.mean == 1e-9

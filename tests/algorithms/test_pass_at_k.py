@@ -15,7 +15,7 @@ from extra_rl.errors import ConfigError, ContractError
 
 
 def test_by_hand() -> None:
-    # 4 samples, 2 right, 2 drawn: one of six pairs holds no right one. The biased 1 - (1/2)^2 is 3/4.
+    # 4 samples, 2 correct, 2 drawn: one of six pairs has no correct sample. The biased 1 - (1/2)^2 is 3/4.
     assert pass_at_k(4, 2, 2) == 5 / 6
     assert pass_at_k(16, 1, 1) == 1 / 16
     assert pass_at_k(16, 1, 4) == 1 / 4
@@ -23,7 +23,7 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 5, 7])
-def test_equals_the_share_of_subsets_with_a_right_sample(n: int) -> None:
+def test_equals_the_share_of_subsets_with_a_correct_sample(n: int) -> None:
     for c in range(n + 1):
         for k in range(1, n + 1):
             subsets = list(combinations(range(n), k))
@@ -31,14 +31,14 @@ def test_equals_the_share_of_subsets_with_a_right_sample(n: int) -> None:
             assert pass_at_k(n, c, k) == share
 
 
-def test_none_right_and_too_few_wrong() -> None:
+def test_no_correct_sample_and_too_few_incorrect_ones() -> None:
     assert pass_at_k(10, 0, 10) == 0.0
-    assert pass_at_k(10, 4, 7) == 1.0  # only six are wrong
+    assert pass_at_k(10, 4, 7) == 1.0  # only six are incorrect
     assert pass_at_k(10, 4, 6) < 1.0
 
 
 def test_exact_for_many_samples() -> None:
-    # one right of n: k / n, where factorials overflow and 1 - product loses its digits
+    # one correct of n: k / n, where factorials overflow and 1 - product loses its digits
     assert pass_at_k(100_000, 1, 3) == 3 / 100_000
     assert pass_at_k(2000, 1, 1000) == 0.5
 
@@ -49,7 +49,7 @@ def test_errors() -> None:
     with pytest.raises(ConfigError):
         pass_at_k(16, 3, 0)
     for c in (-1, 17):
-        with pytest.raises(ContractError, match=f"{c} right samples of 16"):
+        with pytest.raises(ContractError, match=rf"^{c} .* 16"):
             pass_at_k(16, c, 4)
 
 
@@ -85,17 +85,16 @@ def test_interval_of_a_coin() -> None:
 def test_interval_is_seeded() -> None:
     values = np.random.default_rng(1).random(30)
     first = interval(values, np.random.default_rng(5))
-    assert first == interval(values, np.random.default_rng(5))
-    assert first != interval(values, np.random.default_rng(6))
+    assert first == interval(values, np.random.default_rng(5)) != interval(values, np.random.default_rng(6))
 
 
-def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_interval_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(7)
     covered = 0
     for _ in range(100):
         low, high = interval(rng.normal(3.0, 1.0, size=60), rng, level=0.9, resamples=200)
         covered += low <= 3.0 <= high
-    # 90 expected, standard deviation 3; a little under-coverage is known of the percentile interval
+    # 90 expected, standard deviation 3; the percentile interval is known to cover a little less
     assert 78 <= covered <= 98
 
 
@@ -103,13 +102,9 @@ def test_interval_degenerate() -> None:
     rng = np.random.default_rng(0)
     assert interval(np.array([0.25]), rng) == (0.25, 0.25)
     assert interval(np.ones(5), rng) == (1.0, 1.0)
-    with pytest.raises(ContractError):
-        bootstrap_means(np.empty((0, 1)), rng)
-    with pytest.raises(ConfigError):
-        bootstrap_means(np.ones((5, 1)), rng, resamples=0)
 
 
-def test_every_k_at_once_is_each_k_alone() -> None:
+def test_the_table_of_all_k_agrees_with_each_k_alone() -> None:
     n, c = np.array([4, 2, 4, 0]), np.array([1, 2, 1, 0])
     table = pass_at_each_k(n, c, 4)
     for k in (1, 2):
@@ -119,26 +114,20 @@ def test_every_k_at_once_is_each_k_alone() -> None:
     assert np.isnan(table[3]).all()
 
 
-def test_resampled_means_draw_all_figures_on_the_same_problems() -> None:
+def test_all_figures_of_a_resample_share_its_problems() -> None:
     values = np.array([[0.0, 1.0, np.nan], [1.0, 0.0, 5.0], [1.0, 0.0, np.nan]])
     means = bootstrap_means(values, np.random.default_rng(0), resamples=4000)
     assert means.shape == (4000, 3)
     assert means[:, 0] + means[:, 1] == pytest.approx(1.0)
     assert set(np.round(3 * means[:, 0], 9)) == {0.0, 1.0, 2.0, 3.0}
     assert means[:, 0].mean() == pytest.approx(2 / 3, abs=0.02)
-    # the third figure counts the second problem alone: 5 wherever it was drawn, and it is missing in (2/3)^3 of draws
+    # the third figure counts the second problem only: 5 wherever it is drawn, NaN in (2/3)^3 of the draws
     assert set(means[:, 2][np.isfinite(means[:, 2])]) == {5.0}
     assert np.isnan(means[:, 2]).mean() == pytest.approx(8 / 27, abs=0.03)
 
 
-def test_resampled_means_give_the_interval_of_one_figure() -> None:
-    values = np.random.default_rng(1).random(40)
-    means = bootstrap_means(values[:, None], np.random.default_rng(2))[:, 0]
-    assert np.quantile(means, [0.025, 0.975]) == pytest.approx(interval(values, np.random.default_rng(2)))
-
-
-def test_resampling_nothing_is_refused() -> None:
-    with pytest.raises(ContractError, match="needs problems"):
+def test_no_problems_and_no_resamples_are_refused() -> None:
+    with pytest.raises(ContractError, match="0 and 2000"):
         bootstrap_means(np.zeros((0, 2)), np.random.default_rng(0))
-    with pytest.raises(ConfigError, match="not 1 and 0"):
+    with pytest.raises(ConfigError, match="1 and 0"):
         bootstrap_means(np.zeros((1, 2)), np.random.default_rng(0), resamples=0)

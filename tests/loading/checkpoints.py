@@ -34,7 +34,7 @@ FAMILIES = ("Llama", "Gemma2", "GPT2", "Qwen3Moe")
 
 
 def checkpoint(folder: Path, family: str = "Llama", head: str = "ForCausalLM", **config: Any) -> Path:
-    """A random model of that family with the words' tokenizer, as `save_pretrained` writes it."""
+    """A random model of a family with the word tokenizer, as `save_pretrained` writes it."""
     import torch
     import transformers
 
@@ -47,7 +47,7 @@ def checkpoint(folder: Path, family: str = "Llama", head: str = "ForCausalLM", *
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Rewrites model.safetensors with other tensors."""
+    """Rewrite model.safetensors with changed tensors."""
     from safetensors.torch import load_file, save_file
 
     file = folder / "model.safetensors"
@@ -55,13 +55,13 @@ def change_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, An
 
 
 def change_json(path: Path, **values: Any) -> None:
-    """Sets keys of a JSON file; None removes one."""
+    """Set keys of a JSON file; None removes a key."""
     content = {**(json.loads(path.read_text()) if path.exists() else {}), **values}
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def flip_a_bit(path: Path, place: int = -8) -> None:
-    """Changes one bit and restores size and mtime, as a failing disk would leave them."""
+    """Change one bit and restore size and mtime, as a failing disk would."""
     before = path.stat()
     content = bytearray(path.read_bytes())
     content[place] ^= 1

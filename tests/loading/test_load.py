@@ -1,4 +1,4 @@
-"""A checkpoint is loaded whole, or refused in one line that says what is wrong with it."""
+"""A checkpoint is loaded completely, or refused with an error of one line that names the fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKENS = torch.arange(3, 13).unsqueeze(0)
 
 
 def refusal(source: Path | str, **options: Any) -> str:
-    """The message with which loading is refused; one line."""
+    """The message with which loading is refused: one line that contains the source."""
     with pytest.raises(ModelError) as caught:
         load_model(source, **options)
     assert "\n" not in str(caught.value)
@@ -38,13 +38,13 @@ def logits(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_whole_checkpoint_is_loaded_saved_and_loaded_again(tmp_path: Path, family: str, tied: bool) -> None:
+def test_a_checkpoint_is_loaded_saved_and_loaded_again(tmp_path: Path, family: str, tied: bool) -> None:
     import transformers
 
     folder = checkpoint(tmp_path / "given", family, tie_word_embeddings=tied)
     model = load_model(folder)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    torch.testing.assert_close(logits(model), logits(theirs), atol=0, rtol=0)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    torch.testing.assert_close(logits(model), logits(reference), atol=0, rtol=0)
     assert not model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
     save_policy(tmp_path / "saved" / "manifest.json", model, load_tokenizer(folder), {})
@@ -64,26 +64,26 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, family: str, capfd: p
         change_weights(folder, change)
         return refusal(folder)
 
-    said = refused(lambda weights: {f"module.{name}": value for name, value in weights.items()})
-    assert "names begin with `module.`" in said
-    said = refused(lambda weights: {name: value for name, value in weights.items() if layer not in name})
-    assert f"of the model's tensors are missing ({layer}" in said
-    assert " more)" in said
+    message = refused(lambda weights: {f"module.{name}": value for name, value in weights.items()})
+    assert "`module.`" in message
+    message = refused(lambda weights: {name: value for name, value in weights.items() if layer not in name})
+    assert f"are missing ({layer}" in message
+    assert " more)" in message
     extra = {f"{layer.replace('1', '7')}norm.weight": torch.ones(4)}
-    assert f"1 tensors do not belong to the model ({next(iter(extra))})" in refused(lambda weights: weights | extra)
+    assert f"do not belong to the model ({next(iter(extra))})" in refused(lambda weights: weights | extra)
     name = next(
         name for name in sorted(json_names(folder, original)) if (layer in name and "norm" in name) or "ln_" in name
     )
-    said = refused(lambda weights: weights | {name: torch.ones(5)})
-    assert f"1 tensors have another shape, first {name}: (5,) in the checkpoint, (32,) by its config.json" in said
-    assert capfd.readouterr() == ("", "")  # the library's own table would stand beside it
+    message = refused(lambda weights: weights | {name: torch.ones(5)})
+    assert f"{name}: (5,) in the checkpoint, (32,)" in message
+    assert capfd.readouterr() == ("", "")  # not the library's report
 
 
 def json_names(folder: Path, content: bytes) -> set[str]:
     return set(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])) - {"__metadata__"}
 
 
-def test_what_a_family_ignores_is_no_fault(tmp_path: Path) -> None:
+def test_tensors_that_a_family_ignores_are_accepted(tmp_path: Path) -> None:
     llama, gpt2 = checkpoint(tmp_path / "llama"), checkpoint(tmp_path / "gpt2", "GPT2")
     change_weights(llama, lambda weights: weights | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
     load_model(llama)
@@ -108,11 +108,11 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, value: float, prec
         return weights
 
     change_weights(folder, spoil)
-    assert f"1 weight tensors hold NaN or infinity ({name})" in refusal(folder, precision=precision)
+    assert f"NaN or infinity ({name})" in refusal(folder, precision=precision)
 
 
 def test_large_finite_weights_pass() -> None:
-    """Their sum overflows, so their elements are looked at."""
+    """Their sum overflows, so their elements are checked."""
     model = torch.nn.Linear(4, 4)
     torch.nn.init.constant_(model.weight, 3e38)
     require_finite("x", model, "")
@@ -124,7 +124,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     content = file.read_bytes()
     for broken in (content[:-1000], content[:100], b"", b"\0" * 2000):
         file.write_bytes(broken)
-        assert f"{file}: is not a whole safetensors file" in refusal(folder)
+        assert f"{file}: " in refusal(folder)
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n")
     assert "git lfs pull" in refusal(folder)
     file.unlink()
@@ -148,7 +148,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert len(shards) > 2
     torch.testing.assert_close(logits(load_model(tmp_path / "shards")), logits(load_model(tmp_path / "whole")))
     shards[1].unlink()
-    assert f"{shards[1]}: missing, although model.safetensors.index.json lists it" in refusal(tmp_path / "shards")
+    assert f"{shards[1]}: missing" in refusal(tmp_path / "shards")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "(?i)gptq"),
     ],
 )
-def test_a_config_that_is_not_that_of_the_weights(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+def test_a_config_that_does_not_fit_the_weights(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     import re
 
     folder = checkpoint(tmp_path)
@@ -176,10 +176,10 @@ def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:
     import transformers
 
     bert = checkpoint(tmp_path / "bert", "Bert", "ForMaskedLM")
-    assert "is an encoder: its tokens see the tokens after them" in refusal(bert)
+    assert "is an encoder" in refusal(bert)
     sizes = transformers.T5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     transformers.T5ForConditionalGeneration(sizes).save_pretrained(tmp_path / "t5")
-    assert "not the configuration of a causal language model" in refusal(tmp_path / "t5")
+    assert "T5Config" in refusal(tmp_path / "t5")
     assert len(refusal(tmp_path / "t5")) < 400
     reward = checkpoint(tmp_path / "reward", "Llama", "ForSequenceClassification")
     assert "score.weight" in refusal(reward)
@@ -201,9 +201,9 @@ def test_pickles_are_read_or_refused(tmp_path: Path) -> None:
     assert "cannot load a causal language model from this directory" in refusal(folder)
 
 
-def test_sources_that_are_no_model(tmp_path: Path) -> None:
-    assert "there is no such directory" in refusal(tmp_path / "nowhere")
-    assert "this is no model's directory" in refusal(tmp_path)
+def test_a_source_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
+    assert "no such directory" in refusal(tmp_path / "nowhere")
+    assert str(tmp_path / "config.json") in refusal(tmp_path)
     (tmp_path / "file.txt").touch()
     assert "is a file" in refusal(tmp_path / "file.txt")
     folder = checkpoint(tmp_path / "model")
@@ -212,16 +212,16 @@ def test_sources_that_are_no_model(tmp_path: Path) -> None:
         load_tokenizer(folder)
 
 
-def test_tokens_beyond_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_without_a_row_in_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = checkpoint(tmp_path / "a")
     model = load_model(folder)
     require_vocabulary("x", model, TOKENIZER)
-    with pytest.raises(ModelError, match=r"beyond the model's embedding of 40 rows: '37' \(id 40\), '38' \(id 41\)"):
+    with pytest.raises(ModelError, match=r"40 rows: '37' \(id 40\), '38' \(id 41\)"):
         require_vocabulary("x", model, word_level([str(number) for number in range(39)]))
     tokenizer = load_tokenizer(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     assert capsys.readouterr().err == ""
-    require_vocabulary("x", model, tokenizer)  # as of Gemma 3: never in a text of ours
+    require_vocabulary("x", model, tokenizer)  # as in Gemma 3; it does not occur in text
     assert "'<image>' (id 40)" in capsys.readouterr().err
     tokenizer.add_special_tokens({"pad_token": "<fill>"})
     tokenizer.save_pretrained(folder)
@@ -233,10 +233,12 @@ def test_tokens_beyond_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(("kind", "named"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
-def test_codes_of_a_quantiser_are_no_weights(tmp_path: Path, kind: torch.dtype, named: str) -> None:
+def test_quantised_weights_without_a_quantization_config_are_refused(
+    tmp_path: Path, kind: torch.dtype, named: str
+) -> None:
     folder = checkpoint(tmp_path)
     tensors = load_file(folder / "model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"
     save_file(tensors | {name: tensors[name].to(kind)}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=rf"model\.safetensors: {name} is stored as {named}, and config\.json has no"):
+    with pytest.raises(ModelError, match=rf"model\.safetensors: {name} .* {named}, .*quantization_config"):
         load_model(folder)

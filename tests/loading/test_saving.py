@@ -1,4 +1,4 @@
-"""What cannot be saved is one error that names the file, and leaves no manifest."""
+"""A failed save is one error with the name of the file, and leaves no manifest."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def test_a_failed_save_is_one_error(
         monkeypatch.setattr(type(failing), "save_pretrained", fail)
     with pytest.raises(kind) as caught:
         save_policy(tmp_path / "manifest.json", model, TOKENIZER, {}, fail if failing is None else None)
-    said = str(caught.value)
-    assert "\n" not in said
+    message = str(caught.value)
+    assert "\n" not in message
     assert not (tmp_path / "manifest.json").exists()
     if kind is InputError:
         named = isinstance(fault, SafetensorError) or getattr(fault, "filename", None)
-        assert ("model.safetensors" if named else f"{tmp_path}/half.safetensors") in said
-        assert "GB are free there" in said
+        assert ("model.safetensors" if named else f"{tmp_path}/half.safetensors") in message
+        assert "GB are free" in message
     else:
-        assert str(tmp_path) in said
+        assert str(tmp_path) in message
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
@@ -64,18 +64,16 @@ def test_a_full_disk(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
     try:
-        with pytest.raises(InputError, match=f"{tmp_path}/model.safetensors: cannot be written"):
+        with pytest.raises(InputError, match=f"{tmp_path}/model.safetensors: "):
             save_policy(tmp_path / "manifest.json", random_qwen3(vocabulary=400), TOKENIZER, {})
-        with pytest.raises(
-            InputError, match=f"{tmp_path}/optimizer.safetensors: the optimizer state cannot be written"
-        ):
+        with pytest.raises(InputError, match=f"{tmp_path}/optimizer.safetensors: "):
             write_optimizer(tmp_path, {"exp_avg/w": torch.zeros(50_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "manifest.json").exists()
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match=str(tmp_path / "file")):
         save_policy(tmp_path / "file" / "policy" / "manifest.json", random_qwen3(), TOKENIZER, {})

@@ -45,7 +45,7 @@ SMALL = {
 }
 GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 FAMILIES: dict[str, dict[str, Any]] = {
-    # name in transformers -> what its configuration needs beside SMALL
+    # name in transformers -> further keys of its configuration
     "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "GPTNeoX": {},
     "Falcon": {},
@@ -56,7 +56,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def random_model(family: str, seed: int = 0, **config: Any) -> Any:
-    """A random model of a family of transformers, two small layers, its weights so wide that an error shows."""
+    """A random model of a family of transformers with two small layers and weights wide enough that errors show."""
     import torch
     import transformers
 

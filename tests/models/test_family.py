@@ -1,4 +1,4 @@
-"""What is read of a model's parts: head, logit transform, windows, layers."""
+"""Parts of a model: head, logit transform, attention windows, layers, context."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import transformers
 from extra_rl.config.sections import ModelConfig
 from extra_rl.errors import ModelError
 from extra_rl.models.family import Head, backbone, context, decoder_layers, read_head, windows, without_dropout
-from stages.warm_start import refuse_without_room
+from stages.warm_start import require_context
 from tests.models import random_model, random_qwen3
 from tests.zoo.families import build
 
@@ -42,8 +42,8 @@ def test_the_transform_of_the_logits_is_observed(
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_small_weights_hide_no_cap() -> None:
-    """At logits of 0.01 a soft cap of 30 changes nothing that could be seen in them."""
+def test_a_cap_is_found_with_small_weights() -> None:
+    """A soft cap of 30 has no visible effect on logits of 0.01."""
     model = random_model("Gemma2", initializer_range=1e-4)
     head = read_head(model)
     assert head is not None
@@ -51,7 +51,7 @@ def test_small_weights_hide_no_cap() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda z: z.clamp(-50, 50), lambda z: z + 1, lambda z: z * z.abs(), torch.asinh])
-def test_what_is_neither_scale_nor_cap_is_not_explained(change: Any) -> None:
+def test_another_transform_is_not_explained(change: Any) -> None:
     model = random_qwen3()
     forward = model.forward
 
@@ -64,11 +64,11 @@ def test_what_is_neither_scale_nor_cap_is_not_explained(change: Any) -> None:
     assert read_head(model) is None
 
 
-def test_a_body_that_is_not_what_the_head_reads_is_not_explained() -> None:
-    assert read_head(random_model("OPT")) is None  # its decoder lies between
+def test_a_head_that_does_not_read_the_last_hidden_state_is_not_explained() -> None:
+    assert read_head(random_model("OPT")) is None  # it has a projection in between
 
 
-def test_reading_leaves_nothing_behind() -> None:
+def test_reading_the_head_does_not_change_the_model() -> None:
     model = random_model("Granite", logits_scaling=7.0)
     with torch.inference_mode():
         before = model(TOKENS).logits
@@ -85,7 +85,7 @@ def test_a_bfloat16_model_has_the_same_transform(dtype: torch.dtype, kind: str) 
     assert str(head.module.weight.dtype) == f"torch.{kind}"
 
 
-def test_windows_that_the_configuration_names() -> None:
+def test_windows_in_the_configuration() -> None:
     assert windows(random_model("Mistral", sliding_window=6)) == [6]
     assert windows(random_qwen3()) == []
 
@@ -100,7 +100,7 @@ def test_a_model_without_parts_is_refused() -> None:
         decoder_layers(torch.nn.Linear(2, 2))
 
 
-def test_training_has_no_dropout_but_that_of_adapters() -> None:
+def test_training_has_no_dropout_except_that_of_adapters() -> None:
     from peft import LoraConfig, get_peft_model
 
     model = random_model("GPT2", resid_pdrop=0.5, attn_pdrop=0.5)
@@ -110,7 +110,7 @@ def test_training_has_no_dropout_but_that_of_adapters() -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     without_dropout(model)
     torch.testing.assert_close(model(TOKENS, use_cache=False).logits, expected)
-    assert any(module.training for module in decoder_layers(model))  # or they would not be checkpointed
+    assert any(module.training for module in decoder_layers(model))  # checkpointing needs training mode
     adapted = get_peft_model(random_qwen3(), LoraConfig(r=2, lora_dropout=0.5, target_modules=["q_proj"]))
     without_dropout(adapted)
     dropping = [m for m in adapted.modules() if isinstance(m, torch.nn.Dropout) and m.training]
@@ -138,13 +138,13 @@ LONG = {**SCALED, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original
         ("Llama", {"rope_parameters": {**SCALED, "rope_type": "linear"}}, 256),
     ],
 )
-def test_what_a_model_reads_at_most(name: str, changes: dict[str, Any], tokens: int) -> None:
+def test_the_context_of_a_model(name: str, changes: dict[str, Any], tokens: int) -> None:
     assert context(build(name, **changes).config) == tokens
     assert context(transformers.BloomConfig()) is None
 
 
-def test_a_run_that_does_not_fit_into_the_model_is_refused() -> None:
+def test_a_run_that_exceeds_the_context_of_the_model_is_refused() -> None:
     config = ModelConfig(source="MODEL", context_tokens=257)
-    with pytest.raises(ModelError, match=r"MODEL: the model reads 256 tokens .*context_tokens is 257"):
-        refuse_without_room(build("GPT-2"), config)
-    refuse_without_room(build("GPT-2"), config.model_copy(update={"context_tokens": 256}))
+    with pytest.raises(ModelError, match=r"MODEL: .*256 .*context_tokens is 257"):
+        require_context(build("GPT-2"), config)
+    require_context(build("GPT-2"), config.model_copy(update={"context_tokens": 256}))

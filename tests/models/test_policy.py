@@ -37,16 +37,16 @@ def saved(folder: Path, seed: int = 0) -> Path:
     return folder / "manifest.json"
 
 
-def test_a_model_is_loaded_in_the_precision_asked_for_and_saved_weights_stay(tmp_path: Path) -> None:
+def test_a_model_is_loaded_in_the_requested_precision(tmp_path: Path) -> None:
     manifest = saved(tmp_path)
     assert {p.dtype for p in load_policy(manifest).model.parameters()} == {torch.float32}
     assert {p.dtype for p in load_policy(manifest, precision="bfloat16").model.parameters()} == {torch.bfloat16}
 
 
-def test_removed_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
+def test_removed_weights_are_an_error_with_the_reason(tmp_path: Path) -> None:
     manifest = saved(tmp_path)
     write_removed(tmp_path, {"model.safetensors": "retention.weights_every: 3"})
-    load_policy(manifest)  # announced, but still there
+    load_policy(manifest)  # recorded, but not yet removed
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors was removed \(retention\.weights_every: 3\)"):
         load_policy(manifest)
@@ -55,7 +55,7 @@ def test_removed_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "removed.json").exists()
 
 
-def test_the_number_of_weights_is_known_without_them_and_ties_count_once(tmp_path: Path) -> None:
+def test_the_number_of_weights_is_in_the_manifest_and_counts_shared_tensors_once(tmp_path: Path) -> None:
     manifest = saved(tmp_path / "a")
     model = random_qwen3(0)
     elements = sum(parameter.numel() for parameter in model.parameters())
@@ -65,7 +65,7 @@ def test_the_number_of_weights_is_known_without_them_and_ties_count_once(tmp_pat
     assert weights_of(manifest) == weights_of(tmp_path / "b" / "manifest.json") == elements
 
 
-def test_round_trip_and_digest(tmp_path: Path) -> None:
+def test_a_saved_policy_is_loaded_unchanged_and_has_a_digest(tmp_path: Path) -> None:
     first, again, other = saved(tmp_path / "a"), saved(tmp_path / "b"), saved(tmp_path / "c", seed=1)
     assert read_manifest(first)["digest"] == read_manifest(again)["digest"] != read_manifest(other)["digest"]
     policy = load_policy(first)
@@ -74,7 +74,7 @@ def test_round_trip_and_digest(tmp_path: Path) -> None:
         assert torch.equal(policy.model.state_dict()[name], value), name
 
 
-def test_a_manifest_may_stand_for_a_former_policy(tmp_path: Path) -> None:
+def test_a_manifest_may_refer_to_a_previous_policy(tmp_path: Path) -> None:
     first = saved(tmp_path / "i0" / "policy")
     write_same_policy(tmp_path / "i1" / "policy" / "manifest.json", first, {"name": "y"})
     write_same_policy(tmp_path / "i2" / "policy" / "manifest.json", tmp_path / "i1" / "policy" / "manifest.json", {})
@@ -83,14 +83,14 @@ def test_a_manifest_may_stand_for_a_former_policy(tmp_path: Path) -> None:
     assert read_manifest(third)["same_as"] == "../../i0/policy"
     assert read_manifest(third)["digest"] == read_manifest(first)["digest"]
     saved(tmp_path / "i0" / "policy", seed=1)
-    with pytest.raises(InputError, match="no longer the policy"):
+    with pytest.raises(InputError, match="i0/policy"):
         resolve(third)
 
 
 def test_a_directory_without_a_manifest_is_unfinished(tmp_path: Path) -> None:
     manifest = saved(tmp_path)
     manifest.unlink()
-    with pytest.raises(InputError, match=r"manifest\.json: no such policy"):
+    with pytest.raises(InputError, match=r"manifest\.json"):
         load_policy(manifest)
     manifest.write_text("{")
     with pytest.raises(InputError, match="not a policy manifest"):
@@ -104,7 +104,7 @@ def test_a_model_without_an_end_is_refused(tmp_path: Path) -> None:
         content = {key: value for key, value in content.items() if not key.startswith("eos_token")}
         (tmp_path / name).write_text(json.dumps(content))
     write_manifest(manifest, {})
-    with pytest.raises(ModelError, match="no end-of-sequence token"):
+    with pytest.raises(ModelError, match="end-of-sequence"):
         load_policy(manifest)
 
 

@@ -1,4 +1,4 @@
-"""Which path is used, what is remembered of it, and what is said when it is not the fast one."""
+"""The probe: choice of paths, their storage with a policy, and messages about slower paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from extra_rl.scoring.layout import chosen
 from tests.models import random_model, random_qwen3
 
 
-def test_a_fast_model_is_not_talked_about(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fast_model_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     found = probe(random_model("Llama"))
     assert {d.what: (d.rank, d.path) for d in found.decisions.values()} == {
         "sampling": ("fast", sampling.FAST),
@@ -28,18 +28,17 @@ def test_a_fast_model_is_not_talked_about(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_slower_path_is_said_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slower_path_is_printed_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     found = probe(random_model("Falcon"))
     assert found.decisions["sampling"].rank == "plain"
-    assert "attention of its own that cannot be exchanged" in found.decisions["sampling"].reason
-    said = capsys.readouterr().err
-    assert "FalconForCausalLM: sampling by the path `generate`, slower: in-place cache failed" in said
+    assert "attention" in found.decisions["sampling"].reason
+    assert "FalconForCausalLM: sampling by the path `generate`, slower: " in capsys.readouterr().err
 
 
-def test_what_the_librarys_attention_leaves_out_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_that_attention_ignores_is_warned_of_once(capsys: pytest.CaptureFixture[str]) -> None:
     found = probe(random_model("Gemma2", attn_logit_softcapping=5.0))
     assert found.ignored == ["softcap"]
-    assert capsys.readouterr().err.count("`sdpa` attention, which it loads this model with, leaves out softcap") == 1
+    assert capsys.readouterr().err.count("softcap") == 1
     assert probe(random_model("Gemma2", attn_logit_softcapping=None)).ignored == []
     model = random_model("Gemma2", attn_logit_softcapping=5.0, attn_implementation="eager")
     assert {d.rank for d in probe(model).decisions.values()} == {"fast"}
@@ -47,8 +46,8 @@ def test_what_the_librarys_attention_leaves_out_is_said_once(capsys: pytest.Capt
     assert capsys.readouterr().err == ""
 
 
-def test_no_path_is_a_refusal_that_names_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A family whose cache is broken: whatever samples with it gives other numbers than its forward pass."""
+def test_a_model_without_a_correct_path_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family whose cache is broken: sampling with the cache gives other numbers than its forward pass."""
     model = random_model("Llama")
     forward = model.model.forward
 
@@ -59,12 +58,12 @@ def test_no_path_is_a_refusal_that_names_them_all(monkeypatch: pytest.MonkeyPatc
         return found
 
     monkeypatch.setattr(model.model, "forward", broken)
-    with pytest.raises(ModelError, match=r"sampling with this model is refused.*in-place cache.*generate.*one length"):
+    with pytest.raises(ModelError, match=r"sampling.*refused.*in-place cache.*generate.*one length"):
         sampling.sampling_path(model)
     assert chosen("auto", model) == "shared_prefix"  # no cache is used there
 
 
-def test_the_paths_of_the_same_architecture_are_held_against_fewer_tokens() -> None:
+def test_the_paths_of_an_equal_architecture_are_compared_on_fewer_tokens() -> None:
     first = probe(random_model("Llama"))
     other = random_model("Llama", seed=1)
     remember(other, first.to_remember())
@@ -75,15 +74,15 @@ def test_the_paths_of_the_same_architecture_are_held_against_fewer_tokens() -> N
 
 
 @pytest.mark.parametrize("config", [{"rope_theta": 2.0}, {"hidden_act": "relu"}, {"num_hidden_layers": 3}])
-def test_another_architecture_remembers_nothing(config: dict[str, Any]) -> None:
+def test_stored_paths_of_another_architecture_are_not_used(config: dict[str, Any]) -> None:
     first = probe(random_model("Llama"))
     other = random_model("Llama", **config)
     remember(other, first.to_remember())
     assert [d.known for d in probe(other).decisions.values()] == [False, False]
 
 
-def test_a_remembered_path_that_fails_is_not_used() -> None:
-    """The whole probe decides, and what a manifest claims is overruled."""
+def test_a_stored_path_that_fails_is_not_used() -> None:
+    """The whole probe runs and overrules the manifest."""
     model = random_model("Falcon")
     key = probe_of(model).key
     model = random_model("Falcon")
@@ -95,7 +94,7 @@ def test_a_remembered_path_that_fails_is_not_used() -> None:
     }
 
 
-def test_the_key_ignores_weights_and_the_place_of_the_files(tmp_path: Any) -> None:
+def test_the_key_ignores_weights_and_the_directory(tmp_path: Any) -> None:
     from extra_rl.models.policy import load_model
 
     model = random_model("Llama")
@@ -106,7 +105,7 @@ def test_the_key_ignores_weights_and_the_place_of_the_files(tmp_path: Any) -> No
     assert probe_of(random_model("Llama").bfloat16()).key != key
 
 
-def test_a_window_is_reached_or_named() -> None:
+def test_a_window_is_reached_or_reported() -> None:
     near = probe_of(random_model("Mistral", sliding_window=30))
     assert (max(len(prompt) for prompt, _ in near.sequences), near.unreached) == (34, [])
     far = random_model("Mistral", sliding_window=5000, max_position_embeddings=9000)
@@ -143,20 +142,20 @@ def test_own_statistics_are_those_of_the_models_softmax() -> None:
     assert entropies == pytest.approx((-(log_p_TV.exp() * log_p_TV).sum(-1))[:2].tolist(), abs=1e-6)
 
 
-def test_weights_that_are_not_finite_are_the_models_fault_and_no_paths() -> None:
+def test_weights_that_are_not_finite_are_an_error_of_the_model() -> None:
     model = random_qwen3()
     model.lm_head.weight.data[3, 3] = float("nan")
-    with pytest.raises(NumericalError, match="its weights are not finite"):
+    with pytest.raises(NumericalError, match="not finite"):
         probe(model)
 
 
-def test_training_mode_comes_back() -> None:
+def test_training_mode_is_restored() -> None:
     model = random_model("GPT2").train()
     probe(model)
     assert all(module.training for module in model.modules())
 
 
-def test_a_head_that_was_exchanged_is_used() -> None:
+def test_a_replaced_head_is_used() -> None:
     model = random_qwen3()
     assert chosen("auto", model) == "shared_prefix"
     other = copy.deepcopy(model)
@@ -180,14 +179,14 @@ def test_probes_of_a_stage_are_in_its_record() -> None:
     assert probes_made() == []
 
 
-def test_a_fault_is_no_number() -> None:
+def test_a_fault_is_not_within_any_tolerance() -> None:
     failed = Measurement("x", float("inf"), float("inf"), 0, 0.1, "KeyError: 'layer'")
     assert not failed.holds((1e9, 1e9))
     assert failed.text == "x failed (KeyError: 'layer')"
 
 
-def test_the_probe_computes_in_float32_whatever_products_are_allowed_elsewhere() -> None:
-    """TF32, which training in bfloat16 allows on a GPU, would put both sides further apart than the tolerance."""
+def test_the_probe_computes_in_float32_where_tf32_is_allowed() -> None:
+    """With TF32, which training in bfloat16 allows on a GPU, the difference would exceed the tolerance."""
     seen: list[str] = []
 
     def compute(sequences: Any) -> list[Scored]:

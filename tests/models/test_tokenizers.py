@@ -1,4 +1,4 @@
-"""Tokenizers: exact round trips, before and after saving."""
+"""Tokenizers: encoding and decoding restores texts exactly, before and after saving."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,13 +37,13 @@ def test_word_level(prepare: Callable) -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [["4", "4"], ["<pad>"], ["a b"], [""]])
-def test_a_faulty_vocabulary_is_refused(vocabulary: list[str]) -> None:
+def test_an_invalid_vocabulary_is_refused(vocabulary: list[str]) -> None:
     with pytest.raises(ConfigError, match="vocabulary"):
         word_level(vocabulary)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_byte_level_keeps_any_text(prepare: Callable, text: str) -> None:
+def test_byte_level_restores_any_text(prepare: Callable, text: str) -> None:
     tokenizer = prepare(byte_level())
     token_ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(token_ids) == text
@@ -51,7 +51,7 @@ def test_byte_level_keeps_any_text(prepare: Callable, text: str) -> None:
         assert len(token_ids) == len(text.encode())
 
 
-def test_byte_level_never_raises_on_broken_bytes(prepare: Callable) -> None:
+def test_byte_level_decodes_invalid_bytes_without_an_error(prepare: Callable) -> None:
     tokenizer = prepare(byte_level())
     euro = tokenizer("€")["input_ids"]
     assert len(euro) == 3

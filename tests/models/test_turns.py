@@ -50,9 +50,11 @@ def model(generation: Any = None, config: Any = None, **more: Any) -> Any:
         (families.NEWLINE_BEFORE_END, [], "<|im_end|>"),
         (families.REFUSES_A_LAST_ANSWER, [], "<|im_end|>"),
         ({"default": families.CHATML, "tool_use": families.BROKEN}, [], "<|im_end|>"),
+        (families.NEEDS_A_SYSTEM_MESSAGE, [], "<|im_end|>"),
     ],
     ids=["chatml", "default system", "open end", "open end, default system", "llama 3", "gemma", "phi 3", "mistral",
-         "glm", "glm that always opens", "gpt-oss", "newline", "refuses a last answer", "named templates"],
+         "glm", "glm that always opens", "gpt-oss", "newline", "refuses a last answer", "named templates",
+         "needs a system message"],
 )  # fmt: skip
 def test_the_token_that_ends_a_turn(template: Any, special: list[str], end: str) -> None:
     tokenizer = tokenizer_with(template, special)
@@ -81,7 +83,7 @@ def test_a_template_that_ends_no_turn_with_a_token(template: Any, special: list[
     assert turn_end(tokenizer_with(template, special)) is None
 
 
-def test_the_beginning_of_a_sequence_is_no_end_unless_it_is_the_end_of_one_too() -> None:
+def test_bos_is_not_an_end_unless_it_is_also_eos() -> None:
     template = "{% for m in messages %}{{ bos_token }}{{ m.role }}: {{ m.content }}{% endfor %}{{ bos_token }}"
     assert turn_end(tokenizer_with(template, bos="<s>")) is None
     found = turn_end(tokenizer_with(template, eos="<s>", bos="<s>"))
@@ -89,7 +91,7 @@ def test_the_beginning_of_a_sequence_is_no_end_unless_it_is_the_end_of_one_too()
     assert found.text == "<s>"
 
 
-def test_a_token_that_is_not_special_can_end_a_turn_but_a_word_or_a_space_cannot() -> None:
+def test_an_added_token_that_is_not_a_word_or_a_space_can_end_a_turn() -> None:
     template = "{% for m in messages %}{{ m.content }}\n done <stop>\n{% endfor %}"
     tokenizer = tokenizer_with(template, plain=["done", "\n", "<stop>"])
     found = turn_end(tokenizer)
@@ -97,25 +99,26 @@ def test_a_token_that_is_not_special_can_end_a_turn_but_a_word_or_a_space_cannot
     assert found.text == "<stop>"
 
 
-def test_a_turn_end_that_is_no_token_is_said_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_turn_end_that_is_not_a_token_is_printed_and_ends_no_response(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = tokenizer_with(families.TEXT_END)
     assert eos_token_ids(model(), tokenizer, "x") == (tokenizer.eos_token_id,)
     note = capsys.readouterr().err
-    assert "'<<stop>>', which is no single token" in note
-    assert "'<|endoftext|>' does" in note
+    assert "'<<stop>>'" in note
+    assert "'<|endoftext|>'" in note
 
 
-def test_the_turn_end_of_a_base_model_is_an_end_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_turn_end_of_a_base_model_is_an_end_and_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = tokenizer_with(families.CHATML)
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
     for _ in range(2):
         assert set(eos_token_ids(model(tokenizer.eos_token_id), tokenizer, "base")) == ends
     note = capsys.readouterr().err
-    assert note.startswith("base: the chat template ends a turn with '<|im_end|>'")
+    assert note.startswith("base: ")
+    assert "'<|im_end|>'" in note
     assert len(note.splitlines()) == 1
 
 
-def test_nothing_is_said_of_a_turn_end_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_for_a_turn_end_in_the_generation_config(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = byte_level()
     assert eos_token_ids(model(), tokenizer, "x") == (tokenizer.eos_token_id,)
     other = tokenizer_with(families.CHATML)
@@ -123,7 +126,7 @@ def test_nothing_is_said_of_a_turn_end_that_is_named(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
 
 
-def test_nothing_is_said_of_a_policy_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_for_a_policy_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     assert len(eos_token_ids(model(), tokenizer_with(families.CHATML), tmp_path)) == 2
     assert capsys.readouterr().err == ""
@@ -139,7 +142,7 @@ def test_ids_of_the_config_and_of_its_text_part_count() -> None:
 
 
 @pytest.mark.parametrize("from_config", [False, True])
-def test_the_default_of_a_config_class_is_no_end_where_it_is_an_ordinary_token(from_config: bool) -> None:
+def test_the_default_of_a_config_class_is_not_an_end_if_it_is_an_ordinary_token(from_config: bool) -> None:
     from transformers import LlamaConfig
 
     tokenizer = tokenizer_with(None)
@@ -150,20 +153,20 @@ def test_the_default_of_a_config_class_is_no_end_where_it_is_an_ordinary_token(f
     assert eos_token_ids(llama, word_level(["a"]), "x") == (2,)
     llama.config.eos_token_id = 5
     assert eos_token_ids(llama, tokenizer, "x") == (5, tokenizer.eos_token_id)
-    llama.generation_config = SimpleNamespace(eos_token_id=2)  # by someone's hand
+    llama.generation_config = SimpleNamespace(eos_token_id=2)  # set explicitly
     assert 2 in eos_token_ids(llama, tokenizer, "x")
 
 
 def test_no_end_at_all_is_refused() -> None:
     tokenizer = tokenizer_with(families.CHATML_NO_END)
     tokenizer.eos_token = None
-    with pytest.raises(ModelError, match="x: the model has no end-of-sequence token"):
+    with pytest.raises(ModelError, match=r"^x: "):
         eos_token_ids(model(), tokenizer, "x")
     tokenizer.chat_template = families.CHATML
     assert eos_token_ids(model(), tokenizer, "x") == (tokenizer.convert_tokens_to_ids("<|im_end|>"),)
 
 
-def test_the_files_of_a_directory_name_the_same_ends(tmp_path: Path) -> None:
+def test_the_files_of_a_directory_give_the_same_ends(tmp_path: Path) -> None:
     tokenizer = tokenizer_with(families.CHATML)
     own = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
     assert set(known_end_ids(tokenizer)) == set(known_end_ids(tokenizer, tmp_path)) == own
@@ -172,7 +175,7 @@ def test_the_files_of_a_directory_name_the_same_ends(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 10}')
     assert set(known_end_ids(tokenizer, tmp_path)) == own | {9, 10, 11}
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"config\.json: not valid JSON"):
+    with pytest.raises(ModelError, match=r"config\.json"):
         known_end_ids(tokenizer, tmp_path)
 
 
@@ -185,18 +188,7 @@ def test_a_real_tokenizer() -> None:
     (file,) = Path(str(found.origin)).parent.rglob("*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     if not tokenizer.chat_template:
-        pytest.skip("this version of transformers reads no chat template out of a GGUF file")
-    end = turn_end(tokenizer)
-    assert end is not None
-    assert end.text == "<|im_end|>"
-
-
-def test_a_template_that_insists_on_a_system_message_has_a_turn_end() -> None:
-    tokenizer = byte_level()
-    tokenizer.chat_template = (
-        "{% if messages[0]['role'] != 'system' %}{{ raise_exception('a system message comes first') }}{% endif %}"
-        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    )
+        pytest.skip("this version of transformers reads no chat template from a GGUF file")
     end = turn_end(tokenizer)
     assert end is not None
     assert end.text == "<|im_end|>"

@@ -52,11 +52,11 @@ def responses() -> list[list[int]]:
     return [rng.integers(0, VOCABULARY, size).tolist() for size in (3, 40, 1, 17, 40, 9)]
 
 
-def mean_of_last(policy, tokens: list[int], count: int) -> np.ndarray:
+def unit_mean(policy, tokens: list[int]) -> np.ndarray:
     """The definition, without padding or batches."""
     with torch.no_grad():
         hidden_TD = policy(torch.tensor([tokens]), output_hidden_states=True).hidden_states[-1][0]
-    mean_D = hidden_TD[-count:].mean(dim=0).numpy()
+    mean_D = hidden_TD.mean(dim=0).numpy()
     return mean_D / np.linalg.norm(mean_D)
 
 
@@ -64,7 +64,7 @@ def test_policy_embedding_is_the_unit_mean_of_the_last_hidden_states(policy, res
     embeddings_ND = policy_hidden_states(policy, responses)
     assert embeddings_ND.shape == (6, WIDTH)
     assert embeddings_ND.dtype == np.float32
-    expected_ND = [mean_of_last(policy, tokens, len(tokens)) for tokens in responses]
+    expected_ND = [unit_mean(policy, tokens) for tokens in responses]
     np.testing.assert_allclose(embeddings_ND, expected_ND, rtol=0, atol=1e-5)
 
 
@@ -85,22 +85,10 @@ def test_policy_embedding_reads_only_the_last_tokens(policy, responses):
     )
 
 
-def test_policy_embedding_in_context_averages_the_response_only(policy):
-    prompts = [[1, 2, 3], [4], [5, 6]]
-    responses = [[7, 8, 9, 10], [11], []]
-    embeddings_ND = policy_hidden_states(policy, responses, prompts_N=prompts, max_tokens=3)
-    expected_ND = [
-        mean_of_last(policy, [1, 2, 3, 7, 8, 9, 10], 3),
-        mean_of_last(policy, [4, 11], 1),
-        np.zeros(WIDTH),
-    ]
-    np.testing.assert_allclose(embeddings_ND, expected_ND, rtol=0, atol=1e-5)
-
-
-def test_an_empty_response_embeds_as_zeros_and_disturbs_nobody(policy):
+def test_an_empty_response_is_embedded_as_zeros_and_affects_no_other(policy):
     embeddings_ND = policy_hidden_states(policy, [[], [1, 2], []])
     np.testing.assert_array_equal(embeddings_ND[[0, 2]], 0.0)
-    np.testing.assert_allclose(embeddings_ND[1], mean_of_last(policy, [1, 2], 2), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(embeddings_ND[1], unit_mean(policy, [1, 2]), rtol=0, atol=1e-5)
     assert policy_hidden_states(policy, []).shape == (0, WIDTH)
 
 
@@ -112,8 +100,8 @@ def test_a_policy_in_training_mode_is_read_without_dropout(policy, responses):
     )
 
 
-def test_what_the_policy_cannot_read_is_refused(policy):
-    with pytest.raises(ModelError, match=rf"{CONTEXT + 1} tokens exceeds .* context of {CONTEXT}"):
+def test_a_response_beyond_the_context_is_refused(policy):
+    with pytest.raises(ModelError, match=rf"{CONTEXT + 1} tokens .* {CONTEXT}"):
         policy_hidden_states(policy, [[1] * (CONTEXT + 1)])
     with pytest.raises(ConfigError, match="max_tokens is 0"):
         policy_hidden_states(policy, [[1]], max_tokens=0)
@@ -136,17 +124,17 @@ def _offline(monkeypatch):
 
 @pytest.mark.usefixtures("_offline")
 @pytest.mark.parametrize("model", ["no-such-owner/no-such-model", "./no/such/directory"])
-def test_a_sentence_model_that_is_nowhere_is_named_with_a_remedy(model):
-    with pytest.raises(ModelError, match=rf"{model}.*local path"):
+def test_a_missing_sentence_model_is_named(model):
+    with pytest.raises(ModelError, match=model):
         sentence_embeddings(["text"], model)
 
 
 def test_a_directory_that_holds_no_model_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="is no model directory"):
+    with pytest.raises(ModelError, match=str(tmp_path)):
         sentence_embeddings(["text"], str(tmp_path))
 
 
-def test_without_the_wheel_minilm_is_asked_of_the_hub(monkeypatch):
+def test_without_the_wheel_minilm_comes_from_the_hub(monkeypatch):
     monkeypatch.setattr(embedding, "MINILM_WHEEL", "no_such_package")
     assert embedding._locate_sentence_model("all-MiniLM-L6-v2") == "all-MiniLM-L6-v2"
 
@@ -188,5 +176,5 @@ class TestMiniLM:
         np.testing.assert_allclose(first_ND[0], first_ND[1], atol=1e-6)
         whole_ND = sentence_embeddings(long)
         assert whole_ND[0] @ whole_ND[1] < 0.99
-        with pytest.raises(ModelError, match=r"513 tokens exceeds .* context of 512"):
+        with pytest.raises(ModelError, match=r"513 tokens .* 512"):
             sentence_embeddings(long, max_tokens=513)

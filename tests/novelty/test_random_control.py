@@ -1,4 +1,4 @@
-"""The random control: the embedding bonus's values, given to other correct rollouts."""
+"""The random control: the values of the embedding bonus, permuted over the correct rollouts."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def control(pool: Pool, seed: int, within: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("within", ["batch", "group"])
-def test_correct_rollouts_keep_the_multiset_and_wrong_ones_their_own_value(pool, reference, within):
+def test_correct_rollouts_keep_the_multiset_and_incorrect_ones_their_own_value(pool, reference, within):
     values_N = control(pool, 0, within)
     assert sorted(values_N[pool.correct_N]) == sorted(reference[pool.correct_N])
     np.testing.assert_array_equal(values_N[~pool.correct_N], reference[~pool.correct_N])
 
 
 @pytest.mark.parametrize("within", ["batch", "group"])
-def test_most_correct_rollouts_get_another_s_value(pool, reference, within):
+def test_most_correct_rollouts_have_the_value_of_another(pool, reference, within):
     moved_N = control(pool, 0, within) != reference
     assert moved_N[pool.correct_N].mean() > 0.5
 
 
-def test_within_a_group_each_group_keeps_its_multiset_and_in_the_batch_it_does_not(pool, reference):
+def test_a_permutation_within_groups_keeps_the_multiset_of_each_group(pool, reference):
     def keeps(values_N: np.ndarray) -> list[bool]:
         members = [(pool.groups_N == group) & pool.correct_N for group in range(GROUPS)]
         return [sorted(values_N[rows]) == sorted(reference[rows]) for rows in members]
@@ -60,12 +60,12 @@ def test_within_a_group_each_group_keeps_its_multiset_and_in_the_batch_it_does_n
 
 
 @pytest.mark.parametrize("within", ["batch", "group"])
-def test_the_permutation_hangs_on_the_seed(pool, within):
+def test_the_permutation_depends_on_the_seed(pool, within):
     np.testing.assert_array_equal(control(pool, 3, within), control(pool, 3, within))
     assert (control(pool, 3, within) != control(pool, 4, within)).mean() > 0.3
 
 
-def test_nearest_is_kept_for_wrong_rollouts_only(pool):
+def test_nearest_is_kept_for_incorrect_rollouts_only(pool):
     compared = embedding_distance.measure(pool, embedding_distance.Params(), seed=0)
     nearest_N = random_control.measure(pool, random_control.Params(), seed=0).nearest_N
     assert (nearest_N[pool.correct_N] == -1).all()

@@ -1,12 +1,12 @@
-"""advantage: reward, normalised over the right rows, plus a bonus that comes after; and who is trained on it."""
+"""advantage: rewards normalised over the judged rollouts of a group, the bonus after it, and the rows to train on."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import polars as pl
 import pytest
 
+from extra_rl.config.arms import read_preset
 from extra_rl.errors import ContractError
 from stages import advantage
 from tests.stages.rows import Row, group, run_stage, tables_of
@@ -56,7 +56,7 @@ def test_the_bonus_comes_after_normalisation_and_to_correct_rollouts_only() -> N
     assert column(rows, "advantage") == pytest.approx(sums, abs=1e-5)
 
 
-def test_in_a_group_that_is_all_correct_the_bonus_is_the_only_signal() -> None:
+def test_in_an_all_correct_group_the_bonus_is_the_only_signal() -> None:
     rows = advantages(novel("rr", 0.4, 0.0), weight=0.5)
     assert column(rows, "normalised") == [0.0, 0.0]
     assert column(rows, "advantage") == pytest.approx([0.2, 0.0])
@@ -64,13 +64,13 @@ def test_in_a_group_that_is_all_correct_the_bonus_is_the_only_signal() -> None:
     assert column(rows, "group_type") == ["all_correct"] * 2
 
 
-def test_before_normalisation_the_bonus_moves_the_whole_group() -> None:
+def test_before_normalisation_the_bonus_changes_the_whole_group() -> None:
     rows = advantages(novel("rr", 1.0, 0.0), weight=1.0, placement="before_normalisation")
     # rewards 2 and 1: mean 3/2, sd sqrt(1/2)
     assert column(rows, "advantage") == pytest.approx([HALF, -HALF], abs=1e-5)
 
 
-def test_options_of_the_normalisation_and_of_the_bonus_arrive() -> None:
+def test_options_of_normalisation_and_bonus_are_passed_on() -> None:
     ddof = advantages(group("rw"), std_ddof=0)
     assert column(ddof, "normalised") == pytest.approx([1.0, -1.0], abs=1e-5)
     mean_only = advantages(group("rw"), divide_by_std=False)
@@ -83,7 +83,18 @@ def test_options_of_the_normalisation_and_of_the_bonus_arrive() -> None:
     assert column(scaled, "bonus") == pytest.approx([1.0, 1 / 3, 0.0], abs=1e-6)
 
 
-def test_groups_are_normalised_apart_in_any_order_of_their_rows() -> None:
+def test_the_bonus_of_nearly_equal_novelty_is_bounded_but_not_in_the_published_presets() -> None:
+    """Divided by the standard deviation of three nearly equal values alone, the bonus is 120 times its weight."""
+    rows = novel("rrr", 0.0100, 0.0101, 0.0102)
+    bounded = column(advantages(rows, weight=0.1, scale="batch_std"), "bonus")
+    assert bounded == pytest.approx([0.2 * 100 / 101, 0.2, 0.2 * 102 / 101], rel=1e-4)
+    for preset in ("prototype", "surprisal"):
+        published = read_preset(preset)["advantage"]
+        assert (published["scale"], published["weight"]) == ("batch_std", 0.1)
+        assert min(column(advantages(rows, **published), "bonus")) > 12
+
+
+def test_groups_are_normalised_separately_in_any_order_of_rows() -> None:
     first, second = group("rw", group_id="extra/s0/i1/0"), group("rrrw", group_id="extra/s0/i1/1", problem_id="p1")
     interleaved = [second[0], first[0], second[1], first[1], second[2], second[3]]
     rows = advantages(interleaved)
@@ -94,29 +105,29 @@ def test_groups_are_normalised_apart_in_any_order_of_their_rows() -> None:
     assert list(rows) == [row.rollout_id for row in interleaved]
 
 
-def test_a_row_that_could_not_be_judged_leaves_its_group() -> None:
+def test_a_rollout_that_could_not_be_judged_is_excluded_from_its_group() -> None:
     rows = advantages(group("rwe"))
     assert column(rows, "normalised") == pytest.approx([HALF, -HALF, 0.0], abs=1e-5)
     assert column(rows, "trained") == ["trained", "trained", "excluded"]
     assert column(rows, "reward") == [1.0, 0.0, None]
 
 
-def test_an_equal_group_is_counted_as_without_signal_and_not_dropped() -> None:
+def test_a_group_with_equal_rewards_stays_without_a_signal() -> None:
     rows = advantages(group("wwww"))
     assert column(rows, "trained") == ["no_signal"] * 4
     assert column(rows, "group_type") == ["all_incorrect"] * 4
 
 
-def test_continuations_of_an_own_group_never_see_their_parents() -> None:
+def test_continuations_in_a_separate_group_are_not_compared_with_their_parents() -> None:
     rows = advantages(continuations("rw"), previous=parents(), group="own")
     assert column(rows, "advantage") == pytest.approx([HALF, -HALF], abs=1e-5)
     assert set(column(rows, "advantage_group")) == {f"{PARENTS}/own"}
     assert column(rows, "carried") == [False, False]
 
 
-def test_a_joined_group_is_completed_by_the_parents_of_the_former_iteration() -> None:
-    former = parents("ww") + group("ww", group_id="extra/s0/i0/9", problem_id="p9")
-    rows = advantages(continuations("rw"), previous=former, group="joined")
+def test_a_joined_group_is_completed_by_the_parents_of_the_previous_iteration() -> None:
+    previous = parents("ww") + group("ww", group_id="extra/s0/i0/9", problem_id="p9")
+    rows = advantages(continuations("rw"), previous=previous, group="joined")
     # rewards 1, 0 and the parents' 0, 0: mean 1/4, sd 1/2
     assert column(rows, "advantage") == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-5)
     assert column(rows, "carried") == [False, False, True, True]
@@ -124,25 +135,25 @@ def test_a_joined_group_is_completed_by_the_parents_of_the_former_iteration() ->
     assert set(column(rows, "advantage_group")) == {PARENTS}
 
 
-def test_continuations_of_the_same_iteration_join_their_parents_where_they_are() -> None:
+def test_continuations_of_the_same_iteration_join_the_rows_of_their_parents() -> None:
     rows = advantages(parents("ww"), continuations("rw"), group="joined")
     assert column(rows, "advantage") == pytest.approx([-0.5, -0.5, 1.5, -0.5], abs=1e-5)
     assert column(rows, "carried") == [False] * 4
 
 
-def test_a_continuation_whose_parents_are_gone_forms_a_group_of_its_own() -> None:
+def test_continuations_without_parents_form_a_separate_group() -> None:
     rows = advantages(continuations("rw"), previous=group("ww", group_id="extra/s0/i0/9"), group="joined")
     assert set(column(rows, "advantage_group")) == {f"{PARENTS}/own"}
     assert column(rows, "advantage") == pytest.approx([HALF, -HALF], abs=1e-5)
 
 
-def test_a_former_continuation_is_no_parent() -> None:
-    former = [*parents("w"), parents()[1].continued(f"{PARENTS}/old", 2)]
-    rows = advantages(continuations("rw"), previous=former, group="joined")
+def test_a_continuation_of_the_previous_iteration_is_not_a_parent() -> None:
+    previous = [*parents("w"), parents()[1].continued(f"{PARENTS}/old", 2)]
+    rows = advantages(continuations("rw"), previous=previous, group="joined")
     assert [name for name, row in rows.items() if row["carried"]] == [f"{PARENTS}/0"]
 
 
-def test_a_problem_that_no_continuation_solves_adds_nothing_unless_kept() -> None:
+def test_unrescued_continuations_are_left_out_unless_kept() -> None:
     fresh = group("rw", group_id="extra/s0/i1/0")
     for kind in ("own", "joined"):
         rows = advantages([*fresh, *continuations("ww")], previous=parents(), group=kind, keep_unrescued=False)
@@ -154,12 +165,12 @@ def test_a_problem_that_no_continuation_solves_adds_nothing_unless_kept() -> Non
     assert column(kept, "carried") == [False] * 4 + [True] * 2
 
 
-def test_a_rescued_problem_stays_whole() -> None:
+def test_all_rows_of_a_rescued_problem_are_trained() -> None:
     rows = advantages(continuations("wr"), previous=parents(), group="joined", keep_unrescued=False)
     assert column(rows, "trained") == ["trained"] * 4
 
 
-def test_positive_only_takes_the_negative_advantage_of_guided_rows_alone() -> None:
+def test_positive_only_removes_negative_advantages_of_continuations_only() -> None:
     rows = advantages(
         [*group("rw", group_id="extra/s0/i1/0"), *continuations("rw")],
         previous=parents(),
@@ -172,7 +183,7 @@ def test_positive_only_takes_the_negative_advantage_of_guided_rows_alone() -> No
 
 
 @pytest.mark.parametrize(("prefix_loss", "start"), [("masked", 2), ("trained", 0)])
-def test_the_prefix_of_a_continuation_carries_loss_or_not(prefix_loss: str, start: int) -> None:
+def test_prefix_loss_decides_where_the_loss_of_a_continuation_starts(prefix_loss: str, start: int) -> None:
     rows = advantages(
         [*group("rw", group_id="extra/s0/i1/0"), *continuations("rw")], previous=parents(), prefix_loss=prefix_loss
     )
@@ -183,18 +194,17 @@ def test_nothing_sampled_gives_an_empty_table() -> None:
     assert advantages([]) == {}
 
 
-def test_a_bonus_is_no_matter_of_the_row_order_of_the_novelty_table() -> None:
+def test_the_bonus_does_not_depend_on_the_row_order_of_the_novelty_table() -> None:
     tables = tables_of(novel("rr", 0.4, 0.1)) | tables_of([], prefix="previous_")
     shuffled = tables | {"novelty": tables["novelty"].reverse()}
     made = [run_stage(advantage, t, {"weight": 1.0})["advantage"] for t in (tables, shuffled)]
     assert made[0].equals(made[1])
-    assert isinstance(made[0], pl.DataFrame)
 
 
 @pytest.mark.parametrize("where", ["regenerated", "previous"])
 def test_a_continuation_of_another_problem_is_refused(where: str) -> None:
-    """Its group's members come from two tables here, so no contract of a single table sees it."""
+    """The rollouts of the group are in two tables, so the contract of a single table cannot detect it."""
     foreign = continuations("rw", problem_id="another")
     tables = {"regenerated": (parents("ww"), foreign, None), "previous": (foreign, None, parents("ww"))}
-    with pytest.raises(ContractError, match=f"group {PARENTS} has members of 2 problems"):
+    with pytest.raises(ContractError, match=f"group {PARENTS} .* 2 problems"):
         advantages(*tables[where], group="joined")

@@ -1,4 +1,4 @@
-"""novelty: the measure over this iteration and what is remembered, and the memory that it hands on."""
+"""novelty: the measure over this iteration and the remembered rollouts, and the memory for the next iteration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rows(*responses: tuple[int, ...], problem: str = "p0", iteration: int = 0) -
     ]
 
 
-def test_zero_is_nothing_for_everybody() -> None:
+def test_zero_gives_every_rollout_zero_and_no_neighbour() -> None:
     table, memory = measured(rows(SAME, OTHER), measure="zero")
     assert table["novelty"].to_list() == [0.0, 0.0]
     assert table["nearest_rollout_id"].to_list() == [None, None]
@@ -51,12 +51,12 @@ def test_zero_is_nothing_for_everybody() -> None:
 
 def test_rollouts_are_compared_within_their_problem_only() -> None:
     table, _ = measured(rows(SAME, OTHER) + rows(SAME, problem="p1"), **BIGRAMS)
-    # no bigram in common with the sibling; nobody to compare with
+    # no bigram in common with the sibling; an empty comparison set
     assert table["novelty"].to_list() == [1.0, 1.0, 0.0]
     assert table["nearest_rollout_id"].to_list() == ["extra/s0/i0/p0/1", "extra/s0/i0/p0/0", None]
 
 
-def test_regenerated_rollouts_are_compared_too_across_groups_of_the_problem() -> None:
+def test_regenerated_rollouts_are_compared_with_all_rollouts_of_the_problem() -> None:
     fresh = rows(SAME)
     copy = fresh[0].continued("extra/s0/i0/i0.p0/0", 2, verdict="right")
     table, _ = measured(fresh, regenerated=[copy], **BIGRAMS)
@@ -64,7 +64,7 @@ def test_regenerated_rollouts_are_compared_too_across_groups_of_the_problem() ->
     assert table["rollout_id"].to_list() == ["extra/s0/i0/p0/0", "extra/s0/i0/i0.p0/0"]
 
 
-def test_an_exact_copy_of_what_is_remembered_is_not_new() -> None:
+def test_a_copy_of_a_remembered_rollout_is_not_novel() -> None:
     _, memory = measured(rows(SAME), remember=2, **BIGRAMS)
     again = rows(SAME, OTHER, iteration=1)
     table, _ = measured(again, memory, iteration=1, **BIGRAMS)
@@ -85,11 +85,11 @@ def test_the_memory_keeps_the_last_rollouts_of_each_problem() -> None:
     assert memory.filter(problem_id="p0")["iteration"].to_list() == [0, 1, 1]
 
 
-def test_an_empty_iteration_hands_the_memory_on() -> None:
+def test_an_empty_iteration_passes_the_memory_on() -> None:
     _, memory = measured(rows(SAME), remember=2, **BIGRAMS)
-    table, handed_on = measured([], memory, remember=2, **BIGRAMS)
+    table, passed_on = measured([], memory, remember=2, **BIGRAMS)
     assert table.is_empty()
-    assert handed_on.equals(memory)
+    assert passed_on.equals(memory)
 
 
 def test_only_the_tail_is_compared_and_remembered() -> None:
@@ -101,7 +101,7 @@ def test_only_the_tail_is_compared_and_remembered() -> None:
     assert memory["tokens"].to_list() == [list(SAME)] * 2
 
 
-def test_embeddings_are_kept_and_are_what_the_distance_was_taken_of() -> None:
+def test_the_stored_embeddings_reproduce_the_distances() -> None:
     table, memory = measured(rows(SAME, OTHER, SAME), measure="policy", remember=6)
     embeddings_ND = np.array(table["embedding"].to_list())
     assert np.linalg.norm(embeddings_ND, axis=1) == pytest.approx(1.0, abs=1e-5)
@@ -113,14 +113,14 @@ def test_embeddings_are_kept_and_are_what_the_distance_was_taken_of() -> None:
     assert memory["embedding"].to_list() == table["embedding"].to_list()
 
 
-def test_remembered_embeddings_are_compared_with() -> None:
+def test_remembered_embeddings_are_in_the_comparison_set() -> None:
     _, memory = measured(rows(SAME), measure="policy", remember=6)
     table, _ = measured(rows(SAME, OTHER, iteration=1), memory, iteration=1, measure="policy")
     assert table["novelty"][0] == pytest.approx(0.0, abs=1e-5)
     assert table["nearest_rollout_id"][0] == "extra/s0/i0/p0/0"
 
 
-def test_the_random_control_hands_the_same_values_to_the_correct_ones() -> None:
+def test_the_random_control_permutes_the_values_of_its_reference() -> None:
     batch = rows(SAME, OTHER, (30, 31, 12, 13)) + rows(SAME, (50, 51), problem="p1")
     reference, _ = measured(batch, measure="policy")
     control, _ = measured(batch, measure="random", params={"reference": "policy"})
@@ -136,7 +136,7 @@ def test_an_unknown_measure_or_setting_is_refused(config: dict[str, Any], named:
         measured(rows(SAME), **config)
 
 
-def test_rollouts_that_were_not_scored_are_compared_unless_by_their_logprobs() -> None:
+def test_only_surprise_needs_token_scores() -> None:
     found = tables_of(rows(SAME, OTHER))
     unscored = found["score_entropy_generate"].with_columns(
         *(pl.lit(None, pl.List(pl.Float32)).alias(name) for name in ("policy_logprobs", "entropies")),
@@ -145,5 +145,5 @@ def test_rollouts_that_were_not_scored_are_compared_unless_by_their_logprobs() -
     tables, paths = found | {"score_entropy_generate": unscored}, {"initial": POLICY / "manifest.json"}
     table = run_stage(novelty, tables, BIGRAMS, paths=paths)["novelty"]
     assert table.equals(measured(rows(SAME, OTHER), **BIGRAMS)[0])
-    with pytest.raises(NumericalError, match=r"p0/0 has a NaN or infinite log-probability, or none"):
+    with pytest.raises(NumericalError, match=r"p0/0.*score_entropy"):
         run_stage(novelty, tables, {"measure": "surprise"}, paths=paths)

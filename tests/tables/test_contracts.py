@@ -1,4 +1,4 @@
-"""Contracts: every kind of breach is one ContractError that names file, column or rule, and the first rows."""
+"""Contracts: every kind of violation is one ContractError with file, column or rule, and the first rows."""
 
 from __future__ import annotations
 
@@ -43,11 +43,23 @@ CANDIDATE = {
     "when": "next_iteration",
 }
 PREFIXES = frame(contracts.Prefixes, [CANDIDATE])
+POOL = frame(
+    contracts.PrefixPool, [{name: CANDIDATE.get(name) for name in contracts.PrefixPool.columns()} | {"waiting": True}]
+)
+DEMONSTRATION = frame(
+    contracts.Rollouts,
+    [{**GENERATE.row(0, named=True), "origin": "demonstration", "prefix_length": 3, "sampled_tokens": 0}],
+)
+AUDIT = frame(
+    contracts.Disagreements,
+    [dict.fromkeys(contracts.Disagreements.columns(), "x") | {"first_verdict": "right", "second_verdict": "wrong"}],
+)
 
 
 def breach(table: pl.DataFrame, contract: type[dy.Schema]) -> str:
     with pytest.raises(ContractError) as raised:
         check(table, contract, FILE)
+    assert str(FILE) in str(raised.value)
     return str(raised.value)
 
 
@@ -57,13 +69,16 @@ def with_cell(table: pl.DataFrame, column: str, value: Any, row: int = 0) -> pl.
     return table.with_columns(pl.Series(column, values, table.schema[column]))
 
 
-def test_the_tables_that_are_broken_below_are_whole_before() -> None:
+def test_the_unchanged_tables_keep_their_contracts() -> None:
     for table, contract in (
         (GENERATE, contracts.Rollouts),
         (SCORES, contracts.TokenScores),
         (VERDICTS, contracts.Verdicts),
         (ADVANTAGES, contracts.Advantages),
         (PREFIXES, contracts.Prefixes),
+        (POOL, contracts.PrefixPool),
+        (DEMONSTRATION, contracts.Rollouts),
+        (AUDIT, contracts.Disagreements),
         (PROBLEMS, contracts.Problems),
     ):
         assert check(table, contract, FILE).equals(table)
@@ -71,33 +86,32 @@ def test_the_tables_that_are_broken_below_are_whole_before() -> None:
 
 def test_a_missing_column() -> None:
     message = breach(GENERATE.drop("finish_reason"), contracts.Rollouts)
-    assert message == f"{FILE}: table Rollouts lacks column(s) finish_reason."
+    assert "Rollouts" in message
+    assert "finish_reason" in message
 
 
 @pytest.mark.parametrize(("column", "dtype"), [("prefix_length", pl.Int32), ("response_tokens", pl.List(pl.Int64))])
 def test_a_wrong_dtype(column: str, dtype: pl.DataType) -> None:
     message = breach(GENERATE.with_columns(pl.col(column).cast(dtype)), contracts.Rollouts)
-    assert message.startswith(f"{FILE}: column {column} of table Rollouts has type {dtype}")
-    assert "the contract says" in message
+    assert f"column {column} of table Rollouts has type {dtype}" in message
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY])
 @pytest.mark.parametrize("column", ["entropies", "policy_logprobs"])
-def test_a_list_that_holds_what_is_not_finite(column: str, value: float) -> None:
+def test_a_list_with_a_number_that_is_not_finite(column: str, value: float) -> None:
     message = breach(with_cell(SCORES, column, [-0.5, value, -0.5], row=1), contracts.TokenScores)
-    assert str(FILE) in message
     assert f"column {column}, rule " in message
     assert "1 row(s), first [{'rollout_id': 'extra/s0/i0/1/1'" in message
 
 
 @pytest.mark.parametrize(("column", "value"), [("reward", NAN), ("verdict", None), ("rule", None)])
-def test_a_cell_that_is_not_finite_or_null(column: str, value: Any) -> None:
+def test_a_cell_that_is_null_or_not_finite(column: str, value: Any) -> None:
     message = breach(with_cell(VERDICTS, column, value), contracts.Verdicts)
     assert f"column {column}, rule " in message
     assert "extra/s0/i0/1/0" in message
 
 
-def test_a_null_is_fine_where_the_contract_says_so() -> None:
+def test_a_null_is_accepted_in_nullable_columns() -> None:
     for column in ("reward", "extracted"):
         check(with_cell(VERDICTS, column, None), contracts.Verdicts, FILE)
 
@@ -116,7 +130,11 @@ def test_a_key_that_repeats() -> None:
         (GENERATE, contracts.Rollouts, "problem_id", "p9", "a_group_has_one_problem"),
         (GENERATE, contracts.Rollouts, "prefix_id", "x@1", "a_fresh_rollout_has_no_prefix"),
         (GENERATE, contracts.Rollouts, "parent_rollout_id", "x", "a_fresh_rollout_has_no_prefix"),
+        (DEMONSTRATION, contracts.Rollouts, "prefix_id", "x@1", "a_demonstration_has_no_sampled_tokens"),
         (SCORES, contracts.TokenScores, "entropies", [0.5], "token_lists_agree"),
+        (SCORES, contracts.TokenScores, "entropies", None, "token_lists_agree"),
+        (AUDIT, contracts.Disagreements, "second_verdict", "right", "exactly_one_verdict_is_correct"),
+        (POOL, contracts.PrefixPool, "prefix_logprobs", [-1.0], "token_lists_agree"),
         (PROBLEMS, contracts.Problems, "prompt_tokens", [], "prompt_is_not_empty"),
         (PREFIXES, contracts.Prefixes, "prefix_logprobs", [-1.0], "token_lists_agree"),
         (PREFIXES, contracts.Prefixes, "continuations", 0, "chosen_means_continuations"),
@@ -124,11 +142,11 @@ def test_a_key_that_repeats() -> None:
         (ADVANTAGES, contracts.Advantages, "bonus", 0.25, "parts_add_up"),
     ],
 )
-def test_rows_that_contradict_themselves_or_their_group(
+def test_a_row_that_contradicts_itself_or_its_group(
     table: pl.DataFrame, contract: type[dy.Schema], column: str, value: Any, rule: str
 ) -> None:
     message = breach(with_cell(table, column, value), contract)
-    assert f"{FILE}: table {contract.__name__} breaks its contract" in message
+    assert contract.__name__ in message
     assert f"rule {rule}: " in message
     assert str(table.row(0, named=True)[contract.primary_key()[0]]) in message
 
@@ -152,20 +170,20 @@ def test_counts_and_token_ids_have_a_lower_bound_and_no_gaps(column: str, value:
     assert f"column {column}, rule " in breach(with_cell(GENERATE, column, value), contracts.Rollouts)
 
 
-def test_a_guided_negative_that_was_taken_away_still_adds_up() -> None:
+def test_a_negative_advantage_that_positive_only_removed_keeps_the_contract() -> None:
     check(with_cell(ADVANTAGES, "advantage", 0.0, row=1), contracts.Advantages, FILE)
 
 
-def test_no_more_rows_than_help_are_shown() -> None:
+def test_an_error_shows_three_rows_at_most() -> None:
     many = tables_of(group("w" * 9))["generate"].with_columns(sampled_tokens=pl.lit(7, pl.Int64))
     message = breach(many, contracts.Rollouts)
     assert "9 row(s)" in message
     assert message.count("rollout_id") == 3
 
 
-def test_columns_come_in_the_contracts_order_and_strangers_stay_out() -> None:
+def test_columns_are_in_the_order_of_the_contract_and_others_are_dropped() -> None:
     columns = GENERATE.columns
-    table = GENERATE.select(reversed(columns)).with_columns(stranger=pl.lit(1))
+    table = GENERATE.select(reversed(columns)).with_columns(further=pl.lit(1))
     assert check(table, contracts.Rollouts, FILE).columns == columns
 
 
@@ -178,7 +196,7 @@ SCHEMAS = [
 
 
 @pytest.mark.parametrize("contract", SCHEMAS, ids=lambda c: c.__name__)
-def test_every_table_has_a_key_and_every_column_says_what_it_is(contract: type[dy.Schema]) -> None:
+def test_every_table_has_a_key_and_every_column_a_description(contract: type[dy.Schema]) -> None:
     assert contract.primary_key()
     assert contract.__doc__
     for name, column in contract.columns().items():
@@ -186,7 +204,7 @@ def test_every_table_has_a_key_and_every_column_says_what_it_is(contract: type[d
     assert check(contract.create_empty(), contract, FILE).is_empty()
 
 
-def test_a_group_may_not_hold_two_problems_wherever_the_stranger_stands() -> None:
+def test_a_group_with_two_problems_is_refused_in_any_order_of_rows() -> None:
     for row in (0, 1):
         mixed_up = with_cell(GENERATE, "problem_id", "p9", row)
         assert "rule a_group_has_one_problem: 2 row(s)" in breach(mixed_up, contracts.Rollouts)

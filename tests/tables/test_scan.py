@@ -1,4 +1,4 @@
-"""The reader's view: what is joined, what an unfinished or empty iteration looks like, what is refused."""
+"""The reader's view: joined tables, unfinished and empty iterations, refused folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rollouts(arm: str = "extra", seed: int = 0, iteration: int = 0) -> list[Row]
     return group("rw", group_id=f"{arm}/s{seed}/i{iteration}/0", novelty=0.25)
 
 
-def test_one_row_a_rollout_with_all_that_was_found_out(tmp_path: Path) -> None:
+def test_one_row_per_rollout_with_the_columns_of_all_stages(tmp_path: Path) -> None:
     fresh = rollouts(seed=3, iteration=12)
     child = fresh[1].continued("extra/s3/i12/i12.0/0", 2, verdict="truncated")
     rows = scan_iteration(put(tmp_path, fresh, [child])).collect()
@@ -41,7 +41,7 @@ def test_one_row_a_rollout_with_all_that_was_found_out(tmp_path: Path) -> None:
     assert set(rows.columns) == known | {"arm", "seed", "iteration"}
 
 
-def test_it_is_lazy_and_reads_only_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+def test_it_is_lazy_and_reads_only_the_selected_columns(tmp_path: Path) -> None:
     found = scan_iteration(put(tmp_path, rollouts()))
     assert isinstance(found, pl.LazyFrame)
     assert found.select("verdict").collect().columns == ["verdict"]
@@ -57,7 +57,7 @@ def test_an_empty_iteration_has_columns_and_no_rows(tmp_path: Path) -> None:
     assert {"arm", "verdict", "advantage"} <= set(rows.columns)
 
 
-def test_an_arms_name_may_hold_what_the_pattern_of_a_place_holds(tmp_path: Path) -> None:
+def test_an_arms_name_may_contain_the_pattern_of_seed_and_iteration(tmp_path: Path) -> None:
     rows = scan_iteration(put(tmp_path, rollouts(arm="extra-s1_i2"))).collect()
     assert set(rows["arm"]) == {"extra-s1_i2"}
 
@@ -72,7 +72,7 @@ def test_columns_of_stages_that_have_not_run_are_absent(tmp_path: Path) -> None:
     assert judged_later["entropies"].list.len().to_list() == [3, 3]
 
 
-def test_a_parent_that_was_carried_over_is_no_row_of_this_iteration(tmp_path: Path) -> None:
+def test_a_carried_parent_is_not_a_row_of_this_iteration(tmp_path: Path) -> None:
     parents = rollouts(iteration=0)
     child = parents[1].continued("extra/s0/i1/i0.0/0", 2, verdict="right")
     tables = tables_of([child]) | tables_of(parents, prefix="previous_")
@@ -82,18 +82,18 @@ def test_a_parent_that_was_carried_over_is_no_row_of_this_iteration(tmp_path: Pa
     assert scan_iteration(tmp_path).collect()["rollout_id"].to_list() == [child.rollout_id]
 
 
-def test_a_folder_without_rollouts_is_refused_with_what_to_name_instead(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no generate\.parquet there; name a folder iteration_NNNN"):
+def test_a_folder_without_rollouts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"generate\.parquet.*iteration_NNNN"):
         scan_iteration(tmp_path)
-    with pytest.raises(InputError, match="no iteration folders below it"):
+    with pytest.raises(InputError, match=str(tmp_path)):
         scan_run(tmp_path)
 
 
-def test_a_run_is_all_its_iterations_in_order(tmp_path: Path) -> None:
+def test_a_run_has_all_its_iterations_in_order(tmp_path: Path) -> None:
     for arm in ("grpo", "extra"):
         for iteration in (0, 1, 10):
             put(tmp_path / arm / "s0" / f"iteration_{iteration:04d}", rollouts(arm, 0, iteration))
-    (tmp_path / "grpo" / "s0" / "iteration_0011").mkdir()  # begun, nothing in it yet
+    (tmp_path / "grpo" / "s0" / "iteration_0011").mkdir()  # started, still empty
     (tmp_path / "grpo" / "s0" / "iteration_backup").mkdir()
     places = scan_run(tmp_path).select("arm", "iteration").unique(maintain_order=True).collect()
     assert places.rows() == [(arm, t) for arm in ("extra", "grpo") for t in (0, 1, 10)]

@@ -224,7 +224,7 @@ def test_wrong_column_of_a_table(fails: Fails, tmp_path: Path) -> None:
     path = tmp_path / "generate.parquet"
     pl.read_parquet(f"{ITERATION}/generate.parquet").rename({"response": "respone"}).write_parquet(path)
     said = fails("verify", f"{ITERATION}/verify_generate", rollouts=path)
-    assert f"ContractError: {path}: table Rollouts lacks column(s) response." in said
+    assert f"ContractError: {path}: table Rollouts has no column(s) response." in said
 
 
 @pytest.mark.parametrize("size", [0, 3, 1000, -1], ids=lambda size: f"{size} bytes")

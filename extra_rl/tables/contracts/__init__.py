@@ -1,8 +1,8 @@
-"""Every Parquet contract of the pipeline.
+"""The contracts of all Parquet tables of the pipeline.
 
-A class is a table: its key, its columns with type, unit and one sentence, and its cross-row rules. A stage writes
-its key and only the columns that it owns; `extra_rl.tables.scan_iteration` joins them for a reader. Nulls are
-refused wherever a column does not say `nullable=True`, and lists of floats never hold NaN or infinity.
+A class is a table: its key, its columns with type, unit and one sentence, and its rules across columns and rows. A
+stage writes its key and only the columns that it owns; `extra_rl.tables.scan_iteration` joins them for a reader. Nulls
+are refused unless a column has `nullable=True`, and lists of floats never contain NaN or infinity.
 """
 
 from extra_rl.tables.contracts.evaluation import (
@@ -32,30 +32,8 @@ from extra_rl.tables.contracts.rollouts import (
     TokenScores,
     Verdicts,
 )
-from extra_rl.tables.contracts.words import (
-    CUT_REASONS,
-    DROP_RULES,
-    ENDS,
-    EVALUATION_METRICS,
-    GROUP_TYPES,
-    JUDGED,
-    ORIGINS,
-    SPLITS,
-    TRAINED,
-    WHEN,
-)
 
 __all__ = [
-    "CUT_REASONS",
-    "DROP_RULES",
-    "ENDS",
-    "EVALUATION_METRICS",
-    "GROUP_TYPES",
-    "JUDGED",
-    "ORIGINS",
-    "SPLITS",
-    "TRAINED",
-    "WHEN",
     "Advantages",
     "CachedSamples",
     "Comparison",

@@ -1,4 +1,4 @@
-"""From rollouts to the next policy: novelty, advantages, steps, and the iteration in a row."""
+"""Contracts for novelty, advantages, optimizer steps, and the summary of an iteration."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import dataframely as dy
 import polars as pl
 
 from extra_rl.tables import column
-from extra_rl.tables.contracts.words import GROUP_TYPES, TRAINED
+
+GROUP_TYPES = ["all_incorrect", "mixed", "all_correct", "excluded"]
+TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
 
 
 class Novelty(dy.Schema):
-    """`novelty`: how far each rollout lies from its siblings and from what is remembered."""
+    """`novelty`: the novelty of each rollout among its siblings and the remembered rollouts."""
 
     rollout_id = column.key("rollout")
-    novelty = column.number("raw bonus before weight, centring and scale; 0 with nothing to compare to", min=0.0)
+    novelty = column.number("raw bonus before weight, centring and scale; 0 with an empty comparison set", min=0.0)
     nearest_rollout_id = column.text("nearest member of the comparison set", nullable=True)
-    embedding = column.per_token("unit-norm embedding of the response; null if the measure has none", "", nullable=True)
+    embedding = column.per_token(
+        "unit-norm embedding of the response; null where the measure has none", "", nullable=True
+    )
 
 
 class NoveltyMemory(dy.Schema):
@@ -29,18 +33,18 @@ class NoveltyMemory(dy.Schema):
 
 
 class Advantages(dy.Schema):
-    """`advantage`: one advantage a rollout, broadcast over its response tokens by `update`, and its parts."""
+    """`advantage`: one advantage per rollout, which `update` broadcasts over its response tokens, and its parts."""
 
     rollout_id = column.key("rollout")
     advantage_group = column.text("rows that were normalised together")
-    group_type = column.one_of(GROUP_TYPES, "what the rewards of those rows are")
+    group_type = column.one_of(GROUP_TYPES, "type of that group, by its rewards")
     reward = column.number("verified reward; null: excluded", nullable=True)
     normalised = column.number("reward, normalised over the group")
     bonus = column.number("novelty bonus: weight, centring and scale applied")
-    advantage = column.number("normalised + bonus; 0 where a guided negative was taken away")
-    carried = column.flag("sampled in the former iteration, here to complete a joined group")
-    trained = column.one_of(TRAINED, "whether update learns from it; if not, why")
-    loss_start = column.count("response tokens before this one carry no loss", "tokens")
+    advantage = column.number("normalised + bonus; 0 where `positive_only` removed a negative advantage")
+    carried = column.flag("sampled in the previous iteration; completes a joined group")
+    trained = column.one_of(TRAINED, "whether `update` trains on it, and if not, why")
+    loss_start = column.count("position of the first response token with loss", "tokens")
 
     @dy.rule()
     def parts_add_up(cls) -> pl.Expr:
@@ -49,16 +53,17 @@ class Advantages(dy.Schema):
 
 
 class UpdateSteps(dy.Schema):
-    """`update`: one optimizer step a row."""
+    """`update`: one row per optimizer step."""
 
     step = dy.Int64(primary_key=True, min=0, metadata={"about": "optimizer step within the iteration"})
-    rows = column.count("rollouts of the mini-batch, those without a signal included")
-    signal_rows = column.count("rollouts that a forward and backward pass was spent on")
-    loss_tokens = column.count("tokens in the loss's denominator", "tokens")
+    rows = column.count("rollouts of the mini-batch, including those without a signal")
+    signal_rows = column.count("rollouts with a forward and backward pass")
+    loss_tokens = column.count("tokens in the denominator of the loss", "tokens")
     computed_tokens = column.count(
-        "tokens that the layers ran on: prompt and padding counted, those shared within a micro-batch once", "tokens"
+        "tokens that the layers computed, with prompt and padding; tokens shared within a micro-batch count once",
+        "tokens",
     )
-    loss = column.number("loss that was minimised")
+    loss = column.number("the minimised loss")
     gradient_norm = column.number("norm of the gradient before clipping")
     learning_rate = column.number("learning rate of this step")
     clipped_low = column.number("share of loss tokens clipped from below")
@@ -68,9 +73,9 @@ class UpdateSteps(dy.Schema):
     entropy = column.number("mean entropy of the loss tokens under the new policy", "nats")
     importance_mean = column.number("mean of pi_old / pi_sampler over sampled loss tokens, before truncation")
     importance_max = column.number("maximum of pi_old / pi_sampler over sampled loss tokens, before truncation")
-    padding = column.number("share of padding in the tokens that the layers ran on", nullable=True, min=0, max=1)
+    padding = column.number("share of padding in the computed tokens", nullable=True, min=0, max=1)
     shared = column.number(
-        "share of the rollouts' tokens that were not computed: another rollout begins with the same (update.layout)",
+        "share of the rollouts' tokens that were not computed, because rollouts share them (update.layout)",
         nullable=True,
         min=0,
         max=1,
@@ -78,33 +83,35 @@ class UpdateSteps(dy.Schema):
 
 
 class IterationSummary(dy.Schema):
-    """`summarize`: one iteration in one row."""
+    """`summarize`: one row for the iteration."""
 
     arm = dy.String(primary_key=True, metadata={"about": "arm"})
     seed = dy.Int64(primary_key=True, metadata={"about": "experiment seed"})
     iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
     rollouts = column.count("rollouts sampled, fresh and regenerated")
     groups = column.count("fresh groups")
-    all_incorrect = column.count("fresh groups with no right rollout")
-    mixed = column.count("fresh groups with both")
-    all_correct = column.count("fresh groups with no wrong rollout")
-    pass_rate = column.number("share of right among judged fresh rollouts; null without any", nullable=True)
+    all_incorrect = column.count("fresh groups without a correct rollout")
+    mixed = column.count("fresh groups with correct and incorrect rollouts")
+    all_correct = column.count("fresh groups without an incorrect rollout")
+    pass_rate = column.number("share of correct rollouts among judged fresh ones; null without any", nullable=True)
     mean_reward = column.number("mean reward of judged fresh rollouts; null without any", nullable=True)
-    excluded = column.count("rollouts left out of the statistics: their verdict has no reward (verify.rewards)")
-    verdict_right = column.count("rollouts judged right")
-    verdict_wrong = column.count("rollouts judged wrong")
-    verdict_no_answer = column.count("rollouts without anything that could be an answer")
+    excluded = column.count(
+        "rollouts excluded from the statistics, because their verdict has no reward (verify.rewards)"
+    )
+    verdict_right = column.count("rollouts judged correct")
+    verdict_wrong = column.count("rollouts judged incorrect")
+    verdict_no_answer = column.count("rollouts without an answer")
     verdict_truncated = column.count("rollouts cut off before an answer")
-    verdict_gold_unparseable = column.count("rollouts whose gold cannot be judged against")
-    verdict_timeout = column.count("rollouts whose judgement exceeded its time or memory")
+    verdict_gold_unparseable = column.count("rollouts whose reference answer the verifier cannot parse")
+    verdict_timeout = column.count("rollouts whose judgement exceeded its limit of time or memory")
     verdict_error = column.count("rollouts at which the verifier failed")
     mean_entropy = column.number("mean token entropy of fresh rollouts", "nats", nullable=True)
     mean_length = column.number("mean response length of fresh rollouts", "tokens", nullable=True)
     truncated = column.count("rollouts cut off at the token limit")
     prefixes_chosen = column.count("prefixes chosen in this iteration")
     regenerated_rollouts = column.count("regenerated rollouts sampled in this iteration")
-    regenerated_groups = column.count("groups that they were sampled for")
-    rescued_groups = column.count("of these, groups with at least one right regenerated rollout")
+    regenerated_groups = column.count("groups of these rollouts")
+    rescued_groups = column.count("of these, groups with at least one correct regenerated rollout")
     bonus_share = column.number("sum T|bonus| / sum T(|normalised| + |bonus|) over all rows")
     steps = column.count("optimizer steps")
     loss = column.number("mean loss over the steps; null without a step", nullable=True)
@@ -117,15 +124,17 @@ class IterationSummary(dy.Schema):
     mismatch_kl = column.number("k3 estimate of KL(sampler || policy)", "nats", nullable=True)
     sampled_tokens = column.count("tokens sampled in this iteration", "tokens")
     total_sampled_tokens = column.count("tokens sampled by this arm and seed so far", "tokens")
-    prefilled_tokens = column.count("tokens of distinct prompts, with their prefixes, that the sampler read", "tokens")
-    scored_tokens = column.count("tokens that the layers ran on in score_entropy", "tokens")
-    trained_tokens = column.count("tokens that the layers ran on in update's forward and backward passes", "tokens")
+    prefilled_tokens = column.count(
+        "tokens of distinct prompts with their prefixes that the sampler computed", "tokens"
+    )
+    scored_tokens = column.count("tokens that the layers computed in score_entropy", "tokens")
+    trained_tokens = column.count("tokens that the layers computed in update's forward and backward passes", "tokens")
     compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
     total_compute = column.large("compute of this arm and seed so far", "FLOP")
 
 
 class IterationState(dy.Schema):
-    """`summarize`: what the next iteration must know of the run so far, in one row."""
+    """`summarize`: the state of the run that the next iteration reads, in one row."""
 
     iteration = dy.Int64(primary_key=True, min=0, metadata={"about": "iteration"})
-    next_position = column.count("place in the seed's stream of problems behind the last one that was sampled")
+    next_position = column.count("position in the seed's stream after the last problem that was sampled")

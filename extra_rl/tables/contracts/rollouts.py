@@ -1,4 +1,4 @@
-"""Rollouts, what is said of them, and where they are sampled on from."""
+"""Contracts for rollouts, their verdicts and token scores, and the prefixes that are continued."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ import dataframely as dy
 import polars as pl
 
 from extra_rl.tables import column
-from extra_rl.tables.contracts.words import CUT_REASONS, ENDS, JUDGED, ORIGINS, WHEN
+from extra_rl.verdict import Verdict
+
+ORIGINS = ["fresh", "regenerated", "demonstration"]
+FINISH_REASONS = ["stop", "length"]
+VERDICTS = [verdict.value for verdict in Verdict]
+CUT_REASONS = ["boundary", "before_peak", "random", "fixed_stride", "fresh"]
+WHEN = ["same_iteration", "next_iteration"]
 
 
 class Rollouts(dy.Schema):
-    """`generate` and `regenerate`: token ids in, token ids and logprobs out."""
+    """`generate` and `regenerate`: one row per rollout, with its tokens and their logprobs."""
 
     rollout_id = column.key("{arm}/s{seed}/i{iteration}/{group}/{n}")
-    group_id = column.text("group whose prompt this answers; a regenerated rollout names its parent's group")
+    group_id = column.text("group of its prompt; a regenerated rollout has the group of its parent")
     problem_id = column.text("problem")
-    origin = column.one_of(ORIGINS, "sampled from the bare prompt, on from a chosen prefix, or a worked solution")
+    origin = column.one_of(ORIGINS, "sampled from the prompt, continued from a chosen prefix, or a worked solution")
     prefix_id = column.text("row of choose_prefixes that it continues", nullable=True)
     parent_rollout_id = column.text("rollout that the prefix was cut from; null without one", nullable=True)
-    prefix_length = column.count("response tokens that were given: the parent's; all of a demonstration's", "tokens")
-    prompt_tokens = column.tokens("what was sent to the sampler before the prefix")
+    prefix_length = column.count(
+        "response tokens that were not sampled: those of the prefix; all tokens of a demonstration", "tokens"
+    )
+    prompt_tokens = column.tokens("the prompt that the sampler received, without the prefix")
     response_tokens = column.tokens("prefix and sampled tokens, end-of-sequence included")
     sampler_logprobs = column.per_token(
         "logprob under the distribution that each token was sampled from; 0 in a demonstration", "nats"
     )
-    sampled_tokens = column.count("tokens that this row cost: response without prefix", "tokens")
-    finish_reason = column.one_of(ENDS, "ended by itself, or cut off at the token limit")
-    response = column.text("decoded response up to its end, special tokens within it visible")
+    sampled_tokens = column.count("tokens sampled for this row: the response without the prefix", "tokens")
+    finish_reason = column.one_of(FINISH_REASONS, "stop: ended by the policy; length: cut off at the token limit")
+    response = column.text("decoded response up to its end, with the special tokens within it")
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
@@ -38,6 +46,7 @@ class Rollouts(dy.Schema):
 
     @dy.rule()
     def logprobs_are_not_positive(cls) -> pl.Expr:
+        # A sampler may round the logprob of a certain token to slightly above 0.
         return cls.sampler_logprobs.col.list.max().fill_null(0) <= 1e-4
 
     @dy.rule()
@@ -51,7 +60,7 @@ class Rollouts(dy.Schema):
         )
 
     @dy.rule()
-    def nothing_of_a_demonstration_is_sampled(cls) -> pl.Expr:
+    def a_demonstration_has_no_sampled_tokens(cls) -> pl.Expr:
         return (cls.origin.col != "demonstration") | ((cls.sampled_tokens.col == 0) & cls.prefix_id.col.is_null())
 
     @dy.rule()
@@ -60,46 +69,46 @@ class Rollouts(dy.Schema):
 
 
 class RolloutsOfShard(Rollouts):
-    """A shard's part of `generate` or `regenerate`; `gather` makes the whole of them."""
+    """One shard of `generate` or `regenerate`; `gather` combines the shards."""
 
-    position = column.count("place in the whole table, from 0")
+    position = column.count("position in the whole table, from 0")
 
 
 class Verdicts(dy.Schema):
-    """`verify`: what became of each rollout when it was judged."""
+    """`verify`: one row per rollout, with its verdict and reward."""
 
     rollout_id = column.key("rollout")
-    gold = column.text("answer that it was judged against")
-    verdict = column.one_of(JUDGED, "the judgement")
+    gold = column.text("reference answer that it was judged against")
+    verdict = column.one_of(VERDICTS, "verdict of the verifier")
     extracted = column.text("answer found in the response", nullable=True)
     rule = column.text("rule that decided")
     reward = column.number("verified reward; null: excluded from its group's statistics", nullable=True)
 
 
 class Disagreements(dy.Schema):
-    """`audit`: the rollouts on which a second judge disagrees with `verify` about right or not."""
+    """`audit`: the rollouts that exactly one of `verify` and a second judge considers correct."""
 
     rollout_id = column.key("rollout")
     problem_id = column.text("problem")
-    gold = column.text("answer that both judged against")
-    first_verdict = column.one_of(JUDGED, "the judgement of verify")
+    gold = column.text("reference answer that both judged against")
+    first_verdict = column.one_of(VERDICTS, "verdict of verify")
     first_extracted = column.text("answer that verify found", nullable=True)
     first_rule = column.text("rule that decided in verify")
-    second_verdict = column.one_of(JUDGED, "the judgement of audit.judge")
-    second_extracted = column.text("answer that it found", nullable=True)
-    second_rule = column.text("rule that it names")
+    second_verdict = column.one_of(VERDICTS, "verdict of audit.judge")
+    second_extracted = column.text("answer that audit.judge found", nullable=True)
+    second_rule = column.text("rule that decided in audit.judge")
     response = column.text("decoded response")
 
     @dy.rule()
-    def one_says_right_and_the_other_does_not(cls) -> pl.Expr:
+    def exactly_one_verdict_is_correct(cls) -> pl.Expr:
         return (cls.first_verdict.col == "right") != (cls.second_verdict.col == "right")
 
 
 class TokenScores(dy.Schema):
-    """`score_entropy`: the policy's own view of every response token, at the sampling temperature.
+    """`score_entropy`: the policy's logprob and entropy at every response token, at the sampling temperature.
 
-    With `score_entropy.rows: signal` both lists are null for rollouts that carry no signal. There may then be rows
-    behind those of the rollouts: of rollouts that an earlier call left out, and that continuations complete now.
+    With `score_entropy.rows: signal` both lists are null for rollouts without a signal. Further rows may then follow
+    those of the rollouts: parents that an earlier call left out and whose continuations now give them a signal.
     """
 
     rollout_id = column.key("rollout")
@@ -110,12 +119,13 @@ class TokenScores(dy.Schema):
         "full-vocabulary Shannon entropy before each token; null: not scored", "nats", nullable=True
     )
     computed_tokens = column.count(
-        "tokens that the layers ran on for it: prompt and padding counted, those shared within a micro-batch once",
+        "tokens that the layers computed for it, with prompt and padding; shared tokens of a micro-batch count once",
         "tokens",
     )
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
+        # Both lists null and nothing computed, or both present with one entry per token.
         unscored = cls.policy_logprobs.col.is_null() & cls.entropies.col.is_null() & (cls.computed_tokens.col == 0)
         same_length = cls.policy_logprobs.col.list.len() == cls.entropies.col.list.len()
         return unscored | same_length.fill_null(False)
@@ -124,25 +134,27 @@ class TokenScores(dy.Schema):
 class Prefixes(dy.Schema):
     """`choose_prefixes`: every candidate prefix of the hard groups, its score, and whether it was chosen."""
 
-    prefix_id = column.key("{rollout_id}@{prefix_length}; with a group where a remembered prefix serves again")
-    group_id = column.text("hard group that it is to help")
+    prefix_id = column.key("{rollout_id}@{prefix_length}; followed by >{group_id} for a remembered prefix")
+    group_id = column.text("hard group for which it is a candidate")
     problem_id = column.text("problem")
-    parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
+    parent_rollout_id = column.text("rollout that it was cut from; null for a fresh sample", nullable=True)
     iteration = column.count("iteration in which the parent was sampled")
     prompt_tokens = column.tokens("the problem's prompt")
-    prefix_tokens = column.tokens("response tokens that are kept")
-    prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
-    parent_length = column.count("response length of the parent; null without one", "tokens", nullable=True)
+    prefix_tokens = column.tokens("response tokens of the prefix")
+    prefix_logprobs = column.per_token("sampler logprobs of these tokens", "nats")
+    parent_length = column.count("response length of the parent; null without a parent", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number(
-        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh resample", "nats", nullable=True
+        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh sample", "nats", nullable=True
     )
     smoothed_score = column.number("score after smoothing over similar prefixes", "nats", nullable=True)
     effective_neighbours = column.number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
-    rank = column.count("place in the order of choice within its problem, 0 first")
+    rank = column.count("position in the order of choice within its group, from 0")
     chosen = column.flag("whether continuations are sampled from it")
-    continuations = column.count("how many; 0 unless chosen")
-    when = column.one_of(WHEN, "in this iteration's second call, or in one batch with the next iteration's prompts")
+    continuations = column.count("number of continuations; 0 unless chosen")
+    when = column.one_of(
+        WHEN, "continued in this iteration's second sampling call, or with the next iteration's prompts"
+    )
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
@@ -154,19 +166,23 @@ class Prefixes(dy.Schema):
 
 
 class PrefixPool(dy.Schema):
-    """`choose_prefixes`: what later iterations may use: hard groups that wait, and remembered prefixes."""
+    """`choose_prefixes`: prefixes for later iterations, of hard groups that wait and remembered ones."""
 
     prefix_id = column.key("{rollout_id}@{prefix_length}")
-    waiting = dy.Bool(primary_key=True, metadata={"about": "its group waits for its turn; else remembered"})
-    group_id = column.text("group it was cut from")
+    waiting = dy.Bool(primary_key=True, metadata={"about": "true: of a group that waits; false: remembered"})
+    group_id = column.text("group of its parent")
     problem_id = column.text("problem")
-    parent_rollout_id = column.text("rollout it was cut from; null for a fresh resample", nullable=True)
+    parent_rollout_id = column.text("rollout that it was cut from; null for a fresh sample", nullable=True)
     iteration = column.count("iteration in which the parent was sampled")
     prompt_tokens = column.tokens("the problem's prompt")
-    prefix_tokens = column.tokens("response tokens that are kept")
-    prefix_logprobs = column.per_token("sampler logprobs of the kept tokens", "nats")
-    parent_length = column.count("response length of the parent; null without one", "tokens", nullable=True)
+    prefix_tokens = column.tokens("response tokens of the prefix")
+    prefix_logprobs = column.per_token("sampler logprobs of these tokens", "nats")
+    parent_length = column.count("response length of the parent; null without a parent", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number(
-        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh resample", "nats", nullable=True
+        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh sample", "nats", nullable=True
     )
+
+    @dy.rule()
+    def token_lists_agree(cls) -> pl.Expr:
+        return cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len()
