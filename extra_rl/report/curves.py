@@ -91,8 +91,12 @@ def regeneration(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def per_thousand_tokens(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return PLACE, what (mixed, rescued), and mean, low, high over seeds of the groups per 1,000 sampled tokens."""
-    totals = rows.group_by([*PLACE, "seed"], maintain_order=True).agg(
+    """Return PLACE, what (mixed, rescued), and mean, low, high over seeds of the groups per 1,000 sampled tokens.
+
+    Arms that sample nothing, because they train on demonstrations, are left out.
+    """
+    sampled = rows.filter(pl.col("sampled_tokens").sum().over([*PLACE, "seed"]) > 0)
+    totals = sampled.group_by([*PLACE, "seed"], maintain_order=True).agg(
         mixed=1000 * pl.col("mixed").sum() / pl.col("sampled_tokens").sum(),
         rescued=1000 * pl.col("rescued_groups").sum() / pl.col("sampled_tokens").sum(),
     )

@@ -52,8 +52,9 @@ def spending(sources: Sources, iterations: pl.DataFrame, sections: dict[str, dic
                 "cpu": cpu / len(mine),
                 "wall": wall / len(mine),
                 "tokens_per_cpu": tokens / cpu if cpu else None,
-                "mixed": 1000 * float(mine["mixed"].sum()) / tokens,
-                "rescued": 1000 * float(mine["rescued"].sum()) / tokens,
+                # An arm that trains on demonstrations samples nothing.
+                "mixed": 1000 * float(mine["mixed"].sum()) / tokens if tokens else None,
+                "rescued": 1000 * float(mine["rescued"].sum()) / tokens if tokens else None,
             }
         )
     return found

@@ -11,7 +11,6 @@ from extra_cli import doctor
 from extra_cli.main import COMMANDS, main
 from extra_rl.run.progress import Console, Progress, duration
 from stages.reference import page
-from stages.terminal import is_noise
 from tests.conftest import ROOT, Run
 
 
@@ -65,8 +64,3 @@ def test_progress_reports_units_done_and_time_left(tmp_path: Path, capsys: pytes
 
 def test_the_reference_is_up_to_date() -> None:
     assert (ROOT / "config" / "README.md").read_text() == page(), "run: python -m stages.reference > config/README.md"
-
-
-def test_messages_of_snakemake_are_hidden_but_errors_are_not() -> None:
-    assert is_noise("Select jobs to execute...")
-    assert not is_noise("WorkflowError: missing input")

@@ -214,3 +214,22 @@ def test_a_hostile_name_is_shown_as_text(one_seed: Path, tmp_path: Path) -> None
     assert "<img src=x" not in text
     assert "&lt;/script&gt;&lt;script&gt;window.hacked=1" in text
     assert_loads_nothing(text)
+
+
+def test_an_arm_that_samples_nothing_has_no_rates_per_token(tmp_path: Path) -> None:
+    """`generate.source: demonstrations` trains on worked solutions: no tokens, nothing mixed or rescued."""
+    nothing = dict.fromkeys(
+        ("groups", "all_incorrect", "mixed", "all_correct", "sampled_tokens", "total_sampled_tokens"), 0
+    ) | dict.fromkeys(("pass_rate", "mean_entropy", "mean_length"))
+    results = write_results(
+        tmp_path / "grid",
+        ["low-grpo", "low-supervised", "high-grpo", "high-supervised"],
+        [0],
+        lambda folder, seed, problem: 1,
+        regimes=REGIMES,
+        figures_of=lambda folder, seed, iteration: nothing if folder.endswith("supervised") else {},
+    )
+    text = built(results, tmp_path / "out.html", "--rollouts", "0")
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', text[text.index("mixed groups per 1,000 tokens") :])
+    last_two = [(arm, re.findall(r"<td>([^<]*)</td>", cells)[-2:]) for arm, cells in rows]
+    assert last_two == [("grpo", ["3.00", "0.00"]), ("supervised", ["", ""])] * 2

@@ -15,9 +15,9 @@ from stages.experiment import (
     use_this_python,
 )
 from stages.layout import Layout, as_inputs, by_role
-from stages.terminal import is_noise
+from stages.terminal import is_shown
 
-logger.addFilter(lambda record: not is_noise(record.getMessage()))
+logger.addFilter(is_shown)
 use_this_python()
 sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 

@@ -68,3 +68,4 @@ rule report:
         "../envs/extra.yaml"
     shell:
         "python -m extra_cli.main report $(dirname {input.summary}) --out {output.report} 2> {log}"
+        " || {{ code=$?; cat {log} >&2; exit $code; }}"
