@@ -26,9 +26,17 @@ from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems import clean
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_items import counts_of, gym_problems
-from extra_rl.problems.prepared import PreparedProblem, generated_problems, prepared, problems_frame, tokenizer_of
+from extra_rl.problems.prepared import (
+    PreparedProblem,
+    generated_problems,
+    prepared,
+    problems_frame,
+    refuse_long,
+    set_aside,
+    split_by_length,
+    tokenizer_of,
+)
 from extra_rl.problems.sources import RawProblem, Source, read_source
-from extra_rl.problems.splits import refuse_long, set_aside, split_by_length
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json
