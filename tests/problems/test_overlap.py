@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from extra_rl.problems.overlap import BenchmarkIndex, grams, normalise, words
+from extra_rl.problems.overlap import BenchmarkIndex
+from extra_rl.problems.statements import grams, normalise, words
 
 TWELVE = "one two three four five six seven eight nine ten eleven twelve"  # five 8-grams, no 13-gram
 LONG = f"{TWELVE} thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"  # 20 words: 13 8-grams
