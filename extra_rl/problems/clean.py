@@ -90,7 +90,7 @@ def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig)
         if different:
             for member in (first, *others):
                 other = different[0] if member is first else first
-                golds = f"golds {_short(first.answer)} and {_short(different[0].answer)}"
+                golds = f"golds {shortened(first.answer)} and {shortened(different[0].answer)}"
                 reason = f"same problem with different {golds}: {first.problem_id}, {different[0].problem_id}"
                 reasons[member.problem_id] = Removed(member, "contradictory", reason, other.problem_id)
         else:
@@ -131,12 +131,13 @@ def without_unverifiable(
 
     reasons = check_golds([problem.answer for problem in problems], verifier, progress)
     removed = [
-        Removed(problem, "unverifiable", f"gold {_short(problem.answer)}: {REASONS.get(reason, reason)}")
+        Removed(problem, "unverifiable", f"gold {shortened(problem.answer)}: {REASONS.get(reason, reason)}")
         for problem, reason in zip(problems, reasons, strict=True)
         if reason is not None
     ]
     return list(compress(problems, [reason is None for reason in reasons])), removed
 
 
-def _short(gold: str) -> str:
+def shortened(gold: str) -> str:
+    """Return a reference answer cut to one line's length, for messages."""
     return gold if len(gold) <= 60 else f"{gold[:57]}..."

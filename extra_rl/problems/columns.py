@@ -157,7 +157,9 @@ def text_of(value: object) -> str | None:
     if isinstance(value, bytes | bytearray):
         raise CellError("holds bytes; expected text")
     if isinstance(value, Mapping):
-        raise CellError(f"holds a struct of {', '.join(map(str, value)) or 'nothing'}; name one of its fields, with a dot")
+        raise CellError(
+            f"holds a struct of {', '.join(map(str, value)) or 'nothing'}; name one of its fields, with a dot"
+        )
     if isinstance(value, Sequence):
         if any(isinstance(member, Mapping | list | tuple) for member in value):
             raise CellError("holds nested lists; expected text, or a list of texts")

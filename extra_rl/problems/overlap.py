@@ -84,9 +84,7 @@ class BenchmarkIndex:
             self._benchmarks[problem_id] = _Benchmark(len(short), evidence, templates.slots(statement, sequence))
         self._no_evidence = {gram for gram in (*self._short, *self._long) if templates.cover(gram)}
 
-    def find(
-        self, statement: str, sequence: Sequence[str] | None = None, every_gram: bool = False
-    ) -> Overlap | None:
+    def find(self, statement: str, sequence: Sequence[str] | None = None, every_gram: bool = False) -> Overlap | None:
         """Return the benchmark problem that a statement overlaps, None where there is none.
 
         It is the equal one, else the one with the largest share of 8-grams, else one with a common 13-gram.

@@ -11,8 +11,8 @@ import polars as pl
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.problems.statements import normalise
 from extra_rl.problems.sources import RawProblem, read_source
+from extra_rl.problems.statements import normalise
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task

@@ -13,7 +13,13 @@ from extra_rl.problems import columns, hub
 from extra_rl.problems.columns import CellError, Roles
 from extra_rl.problems.files import Part, Row, Table, read_files
 from extra_rl.tables.files import canonical_json
-from extra_rl.tasks.conversation import Conversation, ConversationError, is_conversation, parse_conversation, python_list
+from extra_rl.tasks.conversation import (
+    Conversation,
+    ConversationError,
+    is_conversation,
+    parse_conversation,
+    python_list,
+)
 
 SHOWN = 5
 
@@ -142,7 +148,11 @@ def _problem(
     answer = _text(columns.cell(row, roles.answer), roles.answer, place)
     row_id = _text(columns.cell(row, roles.id), roles.id, place) if roles.id else str(number)
     absent = next(
-        (column for column, value in ((roles.problem, text), (roles.answer, answer), (roles.id, row_id)) if value is None),
+        (
+            column
+            for column, value in ((roles.problem, text), (roles.answer, answer), (roles.id, row_id))
+            if value is None
+        ),
         None,
     )
     tolerance = columns.tolerance_of(columns.cell(row, config.tolerance)) if config.tolerance else 0.0

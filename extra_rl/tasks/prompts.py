@@ -96,9 +96,7 @@ def _chats(
         return []
     name = name_of(tokenizer)
     turns = [
-        Message(role, text)
-        for example in examples
-        for role, text in zip(("user", "assistant"), example, strict=True)
+        Message(role, text) for example in examples for role, text in zip(("user", "assistant"), example, strict=True)
     ]
 
     def chat(problem: Prompt, **changed: Any) -> str:
