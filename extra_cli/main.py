@@ -24,6 +24,7 @@ COMMANDS = (
     "doctor",
     "evaluate",
     "audit",
+    "data",
     "check-golds",
     "plan",
     "report",

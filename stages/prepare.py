@@ -2,8 +2,8 @@
 
 READS   source (math: the local files that the configuration names; a data set of the hub is read by its name)
 ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
-SOURCE  disjoint by canonical problem: our decision. Mathematics: a training problem is dropped and listed if it overlaps
-        a benchmark, repeats another problem, has contradictory reference answers or one that cannot be judged against
+SOURCE  disjoint by canonical problem: our decision. Mathematics: a training problem is dropped and listed if it
+        overlaps a benchmark, repeats another problem, has contradictory reference answers or one that cannot be judged against
         (`extra_rl.problems.clean`), or if its prompt leaves no tokens for a response. Benchmarks are never thinned.
         Reasoning Gym: `extra_rl.problems.gym_items`.
 """
@@ -35,6 +35,7 @@ from extra_rl.problems.prepared import (
     tokenizer_of,
 )
 from extra_rl.problems.sources import RawProblem, Source, read_source
+from extra_rl.problems.templates import TEMPLATE_SHARE
 from extra_rl.problems.training import check_references, cleaned, missing_values, without_examples
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
@@ -58,11 +59,11 @@ class Config(StageConfig):
         0, ge=0, description="math: training problems set aside as split `tuning`, so that no benchmark is tuned on"
     )
     template_share: float = Field(
-        0.01,
+        TEMPLATE_SHARE,
         ge=0,
         le=1,
-        description="math: word n-grams that more than this share of a source's rows (and more than 10) have in common, "
-        "numbers alike, belong to a template and are no sign of overlap (docs/data.md); 0: every n-gram is one",
+        description="math: word n-grams that more than this share of a source's rows (and more than 10) have in "
+        "common, numbers alike, belong to a template and are no sign of overlap (docs/data.md); 0: every n-gram is one",
     )
     prose_references: float = Field(
         0.1,

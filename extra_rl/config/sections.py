@@ -55,8 +55,8 @@ class SourceConfig(Section):
 
     path: str | None = Field(
         None,
-        description="local file (.parquet, .jsonl, .json, .csv, .tsv; text also .gz), a folder of such files, a pattern "
-        "with `*`, or a directory that `datasets` saved (docs/data.md)",
+        description="local file (.parquet, .jsonl, .json, .csv, .tsv; text also .gz), a folder of such files, a "
+        "pattern with `*`, or a directory that `datasets` saved (docs/data.md)",
     )
     dataset: str | None = Field(None, description="data set on the Hugging Face hub, or a local directory of its form")
     subset: str | None = Field(None, description="hub: the data set's configuration")

@@ -1,7 +1,7 @@
 """Rows of problems from local files: CSV, TSV, JSON, JSON lines and Parquet, alone, compressed, or several together.
 
-Every value of a CSV or TSV file is a text, as it is written: 073 stays 073. Rows are numbered from 0, lines from 1. What
-cannot be read is one InputError that names the file and, where there is one, the line.
+Every value of a CSV or TSV file is a text, as it is written: 073 stays 073. Rows are numbered from 0, lines from 1.
+What cannot be read raises one InputError that names the file and, where there is one, the line.
 """
 
 from __future__ import annotations

@@ -175,6 +175,6 @@ def refuse_long(long: list[PreparedProblem], prompt_tokens: int) -> None:
         over = len(longest.prompt_tokens) - prompt_tokens
         raise ConfigError(
             f"{len(long)} benchmark prompts are longer than {prompt_tokens} tokens, the context less the response; the "
-            f"longest is {longest.problem_id}. Benchmarks are not thinned: raise model.context_tokens by {over}, or set "
-            "`limit` of a benchmark."
+            f"longest is {longest.problem_id}. Benchmarks are not thinned: raise model.context_tokens by {over}, or "
+            "set `limit` of a benchmark."
         )

@@ -1,4 +1,4 @@
-"""The rows of a problem source, from local files or the hub: id, statement or conversation, reference answer, tolerance."""
+"""The problems of a source, from local files or the hub: id, statement or conversation, reference answer, tolerance."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ class Source:
     rows: int
     commit: str | None
     format: str
+    columns: list[str]
     roles: Roles
     missing: list[MissingValue] = field(default_factory=list)
 
@@ -113,7 +114,7 @@ def read_source(name: str, config: SourceConfig, path: Path | None = None) -> So
     if missing and config.missing == "refuse":
         _refuse_missing(missing, len(taken))
     _refuse_repeated(problems)
-    return Source(name, config, problems, len(table.rows), commit, table.format, roles, missing)
+    return Source(name, config, problems, len(table.rows), commit, table.format, table.columns, roles, missing)
 
 
 def read_table(config: SourceConfig, path: Path | None = None) -> tuple[Table, str | None]:

@@ -47,8 +47,8 @@ def normalise(statement: str) -> str:
 def words(statement: str) -> list[str]:
     r"""Return the words of a statement for n-grams: runs of letters and of digits, without operators and figures.
 
-    In mathematics (between `$` and similar marks) every letter is a separate word, so that `xy` is `x y`. A command such
-    as `\frac` is one word, and so is each word of a `\text{...}`. Text between two prices ($5 and $7) is prose.
+    In mathematics (between `$` and similar marks) every letter is a separate word, so that `xy` is `x y`. A command
+    such as `\frac` is one word, and so is each word of a `\text{...}`. Text between two prices ($5 and $7) is prose.
     """
     text = _FIGURE.sub(" ", unicodedata.normalize("NFKC", statement)).replace(r"\$", " ")
     text = _FRACTION.sub(r"\\frac", text)

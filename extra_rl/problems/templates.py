@@ -6,7 +6,7 @@ be the same problem. Templates are found by counting rows, numbers alike:
 
 - A word trigram, or a pair of words around another one, is frequent if more than a stated share of a source's rows
   contain it, and more than `LEAST_ROWS`.
-- A number is a slot. So is a word between a frequent pair, unless at least half of the rows with that pair have it there.
+- A number is a slot. So is a word between a frequent pair, unless at least half of the rows with that pair have it.
 - An n-gram belongs to a template if each of its words is a slot or lies in a frequent trigram. One rare word elsewhere
   makes it evidence.
 
@@ -20,6 +20,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from extra_rl.problems.statements import Gram, operators
+
+TEMPLATE_SHARE = 0.01
+"""Default of `prepare.template_share`."""
 
 LEAST_ROWS = 10
 """A trigram of at most this many rows of a source is never frequent: a small set has no templates."""
@@ -88,8 +91,9 @@ NO_TEMPLATES = Templates()
 def find_templates(sources: Iterable[Sequence[Sequence[str]]], share: float) -> Templates:
     """Return the templates of all sources.
 
-    sources: the `words` of the statements of each source, which are counted separately, so that a small generated set is
-    recognised next to a large natural one. share: fraction of a source's rows above which a trigram is frequent, in 0 to 1; 0: no templates.
+    sources: the `words` of the statements of each source. Sources are counted separately, so that a small generated set
+    is recognised next to a large natural one. share: fraction of a source's rows above which a trigram or a pair is
+    frequent, in 0 to 1; 0: no templates.
     """
     frequent: set[Gram] = set()
     contexts: set[Gram] = set()

@@ -34,8 +34,8 @@ def check_references(sources: Sequence[Source], share: float, context: Context) 
         found = f"{source.name}: {count} of {rows} reference answers are words or code and not mathematics"
         if count > share * rows and (count >= LEAST_PROSE or 2 * count > rows):
             raise InputError(
-                f"{found}, more than {share:.0%} (prepare.prose_references). {first}. The task `math` compares formulas: "
-                "name another column with `answer` of the source, or raise prepare.prose_references if these are right."
+                f"{found}, more than {share:.0%} (prepare.prose_references). {first}. The task `math` compares "
+                "formulas: name another column with `answer` of the source, or raise prepare.prose_references if these are meant."
             )
         context.console.say(
             f"prepare: {found}, which are compared as text (prepare.prose_references: {share:g}). {first}"
@@ -92,12 +92,12 @@ def cleaned(
     by_rule = ", ".join(f"{rule} {count}" for rule, count in separated.by_rule.items())
     context.console.say(
         f"prepare: of {len(given)} training problems {counts['overlap']} overlap one of {len(benchmarks)} benchmark "
-        f"problems{f' ({by_rule})' if by_rule else ''}, {counts['duplicate']} are duplicates, {counts['contradictory']} "
-        f"have contradictory reference answers, {counts['unverifiable']} one that cannot be judged against"
+        f"problems{f' ({by_rule})' if by_rule else ''}, {counts['duplicate']} are duplicates, "
+        f"{counts['contradictory']} have contradictory reference answers, {counts['unverifiable']} one that cannot be judged against"
     )
     if separated.spared:
         context.console.say(
-            f"prepare: {separated.spared} training problems share only the words of a template with a benchmark problem "
+            f"prepare: {separated.spared} training problems share only a template's words with a benchmark problem "
             f"and are kept (prepare.template_share: {template_share:g}; 0 removes them)"
         )
     return kept, removed

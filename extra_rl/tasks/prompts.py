@@ -66,8 +66,8 @@ def _bare(problem: Prompt, task: TaskConfig, examples: str) -> str:
     if isinstance(problem, Conversation):
         if len(problem.turns) > 1:
             raise InputError(
-                f"{problem.place}: a conversation of {len(problem.turns)} turns needs a chat template; the tokenizer has "
-                "none, or task.chat_template is false."
+                f"{problem.place}: a conversation of {len(problem.turns)} turns needs a chat template; the tokenizer "
+                "has none, or task.chat_template is false."
             )
         system = problem.instruction.content if problem.instruction else task.system
         text = problem.turns[0].content
@@ -142,8 +142,8 @@ def _whole(chat: Callable[..., str], conversation: Conversation, task: TaskConfi
         found = rendered.find(content.strip(), position)
         if found < 0:
             raise InputError(
-                f"{conversation.place}: the chat template of {name} does not write message {number} ({message.role}) of "
-                f"this conversation as it is given; its roles: {roles}. Change or remove the row."
+                f"{conversation.place}: the chat template of {name} does not write message {number} ({message.role}) "
+                f"of this conversation as it is given; its roles: {roles}. Change or remove the row."
             )
         position = found + len(content.strip())
     return rendered
