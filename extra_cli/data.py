@@ -6,8 +6,8 @@ extra data problems.csv --config config/my.yaml                             task
 extra data problems.csv --problem Question --answer "Final answer"          columns that no layout knows
 
 FILE is a .parquet, .jsonl, .json, .csv or .tsv file (text also .gz), a folder or pattern of such files, or a directory
-that `datasets` saved (docs/data.md). The exit code is 0 where `prepare` would keep every row, 1 where it would refuse or
-leave out some, 2 for a file that cannot be read.
+that `datasets` saved (docs/data.md). The exit code is 0 where `prepare` would keep every row, 1 where it would refuse
+or leave out some, 2 for a file that cannot be read.
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ def task_of(raw: dict[str, Any], folder: str | None) -> TaskConfig:
     section = {**(raw.get("task") or {})}
     section.pop("train", None)  # the file at hand is what is examined
     if section.get("name", "math") != "math":
-        raise ConfigError(
-            "--config: `extra data` examines problems of the task `math`; other tasks generate their own."
-        )
+        raise ConfigError("--config: `extra data` examines problems of the task `math`; other tasks make their own.")
     if folder is not None:
         known = registry("benchmarks")
         try:
@@ -111,7 +109,7 @@ def task_of(raw: dict[str, Any], folder: str | None) -> TaskConfig:
 
 
 def tokenizer_for(model: str | None, raw: dict[str, Any], task: TaskConfig) -> tuple[Any, str]:
-    """The tokenizer that renders the prompts, and how it is called: of --model, else of the configuration, else bytes."""
+    """The tokenizer that renders the prompts, and its name: of --model, else of the configuration, else bytes."""
     from extra_rl.config.section import parse_config
     from extra_rl.config.sections import ModelConfig
     from extra_rl.models.load import load_tokenizer
@@ -178,8 +176,8 @@ def faults(found: Survey, benchmarks: Sequence[str]) -> Iterator[str]:
 
     repeated = Counter(one.rule for one in found.repeated)
     yield (
-        f"duplicates   {repeated['duplicate']} rows repeat another, {repeated['contradictory']} with different reference "
-        "answers" + listed_rows(found.repeated)
+        f"duplicates   {repeated['duplicate']} rows repeat another, {repeated['contradictory']} have contradictory "
+        "reference answers" + listed_rows(found.repeated)
     )
     yield f"unmatched    {len(found.unmatched)} reference answers do not match themselves" + listed(
         [f"{one.problem.place}: {one.problem.answer!r}, {reason_of(one)}" for one in found.unmatched]
@@ -213,9 +211,6 @@ def listed(lines: Sequence[str]) -> str:
 
 def shortened(text: str, most: int = SHOWN_CHARACTERS) -> str:
     """Untrusted text for a terminal: what cannot be printed is escaped, and a long text loses its middle."""
-    shown = (
-        text
-        if len(text) <= most
-        else f"{text[: most // 2]} [... {len(text) - most} characters ...] {text[-most // 2 :]}"
-    )
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in shown)
+    if len(text) > most:
+        text = f"{text[: most // 2]} [... {len(text) - most} characters ...] {text[-most // 2 :]}"
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)

@@ -3,8 +3,9 @@
 READS   source (math: the local files that the configuration names; a data set of the hub is read by its name)
 ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
 SOURCE  disjoint by canonical problem: our decision. Mathematics: a training problem is dropped and listed if it
-        overlaps a benchmark, repeats another problem, has contradictory reference answers or one that cannot be judged against
-        (`extra_rl.problems.clean`), or if its prompt leaves no tokens for a response. Benchmarks are never thinned.
+        overlaps a benchmark, repeats another problem, has contradictory reference answers or one that cannot be judged
+        against (`extra_rl.problems.clean`), or if its prompt leaves no tokens for a response. Benchmarks are never
+        thinned.
         Reasoning Gym: `extra_rl.problems.gym_items`.
 """
 

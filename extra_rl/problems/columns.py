@@ -35,10 +35,12 @@ class Layout:
     answers: tuple[str, ...]
 
 
+SHARE_GPT = "ShareGPT"
+
 LAYOUTS = (
     Layout("problem and answer", "problem", ("answer", "solution")),
     Layout("verl", "prompt", ("reward_model.ground_truth",)),
-    Layout("ShareGPT", "conversations", ("answer", "solution", "ground_truth", "reward_model.ground_truth")),
+    Layout(SHARE_GPT, "conversations", ("answer", "solution", "ground_truth", "reward_model.ground_truth")),
     Layout("messages", "messages", ("answer", "solution", "ground_truth", "reward_model.ground_truth")),
     Layout("TRL", "prompt", ("answer", "solution", "ground_truth")),
     Layout("question and answer", "question", ("answer", "final_answer", "solution")),
@@ -48,15 +50,20 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns that a source is read from. layout: the convention, or "named" where the configuration names both.
+    """The columns that a source is read from.
 
-    id: None where rows are numbered.
+    Args:
+        layout: the convention, or "named" where the configuration names both columns.
+        id: None where rows are numbered.
+        share_gpt: whether messages with `from` and `value` are expected: where the convention has them, or the
+            configuration names the column itself.
     """
 
     layout: str
     problem: str
     answer: str
     id: str | None
+    share_gpt: bool
 
 
 class CellError(ValueError):
@@ -79,7 +86,8 @@ def recognise(table: Table, config: SourceConfig) -> Roles:
         problem = config.problem or layout.problem
         answer = config.answer or next((name for name in layout.answers if has_column(table, name)), None)
         if answer is not None and has_column(table, problem):
-            return Roles("named" if config.problem and config.answer else layout.name, problem, answer, found)
+            name = "named" if config.problem and config.answer else layout.name
+            return Roles(name, problem, answer, found, bool(config.problem) or layout.name == SHARE_GPT)
     known = "; ".join(f"{layout.problem} with {' or '.join(layout.answers)}" for layout in LAYOUTS)
     raise InputError(
         f"{table.name}: no columns of problems and reference answers are known there (it has "

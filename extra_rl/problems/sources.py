@@ -138,7 +138,7 @@ def _problem(
     statement = columns.cell(row, roles.problem)
     conversation, text = None, None
     if is_conversation(statement):
-        conversation, text = _conversation(statement, roles.problem, place)
+        conversation, text = _conversation(statement, roles, place)
     else:
         text = _text(statement, roles.problem, place)
         if text is not None and python_list(text):
@@ -175,12 +175,14 @@ def _problem(
     return problem, absent
 
 
-def _conversation(value: object, column: str, place: str) -> tuple[Conversation | None, str | None]:
+def _conversation(value: object, roles: Roles, place: str) -> tuple[Conversation | None, str | None]:
     """The conversation of a cell and its text; of a user's message alone only the text, of a missing one neither."""
     try:
-        conversation = Conversation(parse_conversation(value), place)
+        conversation = Conversation(parse_conversation(value, roles.share_gpt), place)
     except ConversationError as error:
-        raise InputError(f"{place}: column {column} holds a conversation that cannot be sent: {error}.") from error
+        raise InputError(
+            f"{place}: column {roles.problem} holds a conversation that cannot be sent: {error}."
+        ) from error
     if columns.is_missing_text(conversation.turns[-1].content):
         return None, None
     alone = len(conversation.messages) == 1

@@ -35,7 +35,7 @@ def check_references(sources: Sequence[Source], share: float, context: Context) 
         if count > share * rows and (count >= LEAST_PROSE or 2 * count > rows):
             raise InputError(
                 f"{found}, more than {share:.0%} (prepare.prose_references). {first}. The task `math` compares "
-                "formulas: name another column with `answer` of the source, or raise prepare.prose_references if these are meant."
+                "formulas: name another column with `answer` of the source, or raise prepare.prose_references."
             )
         context.console.say(
             f"prepare: {found}, which are compared as text (prepare.prose_references: {share:g}). {first}"
@@ -93,7 +93,8 @@ def cleaned(
     context.console.say(
         f"prepare: of {len(given)} training problems {counts['overlap']} overlap one of {len(benchmarks)} benchmark "
         f"problems{f' ({by_rule})' if by_rule else ''}, {counts['duplicate']} are duplicates, "
-        f"{counts['contradictory']} have contradictory reference answers, {counts['unverifiable']} one that cannot be judged against"
+        f"{counts['contradictory']} have contradictory reference answers, {counts['unverifiable']} one that cannot be "
+        "judged against"
     )
     if separated.spared:
         context.console.say(

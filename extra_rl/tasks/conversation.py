@@ -75,20 +75,24 @@ def is_conversation(value: object) -> bool:
     return isinstance(value, Sequence) and any(isinstance(member, Mapping) for member in value)
 
 
-def parse_conversation(value: object) -> tuple[Message, ...]:
-    """Return the messages of a cell.
+def parse_conversation(value: object, share_gpt: bool = True) -> tuple[Message, ...]:
+    """Return the messages of a cell. An empty system message is left out, since it contains nothing.
 
-    value: as `is_conversation` accepts it. An empty system message is left out, since it says nothing.
+    Args:
+        value: as `is_conversation` accepts it.
+        share_gpt: whether the notation `from` and `value` is expected there.
+
     Raises ConversationError, with the number of the message from 1, for an unknown notation or role, content that is
     missing or not text, tool calls, and a conversation without a user's turn or that ends in another one's.
     """
     members = _from_json(value) if isinstance(value, str) else value
     assert isinstance(members, Sequence)
     messages = []
+    notations = NOTATIONS if share_gpt else NOTATIONS[:1]
     for number, member in enumerate(members, 1):
         if not isinstance(member, Mapping):
             raise ConversationError(f"message {number} is a {type(member).__name__}; expected an object with a role")
-        message = _message(number, member)
+        message = _message(number, member, notations)
         if message.content.strip():
             messages.append(message)
         elif message.role not in INSTRUCTIONS:
@@ -120,8 +124,13 @@ def _from_json(text: str) -> list[object] | None:
     return found if messages else None
 
 
-def _message(number: int, member: Mapping[str, object]) -> Message:
-    found = next((pair for pair in NOTATIONS if member.get(pair[0]) is not None), None)
+def _message(number: int, member: Mapping[str, object], notations: Sequence[tuple[str, str]]) -> Message:
+    found = next((pair for pair in notations if member.get(pair[0]) is not None), None)
+    if found is None and member.get("from") is not None:
+        raise ConversationError(
+            f"message {number} has the keys {', '.join(member)}: the notation of ShareGPT is read from the column "
+            "`conversations`; rename the column, or name it with `problem` of the source"
+        )
     if found is None:
         raise ConversationError(
             f"message {number} has neither `role` and `content` nor `from` and `value` (its keys: "
