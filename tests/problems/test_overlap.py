@@ -140,8 +140,8 @@ def gifts(count: int, seed: int) -> list[str]:
     rng = generator(seed, "gifts")
     rows = zip(rng.integers(0, len(NAMES), (count, 2)).tolist(), rng.integers(2, 60, (count, 2)).tolist(), strict=True)
     return [
-        f"In the morning {NAMES[i]} has {a} apples, and {NAMES[j]} gives {NAMES[i]} another {b} apples as a present. How "
-        f"many apples does {NAMES[i]} have in the end?"
+        f"In the morning {NAMES[i]} has {a} apples, and {NAMES[j]} gives {NAMES[i]} another {b} apples as a present. "
+        f"How many apples does {NAMES[i]} have in the end?"
         for (i, j), (a, b) in rows
     ]
 
