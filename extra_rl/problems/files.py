@@ -202,12 +202,10 @@ def _text(path: Path) -> str:
 
 def _separated(path: Path, text: str, separator: str) -> Part:
     """The rows of a CSV or TSV file. Raises InputError for rows that do not have the header's number of fields."""
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
     rows: list[Row] = []
     lines = []
-    for line, fields in _records(path, reader):
+    for line, fields in _records(path, text, separator):
         if not header:
             header = _checked_header(path, fields)
             continue
@@ -221,8 +219,10 @@ def _separated(path: Path, text: str, separator: str) -> Part:
     return Part(str(path), rows, lines)
 
 
-def _records(path: Path, reader: csv._reader) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The line on which each record begins, and its fields; blank lines are left out."""
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     while True:
         line = reader.line_num + 1
         try:
