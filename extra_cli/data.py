@@ -16,14 +16,17 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from extra_rl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from extra_rl.config.section import Section
     from extra_rl.config.sections import SourceConfig, TaskConfig
     from extra_rl.problems.clean import Removed
     from extra_rl.problems.survey import Survey
+
+SectionT = TypeVar("SectionT", bound="Section")
 
 HELP = "what a file of problems holds, before it is trained on"
 SHOWN = 5
@@ -43,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from extra_rl.config.section import parse_config
     from extra_rl.config.sections import VerifierConfig
     from extra_rl.problems.sources import read_source
     from extra_rl.problems.survey import survey
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     task = task_of(raw, arguments.folder)
     source = read_source(Path(arguments.data).stem or "data", source_of(arguments))
     tokenizer, about = tokenizer_for(arguments.model, raw, task)
-    verifier = parse_config(VerifierConfig, raw.get("verifier") or {}, "verifier")
+    verifier = validated(VerifierConfig, raw.get("verifier") or {}, "verifier")
     benchmarks = [problem for name, config in task.benchmarks.items() for problem in read_source(name, config).problems]
     with progress_bar(len(source.problems)) as progress:
         found = survey(
@@ -69,6 +71,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found.faults else 0
 
 
+def validated(kind: type[SectionT], section: dict[str, Any], name: str) -> SectionT:
+    """A section of the configuration. Raises ConfigError that lists all mistakes."""
+    from pydantic import ValidationError
+
+    from extra_rl.config.section import mistakes
+
+    try:
+        return kind.model_validate(section)
+    except ValidationError as error:
+        raise ConfigError("; ".join(mistakes(error, kind, name))) from None
+
+
 def configured(path: Path | None) -> dict[str, Any]:
     """The configuration file's sections, none without a file."""
     from extra_rl.config.experiment import read_yaml
@@ -78,18 +92,16 @@ def configured(path: Path | None) -> dict[str, Any]:
 
 def source_of(arguments: argparse.Namespace) -> SourceConfig:
     """The source that the options describe; rows without a value are counted and not refused."""
-    from extra_rl.config.section import parse_config
     from extra_rl.config.sections import SourceConfig
 
     keys = ("problem", "answer", "id", "split", "limit")
     given = {key: getattr(arguments, key) for key in keys}
-    return parse_config(SourceConfig, {"path": arguments.data, "missing": "drop", **given}, "data")
+    return validated(SourceConfig, {"path": arguments.data, "missing": "drop", **given}, "data")
 
 
 def task_of(raw: dict[str, Any], folder: str | None) -> TaskConfig:
     """The section `task`: its prompts and benchmarks; with `folder`, the known benchmarks that are found there."""
     from extra_rl.config.benchmarks import find_file, registry
-    from extra_rl.config.section import parse_config
     from extra_rl.config.sections import TaskConfig
 
     section = {**(raw.get("task") or {})}
@@ -105,12 +117,11 @@ def task_of(raw: dict[str, Any], folder: str | None) -> TaskConfig:
         if not named:
             raise ConfigError(f"--folder: {folder} has no file of a known benchmark ({', '.join(known)}).")
         section |= {"folder": folder, "benchmarks": named}
-    return parse_config(TaskConfig, {**section, "name": "math"}, "task")
+    return validated(TaskConfig, {**section, "name": "math"}, "task")
 
 
 def tokenizer_for(model: str | None, raw: dict[str, Any], task: TaskConfig) -> tuple[Any, str]:
     """The tokenizer that renders the prompts, and its name: of --model, else of the configuration, else bytes."""
-    from extra_rl.config.section import parse_config
     from extra_rl.config.sections import ModelConfig
     from extra_rl.models.load import load_tokenizer
     from extra_rl.models.tokenizers import byte_level
@@ -120,7 +131,7 @@ def tokenizer_for(model: str | None, raw: dict[str, Any], task: TaskConfig) -> t
         return load_tokenizer(model), model
     section = raw.get("model") or {}
     if section.get("source", "new") != "new":
-        return tokenizer_of(task, parse_config(ModelConfig, section, "model")), str(section["source"])
+        return tokenizer_of(task, validated(ModelConfig, section, "model")), str(section["source"])
     return byte_level(), "one token a byte, ChatML; --model names yours"
 
 

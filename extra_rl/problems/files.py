@@ -86,8 +86,6 @@ def read_files(path: str, split: str = "train") -> Table:
     Raises InputError for what is missing or cannot be read, mixed formats or splits, and no rows at all.
     """
     if is_saved(Path(path)):
-        from extra_rl.problems.hub import load_saved
-
         table = Table(path, "Hugging Face directory", [Part(path, load_saved(path, split))])
     else:
         files = files_of(path)
@@ -107,6 +105,29 @@ def read_files(path: str, split: str = "train") -> Table:
 def is_saved(path: Path) -> bool:
     """Whether a directory was written by `save_to_disk` of the library `datasets`."""
     return any((path / name).is_file() for name in SAVED)
+
+
+def load_saved(path: str, split: str) -> list[Row]:
+    """Return the rows of a directory that `datasets` wrote with `save_to_disk`.
+
+    split: of a directory that holds several; one that holds a single data set has none. Raises InputError for an
+    unknown split and for files that are damaged or missing.
+    """
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(path)
+        splits = list(loaded) if isinstance(loaded, datasets.DatasetDict) else None
+        if splits is None or split in splits:
+            rows: list[Row] = (loaded if splits is None else loaded[split]).to_polars().to_dicts()
+            return rows
+    except Exception as error:  # the library and Arrow each have their own errors
+        raise InputError(
+            f"{path}: not a readable directory of the library datasets ({type(error).__name__}: "
+            f"{_first_line(error)}). Save it again with "
+            "`save_to_disk`."
+        ) from error
+    raise InputError(f"{path}: has no split {split}; it has {', '.join(splits)}. Set `split` of this source.")
 
 
 def files_of(path: str) -> list[Path]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from extra_rl.errors import InputError
-from extra_rl.problems.files import Row, is_saved
+from extra_rl.problems.files import Row, is_saved, load_saved
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import SourceConfig
@@ -35,7 +35,8 @@ def load(source: SourceConfig) -> tuple[list[Row], str | None]:
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(name, source.subset, split=source.split, revision=commit or source.revision)
-        return _rows(loaded), commit
+        rows: list[Row] = loaded.to_polars().to_dicts()
+        return rows, commit
     except Exception as error:  # the library, its formats and its transport each have their own errors
         raise InputError(
             f"{name}{_place(source)}: cannot be read as a data set of the hub ({_first_line(error)}). Check dataset, "
@@ -44,32 +45,6 @@ def load(source: SourceConfig) -> tuple[list[Row], str | None]:
     finally:
         if not bars:
             datasets.enable_progress_bars()
-
-
-def load_saved(path: str, split: str) -> list[Row]:
-    """Return the rows of a directory that `datasets` wrote with `save_to_disk`.
-
-    split: of a directory that holds several; one that holds a single data set has none. Raises InputError for an
-    unknown split and for files that are damaged or missing.
-    """
-    import datasets
-
-    try:
-        loaded = datasets.load_from_disk(path)
-        splits = list(loaded) if isinstance(loaded, datasets.DatasetDict) else None
-        if splits is None or split in splits:
-            return _rows(loaded if splits is None else loaded[split])
-    except Exception as error:  # the library and Arrow each have their own errors
-        raise InputError(
-            f"{path}: not a readable directory of the library datasets ({_first_line(error)}). Save it again with "
-            "`save_to_disk`."
-        ) from error
-    raise InputError(f"{path}: has no split {split}; it has {', '.join(splits)}. Set `split` of this source.")
-
-
-def _rows(loaded: Any) -> list[Row]:
-    rows: list[Row] = loaded.to_polars().to_dicts()
-    return rows
 
 
 def newest_commit(name: str, revision: str | None) -> str | None:
