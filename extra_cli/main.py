@@ -25,6 +25,7 @@ COMMANDS = (
     "evaluate",
     "audit",
     "check-answers",
+    "data",
     "plan",
     "report",
     "explain",

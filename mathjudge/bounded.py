@@ -111,7 +111,8 @@ def judge_all(
     characters are sent, as those of a response that was cut off; without an answer there it is `no_answer` (rule
     "too_long"). A gold as long is `gold_unparseable`, "too_long".
 
-    Raises MathJudgeError where a limit is not positive or a worker cannot start (a judge that cannot be pickled).
+    Raises MathJudgeError where a limit is not positive, a worker cannot start (a judge that cannot be pickled), or the
+    judge returns anything but a Judgement.
     """
     if workers < 1 or timeout_s <= 0 or memory_mb < 1 or max_chars < 1:
         raise MathJudgeError("judge_all: workers, timeout_s, memory_mb and max_chars must be positive.")
@@ -120,7 +121,7 @@ def judge_all(
     batch = _Batch(judge, bounded, timeout_s, memory_mb, progress or (lambda _: None), preload)
     batch.enqueue([n for n, item in enumerate(items) if not batch.refuse(n, len(item.gold) > max_chars)], workers)
     batch.run(workers)
-    judged = [judgement for judgement in batch.judgements if judgement is not None]
+    judged = batch.judged()
     return [
         Judgement(Verdict.NO_ANSWER, None, "too_long")
         if n in long and judgement.verdict is Verdict.TRUNCATED and not items[n].truncated
@@ -188,6 +189,12 @@ class _Batch:
         self.judgements[row] = judgement
         self.progress(1)
 
+    def judged(self) -> list[Judgement]:
+        """Return all judgements, in the order of the rows. AssertionError where a row has none."""
+        found = [judgement for judgement in self.judgements if judgement is not None]
+        assert len(found) == len(self.judgements), f"{len(self.judgements) - len(found)} rows were not judged"
+        return found
+
     def run(self, workers: int) -> None:
         try:
             self.crew = [self.hire() for _ in range(min(workers, len(self.queue)))]
@@ -210,7 +217,12 @@ class _Batch:
             if isinstance(message, Lost):
                 self.blame(worker, message.rule)
             elif worker.ready:
-                self.finish(worker.rows.popleft(), message)
+                row = worker.rows.popleft()
+                if not isinstance(message, Judgement):
+                    raise MathJudgeError(
+                        f"The judge returned {type(message).__name__} for row {row}; it must return a Judgement."
+                    )
+                self.finish(row, message)
             worker.ready = True
             worker.deadline = now + WALL_FACTOR * self.timeout_s
             return self.supply(worker)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment
+from extra_rl.errors import InputError
+from extra_rl.problems.files import files_of, is_saved
 from extra_rl.results import iteration_name
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tasks.base import TASKS
@@ -107,10 +109,19 @@ class Layout:
         return {f"shard:{shard}": f"{self.here}/shards/{{of}}_{shard}.parquet" for shard in self.shards}
 
     def sources(self) -> dict[str, str]:
-        """Role (`source:name`) -> local file of problems, where it exists; `prepare` reports missing ones."""
+        """Role -> local file of problems, where it exists: `prepare` reports others.
+
+        The role is `source:name`, and `source:name:number` for each of several files.
+        """
         task = self._experiment.common["prepare"]["task"]
         named = {name: source["path"] for key in ("train", "benchmarks") for name, source in task[key].items()}
-        return {f"source:{name}": path for name, path in named.items() if path and Path(path).is_file()}
+        found: dict[str, str] = {}
+        for name, path in named.items():
+            if path and Path(path).is_file():
+                found[f"source:{name}"] = path
+            elif path:
+                found |= {f"source:{name}:{number:04d}": str(file) for number, file in enumerate(local_files(path))}
+        return found
 
     def finals(self, name: str) -> dict[str, str]:
         """`{arm}/s{seed}` -> a table of its last iteration."""
@@ -158,6 +169,16 @@ class Layout:
             for arm in self._experiment.arms
             for seed in run.seeds
         ]
+
+
+def local_files(path: str) -> list[Path]:
+    """Return the files that a source's folder or pattern stands for, none where it cannot be read."""
+    if is_saved(Path(path)):
+        return sorted(file for file in Path(path).rglob("*") if file.is_file() and file.suffix in (".arrow", ".json"))
+    try:
+        return files_of(path)
+    except InputError:  # `prepare` raises it again, where it is reported
+        return []
 
 
 def start_folder(start: int) -> str:

@@ -1,10 +1,11 @@
-"""Makes or reads the problems, in disjoint sets, with their prompts as the model will read them.
+"""Generates or reads the problems, in disjoint sets, with their prompts exactly as the model reads them.
 
 READS   source (math: the local files that the configuration names; a data set of the hub is read by its name)
 ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
-SOURCE  disjoint by canonical problem: our decision; mathematics: nothing is trained on that overlaps a benchmark,
-        repeats another problem, has contradictory golds or one that judges nothing (`extra_rl.problems.clean`); a
-        training prompt that leaves no room for a response is dropped and listed. Benchmarks are never thinned.
+SOURCE  disjoint by canonical problem: our decision. Mathematics: a training problem is dropped and listed if it
+        overlaps a benchmark, repeats another problem, has contradictory reference answers or one that cannot be judged
+        against (`extra_rl.problems.clean`), or if its prompt leaves no tokens for a response. Benchmarks are never
+        thinned.
         Reasoning Gym: `extra_rl.problems.gym_items`.
 """
 
@@ -12,26 +13,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from hashlib import sha256
 
-import dataframely as dy
 import polars as pl
 from pydantic import Field
 
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
-from extra_rl.judging.gym_library import NOTES, release
+from extra_rl.judging.gym_library import NOTES
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.problems import clean
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_items import counts_of, gym_problems
-from extra_rl.problems.prepared import PreparedProblem, generated_problems, prepared, problems_frame, tokenizer_of
+from extra_rl.problems.listing import Row, gym_rows, removed_row, source_row, table, too_long_row
+from extra_rl.problems.prepared import (
+    PreparedProblem,
+    generated_problems,
+    prepared,
+    problems_frame,
+    refuse_long,
+    set_aside,
+    split_by_length,
+    tokenizer_of,
+)
 from extra_rl.problems.sources import RawProblem, Source, read_source
-from extra_rl.problems.splits import refuse_long, set_aside, split_by_length
+from extra_rl.problems.templates import TEMPLATE_SHARE
+from extra_rl.problems.training import check_references, cleaned, missing_values, without_examples
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
-from extra_rl.tables.files import canonical_json
 
 
 class Config(StageConfig):
@@ -53,18 +61,26 @@ class Config(StageConfig):
     tuning_problems: int = Field(
         0, ge=0, description="math: training problems held out as split `tuning`, so that no benchmark is tuned on"
     )
-    set_phrase: int = Field(
-        0,
+    template_share: float = Field(
+        TEMPLATE_SHARE,
         ge=0,
-        description="math: a word 13-gram in more than this many training problems is a set phrase (`where m and n are "
-        "relatively prime positive integers`) and no evidence of overlap; 0: every shared 13-gram is evidence",
+        le=1,
+        description="math: word n-grams that more than this share of a source's rows (and more than 10) have in "
+        "common, numbers alike, belong to a template and are no sign of overlap (docs/data.md); 0: every n-gram is one",
+    )
+    prose_references: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="math: largest share of a source's reference answers that may be words or code instead of "
+        "mathematics; 1: any",
     )
     seed: int = Field(0, description="seed of the problem sets; experiment seeds share the problems")
 
 
 STAGE = Stage(
     name="prepare",
-    version=4,
+    version=5,
     reads={"source*": SourceFile},
     adds={
         "train": contracts.Problems,
@@ -82,6 +98,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     sources: list[tuple[str, Source]] = []
     if config.task.name == "math":
         sources = read_sources(inputs, config.task)
+        check_references([source for _, source in sources], config.prose_references, context)
         problems, dropped = from_sources(sources, config, context, tokenizer, room)
     elif config.task.name == "reasoning_gym":
         problems, dropped = from_gym(config, context, tokenizer, room)
@@ -106,12 +123,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         **{name: problems_frame(members) for name, members in sets.items()},
         "dropped": table(contracts.DroppedProblems, dropped),
         "sources": table(
-            contracts.Sources, [source_row(split, source) for split, source in sources] + gym_rows(config)
+            contracts.Sources, [source_row(split, source) for split, source in sources] + gym_rows(config.task)
         ),
     }
-
-
-Row = dict[str, object]
 
 
 def generated(config: Config, tokenizer: Tokenizer, room: int) -> tuple[list[PreparedProblem], list[Row]]:
@@ -132,7 +146,7 @@ def generated(config: Config, tokenizer: Tokenizer, room: int) -> tuple[list[Pre
 def from_gym(
     config: Config, context: Context, tokenizer: Tokenizer, room: int
 ) -> tuple[list[PreparedProblem], list[Row]]:
-    """The problems of the sets of Reasoning Gym, and those that were dropped; says what to know of their scorers."""
+    """The problems of the sets of Reasoning Gym, and those that were dropped. Prints known faults of their scorers."""
     task = config.task
     counts = counts_of(task.sets, config.train_per_level, config.tuning_per_level, config.final_per_level)
     for name, chosen in task.sets.items():
@@ -158,7 +172,7 @@ def from_gym(
 
 
 def without_training(config: Config) -> bool:
-    """Whether the configuration is there to evaluate only: problems held out, and nothing to train on."""
+    """Whether the configuration only evaluates: problems are held out, and there is nothing to train on."""
     task = config.task
     if task.name == "reasoning_gym":
         return all(config.train_per_level.get(name) == 0 for name in task.sets)
@@ -166,9 +180,14 @@ def without_training(config: Config) -> bool:
 
 
 def read_sources(inputs: Inputs, task: TaskConfig) -> list[tuple[str, Source]]:
-    """Split and source, training sets first; a local file is read where the stage's input says that it is."""
+    """Split and source, training sets first. A single local file is read from the path of the stage's input."""
     if not task.benchmarks:
         raise ConfigError("task `math` needs at least one of task.benchmarks, and task.train to train on.")
+    if thinned := [name for name, source in task.benchmarks.items() if source.missing == "drop"]:
+        raise ConfigError(
+            f"task.benchmarks.{thinned[0]}.missing: drop is for training sets; a score on part of a benchmark is not "
+            "that benchmark's. Mend the file."
+        )
     wanted = [("train", task.train), ("final", task.benchmarks)]
     return [
         (split, read_source(name, source, inputs.paths.get(f"source:{name}")))
@@ -183,7 +202,8 @@ def from_sources(
     """Cleaned training problems, some of them set aside for tuning, and whole benchmarks; and what was removed."""
     given = [problem for split, source in sources if split == "train" for problem in source.problems]
     benchmarks = [problem for split, source in sources if split == "final" for problem in source.problems]
-    training, removed = cleaned(given, benchmarks, config, context)
+    training, removed = cleaned(given, benchmarks, config.template_share, config.verifier, context)
+    removed += missing_values([source for _, source in sources], context)
     training, examples = without_examples(training, config.task.examples)
     removed += [Removed(problem, "example", "an example of every prompt (task.examples)") for problem in examples]
     shown = [(problem.text, str(problem.solution)) for problem in examples]
@@ -194,96 +214,3 @@ def from_sources(
     dropped = [removed_row(found) for found in removed]
     dropped += [too_long_row(problem, texts[problem.problem_id], room) for problem in long]
     return set_aside(kept, config.tuning_problems, config.seed) + final, dropped
-
-
-def without_examples(training: list[RawProblem], count: int) -> tuple[list[RawProblem], list[RawProblem]]:
-    """The training problems without the first `count` that have a worked solution, and these. ConfigError where there
-    are too few."""
-    examples = [problem for problem in training if problem.solution][:count]
-    if len(examples) < count:
-        raise ConfigError(
-            f"task.examples: {count} training problems with a worked solution are wanted, there are {len(examples)}. "
-            "Name the column that holds them (`solution` of a source in task.train), or ask for fewer."
-        )
-    taken = {problem.problem_id for problem in examples}
-    return [problem for problem in training if problem.problem_id not in taken], examples
-
-
-def cleaned(
-    given: list[RawProblem], benchmarks: list[RawProblem], config: Config, context: Context
-) -> tuple[list[RawProblem], list[Removed]]:
-    """Training problems that may be trained on, and those that were removed; says how many and why."""
-    apart, overlapping = clean.without_overlap(given, benchmarks, config.set_phrase)
-    single, repeated = clean.without_repetition(apart, config.verifier)
-    progress = context.progress(len(single), "prepare: gold")
-    kept, unverifiable = clean.without_unverifiable(single, config.verifier, progress.update)
-    removed = [*overlapping, *repeated, *unverifiable]
-    counts = Counter(found.rule for found in removed)
-    context.console.say(
-        f"prepare: of {len(given)} training problems {counts['overlap']} overlap one of {len(benchmarks)} benchmark "
-        f"problems, {counts['duplicate']} are duplicates, {counts['contradictory']} have contradictory golds, "
-        f"{counts['unverifiable']} a gold that judges nothing"
-    )
-    return kept, removed
-
-
-def too_long_row(problem: PreparedProblem, raw: RawProblem, room: int) -> Row:
-    reason = f"prompt longer than {room} tokens, the context less the response"
-    row = removed_row(Removed(raw, "too_long", reason))
-    return row | {"split": problem.split, "prompt_length": len(problem.prompt_tokens)}
-
-
-def removed_row(removed: Removed) -> Row:
-    return {
-        "problem_id": removed.problem.problem_id,
-        "benchmark": removed.problem.benchmark,
-        "split": "train",
-        "rule": removed.rule,
-        "reason": removed.reason,
-        "other_problem_id": removed.other_problem_id,
-        "share": removed.share,
-        "prompt_length": None,
-        "problem": removed.problem.text,
-        "answer": removed.problem.answer,
-    }
-
-
-def source_row(split: str, source: Source) -> Row:
-    config = source.config
-    return {
-        "name": source.name,
-        "split": split,
-        **config.model_dump(include={"path", "dataset", "subset", "revision"}),
-        "commit": source.commit,
-        "rows": source.rows,
-        "expected_rows": config.rows,
-        "taken": len(source.problems),
-        "digest": source.digest,
-    }
-
-
-def gym_rows(config: Config) -> list[Row]:
-    """Where the items of Reasoning Gym came from: a row a set, with the library's version as the commit."""
-    if config.task.name != "reasoning_gym":
-        return []
-    commit = release()
-    return [
-        {
-            "name": name,
-            "split": "train",
-            "path": None,
-            "dataset": f"reasoning_gym/{chosen.dataset}",
-            "subset": canonical_json(chosen.config),
-            "revision": f"seed {chosen.seed}",
-            "commit": commit,
-            "rows": chosen.size,
-            "expected_rows": None,
-            "taken": chosen.size,
-            "digest": sha256(canonical_json([commit, chosen.model_dump()]).encode()).hexdigest(),
-        }
-        for name, chosen in config.task.sets.items()
-    ]
-
-
-def table(contract: type[dy.Schema], rows: list[Row]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=contract.create_empty().schema, strict=False)

@@ -17,8 +17,8 @@ import yaml
 PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench")
 """The six of the paper (docs/method.md 4)."""
 
-SUFFIXES = (".parquet", ".jsonl")
-"""Suffixes of the files of a source, in the order in which a folder is searched."""
+SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".csv", ".tsv")
+"""Files that `task.folder` is searched for, in this order."""
 
 ANONYMOUS = "train"
 """Name of a training source that has none in the configuration."""

@@ -31,26 +31,37 @@ class ComputeConfig(Section):
 class SourceConfig(Section):
     """Problems from a local file (`path`) or from the Hugging Face hub (`dataset`)."""
 
-    path: str | None = Field(None, description="local file: .parquet or .jsonl")
-    dataset: str | None = Field(
-        None, description="data set on the Hugging Face hub, or a local directory in that format"
+    path: str | None = Field(
+        None,
+        description="local file (.parquet, .jsonl, .json, .csv, .tsv; text also .gz), a folder of such files, a "
+        "pattern with `*`, or a directory that `datasets` saved (docs/data.md)",
     )
-    subset: str | None = Field(None, description="hub: name of the data set's configuration")
-    split: str = Field("train", description="hub: split")
+    dataset: str | None = Field(None, description="data set on the Hugging Face hub, or a local directory of its form")
+    subset: str | None = Field(None, description="hub: the data set's configuration")
+    split: str = Field("train", description="hub, or a saved directory: split")
     revision: str | None = Field(None, description="hub: commit, tag or branch; null: the newest")
-    problem: str = Field(
-        "problem",
-        description="column with the problem's text, or with chat messages, of which the last user message is taken; "
-        "a dot selects a field of a struct (`reward_model.ground_truth`)",
+    problem: str | None = Field(
+        None,
+        description="column with the problem's text or its chat messages; a dot leads into a struct; null: recognised "
+        "by its name (docs/data.md)",
     )
-    answer: str = Field("answer", description="column with the reference answer; the members of a list are joined")
+    answer: str | None = Field(
+        None,
+        description="column with the reference answer (`reward_model.ground_truth`); the members of a list are joined; "
+        "null: recognised by its name (docs/data.md)",
+    )
     solution: str | None = Field(
         None, description="column with a worked solution, for `task.examples` and a supervised start; null: none"
     )
-    id: str | None = Field("id", description="column with a unique id; null: row numbers")
-    rows: int | None = Field(
-        None, ge=1, description="expected number of rows, before `limit`; any other number is an error"
+    id: str | None = Field(
+        "id", description="column with a unique id; null, or `id` where there is no such column: row numbers"
     )
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="rows without a problem, answer or id (null, NaN, empty, words such as nan or None): an error, or "
+        "left out and listed in `dropped`; a benchmark refuses them",
+    )
+    rows: int | None = Field(None, ge=1, description="expected number of rows, before `limit`; another is an error")
     limit: int | None = Field(None, ge=1, description="take the first N rows only")
     relative_tolerance: float = Field(
         0.0, ge=0, le=1, description="allowed error of a number, relative to the reference answer"

@@ -1,12 +1,16 @@
-r"""Golds that do not match themselves: answers against which nothing can be judged.
+r"""Reference answers that cannot be judged against: those that do not match themselves, and those that are prose.
 
-A gold passes if the verifier can read it, and if its own text, given as the boxed answer of a response, is right. One
-that fails would turn every right response into a wrong one, silently, so `prepare` leaves its problem out and
-`extra check-answers` lists it. Source: our decision.
+A reference answer passes if the verifier can read it, and if its own text, given as the boxed answer of a response, is
+correct. One that fails would turn every correct response into an incorrect one, silently, so `prepare` leaves its
+problem out and `extra check-answers` lists it.
+
+Words match themselves too: "Paris" equals "Paris". A set of such references belongs to another task, and its prose
+would be compared letter by letter, so `prepare` counts them (`is_prose`). Source: our decision.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +33,33 @@ REASONS = {
     "error": "the verifier fails on it",
 }
 """What each reason means, for a reader."""
+
+
+LONGEST_UNIT = 5
+"""Words that a number's unit may have: `5 miles per hour`."""
+
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_TEXT_COMMANDS = frozenset(["text", "textbf", "textit", "textrm", "mathrm", "mbox", "mathbf"])
+_WORDS = re.compile(r"(?!(?:pi|oo|inf|infty|infinity)(?![^\W\d_]))[^\W\d_]{2,}")
+_MATHEMATICS = re.compile(r"[\d+=^<>/π∞√≤≥×÷%°$]|(?<!\w)-|-(?!\w)")
+
+
+def is_prose(gold: str) -> bool:
+    r"""Whether a reference answer is words or code and not mathematics.
+
+    Prose: words without a digit, an operator or a LaTeX symbol (`Paris`, `\text{yes}`), more than `LONGEST_UNIT` words
+    of two letters or more, and several lines. Not prose: a formula, a number with its unit, a single letter (`B`,
+    `\text{(C)}`), and whatever does not contain a word.
+    """
+    text = gold_text(gold)
+    commands = set(_COMMAND.findall(text)) - _TEXT_COMMANDS
+    if "begin" in commands:  # a matrix or a system of equations
+        return False
+    plain = _COMMAND.sub(" ", text)
+    count = len(_WORDS.findall(plain))
+    if count > LONGEST_UNIT or (count and "\n" in plain.strip()):
+        return True
+    return count > 0 and not commands and not _MATHEMATICS.search(plain)
 
 
 def check_golds(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.config.run import RunConfig
+from extra_rl.problems.files import read_files
 from extra_rl.run.compute import compute
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -187,10 +188,11 @@ def problems_of(source: Mapping[str, Any]) -> int | None:
 def _rows_of_file(path: str | None) -> int | None:
     import polars as pl
 
-    if path is None or not Path(path).is_file():
+    if path is None or not Path(path).exists():
         return None
-    scan = pl.scan_parquet(path) if path.endswith(".parquet") else pl.scan_ndjson(path)
-    return int(scan.select(pl.len()).collect().item())
+    if path.endswith(".parquet"):
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    return len(read_files(path).rows)
 
 
 def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:

@@ -6,14 +6,16 @@ by the verifier, in its killable workers: 1/2 and \frac{1}{2} are one gold.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
-from extra_rl.problems.overlap import BenchmarkIndex, normalise
+from extra_rl.problems.overlap import BenchmarkIndex
 from extra_rl.problems.sources import RawProblem
+from extra_rl.problems.statements import normalise, words
+from extra_rl.problems.templates import find_templates
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,50 @@ class Removed:
 Cleaned = tuple[list[RawProblem], list[Removed]]
 
 
-def without_overlap(problems: Sequence[RawProblem], benchmarks: Sequence[RawProblem], set_phrase: int = 0) -> Cleaned:
-    """Without those that overlap a benchmark problem (`overlap`).
+@dataclass(frozen=True)
+class Separated:
+    """Training problems without those that overlap a benchmark.
 
-    set_phrase: a 13-gram that more training problems than this hold is a set phrase and decides nothing; 0: each does.
+    by_rule: removed problems by rule of `Overlap`. spared: problems that only the n-grams of templates would remove.
     """
-    index = BenchmarkIndex({problem.problem_id: problem.text for problem in benchmarks})
-    phrases = index.set_phrases((p.text for p in problems), set_phrase) if set_phrase else frozenset()
+
+    kept: list[RawProblem]
+    removed: list[Removed]
+    by_rule: Counter[str]
+    spared: int
+
+
+def without_overlap(
+    problems: Sequence[RawProblem], benchmarks: Sequence[RawProblem], template_share: float
+) -> Separated:
+    """Return the problems that overlap no benchmark problem (`overlap`), and the others.
+
+    template_share: n-grams of what more than this share of a source's rows have in common are no evidence
+    (`templates`); 0: every n-gram is.
+    """
+    sequences = {problem.problem_id: words(problem.text) for problem in (*problems, *benchmarks)}
+    sources: defaultdict[str, list[list[str]]] = defaultdict(list)
+    for problem in (*problems, *benchmarks):
+        sources[problem.benchmark].append(sequences[problem.problem_id])
+    templates = find_templates(sources.values(), template_share)
+    index = BenchmarkIndex({problem.problem_id: problem.text for problem in benchmarks}, templates)
     kept, removed = [], []
+    by_rule: Counter[str] = Counter()
+    spared = 0
     for problem in problems:
-        found = index.find(problem.text, phrases)
+        found = index.find(problem.text, sequences[problem.problem_id])
         if found is None:
             kept.append(problem)
+            spared += index.find(problem.text, sequences[problem.problem_id], every_gram=True) is not None
             continue
+        by_rule[found.rule] += 1
         reason = {
             "equal": f"equal to {found.problem_id}",
             "8-grams": f"holds {found.share:.0%} of the word 8-grams of {found.problem_id}",
             "13-gram": f"shares a word 13-gram with {found.problem_id}: {found.shared}",
         }[found.rule]
         removed.append(Removed(problem, "overlap", reason, found.problem_id, found.share))
-    return kept, removed
+    return Separated(kept, removed, by_rule, spared)
 
 
 def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig) -> Cleaned:
@@ -64,7 +90,7 @@ def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig)
         if different:
             for member in (first, *others):
                 other = different[0] if member is first else first
-                golds = f"golds {_short(first.answer)} and {_short(different[0].answer)}"
+                golds = f"golds {shortened(first.answer)} and {shortened(different[0].answer)}"
                 reason = f"same problem with different {golds}: {first.problem_id}, {different[0].problem_id}"
                 reasons[member.problem_id] = Removed(member, "contradictory", reason, other.problem_id)
         else:
@@ -105,12 +131,13 @@ def without_unverifiable(
 
     reasons = check_golds([problem.answer for problem in problems], verifier, progress)
     removed = [
-        Removed(problem, "unverifiable", f"gold {_short(problem.answer)}: {REASONS.get(reason, reason)}")
+        Removed(problem, "unverifiable", f"gold {shortened(problem.answer)}: {REASONS.get(reason, reason)}")
         for problem, reason in zip(problems, reasons, strict=True)
         if reason is not None
     ]
     return list(compress(problems, [reason is None for reason in reasons])), removed
 
 
-def _short(gold: str) -> str:
+def shortened(gold: str) -> str:
+    """Return a reference answer cut to one line's length, for messages."""
     return gold if len(gold) <= 60 else f"{gold[:57]}..."

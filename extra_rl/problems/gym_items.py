@@ -19,9 +19,9 @@ from extra_rl.judging.gym_judge import judge_gym
 from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_make import GymItemMade, made_items
-from extra_rl.problems.overlap import normalise
 from extra_rl.problems.prepared import PreparedProblem
 from extra_rl.problems.sources import RawProblem
+from extra_rl.problems.statements import normalise
 from extra_rl.run.stage import Context
 from extra_rl.seeding import generator
 from extra_rl.tasks.prompts import render

@@ -1,4 +1,4 @@
-"""Problems from the Hugging Face hub, read by the `datasets` library, without running any code of a data set."""
+"""Rows from the Hugging Face hub or a directory that `datasets` saved, without running any code of a data set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extra_rl.errors import InputError
+from extra_rl.problems.files import Row, is_saved, load_saved
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from extra_rl.config.sections import SourceConfig
 
 TIMEOUT_S = 10.0
@@ -19,23 +18,26 @@ LOCALLY = (
 )
 
 
-def load(source: SourceConfig) -> tuple[pl.DataFrame, str | None]:
-    """All columns of a data set's split, and the commit that they were read from.
+def load(source: SourceConfig) -> tuple[list[Row], str | None]:
+    """Return all rows of a data set's split, and the commit that they were read from.
 
-    The commit is asked for first, which takes no time and tells whether the hub can be reached; it is null for a local
+    The commit is requested first, which takes no time and shows whether the hub can be reached. It is null for a local
     directory and in offline mode (HF_HUB_OFFLINE=1, which reads the library's cache). Raises InputError with what to
-    do instead where the data set cannot be had.
+    do instead where the data set cannot be read.
     """
     import datasets
-    import polars as pl
 
     name = source.dataset or ""
+    if is_saved(Path(name)):
+        return load_saved(name, source.split), None
     commit = None if Path(name).is_dir() else newest_commit(name, source.revision)
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(name, source.subset, split=source.split, revision=commit or source.revision)
-    except Exception as error:  # the library, its formats and its transport each have errors of their own
+        rows: list[Row] = loaded.to_polars().to_dicts()
+        return rows, commit
+    except Exception as error:  # the library, its formats and its transport each have their own errors
         raise InputError(
             f"{name}{_place(source)}: cannot be read as a data set of the hub ({_first_line(error)}). Check dataset, "
             f"subset, split and revision. {LOCALLY}."
@@ -43,13 +45,10 @@ def load(source: SourceConfig) -> tuple[pl.DataFrame, str | None]:
     finally:
         if not bars:
             datasets.enable_progress_bars()
-    frame = loaded.to_polars()
-    assert isinstance(frame, pl.DataFrame)
-    return frame, commit
 
 
 def newest_commit(name: str, revision: str | None) -> str | None:
-    """The commit that a revision (null: the newest) of a data set stands for; null in offline mode."""
+    """Return the commit of a revision (null: the newest) of a data set, None in offline mode. Raises InputError."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -57,7 +56,7 @@ def newest_commit(name: str, revision: str | None) -> str | None:
         return HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_S).sha
     except OfflineModeIsEnabled:
         return None
-    except Exception as error:  # errors of the hub, and of the transport, which is not ours to name
+    except Exception as error:  # of the hub, and of the transport that it uses
         raise InputError(
             f"{name}: no such data set or revision on the Hugging Face hub, or no way to reach the hub "
             f"({_first_line(error)}). {LOCALLY}; HF_HUB_OFFLINE=1 reads what was downloaded before."

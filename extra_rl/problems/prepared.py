@@ -1,9 +1,9 @@
-"""From a task's configuration to problems with tokenised prompts, for generated tasks and for real ones alike."""
+"""Problems with tokenised prompts, generated or read from sources, and their splits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -11,8 +11,9 @@ import polars as pl
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.problems.overlap import normalise
 from extra_rl.problems.sources import RawProblem, read_source
+from extra_rl.problems.statements import normalise
+from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import examples_of, shown
@@ -39,7 +40,7 @@ class PreparedProblem:
 
 
 def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
-    """The tokenizer that the policies of this configuration will carry."""
+    """Return the tokenizer of the policies of this configuration. Raises ConfigError and ModelError."""
     from extra_rl.models import tokenizers
     from extra_rl.models.policy import load_tokenizer
 
@@ -63,7 +64,12 @@ def generated_problems(
     tuning_per_level: int,
     final_per_level: int,
 ) -> list[PreparedProblem]:
-    """All problems of a generated task: train first, then tuning, then final.
+    """Return all problems of a generated task: train first, then tuning, then final.
+
+    Args:
+        seed: of the problem sets.
+        train_per_level: level -> number of training problems; absent: none.
+        tuning_per_level, final_per_level: held-out problems of every level.
 
     Raises ConfigError for a level that has too few problems.
     """
@@ -96,8 +102,10 @@ def generated_problems(
 
 
 def benchmark_problems(task: TaskConfig, tokenizer: Tokenizer) -> list[PreparedProblem]:
-    """All problems of `task.benchmarks`, in the order of the configuration. Raises InputError (`read_source`), and
-    ConfigError where prompts show examples, which come from training problems."""
+    """Return all problems of `task.benchmarks`, in the order of the configuration.
+
+    Raises InputError (`read_source`), and ConfigError where prompts show examples, which come from training problems.
+    """
     if task.examples:
         raise ConfigError(
             "task.examples: the examples of a prompt are training problems, which are not read here: use "
@@ -113,8 +121,8 @@ def benchmark_problems(task: TaskConfig, tokenizer: Tokenizer) -> list[PreparedP
 def prepared(
     problems: Sequence[RawProblem], split: str, task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example] = ()
 ) -> list[PreparedProblem]:
-    """Problems with their prompts, in order."""
-    rendered = render([problem.text for problem in problems], task, tokenizer, examples)
+    """Return the problems with their prompts, in order. Raises what `render` raises."""
+    rendered = render([problem.prompt for problem in problems], task, tokenizer, examples)
     return [
         PreparedProblem(
             problem_id=p.problem_id,
@@ -134,8 +142,39 @@ def prepared(
 
 
 def problems_frame(problems: Sequence[PreparedProblem]) -> pl.DataFrame:
-    """The problems as a table (contract Problems)."""
+    """Return the problems as a table (contract Problems)."""
     columns = contracts.Problems.columns()
     return contracts.Problems.cast(
         pl.DataFrame({name: [getattr(p, name) for p in problems] for name in columns}, strict=False)
     )
+
+
+def set_aside(train: list[PreparedProblem], count: int, seed: int) -> list[PreparedProblem]:
+    """Return the training problems, `count` of them, chosen by the seed, as split `tuning`. ConfigError for too few."""
+    if count >= len(train) > 0:
+        raise ConfigError(f"prepare.tuning_problems: {count} of {len(train)} training problems; ask for fewer.")
+    order = generator(seed, "math", "tuning").permutation(len(train))
+    chosen = set(order[:count].tolist())
+    return [replace(p, split="tuning") if n in chosen else p for n, p in enumerate(train)]
+
+
+def split_by_length(
+    problems: list[PreparedProblem], prompt_tokens: int
+) -> tuple[list[PreparedProblem], list[PreparedProblem]]:
+    """Return the problems with prompts of at most `prompt_tokens` tokens, and the others."""
+    return (
+        [problem for problem in problems if len(problem.prompt_tokens) <= prompt_tokens],
+        [problem for problem in problems if len(problem.prompt_tokens) > prompt_tokens],
+    )
+
+
+def refuse_long(long: list[PreparedProblem], prompt_tokens: int) -> None:
+    """Raise ConfigError if any benchmark prompt is too long: a score on part of a benchmark is not that benchmark's."""
+    if long:
+        longest = max(long, key=lambda problem: len(problem.prompt_tokens))
+        over = len(longest.prompt_tokens) - prompt_tokens
+        raise ConfigError(
+            f"{len(long)} benchmark prompts are longer than {prompt_tokens} tokens, the context less the response; the "
+            f"longest is {longest.problem_id}. Benchmarks are not thinned: raise model.context_tokens by {over}, or "
+            "set `limit` of a benchmark."
+        )

@@ -1,25 +1,40 @@
-"""The rows of a problem source, from a local file or the hub: id, statement, gold, tolerance."""
+"""The problems of a source, from local files or the hub: id, statement or conversation, reference answer, tolerance."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import polars as pl
-
-from extra_rl.config.benchmarks import SUFFIXES
 from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
-from extra_rl.problems import hub
+from extra_rl.problems import columns, hub
+from extra_rl.problems.columns import CellError, Roles
+from extra_rl.problems.files import Part, Row, Table, read_files
 from extra_rl.tables.files import canonical_json
+from extra_rl.tasks.conversation import (
+    Conversation,
+    ConversationError,
+    is_conversation,
+    parse_conversation,
+    python_list,
+)
+
+SHOWN = 5
 
 
 @dataclass(frozen=True)
 class RawProblem:
-    """A problem as its source states it. Tolerances: the error that a number may have, 0 for none. solution: worked."""
+    """A problem as its source states it.
+
+    Args:
+        text: the statement; of a conversation all turns without a system message (`Conversation.text`).
+        relative_tolerance, absolute_tolerance: the error that a number may have, 0 for none.
+        solution: a worked solution.
+        conversation: what is sent instead of `text`; None for a statement alone.
+        place: file and row, for messages.
+    """
 
     problem_id: str
     benchmark: str
@@ -28,133 +43,174 @@ class RawProblem:
     relative_tolerance: float = 0.0
     absolute_tolerance: float = 0.0
     solution: str | None = None
+    conversation: Conversation | None = None
+    place: str = ""
+
+    @property
+    def prompt(self) -> str | Conversation:
+        """What is rendered as the prompt."""
+        return self.conversation or self.text
+
+
+@dataclass(frozen=True)
+class MissingValue:
+    """A row without a problem, an answer or an id. problem: what the row has, with "" for what is missing."""
+
+    problem: RawProblem
+    column: str
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: its configuration, its problems, how many rows it had before `limit`, and which commit."""
+    """What was read: configuration, problems, number of rows before `limit`, commit of the hub, format and columns.
+
+    missing: rows that were left out by `missing: drop`.
+    """
 
     name: str
     config: SourceConfig
     problems: list[RawProblem]
     rows: int
     commit: str | None
+    format: str
+    columns: list[str]
+    roles: Roles
+    missing: list[MissingValue] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over id, statement and gold of the problems that were taken, in their order."""
+        """SHA-256 over id, statement and answer of the problems that were taken, and their messages, in order."""
         digest = hashlib.sha256()
         for problem in self.problems:
-            digest.update(canonical_json([problem.problem_id, problem.text, problem.answer]).encode() + b"\n")
+            fields: list[object] = [problem.problem_id, problem.text, problem.answer]
+            if problem.conversation:
+                fields.append([[message.role, message.content] for message in problem.conversation.messages])
+            digest.update(canonical_json(fields).encode() + b"\n")
         return digest.hexdigest()
 
 
 def read_source(name: str, config: SourceConfig, path: Path | None = None) -> Source:
-    """The problems of a source; an id is prefixed with the source's name, so that sources never collide.
+    """Return the problems of a source; an id is prefixed with the source's name, so that sources never collide.
 
     path: read this file instead of the one that the configuration names (a stage's input).
-    Raises InputError that names the source and the column or row at fault, or the number of rows where another was
+    Raises InputError that names the file and the column or row at fault, or the number of rows where another was
     expected.
     """
-    where = str(path or config.path or config.dataset)
-    frame, commit = hub.load(config) if config.dataset else (_read_file(path or Path(config.path or "")), None)
-    if config.rows is not None and len(frame) != config.rows:
+    table, commit = read_table(config, path)
+    if config.rows is not None and len(table.rows) != config.rows:
         raise InputError(
-            f"{where}: {name} should have {config.rows} rows, it has {len(frame)}. Take the right file or revision, or "
-            f"set `rows` of this source to what you expect (null: anything)."
+            f"{table.name}: {name} should have {config.rows} rows, it has {len(table.rows)}. Take the right file or "
+            "revision, or set `rows` of this source to what you expect (null: anything)."
         )
-    rows = len(frame)
-    frame = frame.head(config.limit) if config.limit else frame
-    ids = _texts(frame, config.id, where) if config.id else [str(number) for number in range(len(frame))]
-    texts, answers = _texts(frame, config.problem, where), _texts(frame, config.answer, where)
-    _refuse_empty(where, texts, answers, ids)
-    _refuse_repeated(where, ids)
-    tolerances = _numbers(_column(frame, config.tolerance, where), where) if config.tolerance else [0.0] * len(frame)
-    solutions = _texts(frame, config.solution, where) if config.solution else [""] * len(frame)
-    problems = [
-        RawProblem(
-            f"{name}/{row_id}", name, text, answer, config.relative_tolerance, tolerance, solution.strip() or None
-        )
-        for row_id, text, answer, tolerance, solution in zip(ids, texts, answers, tolerances, solutions, strict=True)
-    ]
-    return Source(name, config, problems, rows, commit)
+    roles = columns.recognise(table, config)
+    taken = table.rows[: config.limit] if config.limit else table.rows
+    problems, missing = [], []
+    for number, row in enumerate(taken):
+        problem, absent = _problem(name, config, roles, table, number, row)
+        if absent is None:
+            problems.append(problem)
+        else:
+            missing.append(MissingValue(problem, absent))
+    if missing and config.missing == "refuse":
+        _refuse_missing(missing, len(taken))
+    _refuse_repeated(problems)
+    return Source(name, config, problems, len(table.rows), commit, table.format, table.columns, roles, missing)
 
 
-def _read_file(path: Path) -> pl.DataFrame:
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: expected a {' or '.join(SUFFIXES)} file of problems.")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of problems. Check the path in the configuration's task section.")
-    try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path, glob=False)
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: not a readable {path.suffix} file ({error}).") from error
+def read_table(config: SourceConfig, path: Path | None = None) -> tuple[Table, str | None]:
+    """Return all rows and columns of a source, and the commit that they have on the hub. Raises InputError."""
+    if config.dataset:
+        rows, commit = hub.load(config)
+        return Table(config.dataset, "Hugging Face data set", [Part(config.dataset, rows)]), commit
+    return read_files(str(path or config.path or ""), config.split), None
 
 
-def _column(frame: pl.DataFrame, name: str, where: str) -> pl.Series:
-    """A column by its name, or by a dotted path into structs."""
-    if name in frame.columns:
-        return frame[name]
-    top, *fields = name.split(".")
-    column = frame[top] if top in frame.columns else None
-    for field in fields:
-        inner = column.struct.fields if column is not None and isinstance(column.dtype, pl.Struct) else []
-        column = column.struct.field(field) if column is not None and field in inner else None
-    if column is None:
+def _problem(
+    name: str, config: SourceConfig, roles: Roles, table: Table, number: int, row: Row
+) -> tuple[RawProblem, str | None]:
+    """One row as a problem, and the column of a value that it does not have."""
+    place = table.place(number)
+    if media := columns.media_of(row):
         raise InputError(
-            f"{where}: no column {name} (it has {', '.join(frame.columns)}). Name the right one in the configuration's "
-            "task section."
+            f"{place}: column {media} is not empty, and only text can be sent: remove the row, or the column where the "
+            "text is complete without it."
         )
-    return column
-
-
-def _texts(frame: pl.DataFrame, name: str, where: str) -> list[str]:
-    """A column as text, null as "": of chat messages the user's last, of a list its members joined by ", "."""
-    column = _column(frame, name, where)
-    dtype = column.dtype
-    if isinstance(dtype, pl.List | pl.Array):
-        return [_joined(value or [], where, name) for value in column.to_list()]
-    if dtype.is_nested():
-        raise InputError(f"{where}: column {name} holds {dtype}; name one of its fields, with a dot.")
-    return column.cast(pl.String).fill_null("").to_list()
-
-
-def _joined(values: Sequence[object], where: str, name: str) -> str:
-    if values and all(isinstance(value, Mapping) for value in values):
-        said = [value["content"] for value in values if isinstance(value, Mapping) and value.get("role") == "user"]
-        return str(said[-1]) if said else ""
-    if any(isinstance(value, Mapping | list) for value in values):
-        raise InputError(f"{where}: column {name} holds nested lists; expected text, or a list of texts.")
-    return ", ".join(str(value) for value in values if value is not None)
-
-
-def _numbers(column: pl.Series, where: str) -> list[float]:
-    """Tolerances; empty means 0."""
-    numbers = []
-    for row, value in enumerate(column.to_list()):
-        try:
-            number = float(value) if value not in (None, "") else 0.0
-        except (TypeError, ValueError):
-            number = math.nan
-        if not 0 <= number < math.inf:
-            raise InputError(f"{where}: row {row} has the tolerance {value!r}; expected a number of 0 or more.")
-        numbers.append(number)
-    return numbers
-
-
-def _refuse_empty(where: str, *columns: list[str]) -> None:
-    empty = [row for row, values in enumerate(zip(*columns, strict=True)) if not all(v.strip() for v in values)]
-    if empty:
-        raise InputError(f"{where}: problem, answer or id is empty in row(s) {empty[:5]}.")
-
-
-def _refuse_repeated(where: str, ids: Sequence[str]) -> None:
-    first: dict[str, int] = {}
-    for row, row_id in enumerate(ids):
-        if first.setdefault(row_id, row) != row:
+    statement = columns.cell(row, roles.problem)
+    conversation, text = None, None
+    if is_conversation(statement):
+        conversation, text = _conversation(statement, roles, place)
+    else:
+        text = _text(statement, roles.problem, place)
+        if text is not None and python_list(text):
             raise InputError(
-                f"{where}: rows {first[row_id]} and {row} have the same id {row_id!r}. Name a column of unique ids, or "
-                "set `id: null` to number the rows."
+                f"{place}: column {roles.problem} holds a list of messages as Python prints it, which is not read: "
+                "write the file as JSON lines or Parquet, or the column with json.dumps."
+            )
+    answer = _text(columns.cell(row, roles.answer), roles.answer, place)
+    row_id = _text(columns.cell(row, roles.id), roles.id, place) if roles.id else str(number)
+    absent = next(
+        (
+            column
+            for column, value in ((roles.problem, text), (roles.answer, answer), (roles.id, row_id))
+            if value is None
+        ),
+        None,
+    )
+    tolerance = columns.tolerance_of(columns.cell(row, config.tolerance)) if config.tolerance else 0.0
+    if tolerance is None:
+        given = columns.cell(row, str(config.tolerance))
+        raise InputError(f"{place} has the tolerance {given!r}; expected a number of 0 or more.")
+    solution = _text(columns.cell(row, config.solution), config.solution, place) if config.solution else None
+    problem = RawProblem(
+        problem_id=f"{name}/{f'row {number}' if row_id is None else row_id}",
+        benchmark=name,
+        text=text or "",
+        answer=answer or "",
+        relative_tolerance=config.relative_tolerance,
+        absolute_tolerance=tolerance,
+        solution=solution.strip() if solution else None,
+        conversation=conversation,
+        place=place,
+    )
+    return problem, absent
+
+
+def _conversation(value: object, roles: Roles, place: str) -> tuple[Conversation | None, str | None]:
+    """The conversation of a cell and its text; of a user's message alone only the text, of a missing one neither."""
+    try:
+        conversation = Conversation(parse_conversation(value, roles.share_gpt), place)
+    except ConversationError as error:
+        raise InputError(
+            f"{place}: column {roles.problem} holds a conversation that cannot be sent: {error}."
+        ) from error
+    if columns.is_missing_text(conversation.turns[-1].content):
+        return None, None
+    alone = len(conversation.messages) == 1
+    return None if alone else conversation, conversation.text
+
+
+def _text(value: object, column: str, place: str) -> str | None:
+    try:
+        return columns.text_of(value)
+    except CellError as error:
+        raise InputError(f"{place}: column {column} {error}.") from error
+
+
+def _refuse_missing(missing: Sequence[MissingValue], taken: int) -> None:
+    first = "; ".join(f"{found.problem.place}: {found.column}" for found in missing[:SHOWN])
+    more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    raise InputError(
+        f"{len(missing)} of {taken} rows have no value (null, NaN, empty, or a word such as nan or None) where one is "
+        f"needed. {first}{more}. Mend them, or set `missing: drop` of this source, which leaves these rows out."
+    )
+
+
+def _refuse_repeated(problems: Sequence[RawProblem]) -> None:
+    first: dict[str, RawProblem] = {}
+    for problem in problems:
+        other = first.setdefault(problem.problem_id, problem)
+        if other is not problem:
+            raise InputError(
+                f"{other.place} and {problem.place} have the same id {problem.problem_id.partition('/')[2]!r}. Name a "
+                "column of unique ids, or set `id: null` to number the rows."
             )

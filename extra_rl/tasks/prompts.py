@@ -1,4 +1,4 @@
-"""From a problem's text to what the model reads: examples, suffix, system message, chat template, token ids."""
+"""From a problem to what the model reads: examples, suffix, system message, chat template, token ids."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from extra_rl.config.sections import TaskConfig
-from extra_rl.errors import ModelError
+from extra_rl.errors import InputError, ModelError
 from extra_rl.models.chat_template import name_of, note_once, reason_of, render_chat
 from extra_rl.models.protocol import Tokenizer
+from extra_rl.tasks.conversation import Conversation, Message
 
 QUESTION, SYSTEM = "Questionqxz", "Systemqxz"
-"""Messages that are rendered first, to see what the template does with them."""
+"""Contents of the messages that are rendered first, to test the template."""
 
 Example = tuple[str, str]
 """A problem's text and a worked solution."""
 
+Prompt = str | Conversation
+"""What a prompt is made of: a problem's text, or a whole conversation."""
+
 REPEATS = 8
 OTHER_DATES = ("1999-12-31", "2001-02-03")
 NO_TEMPLATE = "set task.chat_template: false, which sends the bare text"
+END_OF_THINKING = "</think>"
 
 
 def uses_chat(task: TaskConfig, tokenizer: Tokenizer) -> bool:
@@ -27,30 +32,53 @@ def uses_chat(task: TaskConfig, tokenizer: Tokenizer) -> bool:
 
 
 def render(
-    texts: Sequence[str], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example] = ()
+    problems: Sequence[Prompt], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example] = ()
 ) -> list[tuple[str, list[int]]]:
-    """Prompt and token ids of each text. Exactly this is sent; `prompt` and `prompt_tokens` of a problem keep it.
+    """Return prompt and token ids of each problem. Exactly this is sent and stored (`prompt`, `prompt_tokens`).
 
-    The bare text, with the tokenizer's own special tokens, where it has no chat template or `task.chat_template` is
-    false; `task.system` and each example are lines above it. Otherwise the template writes the special tokens, and none
-    is added to them; each example is a turn before the problem. `task.thinking` is passed to the template as
-    `enable_thinking`; a template may ignore it. `task.date` stands for today.
-    Raises ModelError where the template cannot be used for these prompts, or the tokenizer has no tokens for a text.
+    With a chat template, the template writes the special tokens and none is added. A text is a user's message. A
+    conversation is sent whole; its own system message replaces `task.system`. Each example is a turn before the
+    problem, `task.suffix` follows the last message, `task.thinking` is passed as `enable_thinking` (a template may
+    ignore it), and `task.date` replaces today's date.
+
+    Without one (the tokenizer has none, or `task.chat_template` is false) the text is sent bare, with the tokenizer's
+    own special tokens; the system message and each example are lines above it.
+
+    Raises ModelError where the template cannot be used for any prompt or the tokenizer has no tokens for a text, and
+    InputError, with file and row, where it cannot be used for one conversation.
     """
-    texts = [text + task.suffix for text in texts]
     shown = [(problem + task.suffix, solution) for problem, solution in examples]
-    if not uses_chat(task, tokenizer):
-        above = (f"{task.system}\n" if task.system else "") + "".join(f"{asked} {answer}\n" for asked, answer in shown)
-        prompts = _with_tokens([above + text for text in texts], tokenizer, add_special_tokens=True)
-        if not above:
-            _note_first_token(prompts, tokenizer)
-        return prompts
-    return _with_tokens(_conversations(texts, task, tokenizer, shown), tokenizer, add_special_tokens=False)
+    own = sum(isinstance(problem, Conversation) and problem.instruction is not None for problem in problems)
+    if own and task.system:
+        note_once(f"{own} of {len(problems)} conversations have their own system message, sent instead of task.system.")
+    if uses_chat(task, tokenizer):
+        return _with_tokens(_chats(problems, task, tokenizer, shown), tokenizer, add_special_tokens=False)
+    above = "".join(f"{problem} {solution}\n" for problem, solution in shown)
+    prompts = _with_tokens([_bare(problem, task, above) for problem in problems], tokenizer, add_special_tokens=True)
+    if not above and not task.system:
+        _note_first_token(prompts, tokenizer)
+    return prompts
+
+
+def _bare(problem: Prompt, task: TaskConfig, examples: str) -> str:
+    """One prompt without a template. InputError for a conversation of several turns, which bare text cannot show."""
+    system, text = task.system, problem
+    if isinstance(problem, Conversation):
+        if len(problem.turns) > 1:
+            raise InputError(
+                f"{problem.place}: a conversation of {len(problem.turns)} turns needs a chat template; the tokenizer "
+                "has none, or task.chat_template is false."
+            )
+        system = problem.instruction.content if problem.instruction else task.system
+        text = problem.turns[0].content
+    return (f"{system}\n" if system else "") + f"{examples}{text}{task.suffix}"
 
 
 def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Tokenizer) -> None:
-    """A note where a pretrained model's first token is the problem's own: many read little of what stands there, as the
-    first position serves their attention as a sink (arXiv 2309.17453)."""
+    """Print a note where a pretrained model's first token belongs to the problem.
+
+    Many models use the first position as an attention sink and read little of what it contains (arXiv 2309.17453).
+    """
     pretrained = getattr(tokenizer, "name_or_path", "") and len({tokens[0] for _, tokens in prompts if tokens}) > 1
     if pretrained:
         note_once(
@@ -60,34 +88,65 @@ def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Token
         )
 
 
-def _conversations(
-    texts: Sequence[str], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example]
+def _chats(
+    problems: Sequence[Prompt], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example]
 ) -> list[str]:
-    """Each text as a user's message in the template. Raises ModelError where the template cannot be used."""
-    if not texts:
+    """Each problem in the template. Raises ModelError or InputError where the template cannot be used."""
+    if not problems:
         return []
+    name = name_of(tokenizer)
     turns = [
-        {"role": role, "content": text}
-        for example in examples
-        for role, text in zip(("user", "assistant"), example, strict=True)
+        Message(role, text) for example in examples for role, text in zip(("user", "assistant"), example, strict=True)
     ]
 
-    def chat(text: str, **changed: Any) -> str:
+    def chat(problem: Prompt, **changed: Any) -> str:
         settings = task.model_copy(update=changed)
         switches = {} if settings.thinking is None else {"enable_thinking": settings.thinking}
-        system = [{"role": "system", "content": settings.system}] if settings.system else []
-        return render_chat(tokenizer, [*system, *turns, {"role": "user", "content": text}], settings.date, **switches)
+        messages = [{"role": m.role, "content": m.content} for m in _messages(problem, settings, turns)]
+        return render_chat(tokenizer, messages, settings.date, **switches)
 
     try:
-        _check_template(chat, task, name_of(tokenizer))
-        _refuse_lost_examples(chat(QUESTION), examples, name_of(tokenizer))
-        return [chat(text) for text in texts]
-    except ModelError:
+        _check_template(chat, task, name)
+        _refuse_lost_examples(chat(QUESTION), examples, name)
+        return [_whole(chat, p, task, name) if isinstance(p, Conversation) else chat(p) for p in problems]
+    except (ModelError, InputError):
         raise
     except Exception as error:  # a template is a program of its own: it can raise anything
-        raise ModelError(
-            f"{name_of(tokenizer)}: the chat template fails ({reason_of(error)}): {_remedy(chat, task)}."
+        raise ModelError(f"{name}: the chat template fails ({reason_of(error)}): {_remedy(chat, task)}.") from error
+
+
+def _messages(problem: Prompt, task: TaskConfig, examples: Sequence[Message]) -> list[Message]:
+    """System message, examples, then the problem's turns; the suffix follows the last one."""
+    system = [Message("system", task.system)] if task.system else []
+    turns: Sequence[Message] = [Message("user", problem)] if isinstance(problem, str) else problem.turns
+    if isinstance(problem, Conversation) and problem.instruction:
+        system = [problem.instruction]
+    *earlier, last = turns
+    return [*system, *examples, *earlier, Message(last.role, last.content + task.suffix)]
+
+
+def _whole(chat: Callable[..., str], conversation: Conversation, task: TaskConfig, name: str) -> str:
+    """The conversation in the template. InputError where the template refuses it or does not write all of it."""
+    roles = ", ".join(message.role for message in conversation.messages)
+    try:
+        rendered = chat(conversation)
+    except Exception as error:  # a template is a program of its own: it can raise anything
+        raise InputError(
+            f"{conversation.place}: the chat template of {name} refuses this conversation ({reason_of(error)}); its "
+            f"roles: {roles}. Change or remove the row, or {NO_TEMPLATE} where there is one turn."
         ) from error
+    position = 0
+    for number, message in enumerate(_messages(conversation, task, ()), 1):
+        # Qwen3 and others leave the thinking out of earlier turns on purpose.
+        content = message.content.rpartition(END_OF_THINKING)[2] if message.role == "assistant" else message.content
+        found = rendered.find(content.strip(), position)
+        if found < 0:
+            raise InputError(
+                f"{conversation.place}: the chat template of {name} does not write message {number} ({message.role}) "
+                f"of this conversation as it is given; its roles: {roles}. Change or remove the row."
+            )
+        position = found + len(content.strip())
+    return rendered
 
 
 def _check_template(chat: Callable[..., str], task: TaskConfig, name: str) -> None:
@@ -123,7 +182,7 @@ def _refuse_lost_examples(rendered: str, examples: Sequence[Example], name: str)
 
 
 def _remedy(chat: Callable[..., str], task: TaskConfig) -> str:
-    """What to do about a template that fails, by what it does not fail without."""
+    """What to do about a template that fails: the setting without which it does not."""
     remedies: list[tuple[bool, dict[str, Any], str]] = [
         (bool(task.system), {"system": ""}, "leave task.system empty or put its text into task.suffix"),
         (task.thinking is not None, {"thinking": None}, "leave task.thinking null"),

@@ -53,7 +53,7 @@ def test_a_local_path_overrides_the_hub() -> None:
     task = TaskConfig(benchmarks={"olympiadbench": {"path": "mine.parquet"}}, train={"math_12k": {"path": "m.jsonl"}})
     source = task.benchmarks["olympiadbench"]
     assert (source.path, source.dataset, source.problem, source.tolerance) == (
-        *("mine.parquet", None, "problem", "tolerance"),
+        *("mine.parquet", None, None, "tolerance"),
     )
     assert source.rows == 675
     assert task.train["math_12k"].rows is None  # a local training set may be a cleaned one

@@ -10,7 +10,7 @@ import pytest
 import mathjudge
 from extra_rl.config.sections import VerifierConfig
 from extra_rl.judging import check
-from extra_rl.judging.check import REASONS, GoldCheck, check_golds
+from extra_rl.judging.check import REASONS, GoldCheck, check_golds, is_prose
 from extra_rl.verdict import Judgement, Verdict
 from mathjudge import Item, Policy
 
@@ -109,3 +109,15 @@ def test_no_gold_of_the_six_benchmarks_is_refused(benchmark_golds: list[str]) ->
 
 def test_no_golds(tmp_path: Path) -> None:
     assert check_golds([], LIMITS) == []
+
+
+@pytest.mark.parametrize("gold", ["Paris", "yes", r"\text{Evelyn}", "def f(x):\n  return x+1", "北京", "no solution"])
+def test_words_and_code_are_prose(gold: str) -> None:
+    assert is_prose(gold)
+
+
+@pytest.mark.parametrize(
+    "gold", ["7", "x", r"\text{(C)}", "5 miles per hour", r"\sin x", "pi", "so 3+4=7\n#### 7", "(a, b)", ""]
+)
+def test_formulas_units_and_letters_are_not_prose(gold: str) -> None:
+    assert not is_prose(gold)

@@ -30,3 +30,8 @@ def awkward(item: Item) -> Judgement:
         case "pid":
             return Judgement(Verdict.RIGHT, str(os.getpid()), "pid")
     return Judgement(Verdict.RIGHT, item.response, "fine")
+
+
+def forgetful(item: Item) -> Judgement | None:
+    """Returns nothing for the response "nothing"."""
+    return None if item.response == "nothing" else echo(item)

@@ -105,3 +105,8 @@ def test_bad_limits_and_judges_are_refused(misbehaving: ModuleType) -> None:
 def test_hostile_answers_end_within_their_limit(answer: str) -> None:
     judged = judge_all(MathJudge(), [Item("42", rf"\boxed{{{answer}}}")], timeout_s=1.0)
     assert judged[0].verdict in (Verdict.WRONG, Verdict.TIMEOUT)
+
+
+def test_a_judge_that_returns_no_judgement_is_an_error_and_shifts_no_verdict(misbehaving: ModuleType) -> None:
+    with pytest.raises(MathJudgeError, match="returned NoneType for row 1; it must return a Judgement"):
+        judge_all(misbehaving.forgetful, items("a", "nothing", "c"))

@@ -31,8 +31,10 @@ def test_overlap_names_the_benchmark_problem_and_the_share() -> None:
         ("What is $2-3$?", "-1"),
         (f"Years later: how old? {' '.join(statement.split()[:13])}", "9"),
     )
-    kept, removed = without_overlap(training, benchmarks)
-    assert ids(kept) == ["p2"]
+    found = without_overlap(training, benchmarks, 0)
+    removed = found.removed
+    assert ids(found.kept) == ["p2"]
+    assert found.by_rule == {"equal": 1, "8-grams": 1, "13-gram": 1}
     assert why(removed) == [("p0", "overlap", "b/1"), ("p1", "overlap", "b/0"), ("p3", "overlap", "b/0")]
     assert [found.reason.split(" b/")[0] for found in removed] == [
         "equal to",
@@ -42,12 +44,14 @@ def test_overlap_names_the_benchmark_problem_and_the_share() -> None:
     assert [round(found.share or 0, 2) for found in removed] == [1, 0.92, 0.5]
 
 
-def test_a_set_phrase_is_no_overlap_where_it_is_excepted() -> None:
+def test_words_of_a_template_spare_a_problem_and_are_counted() -> None:
     phrase = "where m and n are relatively prime positive integers find m plus n"
     benchmarks = [RawProblem("b/0", "b", f"The chance to draw two red balls from the full urn is {phrase}", "5")]
-    training = problems(*((f"Something else number {n} is {phrase}", "1") for n in range(3)))
-    assert without_overlap(training, benchmarks)[0] == []
-    assert without_overlap(training, benchmarks, set_phrase=2)[1] == []
+    training = problems(*((f"Something else number {n} is {phrase}", "1") for n in range(12)))
+    strict = without_overlap(training, benchmarks, 0)
+    assert (strict.kept, len(strict.removed), strict.spared) == ([], 12, 0)
+    lenient = without_overlap(training, benchmarks, 0.5)
+    assert (len(lenient.kept), lenient.removed, lenient.spared) == (12, [], 12)
 
 
 def test_the_first_of_equal_problems_stays() -> None:

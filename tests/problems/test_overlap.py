@@ -2,9 +2,15 @@ r"""When a training problem is a benchmark problem: equality, the share of 8-gra
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+
 import pytest
 
-from extra_rl.problems.overlap import BenchmarkIndex, grams, normalise, words
+from extra_rl.problems.overlap import BenchmarkIndex
+from extra_rl.problems.statements import grams, normalise, words
+from extra_rl.problems.templates import find_templates
+from extra_rl.seeding import generator
 
 TWELVE = "one two three four five six seven eight nine ten eleven twelve"  # five 8-grams, no 13-gram
 LONG = f"{TWELVE} thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"  # 20 words: 13 8-grams
@@ -114,12 +120,94 @@ def test_repeated_words_count_once() -> None:
     assert index(p="a " * 30).find("a " * 8 + "b").share == 1.0  # type: ignore[union-attr]
 
 
-def test_set_phrases_can_be_excepted() -> None:
-    phrase = "where m and n are relatively prime positive integers find m plus n now"  # 14 words: two 13-grams
-    known = index(p=f"The area of the small yellow triangle in the picture is a fraction {phrase}")
-    training = [f"Number {n} of something else entirely {phrase}" for n in range(3)]
-    assert known.find(training[0]).rule == "13-gram"  # type: ignore[union-attr]
-    assert known.set_phrases(training, 3) == frozenset()
-    phrases = known.set_phrases(training, 2)
-    assert phrases == grams(phrase.split(), 13)
-    assert known.find(training[0], phrases) is None
+NAMES = ("Alice", "Bob", "Carol", "Dan", "Eve", "Frank", "Grace", "Heidi")
+
+
+def sums(count: int, seed: int) -> list[str]:
+    """Generated problems that differ in their numbers and operators only."""
+    rng = generator(seed, "sums")
+    values = rng.integers(1, 100, (count, 3)).tolist()
+    signs = [("+-*"[i], "+-"[j]) for i, j in rng.integers(0, [3, 2], (count, 2)).tolist()]
+    return [
+        f"Compute the value of the expression {a} {one} {b} {two} {c} step by step, and write the final result as a "
+        "single integer inside a box."
+        for (a, b, c), (one, two) in zip(values, signs, strict=True)
+    ]
+
+
+def gifts(count: int, seed: int) -> list[str]:
+    """Generated problems that differ in names and numbers."""
+    rng = generator(seed, "gifts")
+    rows = zip(rng.integers(0, len(NAMES), (count, 2)).tolist(), rng.integers(2, 60, (count, 2)).tolist(), strict=True)
+    return [
+        f"In the morning {NAMES[i]} has {a} apples, and {NAMES[j]} gives {NAMES[i]} another {b} apples as a present. "
+        f"How many apples does {NAMES[i]} have in the end?"
+        for (i, j), (a, b) in rows
+    ]
+
+
+def templated(statements: Sequence[str], *others: Sequence[str], share: float = 0.01) -> BenchmarkIndex:
+    """An index of the statements as benchmark problems, with the templates of these and of the other sources."""
+    templates = find_templates([[words(text) for text in source] for source in (statements, *others)], share)
+    return BenchmarkIndex({str(number): text for number, text in enumerate(statements)}, templates)
+
+
+@pytest.mark.parametrize("made", [sums, gifts])
+def test_other_instances_of_a_template_are_no_overlap(made: Callable[[int, int], list[str]]) -> None:
+    """The case of 587 generated problems, most of which were removed for sharing their words with 144 others."""
+    held_out, training = made(144, 0), made(587, 1)
+    known = templated(held_out, training)
+    equal = {normalise(text) for text in held_out}
+    fresh = [text for text in training if normalise(text) not in equal]
+    assert len(fresh) > 500
+    assert sum(known.find(text, every_gram=True) is not None for text in fresh) > 450
+    assert sum(known.find(text) is not None for text in fresh) < 6
+
+
+@pytest.mark.parametrize("made", [sums, gifts])
+def test_an_instance_of_a_template_is_found_again_in_other_words_around_it(
+    made: Callable[[int, int], list[str]],
+) -> None:
+    held_out, training = made(144, 0), made(560, 1)
+    leaks = [f"Here is a task for you. {text} Thank you very much." for text in held_out[:20]]
+    known = templated(held_out, [*training, *leaks])
+    for number, text in enumerate(leaks):
+        found = known.find(text)
+        assert found is not None
+        assert (found.problem_id, found.rule) == (str(number), "8-grams")
+
+
+def test_a_set_phrase_is_no_evidence_and_the_rest_of_the_statement_is() -> None:
+    phrase = "where m and n are relatively prime positive integers find m plus n"  # 13 words
+    other = "the area of the small yellow triangle in the left part of the picture is a fraction of the square"
+    training = [f"Number {word} of {word} things is {phrase}" for word in "abcdefghijklmnopqrst"]
+    benchmark = f"{other} {phrase}"
+    known = templated([benchmark], training)
+    assert known.find(training[0]) is None
+    assert known.find(training[0], every_gram=True).rule == "13-gram"  # type: ignore[union-attr]
+    assert known.find(f"{other} and so on").rule == "13-gram"  # type: ignore[union-attr]
+    assert known.find(f"Now {benchmark}").rule == "8-grams"  # type: ignore[union-attr]
+
+
+def test_few_rows_make_no_template() -> None:
+    """Ten variants of one benchmark problem are ten leaks and no template, whatever their share of the rows."""
+    variants = [f"{LONG} number {n}" for n in range(10)]
+    known = templated([LONG], variants)
+    assert all(known.find(text) for text in variants)
+
+
+def test_a_share_of_0_finds_no_template() -> None:
+    held_out = sums(50, 0)
+    known = templated(held_out, sums(50, 1), share=0)
+    assert known.find(sums(1, 2)[0]).rule == "13-gram"  # type: ignore[union-attr]
+
+
+def test_a_number_more_or_another_operator_is_another_slot() -> None:
+    held_out = sums(144, 0)
+    known = templated(held_out, sums(500, 1))
+    one = held_out[0]
+    expression = re.search(r"\d+ . \d+ . \d+", one)
+    assert expression is not None
+    swapped = expression[0].translate(str.maketrans("+-", "-+"))
+    assert known.find(one.replace(expression[0], swapped)) is None
+    assert known.find(one.replace(expression[0], f"{expression[0][:-1]}7777")) is None

@@ -10,18 +10,26 @@ from stages.layout import Layout, by_role
 
 def test_local_sources_that_exist_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "my data").mkdir()
-    for name in ("my data/aime24.parquet", "train.jsonl"):
+    (tmp_path / "parts").mkdir()
+    for name in ("my data/aime24.parquet", "train.jsonl", "parts/1.csv", "parts/0.csv", "parts/README.md"):
         (tmp_path / name).touch()
     task = {
         "name": "math",
         "folder": str(tmp_path),
         "train": {"path": str(tmp_path / "train.jsonl")},
-        "benchmarks": {"aime24": {}, "math500": {}, "absent": {"path": str(tmp_path / "absent.parquet")}},
+        "benchmarks": {
+            "aime24": {},
+            "math500": {},
+            "absent": {"path": str(tmp_path / "absent.parquet")},
+            "parts": {"path": str(tmp_path / "parts")},
+        },
     }
     layout = Layout(experiment_of({"name": "x", "iterations": 1, "task": task, "arms": {"grpo": {}}}))
     assert layout.sources() == {
         "source:train": str(tmp_path / "train.jsonl"),
         "source:aime24": str(tmp_path / "my data" / "aime24.parquet"),
+        "source:parts:0000": str(tmp_path / "parts" / "0.csv"),
+        "source:parts:0001": str(tmp_path / "parts" / "1.csv"),
     }
 
 

@@ -160,6 +160,70 @@ def test_a_local_file_is_an_input_known_by_its_bytes(task: dict[str, Any], tmp_p
         execute(prepare.STAGE, prepare.Config, prepare.run, job, {}, outputs, None)
 
 
+def test_rows_without_a_value_are_refused_or_dropped_and_counted(
+    task: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"answer": ["2", "nan", None], "problem": ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]}
+    pl.DataFrame(rows).write_csv(tmp_path / "t.csv")
+    task["train"] = {"path": str(tmp_path / "t.csv")}
+    with pytest.raises(InputError, match=r"2 of 3 rows have no value .*row 1 \(line 3\): answer"):
+        run(task)
+    made = run(task | {"train": {**task["train"], "missing": "drop"}})
+    assert made["train"]["answer"].to_list() == ["2"]
+    assert [(row["problem_id"], row["rule"]) for row in made["dropped"].to_dicts()] == [
+        *(("train/1", "missing"), ("train/2", "missing")),
+    ]
+    assert "2 rows without a problem, answer or id were left out" in "".join(capsys.readouterr())
+    task["benchmarks"]["farm"]["missing"] = "drop"
+    with pytest.raises(ConfigError, match=r"task\.benchmarks\.farm\.missing"):
+        run(task)
+
+
+def test_references_that_are_prose_are_refused_with_their_rows_unless_allowed(
+    task: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = {str(n): (f"What is the capital of country {n}?", "Paris" if n % 5 == 0 else str(n)) for n in range(40)}
+    task["train"] = {"path": problem_file(tmp_path / "many.parquet", many)}
+    with pytest.raises(
+        InputError, match=r"8 of 40 reference answers .*prose_references.*many\.parquet, row 5: 'Paris'"
+    ):
+        run(task)
+    made = run(task, prose_references=0.2)
+    assert made["train"]["answer"].to_list().count("Paris") == 8
+    assert "8 of 40 reference answers are words or code" in "".join(capsys.readouterr())
+
+
+def test_generated_problems_are_kept_next_to_others_of_their_template(
+    task: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(first: int, count: int) -> dict[str, tuple[str, str]]:
+        text = "Compute the sum of the numbers {} and {} step by step, and write the result as an integer in a box."
+        return {str(n): (text.format(n, 3 * n + 1), str(4 * n + 1)) for n in range(first, first + count)}
+
+    task["train"] = {"path": problem_file(tmp_path / "many.parquet", made(100, 60))}
+    task["benchmarks"] = {"held": {"path": problem_file(tmp_path / "held.parquet", made(155, 30))}}
+    tables = run(task)
+    assert (len(tables["train"]), tables["dropped"]["rule"].to_list()) == (55, ["overlap"] * 5)
+    printed = "".join(capsys.readouterr())
+    assert "5 overlap one of 30 benchmark problems (equal 5)" in printed
+    assert "55 training problems share only a template's words" in printed
+    assert "prepare.template_share: 0.01; 0 removes them" in printed
+    with pytest.raises(ConfigError, match="the train set is empty"):
+        run(task, template_share=0)
+
+
+def test_a_conversation_is_sent_whole(task: dict[str, Any], tmp_path: Path) -> None:
+    turns = [("system", "Be kind."), ("user", "What is 3 + 4?"), ("assistant", "7"), ("user", "And 5 more?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    pl.DataFrame({"prompt": [messages], "answer": ["12"]}).write_parquet(tmp_path / "t.parquet")
+    (row,) = run(task | {"train": {"path": str(tmp_path / "t.parquet")}})["train"].to_dicts()
+    turns[-1] = ("user", "And 5 more? Box it.")
+    assert row["prompt"] == (
+        "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns) + "<|im_start|>assistant\n"
+    )
+    assert row["problem"] == "What is 3 + 4?\n\n7\n\nAnd 5 more?"
+
+
 DATA = os.environ.get("EXTRA_TEST_DATA")
 
 

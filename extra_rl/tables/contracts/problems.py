@@ -8,7 +8,7 @@ import polars as pl
 from extra_rl.tables import column
 
 SPLITS = ["train", "tuning", "final"]
-DROP_RULES = ["overlap", "duplicate", "contradictory", "unverifiable", "too_long", "example"]
+DROP_RULES = ["missing", "overlap", "duplicate", "contradictory", "unverifiable", "too_long", "example"]
 
 
 class Problems(dy.Schema):

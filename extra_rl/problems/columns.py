@@ -1,0 +1,215 @@
+"""Which column of a table is the problem and which the reference answer, and what the cells of a column hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from extra_rl.config.sections import SourceConfig
+from extra_rl.errors import InputError
+from extra_rl.problems.files import Row, Table
+from extra_rl.tasks.conversation import is_conversation
+
+MISSING_WORDS = frozenset(["", "nan", "+nan", "-nan", "none", "null", "nat", "<na>", "n/a", "#n/a"])
+"""Texts that stand for no value, in any case and with white space around them: what pandas and polars write. None of
+them is ever a reference answer; `\\text{None}` is one."""
+
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns whose content belongs to the problem and cannot be sent."""
+
+DEFAULT_ID = "id"
+
+ABSENT = object()
+"""What `cell` returns where a row has no such column."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A convention of column names. answers: columns of the reference answer, of which the first that exists counts."""
+
+    name: str
+    problem: str
+    answers: tuple[str, ...]
+
+
+SHARE_GPT = "ShareGPT"
+
+LAYOUTS = (
+    Layout("problem and answer", "problem", ("answer", "solution")),
+    Layout("verl", "prompt", ("reward_model.ground_truth",)),
+    Layout(SHARE_GPT, "conversations", ("answer", "solution", "ground_truth", "reward_model.ground_truth")),
+    Layout("messages", "messages", ("answer", "solution", "ground_truth", "reward_model.ground_truth")),
+    Layout("TRL", "prompt", ("answer", "solution", "ground_truth")),
+    Layout("question and answer", "question", ("answer", "final_answer", "solution")),
+)
+"""In the order in which they are tried; docs/data.md has the same table."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns that a source is read from.
+
+    Args:
+        layout: the convention, or "named" where the configuration names both columns.
+        id: None where rows are numbered.
+        share_gpt: whether messages with `from` and `value` are expected: where the convention has them, or the
+            configuration names the column itself.
+    """
+
+    layout: str
+    problem: str
+    answer: str
+    id: str | None
+    share_gpt: bool
+
+
+class CellError(ValueError):
+    """Why a cell cannot be read as text; the caller adds file, row and column."""
+
+
+def recognise(table: Table, config: SourceConfig) -> Roles:
+    """Return the columns of a table: those that the configuration names, the others by the first layout that fits.
+
+    Raises InputError where a named column does not exist or no layout fits.
+    """
+    for name in (config.problem, config.answer, config.solution, config.tolerance):
+        if name is not None:
+            require_column(table, name)
+    found = DEFAULT_ID if config.id == DEFAULT_ID and has_column(table, DEFAULT_ID) else None
+    if config.id not in (None, DEFAULT_ID):
+        require_column(table, str(config.id))
+        found = config.id
+    for layout in LAYOUTS:
+        problem = config.problem or layout.problem
+        answer = config.answer or next((name for name in layout.answers if has_column(table, name)), None)
+        if answer is not None and has_column(table, problem):
+            name = "named" if config.problem and config.answer else layout.name
+            return Roles(name, problem, answer, found, bool(config.problem) or layout.name == SHARE_GPT)
+    known = "; ".join(f"{layout.problem} with {' or '.join(layout.answers)}" for layout in LAYOUTS)
+    raise InputError(
+        f"{table.name}: no columns of problems and reference answers are known there (it has "
+        f"{', '.join(table.columns)}). Known: {known}. Name others with `problem` and `answer` of the source."
+    )
+
+
+def require_column(table: Table, name: str) -> None:
+    """Raise InputError where no row has this column (a dot leads into a struct)."""
+    if not has_column(table, name):
+        raise InputError(
+            f"{table.name}: no column {name} (it has {', '.join(table.columns)}). Name the right one in the "
+            "configuration's task section."
+        )
+
+
+def has_column(table: Table, name: str) -> bool:
+    """Whether any row has this column."""
+    return any(cell(row, name) is not ABSENT for row in table.rows)
+
+
+def cell(row: Row, name: str) -> object:
+    """A row's value by a column's name or a dotted path into structs, which may be JSON text. ABSENT: no such column.
+
+    A struct that is null itself has null fields.
+    """
+    if name in row:
+        return row[name]
+    top, *fields = name.split(".")
+    value = row.get(top, ABSENT)
+    for key in fields:
+        if isinstance(value, str):
+            value = _struct(value)
+        if value is None:
+            return None
+        value = value.get(key, ABSENT) if isinstance(value, Mapping) else ABSENT
+    return value if fields else ABSENT
+
+
+def _struct(text: str) -> object:
+    """The object that a JSON text encodes, None for an empty text, the text itself where it encodes anything else."""
+    if is_missing_text(text):
+        return None
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def is_missing_text(text: str) -> bool:
+    """Whether a text stands for no value (`MISSING_WORDS`)."""
+    return text.strip().casefold() in MISSING_WORDS
+
+
+def text_of(value: object) -> str | None:
+    """Return a cell as text, None where it is missing.
+
+    Missing: an absent column, null, a number that is not finite, `MISSING_WORDS`, and a list that is empty or has a
+    missing member. The members of a list are joined by ", ". A float is written out without an exponent, because a
+    reader of LaTeX takes 1e5 for a product. Raises CellError for structs, nested lists, bytes, and text that UTF-8
+    cannot store.
+    """
+    if value is ABSENT or value is None:
+        return None
+    if isinstance(value, str):
+        if not value.isascii():
+            _require_storable(value)
+        return None if is_missing_text(value) else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return _decimal(value) if math.isfinite(value) else None
+    if isinstance(value, bytes | bytearray):
+        raise CellError("holds bytes; expected text")
+    if isinstance(value, Mapping):
+        raise CellError(
+            f"holds a struct of {', '.join(map(str, value)) or 'nothing'}; name one of its fields, with a dot"
+        )
+    if isinstance(value, Sequence):
+        if any(isinstance(member, Mapping | list | tuple) for member in value):
+            raise CellError("holds nested lists; expected text, or a list of texts")
+        members = [text_of(member) for member in value]
+        return None if None in members or not members else ", ".join(text for text in members if text is not None)
+    return str(value)
+
+
+def _decimal(number: float) -> str:
+    text = repr(number)
+    if "e" not in text:
+        return text
+    written = format(Decimal(text), "f")
+    return written if "." in written else f"{written}.0"
+
+
+def _require_storable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CellError("holds half of a surrogate pair, which is not text") from None
+
+
+def tolerance_of(value: object) -> float | None:
+    """Return the absolute error that a cell allows, 0 for a missing one, None where it is no number of 0 or more."""
+    try:
+        text = text_of(value)
+        number = float(text) if text is not None else 0.0
+    except ValueError:  # a CellError is one
+        return None
+    return number if 0 <= number < math.inf else None
+
+
+def media_of(row: Row) -> str | None:
+    """The name of a column that holds an image, video or sound of this row, None where there is none."""
+    return next((name for name in MEDIA if row.get(name) and not _is_missing(row[name])), None)
+
+
+def _is_missing(value: object) -> bool:
+    return isinstance(value, str) and is_missing_text(value)
+
+
+def holds_conversations(table: Table, name: str) -> bool:
+    """Whether any row of a column holds messages."""
+    return any(is_conversation(cell(row, name)) for row in table.rows)
