@@ -13,6 +13,7 @@ from extra_rl.config.experiment import BUDGETS, Experiment, resolve
 from extra_rl.errors import ExtraError
 from extra_rl.models.retention import ANNOUNCED, Retention
 from extra_rl.report.summary_line import HORIZON
+from extra_rl.results import start_folder
 from extra_rl.run import guards
 from extra_rl.run.guards import Guards
 from extra_rl.run.stage import Job
@@ -20,7 +21,6 @@ from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
 from extra_rl.worker import launch
 from stages import STAGES
-from stages.layout import start_folder
 from stages.load import load
 from stages.pipeline import STEPS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from extra_rl.config.experiment import Experiment
-from extra_rl.results import iteration_name
+from extra_rl.results import iteration_name, start_folder
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tasks.base import TASKS
 from stages.pipeline import unread
@@ -153,11 +153,6 @@ class Layout:
             for arm in self._experiment.arms
             for seed in run.seeds
         ]
-
-
-def start_folder(start: int) -> str:
-    """Folder of an initial policy: `warm_start` of seed 0, the only one of most runs, else `warm_start_<seed>`."""
-    return f"warm_start_{start}" if start else "warm_start"
 
 
 def as_inputs(role: str, paths: Mapping[str, str]) -> str:

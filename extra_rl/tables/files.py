@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from extra_rl.errors import ContractError, InputError
+from extra_rl.tables.checksum import DIGEST_KEY, FOOTER_KEY, parquet_bytes, require_undamaged
 
-FOOTER_KEY = b"extra_rl"
 ROWS_SHOWN = 3
 """How many offending rows a contract error prints."""
 
@@ -25,7 +25,7 @@ ITEMS_SHOWN = 8
 
 
 def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]) -> None:
-    """Checks `frame` against `contract` and writes it to `path` with `provenance` in the footer.
+    """Checks `frame` against `contract` and writes it to `path` with `provenance` and its digest in the footer.
 
     The bytes depend on the content and the provenance alone (zstd Parquet, one writer, no time stamps).
     Raises ContractError when the frame breaks the contract; nothing is written then.
@@ -33,16 +33,17 @@ def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], prov
     frame = check(frame, contract, path)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: canonical_json(provenance).encode()}
-    table = table.replace_schema_metadata(metadata)
-    write_whole(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
+    data = parquet_bytes(table.replace_schema_metadata(metadata))
+    write_whole(path, lambda tmp: tmp.write_bytes(data))
 
 
 def read_table(path: Path, contract: type[dy.Schema]) -> pl.DataFrame:
     """The table at `path`, checked against `contract`.
 
-    Raises InputError when the file is missing or no Parquet, ContractError when it breaks the contract.
+    Raises InputError when the file is missing, damaged or no Parquet, ContractError when it breaks the contract.
     """
     try:
+        require_undamaged(path)
         frame = pl.read_parquet(path, glob=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Run the stage that makes it, or check the path.") from None
@@ -57,6 +58,12 @@ def read_provenance(path: Path) -> dict[str, Any]:
     found = json.loads(metadata.get(FOOTER_KEY, b"{}"))
     assert isinstance(found, dict)
     return found
+
+
+def read_digest(path: Path) -> str | None:
+    """The digest that the footer of a table holds; None for a file that `write_table` did not write."""
+    found = (pq.read_metadata(path).metadata or {}).get(DIGEST_KEY)
+    return found.decode("ascii", errors="replace") if found else None
 
 
 def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.DataFrame:
