@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import InputError
+from extra_rl.models.digests import MANIFEST
 from extra_rl.models.policy import read_manifest
 from extra_rl.results import file_name
-from extra_rl.tables.files import file_digest, read_digest, read_provenance
+from extra_rl.tables.files import file_digest, read_digest, read_footer
 
 ABSENT = "(not set)"
 """What is shown for a key that only one of two jobs has."""
@@ -38,14 +39,19 @@ class Identity:
     inputs: Mapping[str, str]
 
 
+def has_identity(path: Path) -> bool:
+    """Whether a file is a table or a policy's manifest; summaries and pages for readers are neither."""
+    return path.suffix == ".parquet" or path.name == MANIFEST
+
+
 def identity_of(path: Path) -> Identity:
     """Read the identity of a table or of a policy's manifest. InputError where its footer or JSON cannot be read."""
-    if path.suffix == ".json":
+    if path.name == MANIFEST:
         footer = read_manifest(path)
         digest: str | None = footer["digest"]
     else:
         try:
-            footer, digest = read_provenance(path), read_digest(path)
+            footer, digest = read_footer(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
     inputs = footer.get("inputs", {}).values()

@@ -54,16 +54,21 @@ def read_table(path: Path, contract: type[dy.Schema]) -> pl.DataFrame:
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """What the footer of a table says of its making; {} for a Parquet file that no stage wrote."""
-    metadata = pq.read_schema(path).metadata or {}
-    found = json.loads(metadata.get(FOOTER_KEY, b"{}"))
-    assert isinstance(found, dict)
-    return found
+    return read_footer(path)[0]
 
 
 def read_digest(path: Path) -> str | None:
     """The digest that the footer of a table holds; None for a file that `write_table` did not write."""
-    found = (pq.read_metadata(path).metadata or {}).get(DIGEST_KEY)
-    return found.decode("ascii", errors="replace") if found else None
+    return read_footer(path)[1]
+
+
+def read_footer(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Provenance and digest of a table, as `read_provenance` and `read_digest` return them; no row is read."""
+    metadata = pq.read_metadata(path).metadata or {}
+    provenance = json.loads(metadata.get(FOOTER_KEY, b"{}"))
+    assert isinstance(provenance, dict)
+    digest = metadata.get(DIGEST_KEY)
+    return provenance, digest.decode("ascii", errors="replace") if digest else None
 
 
 def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.DataFrame:

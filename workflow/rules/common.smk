@@ -3,6 +3,7 @@ from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
+from stages.consistency import check_when_planned
 from stages.experiment import (
     announce,
     experiment_of,
@@ -27,6 +28,7 @@ announce(EXPERIMENT)
 LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
+check_when_planned(workflow, RESULTS)
 previous = LAYOUT.previous
 wanted = LAYOUT.wanted
 
