@@ -16,10 +16,11 @@ from typing import Any
 
 from extra_rl.errors import InputError
 from extra_rl.results import file_name, named_file
-from extra_rl.run.identity import Identity, differences, identity_of
+from extra_rl.run.identity import Identity, differences, first_sentence, identity_of
 
 REASONS_SHOWN, KEYS_SHOWN, FILES_SHOWN = 5, 3, 6
 """How much of a long list a message shows."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -74,7 +75,7 @@ def _reason(results: Path, kept: Kept, known: Callable[[Path], Identity]) -> str
     try:
         found = known(kept.path)
     except InputError as error:
-        return str(error).removeprefix(f"{kept.path}: ").partition(". ")[0]
+        return first_sentence(error, kept.path)
     if not found.job:
         return "no stage wrote it: its footer names no job"
     expected_name = file_name(kept.path)
@@ -100,16 +101,9 @@ def stale(results: Path, found: Identity, known: Callable[[Path], Identity]) -> 
             now = known(path).digest
         except InputError:
             continue  # named itself, where it is kept
-        if now is not None and now != digest and not _is_old(digest, path):
+        if now not in (None, digest):
             return f"made from another version of {name} than lies there now"
     return ""
-
-
-def _is_old(digest: str, path: Path) -> bool:
-    """Whether a digest is that of a table's bytes: footers held these before tables had a digest of their own."""
-    from extra_rl.tables.files import file_digest
-
-    return path.suffix == ".parquet" and digest == file_digest(path)
 
 
 def message(results: Path, findings: Findings, command: str) -> str:

@@ -6,6 +6,7 @@ digests of what it was made from. So whether a file belongs where it lies can be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,3 +123,8 @@ def _as_written(key: str, stage: str) -> str:
 def _shown(value: object) -> str:
     text = value if value is ABSENT else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def first_sentence(error: Exception, path: Path) -> str:
+    """The first sentence of an error, without the path that it begins with: for a line that names the path itself."""
+    return re.split(r"(?<!\.)\. (?=[A-Z])", str(error).removeprefix(f"{path}: "))[0].rstrip(".")
