@@ -190,7 +190,7 @@ def _stale(
 
 
 def _recorded(results: Path) -> Iterator[tuple[Path, str]]:
-    """The outputs that run records name, with their stage: a job writes several files, and none may be missing alone."""
+    """Outputs that run records name, and their stage: a job writes several files, and none may be missing alone."""
     for record in sorted(results.rglob("*.run.json")):
         try:
             content = json.loads(record.read_text())
