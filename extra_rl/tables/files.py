@@ -14,7 +14,7 @@ import dataframely as dy
 import polars as pl
 import pyarrow.parquet as pq
 
-from extra_rl.errors import ContractError, InputError
+from extra_rl.errors import ContractError, InputError, disk_fault
 from extra_rl.tables.checksum import DIGEST_KEY, FOOTER_KEY, parquet_bytes, require_undamaged
 
 ROWS_SHOWN = 3
@@ -114,16 +114,25 @@ def _columns_of(rule: str, contract: type[dy.Schema]) -> list[str]:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary neighbour of `path`, then renames it: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Calls `write` with a temporary neighbour of `path`, then renames it: a reader never sees half a file.
+
+    Raises InputError where the disk does not take the file; the neighbour is removed then.
+    """
     tmp = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        write(tmp)
-        with open(tmp, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(tmp, path)
-    finally:
-        tmp.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(tmp)
+            with open(tmp, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(tmp, path)
+        finally:
+            tmp.unlink(missing_ok=True)
+    except OSError as error:
+        fault = disk_fault(error, path)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def canonical_json(value: object) -> str:
