@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from extra_rl.worker.client import connect
+
 PLACE, PREFIX = Path("/tmp"), "extra-worker-"
 YOUNG_SECONDS = 60.0
 """A folder is made a moment before its lock is taken; younger ones are left alone."""
@@ -43,7 +45,11 @@ def remove_abandoned(place: Path = PLACE) -> list[Path]:
 
 
 def _is_owned(folder: Path) -> bool:
-    """Whether a living process holds the folder's lock."""
+    """Whether a living process holds the folder's lock, or a worker listens in it."""
+    connection = connect(str(folder / "socket"))
+    if connection is not None:
+        connection.close()
+        return True
     descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
