@@ -98,10 +98,10 @@ def stale(results: Path, found: Identity, known: Callable[[Path], Identity]) -> 
         if path is None or not path.is_file():
             continue  # a file of problems, or an intermediate file that is gone
         try:
-            now = known(path).digest
+            now = known(path)
         except InputError:
             continue  # named itself, where it is kept
-        if now not in (None, digest):
+        if now.digest not in (None, digest) and now.name == name:  # a file in a wrong place is named itself, too
             return f"made from another version of {name} than lies there now"
     return ""
 

@@ -98,7 +98,7 @@ def differences(made: Mapping[str, Any], expected: Mapping[str, Any]) -> list[st
         old, new = (keys.get(key, ABSENT) for keys in flat)
         if old != new:
             found.append(f"{_as_written(key, stage)}: {_shown(old)}, now {_shown(new)}")
-    return found
+    return sorted(found)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
