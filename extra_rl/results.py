@@ -76,6 +76,12 @@ class RunFolder:
         found = {folder.number: folder.path for folder in folders if folder and folder.table(with_table).is_file()}
         return dict(sorted(found.items()))
 
+    def gaps(self, with_table: str) -> list[int]:
+        """Iterations that have a folder but not the table, although a later iteration has it: the file is gone."""
+        last = max(self.iterations(with_table), default=-1)
+        folders = (IterationFolder.at(path) for path in self.path.glob("iteration_*"))
+        return sorted(f.number for f in folders if f and f.number < last and not f.table(with_table).is_file())
+
 
 @dataclass(frozen=True)
 class IterationFolder:
