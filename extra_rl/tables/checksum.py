@@ -3,7 +3,7 @@
 The file is hashed with 64 zeros where the digest stands; then the digest takes their place. So one value covers pages,
 statistics, schema and provenance, where Parquet's page checksums (CRC-32) cover the pages alone and polars does not
 compare them. It is also the table's identity in the footers of what was made from it: a whole run can be checked from
-its footers (`extra_rl.run.integrity`). Source: our decision (docs/decisions/0024-files-are-known-by-content.md).
+its footers (`extra_rl.run.integrity`). Source: our decision (docs/decisions/0020-files-are-known-by-content.md).
 """
 
 from __future__ import annotations
