@@ -16,6 +16,7 @@ from typing import Any
 from extra_rl.errors import InputError
 from extra_rl.run.consistency import Kept, compare, message
 from extra_rl.run.identity import has_identity
+from extra_rl.tables.files import remove_temporary
 from stages.experiment import or_exit
 
 MISSING_SHOWN = 3
@@ -34,6 +35,11 @@ def check_when_planned(workflow: Any, results: str) -> None:
             or_exit(check, workflow.dag, Path(results))
 
     workflow._build_dag = build_and_check
+
+
+def remove_leftovers(results: str) -> None:
+    """Remove the temporary files of a run that was killed; the caller holds the run's lock."""
+    remove_temporary(Path(results))
 
 
 def check(dag: Any, results: Path) -> None:

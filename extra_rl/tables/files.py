@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ import pyarrow.parquet as pq
 
 from extra_rl.errors import ContractError, InputError, disk_fault
 from extra_rl.tables.checksum import DIGEST_KEY, FOOTER_KEY, parquet_bytes, require_undamaged
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+"""Names of the files that `write_whole` renames when they are whole."""
 
 ROWS_SHOWN = 3
 """How many offending rows a contract error prints."""
@@ -133,6 +137,17 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         if fault is None:
             raise
         raise fault from error
+
+
+def remove_temporary(folder: Path) -> list[Path]:
+    """Remove the temporary neighbours below a folder that writers left when they were killed; return them.
+
+    Call it where nothing writes into the folder: holding a run's lock, before its first job.
+    """
+    found = [path for path in folder.rglob(".*.tmp") if TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
 
 
 def canonical_json(value: object) -> str:
