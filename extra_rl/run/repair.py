@@ -11,9 +11,9 @@ from pathlib import Path
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.removed import how_to_rebuild
 from extra_rl.results import SHARDS, IterationFolder
-from extra_rl.run.integrity import Examination, Finding
+from extra_rl.run.integrity import Examination, Finding, Kind
 
-REMADE = ("damaged", "missing", "foreign", "stale")
+REMADE: tuple[Kind, ...] = ("damaged", "missing", "foreign", "stale")
 """Kinds of findings that Snakemake mends once the file is out of the way."""
 
 CONFIG = "CONFIG"

@@ -75,7 +75,9 @@ def begin(log):
     """Before the first job: the run's lock, and what lives as long as the run."""
     # The profile switches Snakemake's own lock off, which survives kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
-    if workflow.local_exec:  # on a cluster the stages run elsewhere, cold, and may outlive a run that was killed
+    if (
+        workflow.local_exec
+    ):  # on a cluster the stages run elsewhere, cold, and may outlive a run that was killed
         remove_leftovers(RESULTS)
         start_worker()
         open_engines(EXPERIMENT)
