@@ -22,7 +22,7 @@ from mathjudge.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from mathjudge.bounded import Item, judge_all
-    from mathjudge.golds import gold_problem
+    from mathjudge.reference import reference_problem
 
 __all__ = [
     "Item",
@@ -31,12 +31,12 @@ __all__ = [
     "MathJudgeError",
     "Policy",
     "Verdict",
-    "gold_problem",
+    "reference_problem",
     "judge",
     "judge_all",
 ]
 
-LATER = {"Item": "bounded", "judge_all": "bounded", "gold_problem": "golds"}
+LATER = {"Item": "bounded", "judge_all": "bounded", "reference_problem": "reference"}
 """Public names by module, imported on first use: multiprocessing and the parsers cost 40 ms."""
 
 

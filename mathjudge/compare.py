@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from mathjudge.answer import Items, Node, Quantity, Region
+from mathjudge.answer import Items, Labelled, Node, Quantity, Region
 from mathjudge.braces import balanced
 from mathjudge.equal import same
 from mathjudge.normalise import clean, squash
@@ -16,6 +16,7 @@ from mathjudge.reading import read
 def is_list(text: str) -> bool:
     """Whether a reference answer is a list of answers, so that a response may spread it over several boxes."""
     node = _node(text)
+    node = node.value if isinstance(node, Labelled) else node
     return isinstance(node, Region) or (isinstance(node, Items) and not node.ratio)
 
 

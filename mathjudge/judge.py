@@ -48,9 +48,9 @@ def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool
     """
     from mathjudge.compare import is_list, same_text
     from mathjudge.extract import extract
-    from mathjudge.golds import gold_problem, gold_text
+    from mathjudge.reference import reference_problem, reference_text
 
-    expected = gold_text(gold)
+    expected = reference_text(gold)
     if not expected:
         return Judgement(Verdict.GOLD_UNPARSEABLE, None, "gold/empty")
     found = extract(response, frozenset(policy.fallbacks), truncated)
@@ -62,7 +62,7 @@ def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool
         return Judgement(Verdict.WRONG, found.text, f"{found.rule}/several_answers")
     if rule := same_text(expected, answer, policy):
         return Judgement(Verdict.RIGHT, answer, f"{found.rule}/{rule}")
-    if problem := gold_problem(gold):
+    if problem := reference_problem(gold):
         return Judgement(Verdict.GOLD_UNPARSEABLE, answer, f"gold/{problem}")
     return Judgement(Verdict.WRONG, answer, f"{found.rule}/different")
 
@@ -73,5 +73,5 @@ def _answer_of(found: Extraction, list_expected: bool, policy: Policy) -> str | 
     None where one answer is expected and several are given: separated by a comma or "and", or joined by "or".
     """
     if list_expected:
-        return found.text if policy.join_boxes else found.answers[-1]
+        return found.list_text if policy.join_boxes else found.answers[-1]
     return None if found.joined_by_or or found.separated else found.answers[-1]

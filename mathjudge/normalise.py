@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from mathjudge.braces import braced
+from mathjudge.braces import braced, pairs
 
 SYMBOLS = {
     **dict.fromkeys("−–—‐‑‒﹣", "-"),
@@ -79,8 +79,22 @@ def thousands(text: str) -> str:
     return re.sub(r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d./])", lambda m: m[1] + m[2].replace(" ", ","), text)
 
 
+def matrix_commands(text: str) -> str:
+    r"""\pmatrix{a \cr b}, \newline, starred and small matrices as the environments of amsmath with rows that end in \\\\."""
+    if not re.search(r"matri|\\cr(?![a-z])|\\newline|\\tabularnewline|Matrix", text):
+        return text
+    for match in reversed(list(re.finditer(r"\\([pbvBV]?)matrix\s*(?=\{)", text))):
+        if (end := braced(text, match.end())) is not None:
+            rows = text[match.end() + 1 : end]
+            text = rf"{text[: match.start()]}\begin{{{match[1]}matrix}}{rows}\end{{{match[1]}matrix}}{text[end + 1 :]}"
+    text = re.sub(r"\\(?:cr|newline|tabularnewline)(?![A-Za-z])|\\\\\*", r"\\\\", text)
+    text = re.sub(r"\\(begin|end)\{([pbvBV])(?:small)?matrix\*?\}(?:\[[lcr]\])?", r"\\\1{\2matrix}", text)
+    return re.sub(r"^\s*(?:\\text\{)?\s*(?:sp\.|sympy\.)?Matrix\s*\}?\s*\((\[\[.*\]\])\)\s*$", r"\1", text)
+
+
 def strip_sizing(text: str) -> str:
     r"""Remove what only changes the look: \left, \big, \displaystyle, \limits; spacing commands become spaces."""
+    text = re.sub(r"\{\s*(?:\\[,;: ])*\s*\\(?:rm|bf|it)(?![a-z])\s*([^{}]*)\}", r"\\text{\1}", text)
     text = re.sub(r"\s*\^\s*\{?\s*\\prime\s*\}?", "'", text)
     text = re.sub(r"\\left\s*\\\{(\s*\\begin\{array\}.*?\\end\{array\})\s*\\right\s*\.", r"\1", text, flags=re.DOTALL)
     text = re.sub(r"\\m?(?:left|right)(?![a-z])\s*\.?", "", text)
@@ -197,6 +211,45 @@ def argument(text: str, at: int) -> tuple[str, int]:
     return text[at], at + 1
 
 
+def free_groups(text: str) -> str:
+    r"""Braces that group nothing, as spaces: {5} \text{ cm}. Around a sum or before a power they become parentheses."""
+    if "{" not in text:
+        return text
+    text = re.sub(r"^\\\{([^{},|]*)\\\}\s*(?=\\text\{[^{}]*\}$)", r"\1 ", text)
+    if not FREE_GROUP.search(text):
+        return text
+    text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
+    closing = pairs(text)
+    for start, end in sorted(closing.items(), reverse=True):
+        content = text[start + 1 : end]
+        if not _is_free(text, start) or r"\choose" in content:
+            continue
+        powered = re.match(r"\s*[\^_'!]", text[end + 1 :]) and not re.fullmatch(r"\w|\\[A-Za-z]+", content)
+        summed = re.search(r"(?<=[\w)}\s])\s*[-+]", content) and (text[:start].strip() or text[end + 1 :].strip())
+        opening, close = ("(", ")") if powered or summed else (" ", " ")
+        text = f"{text[:start]}{opening}{content}{close}{text[end + 1 :]}"
+    return text
+
+
+# A brace that may group nothing: at the start, after an operator, a digit, a closing brace, a space or a dollar sign.
+FREE_GROUP = re.compile(r"(?:^|[-+*/=(,;:<>\d}\s$])\{")
+
+
+def _is_free(text: str, start: int) -> bool:
+    """Whether the brace at `start` is no argument: of a command, an index, a power, or of the group before it."""
+    before = text[:start].rstrip()
+    if not before or before.endswith("\\$"):
+        return True
+    if before[-1] in "^_}]\\" or re.search(r"\\[A-Za-z]+\*?$", before):
+        return before[-1] == "}" and _closes_text(before)
+    return True
+
+
+def _closes_text(before: str) -> bool:
+    r"""Whether a text ends in \text{...}, which takes one argument, or in a free group with only a number or a unit."""
+    return bool(re.search(r"(?:\\text\s*|(?:^|[-+*/=(,;:<>\s])\s*)\{[^{}]*\}$", before))
+
+
 def trim(text: str) -> str:
     """Drop a final full stop, comma, colon, lone backslash, quotes; collapse spaces."""
     text = re.sub(r"\s+", " ", text).strip()
@@ -212,6 +265,7 @@ def trim(text: str) -> str:
 STEPS: tuple[Callable[[str], str], ...] = (
     repair_escapes,
     ascii_symbols,
+    matrix_commands,
     single_backslashes,
     strip_delimiters,
     thousands,
@@ -222,6 +276,7 @@ STEPS: tuple[Callable[[str], str], ...] = (
     degrees_and_percent,
     programming,
     arguments,
+    free_groups,
     function_arguments,
     trim,
 )

@@ -114,6 +114,7 @@ def respell(latex: str) -> str:
     r"""What the grammar does not know, as what it does: y' (it would drop the prime), E_1, M_\odot, \lg, \choose,
     degrees inside functions; and numbers without their thousands separators."""
     latex = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", latex)
+    latex = re.sub(r"(?<=[\w)}\]])\s*:\s*(?=[\w(\\{])", r" \\div ", latex)
     latex = re.sub(r"\\lg(?![a-z])", r"\\log_{10}", re.sub(r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln ", latex))
     latex = re.sub(r"\{?([^{}]+)\\choose(?![a-z])([^{}]+)\}?", r"\\binom{\1}{\2}", latex)
     if TRIGONOMETRIC.search(latex):
