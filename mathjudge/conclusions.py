@@ -77,7 +77,7 @@ IS_THE_ANSWER = re.compile(
     re.IGNORECASE,
 )
 # After an asserted value: the end, or the words of its unit.
-UNIT_WORDS = re.compile(r"\s*(?:[A-Za-z%°²³'’/^()$\\{}\d-]+\s*){0,16}")
+UNIT_WORDS = re.compile(r"\s*(?:[A-Za-z%°²³€£¥₹'’/^()$\\{}\d-]+\s*){0,16}")
 CHINESE_UNIT = re.compile(r"\s*[\u4e00-\u9fff]{0,10}(?:\s*[a-zA-Z²³]{0,3})")
 NO_UNIT = re.compile(
     r"\b(?:is|are|was|were|must|can|cannot|could|should|would|will|may|might|has|have|had|do|does|did|we|it|they|he|she|you|"

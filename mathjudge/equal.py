@@ -75,7 +75,7 @@ def _same_choice(reference: Node, answer: Node, policy: Policy) -> Rule:
         return "choice" if reference.letter == answer.letter else None
     choice, other = (reference, answer) if isinstance(reference, Choice) else (answer, reference)
     assert isinstance(choice, Choice)
-    if isinstance(other, Words | Formula):
+    if isinstance(other, Words) or (isinstance(other, Formula) and not other.unit):
         text = other.text if isinstance(other, Words) else other.latex
         letter = LETTER.fullmatch(text)
         if letter and letter[1].upper() == choice.letter and letter[1] not in ("e", "i"):  # these are numbers

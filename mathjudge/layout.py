@@ -34,7 +34,7 @@ def _matrix(text: str, read: Reader) -> Matrix | None:
     factor, _, matrix = text.partition("\\begin{")
     factor = re.sub(r"\s*\\(?:cdot|times)\s*$", "", factor.strip())
     factor = "-1" if factor == "-" else factor
-    scaled = factor and matrix.startswith(("pmatrix", "bmatrix")) and FACTOR.fullmatch(factor)
+    scaled = factor and r"\det" not in factor and matrix.startswith(("pmatrix", "bmatrix")) and FACTOR.fullmatch(factor)
     match = MATRIX.match("\\begin{" + matrix if scaled else text)
     if not match or (match[1] in ("v", "V")) or text.lstrip().startswith("|") or "\\begin{" in match[2]:
         return None
@@ -49,7 +49,7 @@ def _matrix(text: str, read: Reader) -> Matrix | None:
 def _matrix_formula(text: str) -> MatrixFormula | None:
     r"""A determinant or an expression with matrices, if nothing outside them separates or relates answers."""
     around, matrices = ONE_MATRIX.subn(" ", text)
-    if not matrices or re.search(r"[,;=<>&]|\\(?:le|ge|ne|in|text|begin)(?![a-z])", around):
+    if not matrices or re.search(r"[,;:=<>&]|(?<![A-Za-z\\])[A-Za-z]{3,}|\\(?:le|ge|ne|in|text|begin)(?![a-z])", around):
         return None
     return MatrixFormula(text.strip())
 

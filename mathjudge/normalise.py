@@ -144,13 +144,14 @@ def brackets(text: str) -> str:
     text = re.sub(r"\\langle(?![a-z])|^\s*\](?=.*,)", "(", text)
     text = re.sub(r"\\rangle(?![a-z])|(?<!\\)\[\s*$", ")", text)
     text = re.sub(r"^\s*([A-H])\)(?=\s)", r"(\1)", text)
+    text = re.sub(r"(\\text\{\s*(?:[Pp]art\s*)?)([A-Ha-h]|i{1,3}|iv|v)\)", r"\1(\2)", text)
     text = re.sub(r"\\varnothing|\\\{\s*\\\}", r"\\emptyset ", text)
     return re.sub(r"\\(?:bigcup|cupdot|sqcup)(?![a-z])", r"\\cup ", text)
 
 
 def degrees_and_percent(text: str) -> str:
     """° and % for their many spellings, the words included."""
-    text = re.sub(r"\s*(?:\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\(?:degree|textdegree|textcirc)(?![a-z]))", "°", text)
+    text = re.sub(r"\s*(?:\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-z])\s*)|\\(?:degree|textdegree|textcirc)(?![a-z]))", "°", text)
     text = re.sub(r"\s*°(?:\s*(?:\\text\s*\{\s*)?[CFK]\b(?:\s*\})?)?", "°", text)
     text = re.sub(r"(?<=[\d}\s)])\s*(?:\\text\{\s*)?\bdegrees?\b\s*\}?", "°", text)
     text = re.sub(r"\s*\\%|\s+%", "%", text)

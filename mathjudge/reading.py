@@ -104,7 +104,7 @@ def _choice(text: str) -> Node | None:
     if not match:
         return None
     rest = match["rest"].strip()
-    if rest and not (match["a"] or re.match(r"(?:\\text\s*\{\s*)?[A-Z]\s*[.:)}]", text)):
+    if rest and not (match["a"] or re.match(r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?[A-Z]\s*[.:)}]", text)):
         return None
     return None if CALCULATES.match(rest) else Choice(match["a"] or match["b"], rest)
 

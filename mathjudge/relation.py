@@ -134,9 +134,7 @@ def names_a_number(relation: Relation) -> bool:
     if re.match(r"\s*\\(?:lim|sum|max|min|int|prod|sup|inf|det|gcd|lcm)(?![a-z])", side):
         return True
     bare = re.sub(r"_(?:\{[^{}]*\}|\w)", "", side)
-    names = set(
-        re.findall(r"(?<![\\A-Za-z])[A-Za-z]|\\(?:alpha|beta|gamma|theta)(?![a-z])", re.sub(r"\\[a-z]+", " ", bare))
-    )
+    names = set(re.findall(r"[A-Za-z]", re.sub(r"\\[a-z]+", " ", bare)))
     names |= set(re.findall(GREEK, bare))
     return len(names) > 1 and not re.search(r"\d", bare)
 

@@ -43,6 +43,21 @@ def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
     ]
 
 
+def mixed_points(symbols: set[Any]) -> list[dict[Any, Any]]:
+    r"""Points at which the first symbols are negative and the others positive, and the reverse: \sqrt{a^2 b} is not
+    a\sqrt{b} for a < 0 < b, where both are real."""
+    import sympy
+
+    ordered = sorted(symbols, key=lambda symbol: symbol.name)
+    if len(ordered) < 2:
+        return []
+    sizes = [sympy.Rational("1.2131") + n * sympy.Rational("0.3177") for n in range(len(ordered))]
+    return [
+        {s: size * sign * (1 if n % 2 else -1) for n, (s, size) in enumerate(zip(ordered, sizes, strict=True))}
+        for sign in (1, -1)
+    ]
+
+
 def value(expression: Any, point: dict[Any, Any]) -> Any:
     """The expression's value at a point to DIGITS digits; None where it has no finite value."""
     import sympy
@@ -70,22 +85,70 @@ def is_real_value(number: Any) -> bool:
 
 
 def same_value(a: Any, b: Any) -> bool | None:
-    """Whether two scalar expressions are equal; None where no point decides (nothing defined at any of them)."""
+    r"""Whether two scalar expressions are equal; None if no point decides (nothing is defined at any of them).
+
+    They must agree wherever both are defined and real. If both contain roots of symbols, the symbols are taken as
+    positive, as in \sqrt{a/b} and \sqrt{ab}/b; not if only one contains an absolute value: \sqrt{a^2 b} is
+    |a|\sqrt{b}, and not a\sqrt{b}.
+    """
+    import sympy
+
     symbols = a.free_symbols | b.free_symbols
     if not symbols:
         left, right = value(a, {}), value(b, {})
         return None if left is None or right is None else close(left, right) and indistinguishable(a, b, left)
-    agreed = 0
-    for point in points(symbols) + points(symbols, integer=True):
+    rooted = has_roots(a) and has_roots(b)
+    strict = bool(a.atoms(sympy.Abs)) != bool(b.atoms(sympy.Abs))
+    agreed = agreed_real = 0
+    for point in [*points(symbols), *(mixed_points(symbols) if rooted and strict else ()), *points(symbols, integer=True)]:
         left, right = value(a, point), value(b, point)
         if left is None or right is None or is_real_value(left) != is_real_value(right):
             continue
         if not close(left, right):
+            if on_branch(a, point) or on_branch(b, point):
+                continue
+            if rooted and not strict and agreed_real >= 2 and any(number < 0 for number in point.values()):
+                continue
             return False
         if agreed < 2 and not indistinguishable(a.xreplace(point), b.xreplace(point), left, beyond=100):
             return False
         agreed += 1
+        agreed_real += is_real_value(left)
     return True if agreed >= 3 else None
+
+
+def has_roots(expression: Any) -> bool:
+    """Whether an expression contains a root of a symbol, or another power that is no integer."""
+    import sympy
+
+    return any(not power.exp.is_integer for power in expression.atoms(sympy.Pow) if power.base.free_symbols)
+
+
+def on_branch(expression: Any, point: dict[Any, Any]) -> bool:
+    r"""Whether a part of an expression is undefined in the real numbers at a point: a root or logarithm of a number
+    below 0, the arc sine of 2.
+
+    SymPy computes its principal value there, on which the rules of real algebra do not hold: at a = b = -1,
+    \sqrt{ab} is 1 and \sqrt{a}\sqrt{b} is -1.
+    """
+    import sympy
+
+    for part in sympy.preorder_traversal(expression):
+        if isinstance(part, sympy.Pow) and not part.exp.xreplace(point).is_integer:
+            argument = part.base
+        elif isinstance(part, sympy.log):
+            argument = part.args[0]
+        elif isinstance(part, sympy.Function) and len(part.args) == 1:
+            result, given = value(part, point), value(part.args[0], point)
+            if given is not None and is_real_value(given) and (result is None or not is_real_value(result)):
+                return True
+            continue
+        else:
+            continue
+        number = value(argument, point)
+        if number is not None and (not is_real_value(number) or number.as_real_imag()[0] < 0):
+            return True
+    return False
 
 
 def indistinguishable(a: Any, b: Any, size: Any, beyond: int = 400) -> bool:

@@ -27,9 +27,9 @@ QUALIFIES = re.compile(
     r"|n['’]t\b|\d|[不非或万亿千百]",
     re.IGNORECASE,
 )
-LEADING_TEXT = re.compile(r"^\s*\\text\s*\{[^{}\d]*\}(?!\s*[=<>:])\s*")
+LEADING_TEXT = re.compile(r"^\s*\\text\s*\{[^{}\d]*\}(?!\s*(?:[=<>:]|[(\[][^()\[\]]*[)\]]\s*=))\s*")
 CURRENCY = re.compile(r"^\s*(-?)\s*(?:\\\$|\\text\s*\{\s*\\?\$\s*\}|\\pounds|\\euro|[€£¥₹])\s*(?=[-\d.\\])")
-TRAILING_CURRENCY = re.compile(r"(?<=\d)\s*(?:\\\$|[€£¥₹])\s*$")
+TRAILING_CURRENCY = re.compile(r"(?<=[\d}])\s*(?:\\\$|[€£¥₹])\s*$")
 ORDINAL = re.compile(
     r"^\s*(-?\d+)\s*(?:\^\s*\{?)?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\b\s*\}?\s*\}?\s*(?:[A-Za-z]+)?$"
 )
