@@ -108,7 +108,8 @@ def bare(text: str) -> str | None:
 
 def _is_work(text: str) -> bool:
     """Whether a text of several lines shows how its last line was found."""
-    return len([line for line in text.split("\n") if line.strip()]) > 1 and not re.match(r"\s*(?:\\\[|\$\$|\\begin)", text)
+    lines = [line for line in text.split("\n") if line.strip()]
+    return len(lines) > 1 and not re.match(r"\s*(?:\\\[|\$\$|\\begin)", text)
 
 
 def _last_line(text: str) -> str | None:
@@ -196,8 +197,11 @@ def _ends_with_unit(after: str) -> bool:
 
 
 def _named_list(text: str) -> str:
+    r"""Return "so the maximum is 2 and the minimum is 1" as "\text{maximum} = 2, \text{minimum} = 1"."""
     pairs = re.findall(NAMED, text, re.IGNORECASE | re.DOTALL)
-    names = [re.sub(r"^(?:.*\b(?:so|thus|hence|therefore|and|the)\s+)", "", name, flags=re.IGNORECASE) for name, _ in pairs]
+    names = [
+        re.sub(r"^(?:.*\b(?:so|thus|hence|therefore|and|the)\s+)", "", name, flags=re.IGNORECASE) for name, _ in pairs
+    ]
     return ", ".join(rf"\text{{{name}}} = {value}" for name, (_, value) in zip(names, pairs, strict=True))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -43,7 +44,9 @@ from mathjudge.relation import names_a_number, number_side
 
 SINGLE = (Quantity, Formula, Words)
 # A letter and nothing else, perhaps in text, brackets and with the word: "\text{Option C}", "(c)".
-LETTER = re.compile(r"[\s{}().:]*(?:\\text)?[\s{}().:]*(?:option|choice|answer)?[\s{}().:]*([A-Za-z])[\s{}().:]*", re.IGNORECASE)
+LETTER = re.compile(
+    r"[\s{}().:]*(?:\\text)?[\s{}().:]*(?:option|choice|answer)?[\s{}().:]*([A-Za-z])[\s{}().:]*", re.IGNORECASE
+)
 
 
 def same(reference: Node, answer: Node, policy: Policy) -> Rule:
@@ -122,7 +125,7 @@ def _rounded(a: Node, b: Node) -> bool:
     values = [symbolic.numeric_value(value) if (value := parsed(node)) is not None else None for node in (a, b)]
     if not places or values[0] is None or values[1] is None:
         return False
-    return bool(abs(values[0] - values[1]) < symbolic.rational(10) ** -min(places))
+    return bool(abs(values[0] - values[1]) < symbolic.rational(Fraction(1, 10 ** min(places))))
 
 
 # --- labels and equations ----------------------------------------------------------------------------------------

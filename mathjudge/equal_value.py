@@ -95,8 +95,9 @@ def same_formula(reference: Node, answer: Node, policy: Policy) -> Rule:
     if not units_allowed(reference.unit, answer.unit, policy):
         return None
     converted = _must_convert(reference, answer)
-    if isinstance(reference, Formula) and isinstance(answer, Formula) and not converted:
-        if squash(reference.latex) == squash(answer.latex):
+    if isinstance(reference, Formula) and isinstance(answer, Formula):
+        same_text = squash(reference.latex) == squash(answer.latex)
+        if same_text and not converted:
             return "text"
     a, b = parsed(reference), parsed(answer)
     if a is None or b is None:

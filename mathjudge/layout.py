@@ -20,8 +20,12 @@ CASES = re.compile(
     r"^\s*(?:\\\{\s*)?\\begin\{(?:cases|array|aligned)\}(?:\s*\{[lcr|\s]*\})?(.*)\\end\{(?:cases|array|aligned)\}\s*$",
     re.DOTALL,
 )
-ONE_MATRIX = re.compile(r"\\begin\{[pbvVB]?(?:small)?(?:matrix|array)\}.*?\\end\{[pbvVB]?(?:small)?(?:matrix|array)\}", re.DOTALL)
+ONE_MATRIX = re.compile(
+    r"\\begin\{[pbvVB]?(?:small)?(?:matrix|array)\}.*?\\end\{[pbvVB]?(?:small)?(?:matrix|array)\}", re.DOTALL
+)
 ROW_END = re.compile(r"\\\\(?:\[[^\]]*\])?")
+# Outside the matrices: it separates answers, relates them, or is words.
+NO_ARITHMETIC = re.compile(r"[,;:=<>&]|(?<![A-Za-z\\])[A-Za-z]{3,}|\\(?:le|ge|ne|in|text|begin)(?![a-z])")
 RELATION = re.compile(r"[=<>]|\\(?:le|ge|ne)(?![a-z])")
 
 
@@ -49,9 +53,7 @@ def _matrix(text: str, read: Reader) -> Matrix | None:
 def _matrix_formula(text: str) -> MatrixFormula | None:
     r"""A determinant or an expression with matrices, if nothing outside them separates or relates answers."""
     around, matrices = ONE_MATRIX.subn(" ", text)
-    if not matrices or re.search(r"[,;:=<>&]|(?<![A-Za-z\\])[A-Za-z]{3,}|\\(?:le|ge|ne|in|text|begin)(?![a-z])", around):
-        return None
-    return MatrixFormula(text.strip())
+    return MatrixFormula(text.strip()) if matrices and not NO_ARITHMETIC.search(around) else None
 
 
 def read_cases(text: str, read: Reader) -> Node | None:

@@ -97,7 +97,8 @@ def _product(term: str, values: list[Any]) -> Any:
 def _scalar(text: str) -> Any:
     import sympy
 
-    text = re.sub(r"^\s*(?:\\(?:cdot|times)(?![a-z])|\*)|(?:\\(?:cdot|times)(?![a-z])|\*)\s*$", "", text.strip()).strip()
+    times = r"(?:\\(?:cdot|times)(?![a-z])|\*)"
+    text = re.sub(rf"^{times}|{times}$", "", text.strip()).strip()
     return parse_latex(text) if text else sympy.Integer(1)
 
 

@@ -1,4 +1,4 @@
-r"""One spelling for what LaTeX, unicode and plain text spell differently. Text in, text out; nothing is evaluated.
+r"""One spelling for what LaTeX, Unicode and plain text spell differently. Text in, text out; nothing is evaluated.
 
 `clean` maps an answer to canonical LaTeX: ASCII, no math delimiters, no sizing commands, `\frac{a}{b}`, `\sqrt{a}`,
 `\text{...}` for every kind of text, `°` and `%` for degree and percent signs, `\le \ge \ne < >` for relations. Each
@@ -38,8 +38,12 @@ SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 
+# A brace that may group nothing: at the start, after an operator, a digit, a closing brace, a space or a dollar sign.
+FREE_GROUP = re.compile(r"(?:^|[-+*/=(,;:<>\d}\s$])\{")
+
+
 def repair_escapes(text: str) -> str:
-    r"""Put back the backslash commands that a JSON or Python escape has eaten (a form feed and "rac" is \frac)."""
+    r"""Restore backslash commands that a JSON or Python escape consumed (a form feed and "rac" is \frac)."""
     text = re.sub(r"\\?\x0c(?=rac|orall)", r"\\f", text)
     text = re.sub(r"\\?\x08(?=eta|oxed|ar\b|inom|egin|igcup)", r"\\b", text)
     text = re.sub(r"\\?\t(?=ext|imes|heta|an\b|frac|au\b|o\b)", r"\\t", text)
@@ -75,12 +79,12 @@ def thousands(text: str) -> str:
     r"""The typeset separators 1{,}000, 1,\!000, 1\,000 as 1,000. A comma and a space stays a list."""
     text = re.sub(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", ",", text)
     text = re.sub(r",\s*\\!\s*", ",", text)
-    text = re.sub(r"(?<=\d)\\[,;!: ]\s*(?=\d{3}(?!\d))", ",", text)
+    text = re.sub(r"(?<=\d)(?:\\[,;!: ]\s*|~)(?=\d{3}(?!\d))", ",", text)
     return re.sub(r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d./])", lambda m: m[1] + m[2].replace(" ", ","), text)
 
 
 def matrix_commands(text: str) -> str:
-    r"""\pmatrix{a \cr b}, \newline, starred and small matrices as the environments of amsmath with rows that end in \\\\."""
+    r"""\pmatrix{a \cr b}, \newline, starred and small matrices as environments of amsmath with rows that end in \\."""
     if not re.search(r"matri|\\cr(?![a-z])|\\newline|\\tabularnewline|Matrix", text):
         return text
     for match in reversed(list(re.finditer(r"\\([pbvBV]?)matrix\s*(?=\{)", text))):
@@ -151,7 +155,11 @@ def brackets(text: str) -> str:
 
 def degrees_and_percent(text: str) -> str:
     """° and % for their many spellings, the words included."""
-    text = re.sub(r"\s*(?:\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-z])\s*)|\\(?:degree|textdegree|textcirc)(?![a-z]))", "°", text)
+    text = re.sub(
+        r"\s*(?:\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-z])\s*)|\\(?:degree|textdegree|textcirc)(?![a-z]))",
+        "°",
+        text,
+    )
     text = re.sub(r"\s*°(?:\s*(?:\\text\s*\{\s*)?[CFK]\b(?:\s*\})?)?", "°", text)
     text = re.sub(r"(?<=[\d}\s)])\s*(?:\\text\{\s*)?\bdegrees?\b\s*\}?", "°", text)
     text = re.sub(r"\s*\\%|\s+%", "%", text)
@@ -169,7 +177,7 @@ def programming(text: str) -> str:
 
 
 def function_arguments(text: str) -> str:
-    r"""\cot t \cdot x as \cot(t) \cdot x: the parser takes the whole product as the argument, mathematics does not."""
+    r"""\cot t \cdot x as \cot(t) \cdot x: the parser would read the whole product as the argument."""
     return re.sub(
         r"(\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log)(?:\^\s*(?:\{[^{}]*\}|\w))?)\s*(\d*\s*[a-zA-Z]|\\[a-z]+)(?=\s*\\(?:cdot|times)(?![a-z]))",
         r"\1(\2)",
@@ -197,7 +205,8 @@ def arguments(text: str) -> str:
 
 
 def argument(text: str, at: int) -> tuple[str, int]:
-    r"""The argument that starts at `at`: a braced or parenthesised group, a command with its own, or one character."""
+    r"""Return the argument that starts at `at`, and its end: a braced or parenthesised group, a command with its own
+    arguments, or one character."""
     while at < len(text) and text[at] == " ":
         at += 1
     if at >= len(text):
@@ -230,10 +239,6 @@ def free_groups(text: str) -> str:
         opening, close = ("(", ")") if powered or summed else (" ", " ")
         text = f"{text[:start]}{opening}{content}{close}{text[end + 1 :]}"
     return text
-
-
-# A brace that may group nothing: at the start, after an operator, a digit, a closing brace, a space or a dollar sign.
-FREE_GROUP = re.compile(r"(?:^|[-+*/=(,;:<>\d}\s$])\{")
 
 
 def _is_free(text: str, start: int) -> bool:
@@ -284,14 +289,14 @@ STEPS: tuple[Callable[[str], str], ...] = (
 
 
 def clean(text: str) -> str:
-    """The canonical spelling of an answer; see the module's docstring."""
+    """Return the canonical spelling of an answer; see the module's docstring."""
     for step in STEPS:
         text = step(text)
     return text
 
 
 def squash(text: str) -> str:
-    """What is left of a canonical answer when spaces, braces of single characters and multiplication dots go."""
+    """Return a canonical answer without spaces, braces around single characters and multiplication signs."""
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"(?<=\d)\s*(?:\\(?:cdot|times)(?![a-z])|[*])\s*(?=\d)", "*", text)
     text = re.sub(r"(?:\\(?:cdot|times)(?![a-z])|[*](?!\d))(?=\s*[^\s,;)\]}])", "", text)

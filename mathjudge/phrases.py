@@ -36,10 +36,13 @@ PHRASE = re.compile(
 )
 # Before "the answer is" in its sentence: it is not claimed.
 SUPPOSES = re.compile(
-    r"(?:\b(?:suppose|assume|assuming|if|whether|guess|maybe|perhaps|unless)\b|假设|如果|若|设)[^.。\n]*$", re.IGNORECASE
+    r"(?:\b(?:suppose|assume|assuming|if|whether|guess|maybe|perhaps|unless)\b|假设|如果|若|设)[^.。\n]*$",
+    re.IGNORECASE,
 )
 # After "the answer is": how it is found, and not what it is.
-DERIVED = re.compile(r"(?:obtained|found|computed|calculated|derived|determined|given)\s+(?!to\s+be\b|as\b|by\s*:)", re.IGNORECASE)
+DERIVED = re.compile(
+    r"(?:obtained|found|computed|calculated|derived|determined|given)\s+(?!to\s+be\b|as\b|by\s*:)", re.IGNORECASE
+)
 MARKDOWN = re.compile(r"(?<![\w)}\]])\*\*(?=\S)|(?<=\S)\*\*(?![\w({\\-])|`")
 
 

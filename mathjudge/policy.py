@@ -1,4 +1,4 @@
-"""The policy of the mathematics verifier: every point where tastes differ, as a switch with its default."""
+"""The policy of the mathematics verifier: each convention on which verifiers differ, as a switch with its default."""
 
 from __future__ import annotations
 

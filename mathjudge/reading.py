@@ -34,6 +34,7 @@ CHOICE = re.compile(
     r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?(?:\(\s*(?P<a>[A-Z])\s*\)|(?P<b>[A-Z])(?=\s*(?:[.:)]|\}|$)))\s*[.:)]?\s*\}?\s*[.:]?\s*(?P<rest>.*)",
     re.DOTALL,
 )
+MARKED_LETTER = re.compile(r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?[A-Z]\s*[.:)}]")
 # After a letter in brackets: it is a symbol of a calculation, and no choice.
 CALCULATES = re.compile(
     r"[-+^_=<>/|,!'%°*]|\((?:[A-Z]\)|\d)"
@@ -78,8 +79,8 @@ def read(text: str, depth: int = 0) -> Node:
             return node
     if node := read_relation(text, lambda side: read(side, depth + 1)):
         return node
-    for structure in (read_named, _mapping, read_ratio):
-        if node := structure(text, depth + 1, read):
+    for label in (read_named, _mapping, read_ratio):
+        if node := label(text, depth + 1, read):
             return node
     return _leaf(text)
 
@@ -104,7 +105,7 @@ def _choice(text: str) -> Node | None:
     if not match:
         return None
     rest = match["rest"].strip()
-    if rest and not (match["a"] or re.match(r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?[A-Z]\s*[.:)}]", text)):
+    if rest and not (match["a"] or MARKED_LETTER.match(text)):
         return None
     return None if CALCULATES.match(rest) else Choice(match["a"] or match["b"], rest)
 
@@ -164,7 +165,8 @@ def _leaf(text: str) -> Node:
     if number := read_number(core):
         return Quantity(number, unit, core)
     words = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).strip()
-    if LETTERS.fullmatch(words) and not re.fullmatch(r"\W*\w{1,2}(?:-\w{1,2})+\W*", words):  # a - bi is a formula
-        if len(re.sub(r"\W", "", words)) >= 3 or "\\text" in text or not words.isascii():
-            return Words(words)
+    formula = re.fullmatch(r"\W*\w{1,2}(?:-\w{1,2})+\W*", words)  # a-bi
+    is_text = len(re.sub(r"\W", "", words)) >= 3 or "\\text" in text or not words.isascii()
+    if is_text and not formula and LETTERS.fullmatch(words):
+        return Words(words)
     return Formula(core.strip(), unit)

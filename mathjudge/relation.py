@@ -12,6 +12,7 @@ from mathjudge.braces import is_bracketed, levels, split_top
 SIGNS = re.compile(r"\\(?:le|ge|ne|in)(?![A-Za-z])|[<>=]")
 GREEK = r"\\(?:alpha|beta|gamma|theta|lambda|mu|rho|phi|omega|sigma|tau|epsilon|delta)"
 INDEX = r"(?:_(?:\{[^{}]*\}|\w))?"
+SEGMENT = r"\s*[A-Z](?:_\{?\w+\}?)?\s*[A-Z]?(?:_\{?\w+\}?)?\s*"
 LABEL = re.compile(
     rf"""\s*(?:
         (?:\\(?:angle|triangle|overline|vec|measuredangle|widehat|hat|bar|overrightarrow)\s*|m(?=\\angle))*\{{?\s*
@@ -62,12 +63,8 @@ def is_label(text: str) -> bool:
     text = text.strip()
     if DENIAL.search(text):
         return False
-    if fraction := re.fullmatch(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", text):
-        if all(re.fullmatch(r"\s*[A-Z](?:_\{?\w+\}?)?\s*[A-Z]?(?:_\{?\w+\}?)?\s*", part) for part in fraction.groups()):
-            return True
-    if bars := re.fullmatch(r"\|([^|]*)\|", text):
-        if re.fullmatch(r"\s*[A-Z]{2}\s*", bars[1]):
-            return True
+    if re.fullmatch(rf"\\frac\s*\{{{SEGMENT}\}}\s*\{{{SEGMENT}\}}|\|\s*[A-Z]{{2}}\s*\|", text):
+        return True
     if ":" in text:
         return all(is_label(part) for part in text.split(":"))
     if text.startswith("(") and is_bracketed(text) and "," in text:

@@ -179,9 +179,8 @@ def read_region(text: str, depth: int, read: Reader) -> Node | None:
     """Read the real line, and unions, intersections and differences of sets, from left to right."""
     if ALL_REALS.fullmatch(text.strip()):
         return interval("(", "-\\infty", "\\infty", ")", lambda side: read(side, depth))
-    if "\\cup" not in text and "\\cap" not in text and "\\setminus" not in text and "\\backslash" not in text:
-        if "-" not in text or not SET_MINUS.search(text):
-            return None
+    if not SET_SIGN.search(text) and not SET_MINUS.search(text):
+        return None
     text = SET_MINUS.sub(r" \\setminus ", text)
     operands, signs = _split_sets(text)
     if not signs or any(not part or _related(part) for part in operands):

@@ -1,8 +1,8 @@
 r"""Formulas as SymPy expressions, compared by their values.
 
 Equality is decided by values at fixed points, not by `simplify`: two expressions are equal when they
-agree to 25 digits wherever both are defined. A wrong formula disagrees at the first point, so the common case is
-fast, and identities that `simplify` does not find (2 arcsin sqrt(a) = arccos(1 - 2a)) are decided too.
+agree to 25 digits wherever both are defined and real. An incorrect formula disagrees at the first point, so the common
+case is fast, and identities that `simplify` does not find (2 arcsin sqrt(a) = arccos(1 - 2a)) are decided too.
 Source: our decision; math-verify's own comparison remains the last resort (`same_by_math_verify`).
 """
 
@@ -32,7 +32,7 @@ def is_scalar(expression: Any) -> bool:
 
 
 def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
-    """Fixed assignments of distinct values to the symbols (sorted by name)."""
+    """Return fixed assignments of distinct values to the symbols, sorted by name."""
     import sympy
 
     ordered = sorted(symbols, key=lambda symbol: symbol.name)
@@ -44,8 +44,10 @@ def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
 
 
 def mixed_points(symbols: set[Any]) -> list[dict[Any, Any]]:
-    r"""Points at which the first symbols are negative and the others positive, and the reverse: \sqrt{a^2 b} is not
-    a\sqrt{b} for a < 0 < b, where both are real."""
+    r"""Return points at which neighbouring symbols differ in sign.
+
+    \sqrt{a^2 b} is not a\sqrt{b} for a < 0 < b, where both are real.
+    """
     import sympy
 
     ordered = sorted(symbols, key=lambda symbol: symbol.name)
@@ -59,7 +61,7 @@ def mixed_points(symbols: set[Any]) -> list[dict[Any, Any]]:
 
 
 def value(expression: Any, point: dict[Any, Any]) -> Any:
-    """The expression's value at a point to DIGITS digits; None where it has no finite value."""
+    """Return the expression's value at a point to DIGITS digits, or None if it has no finite value there."""
     import sympy
 
     if expression.has(sympy.Sum, sympy.Product, sympy.Integral):  # seconds each, and undefined between integers
@@ -100,7 +102,11 @@ def same_value(a: Any, b: Any) -> bool | None:
     rooted = has_roots(a) and has_roots(b)
     strict = bool(a.atoms(sympy.Abs)) != bool(b.atoms(sympy.Abs))
     agreed = agreed_real = 0
-    for point in [*points(symbols), *(mixed_points(symbols) if rooted and strict else ()), *points(symbols, integer=True)]:
+    for point in [
+        *points(symbols),
+        *(mixed_points(symbols) if rooted and strict else ()),
+        *points(symbols, integer=True),
+    ]:
         left, right = value(a, point), value(b, point)
         if left is None or right is None or is_real_value(left) != is_real_value(right):
             continue
@@ -173,7 +179,7 @@ def indistinguishable(a: Any, b: Any, size: Any, beyond: int = 400) -> bool:
 
 
 def unify_case(a: Any, b: Any) -> Any:
-    """b with a's symbols where the two differ only in case: 2Cx is 2cx. Where one of them has both R and r, as is."""
+    """Return b with a's symbols where they differ only in case: 2Cx is 2cx; b itself if one of them has R and r."""
     names = [{symbol.name.lower(): symbol for symbol in side.free_symbols} for side in (a, b)]
     if any(len(known) < len(side.free_symbols) for known, side in zip(names, (a, b), strict=True)):
         return b
@@ -181,7 +187,7 @@ def unify_case(a: Any, b: Any) -> Any:
 
 
 def numeric_value(expression: Any) -> Any | None:
-    """The real value of an expression without symbols, else None."""
+    """Return the real value of an expression without symbols, or None."""
     if not is_scalar(expression) or expression.free_symbols:
         return None
     number = value(expression, {})
@@ -189,7 +195,7 @@ def numeric_value(expression: Any) -> Any | None:
 
 
 def root(expression: Any, symbol: Any, point: dict[Any, Any]) -> Any | None:
-    """The root of an expression that is linear in `symbol` at a point of the other symbols, else None."""
+    """Return the root of an expression that is linear in `symbol` at a point of the other symbols, or None."""
     at = [value(expression, {**point, symbol: x}) for x in _abscissae()]
     if any(number is None for number in at):
         return None
@@ -207,8 +213,11 @@ def _abscissae() -> tuple[Any, Any, Any]:
 
 
 def same_solutions(a: Any, b: Any) -> bool:
-    """Whether a = 0 and b = 0 are the same equation: one a constant multiple of the other, or both linear in a common
-    symbol with equal roots at every point (xy = 6 and y = 6/x)."""
+    """Whether a = 0 and b = 0 are the same equation.
+
+    One is a constant multiple of the other, or both are linear in a common symbol with equal roots at every point
+    (xy = 6 and y = 6/x).
+    """
     symbols = a.free_symbols | b.free_symbols
     if not symbols or a.free_symbols != b.free_symbols:
         return False
@@ -218,7 +227,7 @@ def same_solutions(a: Any, b: Any) -> bool:
 
 
 def constant_ratio(a: Any, b: Any) -> Any | None:
-    """a / b where it is the same real number at every point, and not 0; else None."""
+    """Return a / b if it is the same real number at every point, and not 0; else None."""
     symbols = a.free_symbols | b.free_symbols
     values = [(value(a, point), value(b, point)) for point in points(symbols)]
     ratios = [left / right for left, right in values if left is not None and right is not None and not close(right, 0)]
@@ -234,7 +243,7 @@ def _same_roots(a: Any, b: Any, symbol: Any, others: set[Any]) -> bool:
 
 
 def solves(equation: Any, expression: Any) -> bool:
-    """Whether `expression` is the equation (= 0) solved for its one symbol that the expression lacks."""
+    """Whether `expression` is the equation (= 0) solved for the one symbol that does not occur in it."""
     missing = equation.free_symbols - expression.free_symbols
     if len(missing) != 1 or not expression.free_symbols <= equation.free_symbols:
         return False
@@ -251,9 +260,9 @@ def rational(number: Fraction) -> Any:
     return sympy.Rational(number.numerator, number.denominator)
 
 
-def same_by_math_verify(gold: Any, answer: Any) -> bool:
+def same_by_math_verify(reference: Any, answer: Any) -> bool:
     """math-verify's own comparison, for what has no value at a point (sums over a name, sets, relations)."""
     from math_verify import verify
 
     logging.getLogger("math_verify.grader").setLevel(logging.ERROR)  # it warns that its own timeout is off: ours is on
-    return bool(verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None))
+    return bool(verify(reference, answer, allow_set_relation_comp=True, timeout_seconds=None))

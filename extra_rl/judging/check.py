@@ -15,7 +15,7 @@ from extra_rl.config.sections import VerifierConfig
 from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
 from mathjudge import Item, Policy, judge
-from mathjudge.golds import gold_problem, gold_text
+from mathjudge.reference import reference_problem, reference_text
 
 REASONS = {
     "empty": "there is no answer in it",
@@ -59,9 +59,9 @@ class GoldCheck:
     policy: Policy
 
     def __call__(self, item: Item) -> Judgement:
-        if problem := gold_problem(item.gold):
+        if problem := reference_problem(item.gold):
             return Judgement(Verdict.GOLD_UNPARSEABLE, None, problem)
-        found = judge(item.gold, rf"The answer is \boxed{{{gold_text(item.gold)}}}", self.policy)
+        found = judge(item.gold, rf"The answer is \boxed{{{reference_text(item.gold)}}}", self.policy)
         if found.verdict is Verdict.RIGHT:
             return found
         decided = found.rule.rpartition("/")[2]

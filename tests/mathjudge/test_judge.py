@@ -7,8 +7,8 @@ import math
 import polars as pl
 import pytest
 
-from mathjudge import Item, MathJudge, Policy, Verdict, gold_problem, judge
-from mathjudge.golds import gold_text
+from mathjudge import Item, MathJudge, Policy, Verdict, reference_problem, judge
+from mathjudge.reference import reference_text
 
 MAX_WRONG_ROWS = 5
 
@@ -95,11 +95,11 @@ def test_unknown_fallbacks_are_refused() -> None:
 
 
 def test_gold_text() -> None:
-    assert gold_text(r"Thus $x = \boxed{20}$ percent.") == "20"
-    assert gold_text(r"\boxed{1} papers and \boxed{2} bins") == "1, 2"
-    assert gold_text(" 7 ") == "7"
-    assert gold_problem(r"\frac{3}{4}") is None
-    assert gold_problem(r"\text{east}") is None
+    assert reference_text(r"Thus $x = \boxed{20}$ percent.") == "20"
+    assert reference_text(r"\boxed{1} papers and \boxed{2} bins") == "1, 2"
+    assert reference_text(" 7 ") == "7"
+    assert reference_problem(r"\frac{3}{4}") is None
+    assert reference_problem(r"\text{east}") is None
 
 
 def test_nesting_too_deep_is_wrong_and_not_an_error() -> None:
@@ -138,4 +138,4 @@ def test_development_pairs(pairs: pl.DataFrame) -> None:
 
 def test_benchmark_golds_match_themselves(benchmark_golds: list[str]) -> None:
     assert [gold for gold in benchmark_golds if judge(gold, rf"\boxed{{{gold}}}").verdict is not Verdict.RIGHT] == []
-    assert [gold for gold in benchmark_golds if gold_problem(gold)] == []
+    assert [gold for gold in benchmark_golds if reference_problem(gold)] == []
