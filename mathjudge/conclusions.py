@@ -37,16 +37,22 @@ WORKING = re.compile(
 # In the sentence of a value: it is supposed, or belongs to a step before the last.
 INTERMEDIATE = re.compile(
     r"\b(?:intermediate|so\s+far|for\s+now|first|second|third|partial|previous|initial|auxiliary|discriminant|case|step|next|"
-    r"temporar\w+|squared|try|trying|consider\w*|check\w*|test\w*|suppos\w+|assum\w+|recall\w*|remember|note|notice|"
+    r"temporar\w+|squared|given|candidates?\s+(?:is|are)|(?<!only\s)possible|one\s+(?:\w+\s+)?(?:solution|root|value|answer|option|case)|try|trying|consider\w*|check\w*|test\w*|suppos\w+|assum\w+|recall\w*|remember|note|notice|"
     r"let|if|whether|unless|would|could|may|might|perhaps|maybe|(?:need|want|remains?|left|going|continue)\s+to)\b"
+    r"|\b(?:take|choose|set|pick|put|fix|define|denote|use|for|with|when)\s+(?:[A-Za-z]\s*=\s*)?$"
     r"|首先|接下来|下面|假设|如果|若|考虑|检查|第[一二三]步|先",
     re.IGNORECASE,
 )
-# The subject of a single statement: quantities that a solution computes on its way.
+# Quantities that a solution computes on its way: no subject of a conclusion with "so" alone.
+STEP_NOUNS = (
+    r"slope|intercept|coefficient|denominator|numerator|exponent|midpoint|derivative|hypotenuse|multiplier|gradient|"
+    r"expression|equation|constant"
+)
+STEP = re.compile(rf"\b(?:{STEP_NOUNS})\b", re.IGNORECASE)
+# Further ones that are no subject of a single statement.
 ON_THE_WAY = re.compile(
-    r"\b(?:slope|intercept|coefficient|denominator|numerator|exponent|midpoint|derivative|radius|diameter|hypotenuse|base|"
-    r"side|edge|leg|constant|common|each|every|one\s+of|term|factor|digit|angle|remainder|rest|multiplier|determinant|"
-    r"gradient|last|we\s+(?:have|know|see|need)|expression|equation)\b",
+    rf"\b(?:{STEP_NOUNS}|radius|diameter|base|side|edge|leg|common|each|every|one\s+of|term|factor|digit|angle|remainder|"
+    r"rest|determinant|last|we\s+(?:have|know|see|need))\b",
     re.IGNORECASE,
 )
 # What ends right before an asserted value.
@@ -59,7 +65,7 @@ ASSERTS = re.compile(
     r"(?:amounts?|simplif(?:y|ies)|reduces?|comes?|adds?\s+up|evaluates?|converges?|equal)\s+to|"
     r"(?:increases?|decreases?|changes?|grows?|rises?|falls?|drops?)\s+by|(?:a|the)\s+total\s+of)"
     r"|[=≈:])(?:\s*(?:now|also|thus|therefore|then|exactly|only|just|equal\s+to|a\s+total\s+of|all|about))*\s*[:,]?"
-    r"|(?:[是为等于得到有共需花用剩约＝：即]))\s*(?:\\?\$|[€£¥])?\s*$",
+    r"|(?:[是为等于得到有共需花用剩约了＝：即]))\s*(?:\\?\$|[€£¥])?\s*$",
     re.IGNORECASE,
 )
 # Nothing but connectives since the last comma: "Hence $x = 5$".
@@ -83,8 +89,8 @@ NO_UNIT = re.compile(
     r"\b(?:is|are|was|were|must|can|cannot|could|should|would|will|may|might|has|have|had|do|does|did|we|it|they|he|she|you|"
     r"this|which|where|while|but|when|if|because|since|so|then|into|divides?|cancels?|vanish\w*|appears?|works?|fails?|"
     r"holds?|remains?|follows?|gives?|means?|implies|satisf\w+|next|below|above|first|second|step|case|as|by|both\s+sides|"
-    r"to\s+(?:check|solve|consider|try|examine|test|go|find|compute|be|get|obtain|both))\b"
-    r"|[是否满足整除代入但则能需继续选再]|可以",
+    r"hundred|dozen|half|equations?|conditions?|constraints?|inequalit\w+|unknowns?|to\s+(?:finish|check|solve|consider|try|examine|test|go|find|compute|be|get|obtain|both))\b"
+    r"|[是否满足整除代入但则能需继续选再]|可以|^\s*(?:[万亿百十]|千(?![米克瓦]))",
     re.IGNORECASE,
 )
 AS_REQUIRED = re.compile(r",?\s+as\s+(?:required|desired|claimed|expected|needed|stated|wanted)\s*$", re.IGNORECASE)
@@ -162,14 +168,15 @@ def asserted_value(sentence: str) -> str | None:
     """
     sentence = AS_REQUIRED.sub("", sentence.strip().rstrip(".!。"))
     sentence = CONDITION.sub("", sentence)
-    if (named := NAMED_VALUES.search(sentence)) and named.end() == len(sentence):
-        return _named_list(named[0])
     span = last_span(sentence)
     if span is None:
         return None
     before, value, after = sentence[: span[0]], sentence[span[0] : span[1]], sentence[span[1] :]
-    if INTERMEDIATE.search(MATH.sub(" ", _since_conclusion(before))):
+    claim = MATH.sub(" ", _since_conclusion(before))
+    if INTERMEDIATE.search(claim) or (re.match(r"\W*(?:so|thus|hence)\b", claim, re.I) and STEP.search(claim)):
         return None
+    if (named := NAMED_VALUES.search(sentence)) and named.end() == len(sentence):
+        return _named_list(named[0])
     if IS_THE_ANSWER.fullmatch(after):
         return value
     if not _ends_with_unit(after):

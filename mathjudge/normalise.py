@@ -120,7 +120,7 @@ def unify_text(text: str) -> str:
         r"\\text{",
         text,
     )
-    text = re.sub(r"\\text\{\s*([,;]?)\s*\}", r"\1 ", text)
+    text = re.sub(r"\\text\{\s*([,;]?|[-+]?\d[\d.,]*)\s*\}", r"\1 ", text)
     text = re.sub(r"(?<=\d)\s*\\text\{\s*to\s*\}\s*(?=\d)|(?<=\d) to (?=\d)", ":", text)
     text = re.sub(r"^\s*\\text\{([^{}]*[\d,][^{}]*)\}\s*$", r"\1", text)
     return re.sub(
@@ -138,6 +138,7 @@ def relations(text: str) -> str:
     text = re.sub(r"\\lt(?![a-z])", "<", text)
     text = re.sub(r"\\gt(?![a-z])", ">", text)
     text = re.sub(r"\\(?:mid|vert|lvert|rvert)(?![a-z])", "|", text)
+    text = re.sub(r"\\[lr]?Vert(?![a-z])", r"\\|", text)
     return re.sub(r"\\(?:colon)(?![a-z])", ":", text)
 
 

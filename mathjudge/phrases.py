@@ -31,7 +31,7 @@ PHRASE = re.compile(
     rf"{HEADING}"
     r"|(?:final\s+answer|(?:the\s+|our\s+|my\s+|correct\s+)*answers?|correct\s+(?:option|choice))\s*(?:\*\*)?\s*"
     r"(?:(?:is|are|was|=|:)|(?=[\s\n]*(?:\$|\\\(|\\\[)))[ \t]*(?:therefore|thus|simply|equal to)?\s*:?\s*(?:\*\*)?"
-    r"|<answer>|答案\s*(?:是|为|：|:)|(?:^|[\n。])\s*答\s*[:：]|故?选\s*[：:]?\s*(?=[A-H])",
+    r"|<answer>|【答案】|答案\s*(?:是|为|：|:)|(?:^|[\n。])\s*答\s*[:：]|故?选\s*[：:]?\s*(?=[A-H])",
     re.IGNORECASE,
 )
 # Before "the answer is" in its sentence: it is not claimed.
@@ -43,7 +43,9 @@ SUPPOSES = re.compile(
 DERIVED = re.compile(
     r"(?:obtained|found|computed|calculated|derived|determined|given)\s+(?!to\s+be\b|as\b|by\s*:)", re.IGNORECASE
 )
-MARKDOWN = re.compile(r"(?<![\w)}\]])\*\*(?=\S)|(?<=\S)\*\*(?![\w({\\-])|`")
+MARKDOWN = re.compile(
+    r"(?<![\w)}\]])\*\*(?=\S)|(?<=\S)\*\*(?![\w({\\-])|`|(?<!\w)__(?=[A-Za-z])|(?<=[A-Za-z:])__(?!\w)"
+)
 
 
 def without_markdown(text: str) -> str:

@@ -70,7 +70,8 @@ def read(text: str, depth: int = 0) -> Node:
     if node := read_parts(CONNECTOR.sub(SEPARATOR, text), depth + 1, read):
         return node
     text = EITHER.sub("", text)
-    if not NAMED.match(text):
+    in_list = depth > 0 or re.search(r"[,;]|\b(?:and|or)\b", text)  # there the names of the members count
+    if not (in_list and NAMED.match(text)):
         text = strip_leading_text(text)
     text = _strip_condition(text)
     text = CONNECTOR.sub(SEPARATOR, _open_texts(text)).strip(SEPARATOR + " ")

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from mathjudge.answer import Bracketed, Chain, Labelled, Node, Region, Relation
 from mathjudge.braces import is_bracketed, levels, split_top
+from mathjudge.units import split_unit
 
 SIGNS = re.compile(r"\\(?:le|ge|ne|in)(?![A-Za-z])|[<>=]")
 GREEK = r"\\(?:alpha|beta|gamma|theta|lambda|mu|rho|phi|omega|sigma|tau|epsilon|delta)"
@@ -25,6 +26,7 @@ LABEL = re.compile(
           |\\(?:max|min|sin|cos|tan|cot|det|gcd|lcm)\s*(?:\(?\s*(?:[A-Za-z](?:,\s*[A-Za-z])*|{GREEK})\s*\)?)?
           |[A-Z]'?(?:\s*\\(?:cap|cup|setminus)(?![a-z])\s*[A-Z]'?)+   # A \cap B
           |\|\s*(?:\\(?:vec|overrightarrow|text)\s*\{{[^{{}}]*\}}|[A-Zzw])\s*\|   # |\vec{{a}}|, |z|
+          |\\\|\s*(?:\\[a-z]+\s*\{{[^{{}}]*\}}|[A-Za-z])\s*\\\|   # \|v\|
           |\\frac\s*\{{\s*(?:d|\\partial)\s*[a-zA-Z]?\s*\}}\s*\{{\s*(?:d|\\partial)\s*[a-zA-Z]\s*\}}(?:\s*[a-zA-Z](?:\([a-z]\))?)?
           |d[a-zA-Z]\s*/\s*d[a-zA-Z])\s*\}}?
     )\s*""",
@@ -100,7 +102,11 @@ def _equality(sides: list[str], read: Reader) -> Node:
         return Labelled(label_name(sides[1]), read(sides[0]), sides[0])
     if defined := _ellipsis(sides, read):
         return defined
-    if len(sides) > 2 or all(_is_numeric(side) for side in sides) or any("\\begin{" in side for side in sides):
+    if (
+        len(sides) > 2
+        or all(_is_numeric(split_unit(side)[0]) for side in sides)
+        or any("\\begin{" in side for side in sides)
+    ):
         return _chain(sides, read)
     return Relation(tuple(sides), ("=",))
 

@@ -15,9 +15,11 @@ MATH = re.compile(r"\$\$.+?\$\$|(?<!\\)\$(?:\\.|[^$\\])+?(?<!\\)\$|\\\(.+?\\\)|\
 # Digits with separators of any kind are one number. A space separates thousands only.
 SPACED = r"(?<![\d.,])\d{1,3}(?:(?:\\[,;:! ]|[ ~\u00a0\u2009\u202f])\d{3})+(?!\d)"
 DIGITS = rf"(?:{SPACED}|\d+(?:(?:,|\{{,\}}|,\\!|\\[,;:])\d+)*)"
-VALUE = rf"[-+−–]?(?:{DIGITS}(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*(?:%|°))?"
+MULTIPLE = r"(?:thousand|million|billion|trillion)\b"
+VALUE = rf"[-+−–]?(?:{DIGITS}(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*(?:%|°|{MULTIPLE}))?"
 TUPLE = rf"[(\[]\s*{VALUE}(?:\s*[,;]\s*{VALUE})+\s*[)\]]"
 NUMBER = re.compile(rf"{TUPLE}|{VALUE}")
+MONEY = re.compile(r"(?<!\\)\$\d[\d.,]*(?=\s+[A-Za-z]{2,})")
 # LaTeX without delimiters: numbers inside it are no values of their own.
 COMMAND = re.compile(r"\\[A-Za-z]+(?:\s*\{(?:[^{}]|\{[^{}]*\})*\})*|[\^_](?:\{[^{}]*\}|\S)")
 
@@ -69,7 +71,7 @@ def last_sentence(text: str) -> str | None:
 
 def inside_formula(text: str) -> bool:
     """Whether a text ends inside a formula that was cut off ("so $x = 4"); "$42." is a sum of money."""
-    last_line = MATH.sub("", text[-2000:]).rpartition("\n\n")[2]
+    last_line = MONEY.sub("", MATH.sub("", text[-2000:]).rpartition("\n\n")[2])
     return bool(re.search(r"(?<!\\)\$(?!\s*[\d.,{}\\!]+\W*$)", last_line))
 
 

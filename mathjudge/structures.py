@@ -25,16 +25,17 @@ NAMED = re.compile(
 )
 # The mark of a part: (a), a), (ii), \text{part (b): }.
 PART = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:part\s*)?(?:(?<![\w)])\(([a-e]|i{1,3}|iv|v)\)|(?<![\w(])([a-e]|i{1,3}|iv|v)\))\s*(?:\}\s*)?[:.=]?\s*(?:\}\s*)?",
+    r"(?:\\text\s*\{\s*)?(?:part\s*)?(?:(?<![\w)])\(([a-e]|i{1,3}|iv|v|[1-5](?=\)[\s}]))\)|(?<![\w(])([a-e]|i{1,3}|iv|v)\))\s*(?:\}\s*)?[:.=]?\s*(?:\}\s*)?",
     re.IGNORECASE,
 )
-PART_MARKS = (("a", "b", "c", "d", "e"), ("i", "ii", "iii", "iv", "v"))
+OPERATOR = re.compile(r"^(?:[+*/^=<>]|\\(?:cdot|times|pm)(?![a-z]))|[-+*/^=<>]$")
+PART_MARKS = (("a", "b", "c", "d", "e"), ("i", "ii", "iii", "iv", "v"), ("1", "2", "3", "4", "5"))
 ALL_REALS = re.compile(
     r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:\\text\s*\{)?\s*(?:all|any|every) reals?(?: numbers?)?\s*\}?)", re.IGNORECASE
 )
 SET_SIGN = re.compile(r"\\(cup|cap|setminus|backslash)(?![a-z])")
 # "-" between sets: before a brace, or after a set's name.
-SET_MINUS = re.compile(r"(?<=\\})\s*-\s*(?=\\\{)|(?:(?<=[RZNQC]\})|(?<=\\mathbb [RZNQC]))\s*-\s*(?=\\\{|[\[(])")
+SET_MINUS = re.compile(r"(?<=[\]})])\s*-\s*(?=\\\{)|(?:(?<=[RZNQC]\})|(?<=\\mathbb [RZNQC]))\s*-\s*(?=\\\{|[\[(])")
 
 
 def read_list(text: str, depth: int, read: Reader) -> Node | None:
@@ -100,7 +101,7 @@ def read_parts(text: str, depth: int, read: Reader) -> Node | None:
         return None
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     contents = [text[mark.end() : end].strip(" ,;." + SEPARATOR) for mark, end in zip(marks, ends, strict=True)]
-    if any(not content or re.match(r"[-+*/^=<>]|\\(?:cdot|times|pm)", content) for content in contents):
+    if any(not content or OPERATOR.search(content) for content in contents):
         return None
     return Items(
         tuple(
@@ -112,7 +113,8 @@ def read_parts(text: str, depth: int, read: Reader) -> Node | None:
 
 def read_named(text: str, depth: int, read: Reader) -> Node | None:
     """Read "maximum 2", "maximum: 2" and "Area = 2" as a labelled value."""
-    if match := NAMED.match(text):
+    match = NAMED.match(text)
+    if match and (depth > 1 or re.search(r"[:=]\s*$", match[0])):  # without a sign only in a list
         name = label_name(re.sub(r"\s+is$", "", match[1] or match[2]))
         return Labelled(name, read(text[match.end() :], depth), text[match.end() :])
     match = WORD_LABEL.match(text)

@@ -77,7 +77,9 @@ def rows() -> list[tuple[str, str, str, bool]]:
 
 def main() -> None:
     ours, theirs = (scores(accepts, rows()) for accepts in (by_mathjudge, by_math_verify))
-    print("| set | pairs | mathjudge % | wrongly accepted | math-verify % | wrongly accepted |\n|---|---|---|---|---|---|")
+    print(
+        "| set | pairs | mathjudge % | wrongly accepted | math-verify % | wrongly accepted |\n|---|---|---|---|---|---|"
+    )
     for name, score in ours.items():
         other = theirs[name]
         print(
