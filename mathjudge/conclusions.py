@@ -79,7 +79,7 @@ CONNECTIVES = re.compile(
 IS_THE_ANSWER = re.compile(
     r"\s*is\s+(?:indeed\s+)?(?:the|our|my)\s+(?:(?:only|final|correct|required|desired|sought)\s+)?"
     r"(?:answer|solution|result|smallest|largest|least|greatest|minimum|maximum|minimal|maximal|required|desired|correct)\b"
-    r"[^,;]*",
+    r"(?:\s+[^\s,;]+){0,3}\s*",
     re.IGNORECASE,
 )
 # After an asserted value: the end, or the words of its unit.

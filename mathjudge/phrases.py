@@ -43,6 +43,8 @@ SUPPOSES = re.compile(
 DERIVED = re.compile(
     r"(?:obtained|found|computed|calculated|derived|determined|given)\s+(?!to\s+be\b|as\b|by\s*:)", re.IGNORECASE
 )
+# Under a heading: a numbered list of steps.
+ENUMERATED = re.compile(r"\s*\d{1,2}[.)]\s+[A-Za-z]")
 MARKDOWN = re.compile(
     r"(?<![\w)}\]])\*\*(?=\S)|(?<=\S)\*\*(?![\w({\\-])|`|(?<!\w)__(?=[A-Za-z])|(?<=[A-Za-z:])__(?!\w)"
 )
@@ -77,7 +79,10 @@ def after_phrase(text: str) -> str | None:
     ]
     if not found:
         return None
-    return stated_value(text[found[-1].end() :].strip()[:BARE_LIMIT])
+    stated = text[found[-1].end() :]
+    if "\n" in found[-1][0] + stated[:1] and ENUMERATED.match(stated):
+        return None
+    return stated_value(stated.strip()[:BARE_LIMIT])
 
 
 def stated_value(text: str) -> str | None:

@@ -37,7 +37,7 @@ CHOICE = re.compile(
 MARKED_LETTER = re.compile(r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?[A-Z]\s*[.:)}]")
 # After a letter in brackets: it is a symbol of a calculation, and no choice.
 CALCULATES = re.compile(
-    r"[-+^_=<>/|,!'%°*]|\((?:[A-Z]\)|\d)"
+    r"[-+^_=<>/|,!'%°*]|\((?:[A-Z]|\d+)\)"
     r"|\\(?:cdot|times|div|pm|mp|cup|cap|in|le|ge|ne|approx|equiv|setminus|over|to|rightarrow|subset)(?![a-z])"
     r"|\\text\s*\{\s*(?:plus|minus|times|or|and|over)\b|(?:plus|minus|times|or|and|over)\b"
 )

@@ -136,9 +136,11 @@ def names_a_number(relation: Relation) -> bool:
         return False
     if re.match(r"\s*\\(?:lim|sum|max|min|int|prod|sup|inf|det|gcd|lcm)(?![a-z])", side):
         return True
-    bare = re.sub(r"_(?:\{[^{}]*\}|\w)", "", side)
-    names = set(re.findall(r"[A-Za-z]", re.sub(r"\\[a-z]+", " ", bare)))
-    names |= set(re.findall(GREEK, bare))
+    bare = re.sub(r"_(?:\{[^{}]*\}|\w)|\\text\s*\{[^{}]*\}", "", side)
+    products = re.findall(r"(?<![A-Za-z])[A-Za-z]{1,3}(?![A-Za-z])", re.sub(r"\\[a-z]+", " ", bare))  # longer: a word
+    names = {letter for product in products for letter in product} | set(re.findall(GREEK, bare))
+    if DENIAL.search(bare):
+        return False
     return len(names) > 1 and not re.search(r"\d", bare)
 
 

@@ -2,21 +2,30 @@
 
     EXTRA_TEST_DATA=FOLDER python -m tests.mathjudge.accuracy
 
-A pair counts as correct if "right" is given exactly where it is expected. math-verify runs with its default settings;
-a reference answer without a box or dollar signs is set between dollar signs, as its README asks.
+A pair counts as correct if "right" is given exactly where it is expected. math-verify runs with its default settings.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 TRUTH = Path(__file__).with_name("truth.jsonl")
 """Pairs by kind, in the hand of this project: `kind`, `gold`, `response`, `expected` (a value of Verdict)."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference answer and a response of a named set, and whether it is correct. bare: it is only an answer."""
+
+    set: str
+    reference: str
+    response: str
+    expected: bool
+    bare: bool = False
 
 
 @dataclass
@@ -43,50 +52,55 @@ def truth() -> Iterator[dict[str, str]]:
         yield json.loads(line)
 
 
-def scores(accepts: Callable[[str, str], bool], rows: list[tuple[str, str, str, bool]]) -> dict[str, Score]:
-    """Return the score of each set. accepts: whether a response matches a reference; rows: set, both texts, expected."""
+def scores(accepts: Callable[[Pair], bool], pairs: list[Pair]) -> dict[str, Score]:
+    """Return the score of a judge on each set of pairs. accepts: whether the judge gives "right"."""
     found: dict[str, Score] = {}
-    for name, reference, response, expected in rows:
-        found.setdefault(name, Score()).add(accepts(reference, response), expected)
+    for pair in pairs:
+        found.setdefault(pair.set, Score()).add(accepts(pair), pair.expected)
     return found
 
 
-def by_mathjudge(reference: str, response: str) -> bool:
+def by_mathjudge(pair: Pair) -> bool:
+    """Whether mathjudge accepts a response with its default policy."""
     from mathjudge import Verdict, judge
 
-    return judge(reference, response).verdict is Verdict.RIGHT
+    return judge(pair.reference, pair.response).verdict is Verdict.RIGHT
 
 
-def by_math_verify(reference: str, response: str) -> bool:
+def by_math_verify(pair: Pair) -> bool:
+    """Whether math-verify accepts a response; a reference or bare answer without marks is set between dollar signs."""
     from math_verify import parse, verify
 
-    marked = reference if "$" in reference or "\\boxed" in reference else f"${reference}$"
-    return bool(verify(parse(marked), parse(response)))
+    response = _marked(pair.response) if pair.bare else pair.response
+    return bool(verify(parse(_marked(pair.reference)), parse(response)))
 
 
-def rows() -> list[tuple[str, str, str, bool]]:
-    """Return the hand-written pairs by kind, and the unflagged development pairs if EXTRA_TEST_DATA names their folder."""
-    found = [(row["kind"], row["gold"], row["response"], row["expected"] == "right") for row in truth()]
+def _marked(text: str) -> str:
+    return text if "$" in text or "\\boxed" in text else f"${text}$"
+
+
+def pairs() -> list[Pair]:
+    """Return the hand-written pairs by kind, and the development pairs if EXTRA_TEST_DATA names their folder."""
+    found = [Pair(row["kind"], row["gold"], row["response"], row["expected"] == "right") for row in truth()]
     if root := os.environ.get("EXTRA_TEST_DATA"):
         import polars as pl
 
-        pairs = pl.read_parquet(Path(root) / "verifier/pairs.parquet").filter(pl.col("flag").is_null())
-        found += [("development pairs", *row) for row in pairs.select("gold", "prediction", "expected").iter_rows()]
+        table = pl.read_parquet(Path(root) / "verifier/pairs.parquet").filter(pl.col("flag").is_null())
+        for row in table.iter_rows(named=True):
+            bare = row["form"] == "answer"
+            found.append(Pair("development pairs", row["gold"], row["prediction"], row["expected"], bare))
     return found
 
 
 def main() -> None:
-    ours, theirs = (scores(accepts, rows()) for accepts in (by_mathjudge, by_math_verify))
-    print(
-        "| set | pairs | mathjudge % | wrongly accepted | math-verify % | wrongly accepted |\n|---|---|---|---|---|---|"
-    )
+    ours, theirs = (scores(accepts, pairs()) for accepts in (by_mathjudge, by_math_verify))
+    print("| set | pairs | mathjudge % | wrongly accepted | math-verify % | wrongly accepted |")
+    print("|---|---|---|---|---|---|")
     for name, score in ours.items():
         other = theirs[name]
-        print(
-            f"| {name} | {score.pairs} | {score.percent:.1f} | {score.accepted} "
-            f"| {other.percent:.1f} | {other.accepted} |"
-        )
+        figures = f"{score.percent:.1f} | {score.accepted} | {other.percent:.1f} | {other.accepted}"
+        print(f"| {name} | {score.pairs} | {figures} |")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
