@@ -94,7 +94,7 @@ def test_unknown_fallbacks_are_refused() -> None:
         Policy(fallbacks=("guess",))
 
 
-def test_gold_text() -> None:
+def test_the_answer_in_a_reference() -> None:
     assert reference_text(r"Thus $x = \boxed{20}$ percent.") == "20"
     assert reference_text(r"\boxed{1} papers and \boxed{2} bins") == "1, 2"
     assert reference_text(" 7 ") == "7"
