@@ -15,6 +15,7 @@ from mathjudge.sentences import (
     BARE_LIMIT,
     MATH,
     NUMBER,
+    POLITENESS,
     UNFINISHED,
     inside_formula,
     is_bare,
@@ -23,22 +24,36 @@ from mathjudge.sentences import (
     last_value,
 )
 
+# A sentence concludes if it opens with such a word: ", so there are 12 of them" inside a sentence is a step. Sentences
+# are not always split, so a capital letter marks the opening as well.
 CONCLUDES = re.compile(
-    r"(?:^|[\s,])(?:therefore|thus|hence|so|consequently|we\s+conclude|in\s+conclusion|finally)\b"
+    r"^\W*(?:(?:and|but)\s+)?(?i:therefore|thus|hence|so|consequently|we\s+conclude|in\s+conclusion|finally)\b"
+    r"|(?<=[\s.])(?:Therefore|Thus|Hence|So|Consequently|We\s+conclude|In\s+conclusion|Finally)\b"
     r"|\bis\s+(?:the|our)\s+(?:solution|answer)\b|∴|\\therefore"
-    r"|因此|所以|故|因而|从而|于是|综上|由此可|可知|可得|解得|求得|得到|即|一?共有|结果[是为]",
-    re.IGNORECASE,
+    r"|因此|所以|故|因而|从而|于是|综上|由此可|可知|可得|解得|求得|得到|即|一?共有|结果[是为]"
 )
+# The text ends with its sentence: a full stop, or a displayed formula.
+FINISHED = re.compile(r"[.!。](?:\s|\$|\\[)\]]|\*)*$|(?:\$\$|\\\])\s*$")
 WORKING = re.compile(
-    r"^\W*(?:first|next|then|let|since|because|suppose|consider|note|if|given|step|now|we\s+(?:have|know)|assume|for|when|to|"
+    r"^\W*(?:first|next|then|let|since|because|suppose|consider|note|if|given|step|now|we\s+(?:also\s+)?(?:have|know)|assume|for|when|to|"
     r"\w+ing)\b",
     re.IGNORECASE,
+)
+# The last line belongs to an item of a numbered list: a step of the solution.
+NUMBERED = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
+INDENTED_END = re.compile(r"\n[^\S\n]+\S[^\n]*\s*$")
+STEP_LINE = re.compile(
+    r"\W*(?:\d{1,2}[.)]\s|(?:first|now|next|let|suppose|consider|step|case|part|try)\b)", re.IGNORECASE
 )
 # In the sentence of a value: it is supposed, or belongs to a step before the last.
 INTERMEDIATE = re.compile(
     r"\b(?:intermediate|so\s+far|for\s+now|first|second|third|partial|previous|initial|auxiliary|discriminant|case|step|next|"
-    r"temporar\w+|squared|given|candidates?\s+(?:is|are)|(?<!only\s)possible|one\s+(?:\w+\s+)?(?:solution|root|value|answer|option|case)|try|trying|consider\w*|check\w*|test\w*|suppos\w+|assum\w+|recall\w*|remember|note|notice|"
-    r"let|if|whether|unless|would|could|may|might|perhaps|maybe|(?:need|want|remains?|left|going|continue)\s+to)\b"
+    r"temporar\w+|squared|given|candidates?\s+(?:is|are)|(?<!only\s)possible|favou?rable|exists?|such\s+that|"
+    r"one\s+(?:\w+\s+)?(?:solution|root|value|answer|option|case)|try|trying|consider\w*|check\w*|test\w*|suppos\w+|"
+    r"assum\w+|recall\w*|remember|note|notice|let|if|whether|unless|would|could|may|might|perhaps|maybe|"
+    r"(?:need|want|remains?|left|going|continue)\s+to|"
+    r"we\s+(?:can\s+)?(?:simplify|compute|calculate|substitute|solve|add|subtract|multiply|divide|use|apply|set|write|"
+    r"rewrite|expand|factor|isolate|combine|evaluate|plug))\b"
     r"|\b(?:take|choose|set|pick|put|fix|define|denote|use|for|with|when)\s+(?:[A-Za-z]\s*=\s*)?$"
     r"|首先|接下来|下面|假设|如果|若|考虑|检查|第[一二三]步|先",
     re.IGNORECASE,
@@ -52,7 +67,7 @@ STEP = re.compile(rf"\b(?:{STEP_NOUNS})\b", re.IGNORECASE)
 # Further ones that are no subject of a single statement.
 ON_THE_WAY = re.compile(
     rf"\b(?:{STEP_NOUNS}|radius|diameter|base|side|edge|leg|common|each|every|one\s+of|term|factor|digit|angle|remainder|"
-    r"rest|determinant|last|we\s+(?:have|know|see|need))\b",
+    r"rest|determinant|last|formula|theorem|definition|we\s+(?:have|know|see|need))\b",
     re.IGNORECASE,
 )
 # What ends right before an asserted value.
@@ -107,7 +122,8 @@ def bare(text: str) -> str | None:
     """
     if len(text) <= BARE_LIMIT:
         answer = re.split(r",?\s+(?:because|since)\b", text, maxsplit=1)[0]
-        if is_bare(answer) and not _is_work(answer):
+        opens_work = WORKING.match(answer) and len(answer.split()) > 2
+        if is_bare(answer) and not _is_work(answer) and not opens_work:
             return answer
     return _last_line(text[-2 * BARE_LIMIT :])
 
@@ -119,13 +135,16 @@ def _is_work(text: str) -> bool:
 
 
 def _last_line(text: str) -> str | None:
-    """Return the last line if it is only a value, the line before it is finished, and that one is no list of values."""
+    """Return the last line if it is only a value and follows a finished line of work.
+
+    "2." may be the number of the next step, and a value after a numbered step is one of several.
+    """
     lines = [line.strip() for line in re.sub(r"\\\[\s*(.*?)\s*\\\]", r"\\[\1\\]", text, flags=re.DOTALL).split("\n")]
     lines = [line for line in lines if line]
     if len(lines) < 2 or not _is_value(lines[-1]) or _is_value(lines[-2]):
         return None
     before = lines[-2]
-    if re.match(r"\W*(?:first|now|next|let|suppose|consider|step|case|part|try)\b", before, re.IGNORECASE):
+    if re.fullmatch(r"\d{1,2}[.)]", lines[-1]) or STEP_LINE.match(before):
         return None
     return lines[-1] if re.search(r"(?:[.!。]|[\d$)}%]|\\\])$", before) else None
 
@@ -146,7 +165,9 @@ def _is_value(line: str) -> bool:
 def conclusion(text: str) -> str | None:
     """Return the value that a finished last sentence concludes ("Therefore ...", "Thus ...")."""
     sentence = last_sentence(text)
-    if sentence is None or not CONCLUDES.search(sentence):
+    if sentence is None or not CONCLUDES.search(sentence) or not FINISHED.search(POLITENESS.sub("", text.rstrip())):
+        return None
+    if INDENTED_END.search(text) and NUMBERED.search(text):
         return None
     return asserted_value(sentence)
 
@@ -157,6 +178,8 @@ def statement(text: str) -> str | None:
         return None
     sentences = re.split(r"(?<=[^\s.])\.(?=\s)", text.strip())
     if len(sentences) != 1 or ON_THE_WAY.search(sentences[0]):
+        return None
+    if CONDITION.search(text) and not FINISHED.search(text):
         return None
     return asserted_value(sentences[0])
 

@@ -71,6 +71,9 @@ def last_sentence(text: str) -> str | None:
 
 def inside_formula(text: str) -> bool:
     """Whether a text ends inside a formula that was cut off ("so $x = 4"); "$42." is a sum of money."""
+    unclosed = re.search(r"\\[(\[][^$]*$", MATH.sub("", text[-2000:]))
+    if unclosed and not re.search(r"\\[)\]]", unclosed[0]):
+        return True
     last_line = MONEY.sub("", MATH.sub("", text[-2000:]).rpartition("\n\n")[2])
     return bool(re.search(r"(?<!\\)\$(?!\s*[\d.,{}\\!]+\W*$)", last_line))
 
