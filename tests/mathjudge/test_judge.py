@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import polars as pl
 import pytest
 
 from mathjudge import Item, MathJudge, Policy, Verdict, judge, reference_problem
+from mathjudge.extract import extract
+from mathjudge.policy import FALLBACKS
 from mathjudge.reference import reference_text
 
 MAX_MISSED = 1
@@ -134,6 +137,20 @@ def test_development_pairs(pairs: pl.DataFrame) -> None:
     assert len(missed) <= MAX_MISSED
     for gold, prediction in pairs.filter(pl.col("flag") == "injection").select("gold", "prediction").iter_rows():
         assert judge(gold, prediction).verdict is not Verdict.RIGHT
+
+
+def test_responses_that_are_cut_off_rarely_have_an_answer(pairs: pl.DataFrame) -> None:
+    """Long responses cut after each sentence of their first four fifths: few of the ends look like a conclusion."""
+    texts = [text for text in pairs["prediction"].unique(maintain_order=True) if len(text) > 250]
+    parts = [
+        text[: sentence.end()]
+        for text in texts
+        for sentence in re.finditer(r"[.!?:]\s|\n|\$\s", text[: int(0.8 * len(text))])
+    ]
+    parts = [part for part in parts if "boxed" not in part and "answer is" not in part.lower()]
+    found = [part for part in parts if extract(part, frozenset(FALLBACKS)).answers]
+    assert len(parts) > 3000
+    assert len(found) <= 0.03 * len(parts)
 
 
 def test_reference_answers_of_benchmarks_match_themselves(benchmark_golds: list[str]) -> None:
