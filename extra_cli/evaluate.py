@@ -89,7 +89,7 @@ def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
 
 def config_of(arguments: argparse.Namespace) -> Config:
     """The section `evaluate`: the paper's, or that of --config, with what the command line says over it."""
-    from extra_rl.config.experiment import read_yaml
+    from extra_rl.config.files import read_yaml
     from extra_rl.config.section import parse_config
     from stages.evaluate import Config
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -25,6 +25,9 @@ from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.tables import contracts
 from extra_rl.training.lora import LoraConfig
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Config(StageConfig):
@@ -41,7 +44,7 @@ class Config(StageConfig):
         "token_mean",
         description="weights of tokens: equal (DAPO), equal by sequence (GRPO), or a constant (Dr. GRPO)",
     )
-    clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio; GSPO needs 3e-4")
+    clip_low: float = Field(0.2, ge=0, le=1, description="lower clip of the ratio; GSPO needs 3e-4")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio; GSPO needs 4e-4")
     dual_clip: float | None = Field(10.0, gt=1, description="bound of the loss for negative advantages; null: off")
     importance_cap: float | None = Field(
@@ -74,7 +77,7 @@ class Config(StageConfig):
         description="adamw_8bit: moments in 8 bits, a quarter of their memory and disk (pip install "
         "'extra-rl[adam8bit]')",
     )
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     gradient_clip: float = Field(1.0, gt=0, description="maximum norm of the gradient")
     gradient_checkpointing: bool = Field(

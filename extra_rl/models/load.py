@@ -65,7 +65,7 @@ def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: s
 
     An adapter's is that of its directory where there is one, else its base's. Raises as `load_model` does.
     """
-    place, gguf = _place(source, gguf_file)
+    place, gguf = place_of(source, gguf_file)
     if isinstance(place, Path):
         require_listed(place, lambda name: not is_weights(name))
     if gguf is None:
@@ -79,20 +79,20 @@ def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: s
                     read_json(place / name)
     from transformers import AutoTokenizer
 
-    options = {} if gguf is None else {"gguf_file": _readable_gguf(gguf)}
+    options = {} if gguf is None else {"gguf_file": readable_gguf(gguf)}
     with _reading(place if gguf is None else Path(place) / gguf, "tokenizer"):
         return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False, **options)
 
 
-def read_config(source: Path | str, gguf_file: str | None = None) -> dict[str, Any]:
-    """The config.json of a local model, of an adapter's base, or the one that a GGUF file's header stands for."""
+def read_config(source: Path | str, gguf_file: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """The config.json of a model, of an adapter's base, or the one that a GGUF file's header stands for."""
     from transformers import AutoConfig
 
-    place, gguf = _place(source, gguf_file)
-    found = None if gguf else adapter.find(place, None)
+    place, gguf = place_of(source, gguf_file)
+    found = None if gguf else adapter.find(place, revision)
     if found is not None:
-        return read_config(found.base)
-    options = {} if gguf is None else {"gguf_file": _readable_gguf(gguf)}
+        return read_config(found.base, None, found.base_revision)
+    options = {"revision": revision} if gguf is None else {"gguf_file": readable_gguf(gguf)}
     with _reading(place, "configuration"):
         config: dict[str, Any] = AutoConfig.from_pretrained(place, trust_remote_code=False, **options).to_dict()
         return config
@@ -107,7 +107,7 @@ def _load(
     over: tuple[str, ...],
 ) -> Any:
     """over: the adapter directories that this model is a base of, against a cycle."""
-    place, gguf = _place(source, gguf_file)
+    place, gguf = place_of(source, gguf_file)
     if isinstance(place, Path):
         refuse_removed(place)
         require_listed(place, lambda name: True)
@@ -143,7 +143,7 @@ def _read(place: Path | str, revision: str | None, precision: str, gguf: str | N
     label = name or str(place)
     options: dict[str, Any] = {}
     if gguf is None and isinstance(place, Path):
-        _require_checkpoint(place)
+        require_checkpoint(place)
         require_readable(place)
     if gguf is not None:
         options |= _gguf_options(gguf)
@@ -193,7 +193,7 @@ def _plain(model: CausalLM, tied: bool, precision: str) -> Any:
     return made
 
 
-def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str | None]:
+def place_of(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str | None]:
     """Where to read, a directory (Path) or a name on the hub (str), and the GGUF file in it, None for safetensors.
 
     A directory that stands for a previous policy (`same_as` in its manifest) is followed.
@@ -219,7 +219,7 @@ def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str |
     return str(source), gguf_file
 
 
-def _require_checkpoint(directory: Path) -> None:
+def require_checkpoint(directory: Path) -> None:
     """ModelError where a directory has no config.json, or no weights beside it."""
     if not (directory / CONFIG).exists():
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
@@ -233,7 +233,7 @@ def _require_checkpoint(directory: Path) -> None:
         raise ModelError(f"{directory}: has a {CONFIG} but no weights (model.safetensors or its shards). {FETCH_AGAIN}")
 
 
-def _readable_gguf(gguf: str) -> str:
+def readable_gguf(gguf: str) -> str:
     """The name of a GGUF file; ModelError without the package that reads it."""
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{gguf}: reading GGUF files needs the package gguf: pip install gguf")
@@ -244,7 +244,7 @@ def _gguf_options(gguf: str) -> dict[str, Any]:
     """Arguments of from_pretrained that de-quantise a GGUF file."""
     import transformers
 
-    options: dict[str, Any] = {"gguf_file": _readable_gguf(gguf)}
+    options: dict[str, Any] = {"gguf_file": readable_gguf(gguf)}
     if hasattr(transformers, "GgufConfig"):  # newer versions may keep the blocks packed
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return options

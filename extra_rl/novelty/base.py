@@ -101,7 +101,7 @@ class Result:
 class MeasureParams(BaseModel):
     """Base of every measure's settings: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SiblingParams(MeasureParams):

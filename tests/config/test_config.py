@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, read_preset
 from extra_rl.config.derived import derive
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError

@@ -10,6 +10,7 @@ from stages.experiment import (
     jobs_json,
     open_engines,
     or_exit,
+    preflight,
     run_context,
     start_worker,
     use_this_python,
@@ -21,13 +22,30 @@ logger.addFilter(lambda record: not is_noise(record.getMessage()))
 use_this_python()
 sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 
-EXPERIMENT = or_exit(experiment_of, config)
+# Snakemake has read these files, and kept one of two equal keys.
+EXPERIMENT = or_exit(
+    experiment_of,
+    config,
+    workflow.configfiles if workflow.modifier.is_main_snakefile() else (),
+)
 RUN = EXPERIMENT.run
 LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
 previous = LAYOUT.previous
 wanted = LAYOUT.wanted
+
+
+if workflow.is_main_process and workflow.dag_settings:
+    # Also in a dry run. The processes of jobs find what the main process has checked.
+    or_exit(
+        preflight,
+        EXPERIMENT,
+        Path(RESULTS),
+        workflow.dag_settings.targets,
+        packages=workflow.local_exec
+        and not workflow.deployment_settings.deployment_method,
+    )
 
 
 def job(stage):
