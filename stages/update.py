@@ -26,7 +26,6 @@ from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.tables import contracts
 from extra_rl.training.lora import LoraConfig
 
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 

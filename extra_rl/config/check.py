@@ -166,11 +166,9 @@ def a_new_model_can_read_the_problems(of: Sections, run: RunConfig) -> Iterator[
 )
 def the_evaluated_split_has_problems(of: Sections, run: RunConfig) -> Iterator[str]:
     split, prepare = of["evaluate"]["split"], of["prepare"]
-    if of["task"]["name"] == "math":
-        key = "tuning_problems" if split == "tuning" else None
-    else:
-        key = f"{split}_per_level"
-    if key is not None and prepare[key] == 0:
+    math = of["task"]["name"] == "math"
+    key = "tuning_problems" if math else f"{split}_per_level"
+    if prepare[key] == 0 and not (math and split == "final"):  # that split is `task.benchmarks`
         yield f"evaluate.split: {split} has no problem, as prepare.{key} is 0"
 
 

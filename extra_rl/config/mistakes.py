@@ -54,8 +54,14 @@ class Mistakes:
 
 
 def nearest(given: object, known: Iterable[str]) -> str:
-    """Return `; did you mean ...?` for the known word that resembles the given one most, "" where none does."""
-    found = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.6)
+    """Return `; did you mean ...?` for the known word that resembles the given one most, "" where none does.
+
+    A word resembles another by its letters, as its beginning (`temp`), or by its initials (`lr` for `learning_rate`).
+    """
+    word, names = str(given), list(known)
+    found = difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+    found += [name for name in names if len(word) > 2 and name.startswith(word)]
+    found += [name for name in names if len(word) > 1 and word == "".join(part[:1] for part in name.split("_"))]
     return f"; did you mean `{found[0]}`?" if found else ""
 
 
@@ -69,7 +75,7 @@ def unknown_key(key: str, known: Iterable[str], elsewhere: Mapping[str, Iterable
         return f"unknown key{near}"
     places = [f"{section}.{key}" if section else key for section, keys in (elsewhere or {}).items() if key in keys]
     if places:
-        return f"unknown key here; did you mean `{places[0]}`?"
+        return f"unknown key here; did you mean {' or '.join(f'`{place}`' for place in places)}?"
     return f"unknown key (known here: {', '.join(names) or 'none'})"
 
 

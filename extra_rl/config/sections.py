@@ -14,12 +14,11 @@ from extra_rl.config.benchmarks import Kind, complete, registry
 from extra_rl.config.section import Section
 from mathjudge.policy import Policy
 
-
 NEW_CONTEXT = 128
 """Context of a new model in tokens, unless `model.context_tokens` is set."""
 LONGEST_CONTEXT = 8192
-"""Longest context in tokens that is taken from a given model: longer prompts are chosen deliberately, as memory and cost
-grow with them."""
+"""Longest context in tokens that is taken from a given model. A longer one is set in the configuration, as memory and
+cost grow with it."""
 
 
 class ComputeConfig(Section):

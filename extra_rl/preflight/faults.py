@@ -48,8 +48,8 @@ def refuse_faults(
         found += faults_of_sources(TaskConfig.model_validate(prepare["task"]))
     if problems and training and not has_training_problems(prepare):
         found.append(
-            "there are no training problems: set prepare.train_per_level (generated tasks, reasoning_gym) or task.train "
-            "(math); `snakemake evaluate` needs none"
+            "there are no training problems: set prepare.train_per_level (generated tasks, reasoning_gym) or "
+            "task.train (math); `snakemake evaluate` needs none"
         )
     if model:
         targets = {name: lora["targets"] for name, arm in experiment.arms.items() if (lora := arm["update"]["lora"])}

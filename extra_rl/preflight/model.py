@@ -1,4 +1,4 @@
-"""Faults of a given model, from its JSON files and the headers of its weights; neither torch nor transformers is loaded."""
+"""Faults of a given model, from its JSON files and the headers of its weights; no library of models is loaded."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def faults_of_context(config: Mapping[str, Any], model: ModelConfig, responses: 
     if model.context_tokens is not None:
         if positions is not None and model.context_tokens > positions:
             yield (
-                f"model.context_tokens: {model.context_tokens:,} is more than {model.source} reads ({positions:,} tokens, "
-                f"by its {CONFIG}); lower it, or leave it out"
+                f"model.context_tokens: {model.context_tokens:,} is more than {model.source} reads ({positions:,} "
+                f"tokens, by its {CONFIG}); lower it, or leave it out"
             )
         return
     context = bounded(positions)
