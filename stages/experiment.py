@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment, resolve
 from extra_rl.config.files import refuse_repeated_keys
-from extra_rl.errors import ExtraError
+from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
-from extra_rl.preflight.faults import refuse_faults
+from extra_rl.preflight.faults import has_training_problems, refuse_faults
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
@@ -46,13 +46,12 @@ def with_nulls(value: Any) -> Any:
     return None if value == "null" else value
 
 
-def preflight(experiment: Experiment, results: Path, targets: Collection[str], *, packages: bool) -> None:
+def preflight(experiment: Experiment, results: Path, *, packages: bool) -> None:
     """Check the files, folders, commands and packages that the configuration names; ConfigError lists all faults.
 
     Args:
         experiment: the validated configuration.
         results: the folder of the run; what it holds already is not checked again.
-        targets: those of Snakemake's command line; empty: the whole run.
         packages: whether the stages run in this environment, so that optional packages must be installed here.
     """
     starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.warm_starts]
@@ -61,9 +60,17 @@ def preflight(experiment: Experiment, results: Path, targets: Collection[str], *
         results,
         problems=not (results / "prepare" / "train.parquet").exists(),
         model=not all(path.exists() for path in starts),
-        training=not targets or "all" in targets,
         packages=packages,
     )
+
+
+def refuse_without_training(experiment: Experiment) -> None:
+    """Raise ConfigError where the configuration names no problems to train on, so that it can only evaluate."""
+    if not has_training_problems(experiment.common["prepare"]):
+        raise ConfigError(
+            "there are no training problems: set prepare.train_per_level (generated tasks, reasoning_gym) or "
+            "task.train (math). `snakemake evaluate` needs none."
+        )
 
 
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ Rules between the keys of one section are validators of its model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -50,14 +50,19 @@ def contradictions(common: Checked, arms: Mapping[str, Checked], run: RunConfig 
     """
     if run is None:
         return []
+    return grouped({name: broken(*checked, run) for name, checked in (arms or {"": common}).items()})
+
+
+def grouped(lines: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return each line once, with the names of its arms before it unless it is a line of all of them.
+
+    lines: arm -> its lines.
+    """
     found: dict[str, list[str]] = {}
-    for name, (sections, wrong) in (arms or {"": common}).items():
-        for line in broken(sections, wrong, run):
-            found.setdefault(line, []).append(name)
-    return [
-        line if len(names) == len(arms or [""]) else f"{', '.join(f'arms.{name}' for name in names)}: {line}"
-        for line, names in found.items()
-    ]
+    for name, of_arm in lines.items():
+        for line in dict.fromkeys(of_arm):
+            found.setdefault(line, []).append(f"arms.{name}")
+    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in found.items()]
 
 
 def broken(sections: Sections, wrong: set[str], run: RunConfig) -> Iterator[str]:

@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.check import grouped
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.audit import JUDGES, NONE
 from extra_rl.preflight.model import faults_of_model
 from extra_rl.preflight.sources import faults_of_sources
+from extra_rl.tasks.base import TASKS
 
 Section = Mapping[str, Any]
 
@@ -29,9 +31,7 @@ LOCAL = (".", "/", "~")
 """How a name begins that is a path, and no name on the hub."""
 
 
-def refuse_faults(
-    experiment: Experiment, results: Path, *, problems: bool, model: bool, training: bool, packages: bool
-) -> None:
+def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, model: bool, packages: bool) -> None:
     """Raise ConfigError that lists all faults, unless there are none.
 
     Args:
@@ -39,28 +39,23 @@ def refuse_faults(
         results: the folder of the run.
         problems: check the files of problems; false where `prepare` has read them.
         model: check the model; false where the initial policies are there.
-        training: whether the run trains, and does not only evaluate.
         packages: check the optional packages; false where the stages run in another environment.
     """
     found = list(faults_of_folders(experiment, results))
     prepare = experiment.common["prepare"]
     if problems:
         found += faults_of_sources(TaskConfig.model_validate(prepare["task"]))
-    if problems and training and not has_training_problems(prepare):
-        found.append(
-            "there are no training problems: set prepare.train_per_level (generated tasks, reasoning_gym) or "
-            "task.train (math); `snakemake evaluate` needs none"
-        )
+    if problems and prepare["task"]["name"] in TASKS and not has_training_problems(prepare):
+        found.append("prepare.train_per_level: there are no training problems; give a number for at least one level")
     if model:
-        targets = {name: lora["targets"] for name, arm in experiment.arms.items() if (lora := arm["update"]["lora"])}
+        targets = {name: (arm["update"]["lora"] or {}).get("targets", ()) for name, arm in experiment.arms.items()}
         found += faults_of_model(
             ModelConfig.model_validate(prepare["model"]),
             TaskConfig.model_validate(prepare["task"]),
             longest(experiment),
             targets,
         )
-    found += faults_of_judges(experiment)
-    found += faults_of_sentence_models(experiment)
+    found += grouped({name: faults_of_arm(sections) for name, sections in experiment.arms.items()})
     if packages:
         found += missing_packages(experiment)
     if found:
@@ -118,12 +113,14 @@ def unwritable(folder: Path) -> str | None:
     return None
 
 
-def faults_of_judges(experiment: Experiment) -> Iterator[str]:
-    """Commands of `audit.judge` that cannot be started."""
-    for name, sections in experiment.arms.items():
-        judge = sections["audit"]["judge"]
-        if judge not in (NONE, *JUDGES) and (missing := missing_program(judge)):
-            yield f"arms.{name}: audit.judge: {judge!r}: there is no {missing}; name a command, or {', '.join(JUDGES)}"
+def faults_of_arm(sections: Mapping[str, Section]) -> Iterator[str]:
+    """Commands of `audit.judge` that cannot be started, and directories of sentence models that do not exist."""
+    judge = sections["audit"]["judge"]
+    if judge not in (NONE, *JUDGES) and (missing := missing_program(judge)):
+        yield f"audit.judge: {judge!r}: there is no {missing}; name a command, or {', '.join(JUDGES)}"
+    model = sections["novelty"]["sentence_model"]
+    if model.startswith(LOCAL) and not Path(model).expanduser().is_dir():
+        yield f"novelty.sentence_model: {model}: there is no such directory"
 
 
 def missing_program(command: str) -> str | None:
@@ -134,14 +131,6 @@ def missing_program(command: str) -> str | None:
     script = next((word for word in arguments if not word.startswith("-")), None)
     interprets = Path(program).name in INTERPRETERS and not any(word in ("-c", "-m") for word in arguments)
     return f"file {script}" if interprets and script is not None and not Path(script).is_file() else None
-
-
-def faults_of_sentence_models(experiment: Experiment) -> Iterator[str]:
-    """Local directories of sentence models that do not exist."""
-    for name, sections in experiment.arms.items():
-        model = sections["novelty"]["sentence_model"]
-        if model.startswith(LOCAL) and not Path(model).expanduser().is_dir():
-            yield f"arms.{name}: novelty.sentence_model: {model}: there is no such directory"
 
 
 def missing_packages(experiment: Experiment) -> Iterator[str]:

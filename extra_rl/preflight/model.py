@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.check import grouped
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ExtraError
@@ -16,7 +17,7 @@ from extra_rl.models.files import CONFIG, INDEX_SUFFIX, read_json
 from extra_rl.models.load import place_of, readable_gguf, require_checkpoint
 from extra_rl.preflight.template import fault_of_template
 
-Targets = Mapping[str, str | list[str]]
+Targets = Mapping[str, str | Sequence[str]]
 
 NEW_LAYERS = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 """Linear layers of a new model (Qwen3)."""
@@ -31,7 +32,7 @@ def faults_of_model(
         model: the section.
         task: what the chat template renders.
         responses: key -> the most tokens of a response that it allows.
-        targets: arm -> `update.lora.targets`.
+        targets: arm -> `update.lora.targets`; empty: it trains no adapters.
     """
     if model.source == "new":
         yield from unknown_targets(targets, NEW_LAYERS)
@@ -75,16 +76,19 @@ def faults_of_context(config: Mapping[str, Any], model: ModelConfig, responses: 
             )
 
 
-def unknown_targets(targets: Targets, layers: Iterator[str] | tuple[str, ...] | set[str]) -> Iterator[str]:
+def unknown_targets(targets: Targets, layers: Iterable[str]) -> list[str]:
     """Layers of `update.lora.targets` that the model has not; without known layers nothing is said."""
-    known = sorted(set(layers))
-    for arm, names in targets.items():
-        for name in names if known and not isinstance(names, str) else ():
-            if name not in known:
-                yield (
-                    f"arms.{arm}: update.lora.targets: the model has no layer {name} (it has {', '.join(known)})"
-                    f"{nearest(name, known)}"
-                )
+    known = sorted(layers)
+    return grouped(
+        {
+            arm: [
+                f"update.lora.targets: the model has no layer {name} (it has {', '.join(known)}){nearest(name, known)}"
+                for name in ([] if isinstance(names, str) or not known else names)
+                if name not in known
+            ]
+            for arm, names in targets.items()
+        }
+    )
 
 
 def layers_of(directory: Path) -> set[str]:

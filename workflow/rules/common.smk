@@ -11,6 +11,7 @@ from stages.experiment import (
     open_engines,
     or_exit,
     preflight,
+    refuse_without_training,
     run_context,
     start_worker,
     use_this_python,
@@ -36,16 +37,21 @@ previous = LAYOUT.previous
 wanted = LAYOUT.wanted
 
 
-if workflow.is_main_process and workflow.dag_settings:
+if workflow.is_main_process:
     # Also in a dry run. The processes of jobs find what the main process has checked.
     or_exit(
         preflight,
         EXPERIMENT,
         Path(RESULTS),
-        workflow.dag_settings.targets,
         packages=workflow.local_exec
         and not workflow.deployment_settings.deployment_method,
     )
+
+
+def problems_to_train_on(wildcards):
+    """Input function of the whole run: no files. It stops a run that could only evaluate."""
+    or_exit(refuse_without_training, EXPERIMENT)
+    return []
 
 
 def job(stage):
