@@ -20,8 +20,9 @@ class Section(BaseModel):
     @classmethod
     def _no_truth_value_is_a_number(cls, given: object, info: ValidationInfo) -> object:
         """Refuse true and false where no field takes them: pydantic reads them as 1 and 0."""
-        field = cls.model_fields[str(info.field_name)]
-        if _holds_truth_value(given) and not {bool, Any} & set(_parts(field.annotation)):
+        parts = _parts(cls.model_fields[str(info.field_name)].annotation)
+        takes_any = any(part in (bool, Any) or _is_section(part) for part in parts)  # a nested section checks its own
+        if _holds_truth_value(given) and not takes_any:
             raise ValueError(f"expected no truth value (given: {given!r}); YAML also reads yes, no, on and off as one")
         return given
 
@@ -29,6 +30,10 @@ class Section(BaseModel):
 def _parts(annotation: Any) -> list[Any]:
     """A type and all types within it."""
     return [annotation, *(part for inner in get_args(annotation) for part in _parts(inner))]
+
+
+def _is_section(part: object) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel)
 
 
 def _holds_truth_value(value: object) -> bool:

@@ -59,10 +59,10 @@ def has_column(schema: pl.Schema, name: str) -> bool:
     if name in schema:
         return True
     top, *fields = name.split(".")
-    found = schema.get(top)
+    found: object = schema.get(top)
     for field in fields:
-        inner = {member.name: member.dtype for member in found.fields} if isinstance(found, pl.Struct) else {}
-        found = inner.get(field)
+        inner = found.fields if isinstance(found, pl.Struct) else []
+        found = next((member.dtype for member in inner if member.name == field), None)
     return found is not None and bool(fields)
 
 

@@ -12,6 +12,7 @@ import yaml
 from extra_rl.config.files import read_yaml, refuse_repeated_keys
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of
+from stages.load import load
 from tests.conftest import ROOT
 
 TINY = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
@@ -173,6 +174,12 @@ def test_one_message_lists_the_mistakes_of_all_sections_arms_and_regimes_once() 
     )
     message = refusal(changed(("compare.ks", [1, 99]), ("update.betas", [2, 0.9]), ("evaluate.sample", 3)))
     assert len(message.splitlines()) == 4  # rules between valid keys are checked, too
+
+
+def test_a_resolved_section_is_valid_again_in_its_stage() -> None:
+    experiment = experiment_of(changed())
+    for stage, section in experiment.arms["extra"].items():
+        assert load(stage).Config.model_validate(section).model_dump(mode="json") == section
 
 
 def test_a_rule_between_keys_is_left_out_where_one_of_them_is_invalid() -> None:
