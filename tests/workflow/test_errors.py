@@ -45,7 +45,10 @@ def lines_from(message: str, said: str) -> int:
     [
         ({"itrations": 4}, "  itrations: unknown key; did you mean `iterations`?"),
         ({"update": {"learning_rat": 1}}, "  update.learning_rat: unknown key; did you mean `learning_rate`?"),
-        ({"arms": {"extra": {"novelty": {"mesure": "zero"}}}}, "  arms.extra.novelty.mesure: unknown key; did you mean `measure`?"),
+        (
+            {"arms": {"extra": {"novelty": {"mesure": "zero"}}}},
+            "  arms.extra.novelty.mesure: unknown key; did you mean `measure`?",
+        ),
     ],
     ids=["top", "stage", "arm"],
 )
