@@ -85,7 +85,7 @@ def validated(kind: type[SectionT], section: dict[str, Any], name: str) -> Secti
 
 def configured(path: Path | None) -> dict[str, Any]:
     """The configuration file's sections, none without a file."""
-    from extra_rl.config.experiment import read_yaml
+    from extra_rl.config.files import read_yaml
 
     return dict(read_yaml(path)) if path else {}
 

@@ -97,7 +97,7 @@ def evaluate_and_write(arguments: argparse.Namespace, config: Config) -> int:
 
 def config_of(arguments: argparse.Namespace) -> Config:
     """Return the section `evaluate`: the paper's or that of --config, with the options of the command line."""
-    from extra_rl.config.experiment import read_yaml
+    from extra_rl.config.files import read_yaml
     from extra_rl.config.section import parse_config
     from stages.evaluate import Config
 

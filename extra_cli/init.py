@@ -94,7 +94,7 @@ def make(folder: Path, config: str) -> None:
 
 def run_name(folder: Path) -> str:
     """Return the key `name` of the project's configuration, the name of its results folder."""
-    from extra_rl.config.experiment import read_yaml
+    from extra_rl.config.files import read_yaml
 
     return str(read_yaml(folder / "config" / "config.yaml")["name"])
 

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from extra_rl.config.arms import merge
-from extra_rl.config.experiment import Experiment, read_yaml
+from extra_rl.config.experiment import Experiment
+from extra_rl.config.files import read_yaml
 from extra_rl.errors import ConfigError
 
 HELP = "cost of a configuration: rollouts, tokens, FLOP, memory, disk, hours"
@@ -40,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from extra_rl.planning.plan import plan_of, time_of
     from extra_rl.planning.rate import measured
     from extra_rl.planning.report import lines_of
+    from extra_rl.planning.shapes import with_context
 
-    experiment = experiment_of_files(arguments.configs, arguments.config)
+    experiment = with_context(experiment_of_files(arguments.configs, arguments.config))
     refuse_no_prompt(experiment)
     plan = plan_of(experiment, device=1e9 * arguments.memory if arguments.memory else None)
     plan["time"] = None

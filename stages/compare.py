@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import dataframely as dy
 import polars as pl
@@ -33,13 +33,20 @@ from extra_rl.tables.files import write_whole
 class Config(StageConfig):
     """The k of pass@k, and the differences that are named before the run."""
 
-    ks: list[int] = Field([1, 16], min_length=1, description="values of k for pass@k")
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples")
+    ks: list[Annotated[int, Field(ge=1)]] = Field([1, 16], min_length=1, description="values of k for pass@k")
+    resamples: int = Field(2000, ge=100, le=1_000_000, description="bootstrap resamples")
     comparisons: list[str] = Field(
         [],
         description="differences that are tested, such as `extra - grpo`: named before the run, and Holm-corrected "
         "(docs/statistics.md); other arms are compared with the first one without a correction",
     )
+
+    @field_validator("ks")
+    @classmethod
+    def each_k_once(cls, ks: list[int]) -> list[int]:
+        if twice := sorted({k for k in ks if ks.count(k) > 1}):
+            raise ValueError(f"{twice[0]} is given twice")
+        return ks
 
     @field_validator("comparisons")
     @classmethod

@@ -48,7 +48,9 @@ class Config(StageConfig):
         None, description="texts that end a response in the evaluation; null: those of `sampling`; []: none"
     )
     seed: int = Field(
-        0, description="seed of the samples; the same for all policies, so that paired samples share their noise"
+        0,
+        ge=0,
+        description="seed of the samples; the same for all policies, so that paired samples share their noise",
     )
     cache: str | None = Field("results/evaluations", description="folder in which samples are cached; null: no cache")
     part_samples: int = Field(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment, resolve
-from extra_rl.errors import ExtraError
+from extra_rl.config.files import refuse_repeated_keys
+from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
+from extra_rl.preflight.faults import has_training_problems, refuse_faults
 from extra_rl.results import start_folder
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
@@ -26,8 +28,12 @@ from stages.pipeline import STEPS
 Result = TypeVar("Result")
 
 
-def experiment_of(raw: Mapping[str, Any]) -> Experiment:
-    """Validate a raw configuration, as Snakemake has read it."""
+def experiment_of(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Experiment:
+    """Validate a raw configuration, as Snakemake has read it. files: those that it was read from.
+
+    Raises ConfigError, which lists all mistakes; keys that a file gives twice come first, as one of the two is lost.
+    """
+    refuse_repeated_keys(map(Path, files))
     return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
 
 
@@ -38,6 +44,33 @@ def with_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [with_nulls(inner) for inner in value]
     return None if value == "null" else value
+
+
+def preflight(experiment: Experiment, results: Path, *, packages: bool) -> None:
+    """Check the files, folders, commands and packages that the configuration names; ConfigError lists all faults.
+
+    Args:
+        experiment: the validated configuration.
+        results: the folder of the run; what it holds already is not checked again.
+        packages: whether the stages run in this environment, so that optional packages must be installed here.
+    """
+    starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.warm_starts]
+    refuse_faults(
+        experiment,
+        results,
+        problems=not (results / "prepare" / "train.parquet").exists(),
+        model=not all(path.exists() for path in starts),
+        packages=packages,
+    )
+
+
+def refuse_without_training(experiment: Experiment) -> None:
+    """Raise ConfigError where the configuration names no problems to train on, so that it can only evaluate."""
+    if not has_training_problems(experiment.common["prepare"]):
+        raise ConfigError(
+            "there are no training problems: set prepare.train_per_level (generated tasks, reasoning_gym) or "
+            "task.train (math). `snakemake evaluate` needs none."
+        )
 
 
 def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -> str:
@@ -110,10 +143,10 @@ def use_this_python() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
-def or_exit(function: Callable[..., Result], *arguments: object) -> Result:
+def or_exit(function: Callable[..., Result], *arguments: object, **settings: object) -> Result:
     """Return the function's result. An error of the user prints its message, without the traceback of Snakemake."""
     try:
-        return function(*arguments)
+        return function(*arguments, **settings)
     except ExtraError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -9,12 +9,13 @@ SOURCE  novelty reward (docs/method.md 2). Weight, centring, scale and placement
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import StageConfig, mistakes
 from extra_rl.config.sections import ComputeConfig
 from extra_rl.devices.acquire import acquire
@@ -38,17 +39,27 @@ class Config(StageConfig):
     tail_tokens: int = Field(512, ge=1, description="number of tokens at the end of a response that are compared")
     remember: int = Field(0, ge=0, description="rollouts remembered per problem; the released code: 6")
 
-    @model_validator(mode="after")
-    def params_fit_the_measure(self) -> Self:
-        if self.measure not in MEASURES:
-            raise ValueError(f"unknown measure {self.measure!r}; there are {', '.join(MEASURES)}")
-        params = MEASURES[self.measure].Params
+    @field_validator("measure")
+    @classmethod
+    def is_known(cls, measure: str) -> str:
+        if measure not in MEASURES:
+            known = ", ".join(MEASURES)
+            raise ValueError(f"unknown measure {measure!r}; there are {known}{nearest(measure, MEASURES)}")
+        return measure
+
+    @field_validator("params")
+    @classmethod
+    def fit_the_measure(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        measure = info.data.get("measure")
+        if measure is None:  # an unknown one
+            return given
+        params = MEASURES[measure].Params
         try:
-            params.model_validate(self.params)
+            params.model_validate(given)
         except ValidationError as error:
             lines = "; ".join(mistakes(error, params, "params"))
-            raise ValueError(f"measure {self.measure!r}: {lines}") from None
-        return self
+            raise ValueError(f"measure {measure!r}: {lines}") from None
+        return given
 
     def embedder(self) -> str:
         """The embedder, `sentence` or `policy`: that of the measure or of a random control's reference; "" for none."""

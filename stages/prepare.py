@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Annotated
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.gym_library import NOTES
+from extra_rl.models.context import context_tokens_of
 from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_items import counts_of, gym_problems
@@ -40,6 +43,7 @@ from extra_rl.problems.templates import TEMPLATE_SHARE
 from extra_rl.problems.training import check_references, cleaned, missing_values, without_examples
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
+from extra_rl.tasks.base import TASKS, load_task
 
 
 class Config(StageConfig):
@@ -49,7 +53,7 @@ class Config(StageConfig):
     model: ModelConfig = Field(description="shared section `model`")
     sampling: SamplingConfig = Field(description="shared section `sampling`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
-    train_per_level: dict[str, int] = Field(
+    train_per_level: dict[str, Annotated[int, Field(ge=0)]] = Field(
         {}, description="generated task: training problems per level; reasoning_gym: at most that many per set"
     )
     tuning_per_level: int = Field(
@@ -75,7 +79,24 @@ class Config(StageConfig):
         description="math: largest share of a source's reference answers that may be words or code instead of "
         "mathematics; 1: any",
     )
-    seed: int = Field(0, description="seed of the problem sets; experiment seeds share the problems")
+    seed: int = Field(0, ge=0, description="seed of the problem sets; experiment seeds share the problems")
+
+    @model_validator(mode="after")
+    def levels_are_those_of_the_task(self) -> Config:
+        if self.task.name == "reasoning_gym":
+            try:
+                counts_of(self.task.sets, self.train_per_level, self.tuning_per_level, self.final_per_level)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        elif self.task.name in TASKS:
+            levels = load_task(self.task).levels
+            for level in self.train_per_level:
+                if level not in levels:
+                    raise ValueError(
+                        f"train_per_level: the task {self.task.name} has no level {level!r}; it has "
+                        f"{', '.join(levels)}{nearest(level, levels)}"
+                    )
+        return self
 
 
 STAGE = Stage(
@@ -94,7 +115,7 @@ STAGE = Stage(
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """Four tables: what is trained on, what is held out, what was dropped, where it came from."""
     tokenizer = tokenizer_of(config.task, config.model)
-    room = config.model.context_tokens - config.sampling.max_response_tokens
+    room = context_tokens_of(config.model) - config.sampling.max_response_tokens
     sources: list[tuple[str, Source]] = []
     if config.task.name == "math":
         sources = read_sources(inputs, config.task)

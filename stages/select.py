@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from extra_rl.algorithms.stream import problem_stream
-from extra_rl.config.section import Section, StageConfig
+from extra_rl.config.section import LevelWeights, Section, StageConfig
 from extra_rl.errors import ConfigError
 from extra_rl.run.guards import refuse_without_signal
 from extra_rl.run.stage import Context, Inputs, Stage
@@ -26,7 +26,7 @@ class Config(StageConfig):
     """Prompts per iteration, their levels, and the budgets of a run."""
 
     prompts: int = Field(24, ge=1, description="prompts per iteration")
-    level_weights: dict[str, float] = Field(
+    level_weights: LevelWeights = Field(
         {}, description="relative frequency of each level (column benchmark of train); empty: all problems equally"
     )
     token_budget: int | None = Field(None, ge=1, description="sampled tokens of a run; null: no limit")

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from extra_rl.config.section import Section, StageConfig
+from extra_rl.config.mistakes import nearest
+from extra_rl.config.section import LevelWeights, Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
 from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ModelError
+from extra_rl.models.context import context_tokens_of
 from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
+from extra_rl.tasks.base import TASKS, load_task
 
 
 class Config(StageConfig):
@@ -27,16 +30,36 @@ class Config(StageConfig):
     task: TaskConfig = Field(description="shared section `task`")
     model: ModelConfig = Field(description="shared section `model`")
     compute: ComputeConfig = Field(description="shared section `compute`")
-    seed: int = Field(0, description="seed of weights and demonstrations; experiment seeds share the warm start")
+    seed: int = Field(0, ge=0, description="seed of weights and demonstrations; experiment seeds share the warm start")
     steps: int = Field(0, ge=0, description="length of the learning-rate schedule; 0: no training")
     stop_at: int = Field(0, ge=0, description="step at which training stops, so that RL has something to learn")
     batch: int = Field(64, ge=1, description="demonstrations per step")
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW")
     warmup: int = Field(100, ge=0, description="steps over which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
-    level_weights: dict[str, float] = Field(
+    level_weights: LevelWeights = Field(
         {}, description="relative frequency of each level in the demonstrations; empty: equal"
     )
+
+    @model_validator(mode="after")
+    def training_stops_within_the_schedule(self) -> Config:
+        if self.stop_at > self.steps:
+            raise ValueError(f"stop_at: {self.stop_at} lies beyond the schedule of {self.steps} steps (`steps`)")
+        if self.steps and not self.stop_at:
+            raise ValueError(f"stop_at: 0 trains none of the {self.steps} steps (`steps`); set it to {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def levels_are_those_of_the_task(self) -> Config:
+        if self.level_weights and self.task.name in TASKS:
+            levels = load_task(self.task).levels
+            for level in self.level_weights:
+                if level not in levels:
+                    raise ValueError(
+                        f"level_weights: the task {self.task.name} has no level {level!r}; it has {', '.join(levels)}"
+                        f"{nearest(level, levels)}"
+                    )
+        return self
 
 
 class Derived(Section):
@@ -67,7 +90,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     device = acquire(config.compute)
     tokenizer = tokenizer_of(config.task, config.model)
     if config.model.source == "new":
-        shape = ModelShape(**config.model.shape.model_dump(), max_positions=config.model.context_tokens)
+        shape = ModelShape(**config.model.shape.model_dump(), max_positions=context_tokens_of(config.model))
         model = new_model(tokenizer, shape, context.run_seed("weights", config.seed))
     else:
         model = load_model(config.model.source, config.model.revision, gguf_file=config.model.gguf_file)
@@ -95,7 +118,7 @@ def require_context(model: CausalLM, config: ModelConfig) -> None:
     from extra_rl.models.family import context
 
     limit = context(model.config)
-    if limit is not None and config.context_tokens > limit:
+    if limit is not None and config.context_tokens is not None and config.context_tokens > limit:
         raise ModelError(
             f"{config.source}: the model reads {limit:,} tokens (max_position_embeddings, or the original context of a "
             f"dynamic or longrope scaling), but model.context_tokens is {config.context_tokens:,}. Lower it and "

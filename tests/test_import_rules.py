@@ -284,7 +284,7 @@ def loaded_by(code: str) -> set[str]:
 SNAKEFILE_MODULES = """
 from pathlib import Path
 import stages.layout, stages.terminal, extra_rl.run.lock
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from stages.experiment import experiment_of
 experiment_of(read_yaml(Path("config/tiny.yaml")))
 """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from extra_rl.config.mistakes import nearest
 from extra_rl.errors import ConfigError
 
 WARM_START = "warm_start"
@@ -34,13 +35,18 @@ def named_pairs(comparisons: Sequence[str]) -> list[Pair]:
     return pairs
 
 
-def refuse_unknown(comparisons: Sequence[str], arms: Iterable[str]) -> None:
-    """Raise ConfigError where a comparison names an arm that is not in the configuration."""
+def unknown_arms(comparisons: Sequence[str], arms: Iterable[str]) -> list[str]:
+    """Return one reason for every comparison that names an arm which does not exist."""
     known = dict.fromkeys([*arms, WARM_START])
-    for pair in named_pairs(comparisons):
-        for name in (pair.arm, pair.base):
-            if name not in known:
-                raise ConfigError(
-                    f"compare.comparisons: `{pair.arm} - {pair.base}`: there is no arm {name!r}; "
-                    f"there are {', '.join(known)}."
-                )
+    return [
+        f"`{pair.arm} - {pair.base}`: there is no arm {name!r}; there are {', '.join(known)}{nearest(name, known)}"
+        for pair in named_pairs(comparisons)
+        for name in (pair.arm, pair.base)
+        if name not in known
+    ]
+
+
+def refuse_unknown(comparisons: Sequence[str], arms: Iterable[str]) -> None:
+    """Raise ConfigError where a comparison names an arm that does not exist."""
+    for reason in unknown_arms(comparisons, arms):
+        raise ConfigError(f"compare.comparisons: {reason}.")

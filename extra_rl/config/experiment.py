@@ -1,25 +1,25 @@
 """Resolution of a configuration: from YAML and the diffs of an arm to the validated section of every stage.
 
 A configuration is one file: shared sections, one section per stage, and `arms`, each a diff over the rest that may
-start from a preset. Unknown keys are refused at every level, and the message lists the known ones.
-`extra_rl.config.arms` reads the arms, and the regimes in which they may be repeated.
+start from a preset. Unknown keys are refused at every level. One message lists all mistakes with their places.
+`extra_rl.config.arms` reads the arms, and the regimes in which they may be repeated; `extra_rl.config.check` holds the
+rules between sections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-import yaml
 from pydantic import BaseModel
 
-from extra_rl.config.arms import Cell, cells_of, mapping, merge, regimes_of
-from extra_rl.config.comparisons import refuse_unknown
-from extra_rl.config.run import RunConfig, run_config
-from extra_rl.config.section import StageConfig, parse_config
+from extra_rl.config.arms import Cell, cells_of, merge, regimes_of
+from extra_rl.config.check import contradictions
+from extra_rl.config.comparisons import unknown_arms
+from extra_rl.config.mistakes import Mistake, Mistakes, unknown_key, validated
+from extra_rl.config.run import RunConfig
+from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import SHARED
-from extra_rl.errors import ConfigError
 
 
 class Experiment(BaseModel):
@@ -40,92 +40,118 @@ class Experiment(BaseModel):
     regimes: dict[str, float]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a configuration file as a mapping; ConfigError names the file."""
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of sections.")
-    return raw
-
-
 def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> Experiment:
     """Validate a raw configuration for the given stages (name -> Config class).
 
-    Raises ConfigError, which names every unknown key and invalid value.
+    Raises ConfigError, which lists all mistakes: unknown keys, invalid values, and keys that exclude each other.
     """
+    mistakes = Mistakes()
     known = {*RunConfig.model_fields, *SHARED, *stages, "arms", "regimes"}
-    unknown = sorted(set(raw) - known)
-    if unknown:
-        raise ConfigError(f"unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
-    run = run_config({key: raw[key] for key in RunConfig.model_fields if key in raw})
+    for key in raw:
+        if key not in known:
+            mistakes.add(str(key), unknown_key(str(key), known, keys_of(stages)))
+    run, found = validated(RunConfig, {key: raw[key] for key in RunConfig.model_fields if key in raw})
+    for mistake in found:
+        mistakes.add(".".join(mistake.path), mistake.reason)
     base = {key: value for key, value in raw.items() if key in SHARED or key in stages}
-    regimes = regimes_of(mapping(raw.get("regimes"), "regimes"))
-    cells = cells_of(mapping(raw.get("arms"), "arms"), regimes)
-    experiment = Experiment(
+    regimes = regimes_of(mistakes.mapping(raw.get("regimes"), "regimes"), mistakes)
+    cells = cells_of(mistakes.mapping(raw.get("arms"), "arms"), regimes, mistakes)
+    common = resolved(base, stages)
+    arms = {name: resolved(merge(base, cell.diff), stages) for name, cell in cells.items()}
+    for mistake in common.mistakes:
+        mistakes.add(".".join(mistake.path), mistake.reason)
+    for name, cell in cells.items():
+        for mistake in arms[name].mistakes:
+            if mistake not in common.mistakes:
+                mistakes.add(cell.place_of(mistake.path), mistake.reason)
+    checked = {name: (found.sections, found.wrong) for name, found in arms.items()}
+    for line in contradictions((common.sections, common.wrong), checked, run):
+        mistakes.add("", line)
+    if "compare.comparisons" not in common.wrong and "compare" in common.sections:
+        named = common.sections["compare"]["comparisons"]
+        for reason in unknown_arms(named, [cell.arm for cell in cells.values()]):
+            mistakes.add("compare.comparisons", reason)
+    mistakes.refuse()
+    assert run is not None  # a mistake otherwise
+    return Experiment(
         run=run,
-        common=sections(base, stages),
-        arms={name: sections(merge(base, cell.diff), stages, name) for name, cell in cells.items()},
+        common=common.sections,
+        arms={name: found.sections for name, found in arms.items()},
         cells=cells,
         regimes={name: regime.value for name, regime in regimes.items()},
     )
-    refuse_sharded_rounds(experiment)
-    for name, arm in experiment.arms.items():
-        refuse_unscored(arm, f"arms.{name}")
-    if "compare" in stages:
-        refuse_unknown(experiment.common["compare"]["comparisons"], [cell.arm for cell in cells.values()])
-    return experiment
 
 
-def refuse_sharded_rounds(experiment: Experiment) -> None:
-    """Raise ConfigError for rounds with shards: no shard knows how many groups are missing overall."""
-    for name, arm in experiment.arms.items():
-        if experiment.run.generation.shards > 1 and arm.get("generate", {}).get("rounds", 1) > 1:
-            raise ConfigError(f"arms.{name}: generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md).")
+class Resolved(NamedTuple):
+    """The sections of one arm, or of what all arms share.
+
+    Args:
+        sections: stage -> its section as plain JSON values, with defaults and shared sections; a stage whose section
+            cannot be completed is missing.
+        mistakes: unknown keys and invalid values, by their path in the sections.
+        wrong: paths of the keys whose value is not the given one, because that is invalid.
+    """
+
+    sections: dict[str, dict[str, Any]]
+    mistakes: list[Mistake]
+    wrong: set[str]
 
 
-def refuse_unscored(arm: Mapping[str, Mapping[str, Any]], where: str) -> None:
-    """Raise ConfigError where an arm scores only some rollouts and one of its sections needs the scores of all."""
-    if arm.get("score_entropy", {}).get("rows", "all") == "all":
-        return
-    prefixes, update = arm["choose_prefixes"], arm["update"]
-    needed = {
-        "choose_prefixes.scores_from: sampler (prefixes are chosen by the scores of all failed rollouts otherwise)": (
-            prefixes["groups"] != 0 and prefixes["scores_from"] == "policy"
-        ),
-        "update.kl_weight: 0 (every row has a gradient otherwise)": update["kl_weight"] > 0,
-        "update.entropy_weight: 0 (every row has a gradient otherwise)": update["entropy_weight"] > 0,
-        "another novelty.measure than surprise, which compares the logprobs of all rollouts": (
-            arm["novelty"]["measure"] == "surprise"
-        ),
-    }
-    missing = [requirement for requirement, is_missing in needed.items() if is_missing]
-    if missing:
-        raise ConfigError(f"{where}: score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all.")
-
-
-def sections(
-    raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]], arm: str = ""
-) -> dict[str, dict[str, Any]]:
-    """Stage -> its complete section as plain JSON values, with defaults and shared sections. arm: for messages."""
-    unknown = sorted(set(raw) - set(SHARED) - set(stages))
-    where = f"arms.{arm}: " if arm else ""
-    if unknown:
-        raise ConfigError(f"{where}unknown section(s) {', '.join(unknown)}; known: {', '.join([*SHARED, *stages])}.")
-    result = {}
+def resolved(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> Resolved:
+    """Complete the section of every stage. A mistake in a shared section is noted once, at the shared section."""
+    mistakes = [
+        Mistake((str(name),), unknown_section(str(name), stages))
+        for name in raw
+        if name not in SHARED and name not in stages
+    ]
+    wrong: set[str] = set()
+    shared: dict[str, BaseModel | None] = {}
+    for name, model in SHARED.items():
+        shared[name] = _complete(name, model, _given(raw.get(name), name, mistakes), mistakes, wrong)
+    sections = {}
     for name, config_class in stages.items():
         given = raw.get(name)
         if isinstance(given, str) and config_class.SHORTHAND:
             given = {config_class.SHORTHAND: given}
-        section = mapping(given, f"{where}{name}")
-        fields = config_class.model_fields
-        misplaced = sorted(set(section) & set(SHARED))
-        if misplaced:
-            raise ConfigError(f"{where}{name}.{misplaced[0]}: `{misplaced[0]}` is a shared section; set it at the top.")
-        section |= {key: raw.get(key) or {} for key in SHARED if key in fields}
-        result[name] = parse_config(config_class, section, f"{where}{name}").model_dump(mode="json")
-    return result
+        section = _given(given, name, mistakes)
+        for key in set(section) & set(SHARED):
+            mistakes.append(Mistake((name, key), f"`{key}` is a shared section; set it at the top"))
+            del section[key]
+        used = {key: shared[key] or model() for key, model in SHARED.items() if key in config_class.model_fields}
+        found = _complete(name, config_class, section | used, mistakes, wrong)
+        if found is not None:
+            sections[name] = found.model_dump(mode="json")
+    return Resolved(sections, mistakes, wrong)
+
+
+def _complete(
+    name: str, model: type[BaseModel], given: Mapping[str, Any], mistakes: list[Mistake], wrong: set[str]
+) -> BaseModel | None:
+    """A section with its defaults; its mistakes are added to `mistakes`, and its invalid keys to `wrong`."""
+    section, found = validated(model, given, hidden=SHARED)
+    for mistake in found:
+        mistakes.append(mistake._replace(path=(name, *mistake.path)))
+        if not mistake.unknown:
+            wrong.add(".".join((name, *mistake.path[:1])))
+    return section
+
+
+def _given(value: Any, name: str, mistakes: list[Mistake]) -> dict[str, Any]:
+    """The keys of a section; a list or scalar in its place is a mistake."""
+    if not isinstance(value, Mapping | None):
+        mistakes.append(Mistake((name,), f"expected keys and values, not {value!r}"))
+        return {}
+    return dict(value or {})
+
+
+def unknown_section(name: str, stages: Mapping[str, type[StageConfig]]) -> str:
+    """The reason why an arm or regime cannot have this section."""
+    if name in RunConfig.model_fields or name in ("arms", "regimes"):
+        return f"`{name}` belongs to the whole run; set it at the top"
+    return unknown_key(name, [*SHARED, *stages], keys_of(stages)).replace("unknown key", "unknown section", 1)
+
+
+def keys_of(stages: Mapping[str, type[StageConfig]]) -> dict[str, Iterable[str]]:
+    """Section -> its keys; those of the run under ""."""
+    models: dict[str, type[BaseModel]] = {"": RunConfig, **SHARED, **stages}
+    return {name: set(model.model_fields) - set(SHARED) for name, model in models.items()}

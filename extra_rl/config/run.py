@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from extra_rl.config.section import Section
-from extra_rl.errors import ConfigError
 
 LAST_POLICIES = 2
 """Iterations whose policies always stay: the last, and the one that a repeated `update` starts from."""
@@ -58,7 +56,9 @@ class RunConfig(Section):
     """Top-level keys, in addition to the sections and arms."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
-    seeds: list[int] = Field([0], min_length=1, description="experiment seeds; every arm runs with each")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0], min_length=1, description="experiment seeds; every arm runs with each"
+    )
     warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
         [0],
         min_length=1,
@@ -109,22 +109,20 @@ class RunConfig(Section):
             raise ValueError("name each once")
         return values
 
+    @model_validator(mode="after")
+    def the_window_is_not_empty(self) -> Self:
+        if self.first_iteration >= self.iterations:
+            raise ValueError("first_iteration must be below iterations: nothing would be left to run")
+        return self
+
+    @model_validator(mode="after")
+    def shards_are_jobs_of_a_stage(self) -> Self:
+        if self.granularity == "iteration" and self.generation.shards > 1:
+            raise ValueError(
+                "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage"
+            )
+        return self
+
     def warm_start_of(self, seed: int) -> int:
         """Seed of the initial policy that an experiment seed starts from."""
         return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
-
-
-def run_config(values: Mapping[str, Any]) -> RunConfig:
-    """Validate the top-level keys; ConfigError names each invalid value, and keys that exclude each other."""
-    try:
-        config = RunConfig.model_validate(values)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
-        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
-    if config.first_iteration >= config.iterations:
-        raise ConfigError("first_iteration must be below iterations: nothing would be left to run.")
-    if config.granularity == "iteration" and config.generation.shards > 1:
-        raise ConfigError(
-            "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage."
-        )
-    return config

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from extra_rl.config.mistakes import mistakes_of
 from extra_rl.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and unknown keys are refused."""
+    """Base of all sections: frozen; unknown keys, infinite numbers and yes/no in the place of a number are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_is_a_number(cls, given: object, info: ValidationInfo) -> object:
+        """Refuse true and false where no field takes them: pydantic reads them as 1 and 0."""
+        parts = _parts(cls.model_fields[str(info.field_name)].annotation)
+        takes_any = any(part in (bool, Any) or _is_section(part) for part in parts)  # a nested section checks its own
+        if _holds_truth_value(given) and not takes_any:
+            raise ValueError(f"expected no truth value (given: {given!r}); YAML also reads yes, no, on and off as one")
+        return given
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """A type and all types within it."""
+    return [annotation, *(part for inner in get_args(annotation) for part in _parts(inner))]
+
+
+def _is_section(part: object) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel)
+
+
+def _holds_truth_value(value: object) -> bool:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(member, bool) for member in members)
 
 
 class StageConfig(Section):
@@ -23,6 +48,16 @@ class StageConfig(Section):
     """
 
     SHORTHAND: ClassVar[str | None] = None
+
+
+def _some_weight(weights: dict[str, float]) -> dict[str, float]:
+    if weights and not sum(weights.values()):
+        raise ValueError("all weights are 0: give at least one level a weight above 0")
+    return weights
+
+
+LevelWeights = Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_some_weight)]
+"""Level -> relative frequency."""
 
 
 def parse_config(config_class: type[Section], section: Mapping[str, Any], name: str) -> Any:
@@ -36,13 +71,4 @@ def parse_config(config_class: type[Section], section: Mapping[str, Any], name: 
 
 def mistakes(error: ValidationError, config_class: type[BaseModel], where: str) -> list[str]:
     """Return one line for every invalid key: its place below `where`, and the reason."""
-    return [f"{'.'.join([where, *map(str, e['loc'])])}: {_reason(e, config_class)}" for e in error.errors()]
-
-
-def _reason(error: Any, config_class: type[BaseModel]) -> str:
-    if error["type"] == "extra_forbidden":
-        known = ", ".join(sorted(config_class.model_fields)) if len(error["loc"]) == 1 else "see config/README.md"
-        return f"unknown key (known here: {known})"
-    if error["type"] == "value_error":  # raised by one of our validators
-        return str(error["ctx"]["error"])
-    return f"{error['msg']} (given: {error['input']!r})"
+    return [f"{'.'.join([where, *found.path])}: {found.reason}" for found in mistakes_of(error, config_class)]

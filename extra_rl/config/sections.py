@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -13,11 +14,17 @@ from extra_rl.config.benchmarks import Kind, complete, registry
 from extra_rl.config.section import Section
 from mathjudge.policy import Policy
 
+NEW_CONTEXT = 128
+"""Context of a new model in tokens, unless `model.context_tokens` is set."""
+LONGEST_CONTEXT = 8192
+"""Longest context in tokens that is taken from a given model. A longer one is set in the configuration, as memory and
+cost grow with it."""
+
 
 class ComputeConfig(Section):
     """Device and precision of the arithmetic. Threads and device change sums in their last bits, so both are keys."""
 
-    threads: int = Field(1, ge=1, description="torch threads within one stage")
+    threads: int = Field(1, ge=1, le=1024, description="torch threads within one stage")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where torch sees a CUDA device, else cpu"
     )
@@ -194,12 +201,21 @@ class ShapeConfig(Section):
     head_dim: int = Field(32, ge=8, description="size of a head; vLLM's CPU kernels require at least 32")
     intermediate: int = Field(192, ge=8, description="hidden size of the feed-forward layers")
 
+    @model_validator(mode="after")
+    def _heads_share_keys_and_have_pairs(self) -> ShapeConfig:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv_heads evenly")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim: {self.head_dim} is odd, and rotary positions turn pairs of numbers")
+        return self
+
 
 class ModelConfig(Section):
     """The model before any training."""
 
     source: str = Field(
         "new",
+        min_length=1,
         description="`new`: random weights of `shape`; otherwise a local directory, a hub name or a .gguf file; an "
         "adapter is merged into its base model; `package:NAME`: the GGUF file in an installed Python package",
     )
@@ -212,7 +228,19 @@ class ModelConfig(Section):
         "words", description="for a new model: the task's vocabulary, or one token per byte"
     )
     shape: ShapeConfig = Field(default_factory=ShapeConfig, description="for a new model")
-    context_tokens: int = Field(128, ge=8, description="maximum tokens of prompt and response together")
+    context_tokens: int | None = Field(
+        None,
+        ge=8,
+        description="maximum tokens of prompt and response together; null: 128 for a new model, otherwise what the "
+        f"model's configuration names, at most {LONGEST_CONTEXT:,}",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_new_model_has_a_context(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("source", "new") == "new" and given.get("context_tokens") is None:
+            return {**given, "context_tokens": NEW_CONTEXT}
+        return given
 
     @model_validator(mode="after")
     def _gguf_file_has_a_source(self) -> ModelConfig:
@@ -275,9 +303,9 @@ class VerifierConfig(Section):
         1, ge=1, description="number of judging processes; generated tasks are judged in the stage itself"
     )
     timeout_s: float = Field(
-        5.0, gt=0, description="CPU-seconds after which a judgement is ended, with the verdict `timeout`"
+        5.0, gt=0, le=86_400, description="CPU-seconds after which a judgement is ended, with the verdict `timeout`"
     )
-    memory_mb: int = Field(2048, ge=256, description="memory limit of a judging process")
+    memory_mb: int = Field(2048, ge=256, le=2**20, description="memory limit of a judging process, in MiB")
     max_chars: int = Field(20_000, ge=100, description="longer responses are not read (generated tasks read the end)")
     policy: Policy = Field(
         default_factory=Policy, description="math: which answers count as equal where conventions differ"

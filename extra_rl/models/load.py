@@ -65,7 +65,7 @@ def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: s
     For an adapter it is that of the adapter's directory if there is one, else that of its base.
     Raises the errors of `load_model`.
     """
-    place, gguf = _place(source, gguf_file)
+    place, gguf = place_of(source, gguf_file)
     if isinstance(place, Path):
         require_listed(place, lambda name: not is_weights(name))
     if gguf is None:
@@ -79,20 +79,20 @@ def load_tokenizer(source: Path | str, revision: str | None = None, gguf_file: s
                     read_json(place / name)
     from transformers import AutoTokenizer
 
-    options = {} if gguf is None else {"gguf_file": _readable_gguf(gguf)}
+    options = {} if gguf is None else {"gguf_file": readable_gguf(gguf)}
     with _reading(place if gguf is None else Path(place) / gguf, "tokenizer"):
         return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False, **options)
 
 
-def read_config(source: Path | str, gguf_file: str | None = None) -> dict[str, Any]:
-    """The configuration of a local model, of an adapter's base, or of a GGUF file's header."""
+def read_config(source: Path | str, gguf_file: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """The configuration of a model, of an adapter's base, or of a GGUF file's header."""
     from transformers import AutoConfig
 
-    place, gguf = _place(source, gguf_file)
-    found = None if gguf else adapter.find(place, None)
+    place, gguf = place_of(source, gguf_file)
+    found = None if gguf else adapter.find(place, revision)
     if found is not None:
-        return read_config(found.base)
-    options = {} if gguf is None else {"gguf_file": _readable_gguf(gguf)}
+        return read_config(found.base, None, found.base_revision)
+    options = {"revision": revision} if gguf is None else {"gguf_file": readable_gguf(gguf)}
     with _reading(place, "configuration"):
         config: dict[str, Any] = AutoConfig.from_pretrained(place, trust_remote_code=False, **options).to_dict()
         return config
@@ -112,7 +112,7 @@ def _load(
         source, revision, device, precision, gguf_file: as for `load_model`.
         over: directories of the adapters that this model is the base of, to detect a cycle.
     """
-    place, gguf = _place(source, gguf_file)
+    place, gguf = place_of(source, gguf_file)
     if isinstance(place, Path):
         refuse_removed(place)
         require_listed(place, lambda name: True)
@@ -156,7 +156,7 @@ def _read(place: Path | str, revision: str | None, precision: str, gguf: str | N
     label = name or str(place)
     options: dict[str, Any] = {}
     if gguf is None and isinstance(place, Path):
-        _require_checkpoint(place)
+        require_checkpoint(place)
         require_readable(place)
     if gguf is not None:
         options |= _gguf_options(gguf)
@@ -206,7 +206,7 @@ def _plain(model: CausalLM, tied: bool, precision: str) -> Any:
     return made
 
 
-def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str | None]:
+def place_of(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str | None]:
     """A directory (Path) or a name on the hub (str), and the name of the GGUF file in it; None for safetensors.
 
     A directory whose manifest refers to a previous policy (`same_as`) is replaced by that one's.
@@ -236,7 +236,7 @@ def _place(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str |
     return str(source), gguf_file
 
 
-def _require_checkpoint(directory: Path) -> None:
+def require_checkpoint(directory: Path) -> None:
     """Raise ModelError where a directory has no config.json or no weights."""
     if not (directory / CONFIG).exists():
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
@@ -250,7 +250,7 @@ def _require_checkpoint(directory: Path) -> None:
         raise ModelError(f"{directory}: has a {CONFIG} but no weights (model.safetensors or its shards). {FETCH_AGAIN}")
 
 
-def _readable_gguf(gguf: str) -> str:
+def readable_gguf(gguf: str) -> str:
     """The name of a GGUF file; ModelError if the package that reads it is not installed."""
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{gguf}: reading GGUF files needs the package gguf: pip install gguf")
@@ -261,7 +261,7 @@ def _gguf_options(gguf: str) -> dict[str, Any]:
     """Arguments of from_pretrained that de-quantise a GGUF file."""
     import transformers
 
-    options: dict[str, Any] = {"gguf_file": _readable_gguf(gguf)}
+    options: dict[str, Any] = {"gguf_file": readable_gguf(gguf)}
     if hasattr(transformers, "GgufConfig"):  # newer versions may keep the blocks packed
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return options

@@ -101,7 +101,7 @@ class Result:
 class MeasureParams(BaseModel):
     """Base class of the settings of a measure: frozen, unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SiblingParams(MeasureParams):

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.experiment import Experiment
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError, InputError
+from extra_rl.models.context import bounded
 from extra_rl.models.files import ADAPTER_CONFIG, packaged
 
 SPECIAL_WORDS = 3
@@ -76,13 +78,28 @@ KNOWN = {
 """Dense Qwen3 models by their name on the hub; `-Base` models have the same shape, but 32,768 positions."""
 
 
+def with_context(experiment: Experiment) -> Experiment:
+    """Return the experiment with the model's own context length where `model.context_tokens` is null."""
+    section = experiment.common["prepare"]
+    if section["model"]["context_tokens"] is not None:
+        return experiment
+    shape = shape_of(ModelConfig.model_validate(section["model"]), TaskConfig.model_validate(section["task"]))
+    model = {**section["model"], "context_tokens": bounded(shape.positions)}
+
+    def replaced(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: {**found, "model": model} if "model" in found else found for name, found in sections.items()}
+
+    arms = {name: replaced(sections) for name, sections in experiment.arms.items()}
+    return experiment.model_copy(update={"common": replaced(experiment.common), "arms": arms})
+
+
 def shape_of(model: ModelConfig, task: TaskConfig) -> Shape:
     """Return the shape of a configuration's model: `new`, a local directory's config.json, or a known name.
 
     Raises ConfigError for another name, InputError for a directory without a readable config.json.
     """
     if model.source == "new":
-        return replace(_new(model, vocabulary_of_new(model, task)), positions=model.context_tokens)
+        return replace(_new(model, vocabulary_of_new(model, task)), positions=model.context_tokens or 0)
     directory = packaged(model.source) or Path(model.source)
     if model.gguf_file or directory.suffix == ".gguf" or (directory / ADAPTER_CONFIG).is_file():
         return _from_checkpoint(model)

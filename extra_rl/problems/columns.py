@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from extra_rl.config.mistakes import nearest
 from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
 from extra_rl.problems.files import Row, Table
@@ -100,7 +101,7 @@ def require_column(table: Table, name: str) -> None:
     if not has_column(table, name):
         raise InputError(
             f"{table.name}: no column {name} (it has {', '.join(table.columns)}). Name the right one in the "
-            "configuration's task section."
+            f"configuration's task section{nearest(name, table.columns) or '.'}"
         )
 
 

@@ -89,7 +89,7 @@ def read_files(path: str, split: str = "train") -> Table:
         table = Table(path, "Hugging Face directory", [Part(path, load_saved(path, split))])
     else:
         files = files_of(path)
-        kinds = {_format(file) for file in files}
+        kinds = {format_of(file) for file in files}
         if len(kinds) > 1:
             raise InputError(
                 f"{path}: holds files of several formats ({', '.join(sorted(kinds))}); name those that are meant, for "
@@ -159,20 +159,26 @@ def suffix_of(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _format(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """Return the format of a file by its suffix. Raises InputError for one that is not known."""
     if (suffix := suffix_of(path)) not in FORMATS:
         raise InputError(f"{path}: expected a {', '.join(FORMATS)} file of problems; text may be compressed (.gz).")
     return FORMATS[suffix]
 
 
 def _read(path: Path) -> Part:
-    kind = _format(path)
+    kind = format_of(path)
     if kind == "Parquet":
         return Part(str(path), _parquet_rows(path))
     text = _text(path)
+    return rows_of_text(path, kind, text)
+
+
+def rows_of_text(path: Path, kind: str, text: str, limit: int | None = None) -> Part:
+    """Return the rows of a text file; with `limit` the first of them, and what follows is not looked at."""
     if kind in ("CSV", "TSV"):
-        return _separated(path, text, "," if kind == "CSV" else "\t")
-    return _json_array(path, text) if text.lstrip().startswith("[") else _json_lines(path, text)
+        return _separated(path, text, "," if kind == "CSV" else "\t", limit)
+    return _json_array(path, text) if text.lstrip().startswith("[") else _json_lines(path, text, limit)
 
 
 def _parquet_rows(path: Path) -> list[Row]:
@@ -221,7 +227,7 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: line {line} is not UTF-8 text: save the file as UTF-8.") from error
 
 
-def _separated(path: Path, text: str, separator: str) -> Part:
+def _separated(path: Path, text: str, separator: str, limit: int | None) -> Part:
     """The rows of a CSV or TSV file. Raises InputError for rows that do not have the header's number of fields."""
     header: list[str] = []
     rows: list[Row] = []
@@ -237,6 +243,8 @@ def _separated(path: Path, text: str, separator: str) -> Part:
             )
         rows.append(dict(zip(header, fields, strict=True)))
         lines.append(line)
+        if len(rows) == limit:
+            break
     return Part(str(path), rows, lines)
 
 
@@ -279,7 +287,7 @@ def _json_array(path: Path, text: str) -> Part:
     return Part(str(path), rows)
 
 
-def _json_lines(path: Path, text: str) -> Part:
+def _json_lines(path: Path, text: str, limit: int | None) -> Part:
     rows: list[Row] = []
     lines = []
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): a JSON text may hold U+2028
@@ -296,6 +304,8 @@ def _json_lines(path: Path, text: str) -> Part:
             raise InputError(f"{path}: line {number} holds a {_kind(member)}; expected an object of columns.")
         rows.append(member)
         lines.append(number)
+        if len(rows) == limit:
+            break
     return Part(str(path), rows, lines)
 
 

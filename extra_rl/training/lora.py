@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError, InputError
@@ -43,6 +43,15 @@ class LoraConfig(Section):
         lt=1,
         description="share of an adapter's inputs dropped in training; above 0 the first ratios are not 1",
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _names_layers(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets or "" in targets:
+            raise ValueError("name at least one layer, for example [q_proj, v_proj], or all_linear")
+        if twice := sorted({name for name in targets if not isinstance(targets, str) and targets.count(name) > 1}):
+            raise ValueError(f"{twice[0]} is named twice")
+        return targets
 
 
 def load_adapted(initial: Path, current: Path, lora: LoraConfig, seed: int) -> tuple[Policy, Any]:

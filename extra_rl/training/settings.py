@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from extra_rl.config.section import Section
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.training.lora import LoraConfig
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class UpdateSettings(Section):
@@ -26,7 +28,7 @@ class UpdateSettings(Section):
         "token_mean",
         description="weights of tokens: equal (DAPO), equal by sequence (GRPO), or a constant (Dr. GRPO)",
     )
-    clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio; GSPO needs 3e-4")
+    clip_low: float = Field(0.2, ge=0, le=1, description="lower clip of the ratio; GSPO needs 3e-4")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio; GSPO needs 4e-4")
     dual_clip: float | None = Field(10.0, gt=1, description="bound of the loss for negative advantages; null: off")
     importance_cap: float | None = Field(
@@ -59,7 +61,7 @@ class UpdateSettings(Section):
         description="adamw_8bit: moments in 8 bits, a quarter of their memory and disk (pip install "
         "'extra-rl[adam8bit]')",
     )
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's betas")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     gradient_clip: float = Field(1.0, gt=0, description="maximum norm of the gradient")
     gradient_checkpointing: bool = Field(

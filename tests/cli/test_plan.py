@@ -160,7 +160,7 @@ def test_budgets_bound_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         (["missing.yaml"], "missing.yaml: no such configuration file"),
         ([str(PAPER), "--config", "iterations"], "--config iterations: expected KEY=VALUE"),
         ([str(PAPER), "--config", "select=[1"], "--config select=[1: not a YAML value"),
-        ([str(PAPER), "--config", "itertions=3"], "unknown key(s) itertions"),
+        ([str(PAPER), "--config", "itertions=3"], "itertions: unknown key; did you mean `iterations`?"),
         ([str(PAPER), "--from", "nowhere"], "nowhere: no finished iteration"),
         ([str(PAPER), "--config", "model={source: someone/else}"], "'someone/else' is no local directory"),
         ([str(PAPER), "--config", "model={context_tokens: 4096}"], "leaves no tokens for a prompt"),

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from extra_rl.config.arms import cells_of, regimes_of
+from extra_rl.config import arms as config_arms
+from extra_rl.config.arms import Cell, Regime
+from extra_rl.config.mistakes import Mistakes
 from extra_rl.errors import ConfigError
+
+
+def regimes_of(raw: Mapping[str, Any]) -> dict[str, Regime]:
+    """The regimes; ConfigError lists the mistakes."""
+    mistakes = Mistakes()
+    found = config_arms.regimes_of(raw, mistakes)
+    mistakes.refuse()
+    return found
+
+
+def cells_of(raw: Mapping[str, Any], regimes: Mapping[str, Regime]) -> dict[str, Cell]:
+    """The cells; ConfigError lists the mistakes."""
+    mistakes = Mistakes()
+    found = config_arms.cells_of(raw, regimes, mistakes)
+    mistakes.refuse()
+    return found
+
 
 REGIMES = regimes_of(
     {"s50": {"value": 50, "select": {"prompts": 3}}, "s90": {"value": 90.5, "update": {"clip_low": 0.1}}}
@@ -46,7 +66,7 @@ def test_an_arm_may_list_its_regimes_and_change_keys_in_one() -> None:
         ({"grpo": {"regimes": ["s51"]}}, "no regime 's51'; there are s50, s90"),
         ({"grpo": {"in_regime": {"x": {}}}}, "no regime 'x'"),
         ({"grpo": {"in_regime": {"s50": {"model": {}}}}}, "arms.grpo.in_regime.s50.model: all arms share"),
-        ({"grpo": {"in_regime": []}}, "arms.grpo: expected keys and values"),
+        ({"grpo": {"in_regime": []}}, "arms.grpo.in_regime: expected keys and values"),
         ({"grpo": {"preset": "x"}}, "unknown preset 'x'"),
     ],
 )

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, read_preset
 from extra_rl.config.derived import derive
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
 from extra_rl.errors import ConfigError
@@ -25,6 +25,8 @@ from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
 MINIMAL = {"name": "mini", "iterations": 2, "arms": {"grpo": {}}}
+BYTES = {"tokenizer": "bytes"}
+"""A new model that reads any text."""
 
 
 def resolved(arm: str = "grpo", **changes: Any) -> dict[str, dict[str, Any]]:
@@ -236,13 +238,18 @@ def test_a_derived_value_is_an_unknown_key_of_a_configuration(stage: str, key: s
 def test_options_that_need_the_scores_of_all_rollouts_are_refused_with_rows_signal(
     changes: dict[str, Any], named: str
 ) -> None:
-    assert re.search(rf"arms\.grpo: score_entropy\.rows: signal {named}", refusal(**SIGNAL, **changes))
+    assert re.search(rf"  score_entropy\.rows: signal {named}", refusal(**SIGNAL, **changes))
     resolved(**changes)
 
 
 def test_null_on_snakemakes_command_line_is_null() -> None:
     assert resolved(update={"dual_clip": "null"})["update"]["dual_clip"] is None
-    assert resolved(task={"name": "math", "train": "null", "benchmarks": ["aime24"]})["prepare"]["task"]["train"] == {}
+    assert (
+        resolved(task={"name": "math", "train": "null", "benchmarks": ["aime24"]}, model=BYTES)["prepare"]["task"][
+            "train"
+        ]
+        == {}
+    )
 
 
 def test_plain_text_sets_the_shorthand_key() -> None:
@@ -260,11 +267,14 @@ def test_no_job_contains_the_length_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sedes": [1]}, ["unknown key(s) sedes; known: advantage, arms, "]),
-        ({"update": {"learning_rat": 1}}, ["update.learning_rat: unknown key (known here: aggregate, betas, "]),
-        ({"arms": {"a": {"update": {"lr": 1}}}}, ["arms.a: update.lr: unknown key"]),
-        ({"arms": {"a": {"updates": {}}}}, ["arms.a: unknown section(s) updates; known: "]),
-        ({"arms": {"a": {"iterations": 3}}}, ["arms.a: unknown section(s) iterations"]),
+        ({"sedes": [1]}, ["  sedes: unknown key; did you mean `seeds`?"]),
+        ({"update": {"learning_rat": 1}}, ["update.learning_rat: unknown key; did you mean `learning_rate`?"]),
+        ({"arms": {"a": {"update": {"lr": 1}}}}, ["arms.a.update.lr: unknown key; did you mean `learning_rate`?"]),
+        ({"arms": {"a": {"updates": {}}}}, ["arms.a.updates: unknown section; did you mean `update`?"]),
+        (
+            {"arms": {"a": {"iterations": 3}}},
+            ["arms.a.iterations: `iterations` belongs to the whole run; set it at the top"],
+        ),
         ({"sampling": {"temprature": 1}}, ["sampling.temprature: unknown key"]),
         (
             {"task": {"train": {"path": "x.jsonl", "colum": "q"}}},

@@ -16,6 +16,7 @@ import pytest
 
 from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
+from extra_rl.problems.first_rows import first_rows
 from extra_rl.problems.sources import read_source
 
 ROWS = [{"problem": "1 + 1?", "answer": "2"}, {"problem": "2 + 2?", "answer": "4"}]
@@ -330,3 +331,31 @@ def test_a_directory_that_datasets_saved(tmp_path: Path) -> None:
     next((tmp_path / "one").glob("*.arrow")).write_bytes(b"")
     with pytest.raises(InputError, match="not a readable directory of the library datasets"):
         read_source("mine", SourceConfig(path=str(tmp_path / "one")))
+
+
+def test_first_rows_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    rows = [{"problem": f"line\n{n}", "answer": str(n)} for n in range(50)]
+    pl.DataFrame(rows).write_parquet(tmp_path / "p.parquet")
+    pl.DataFrame(rows).write_ndjson(tmp_path / "p.jsonl")
+    pl.DataFrame(rows).write_csv(tmp_path / "p.csv")
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress((tmp_path / "p.jsonl").read_bytes()))
+    for name in ("p.parquet", "p.jsonl", "p.csv", "p.jsonl.gz"):
+        table = first_rows(str(tmp_path / name), 3)
+        assert table is not None
+        assert table.rows == rows[:3], name
+    array = first_rows(str(tmp_path / "p.json"), 3)
+    assert array is not None
+    assert array.rows[:3] == rows[:3]
+
+
+def test_the_first_rows_of_a_large_file_do_not_depend_on_where_its_beginning_ends(tmp_path: Path) -> None:
+    """The beginning ends within a character, a quoted line break and a row."""
+    row = '"' + "é\n" * 400 + '",7\n'
+    (tmp_path / "p.csv").write_text("problem,answer\n" + row * 2000)
+    table = first_rows(str(tmp_path / "p.csv"), 3)
+    assert table is not None
+    assert [part["answer"] for part in table.rows] == ["7"] * 3
+    assert first_rows(str(tmp_path / "p.csv"), 10**6) is None
+    (tmp_path / "p.json").write_text("[" + '{"problem": "1", "answer": "1"},' * 60_000 + "{}]")
+    assert first_rows(str(tmp_path / "p.json"), 3) is None

@@ -167,6 +167,6 @@ def test_a_job_of_another_version_or_stage_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_key_of_a_section_that_is_not_known_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"advantage\.wieght: unknown key \(known here: .*weight"):
+    with pytest.raises(ConfigError, match=r"advantage\.wieght: unknown key; did you mean `weight`\?"):
         run_stage(advantage, {}, {"wieght": 0.1})
     assert issubclass(advantage.Config, StageConfig)

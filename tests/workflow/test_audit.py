@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from stages.experiment import experiment_of
 from stages.layout import Layout
 from tests.conftest import Run, copy_of

@@ -99,7 +99,7 @@ def test_set_changes_the_section(mini_run: Run, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("mesure=lexical", "novelty.mesure: unknown key (known here: "),
+        ("mesure=lexical", "novelty.mesure: unknown key; did you mean `measure`?"),
         ("measure=lexicon", "unknown measure 'lexicon'; there are "),
         ("measure.n=2", "--set measure.n=2: `measure` is a value without keys."),
         ("measure", "--set measure: expected KEY=VALUE."),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from stages.experiment import experiment_of
 from tests.conftest import ROOT, Run
 

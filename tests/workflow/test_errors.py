@@ -43,9 +43,12 @@ def lines_from(message: str, said: str) -> int:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"itrations": 4}, "ConfigError: unknown key(s) itrations; known: advantage, arms, audit, choose_prefixes, "),
-        ({"update": {"learning_rat": 1}}, "  update.learning_rat: unknown key (known here: aggregate, betas, "),
-        ({"arms": {"extra": {"novelty": {"mesure": "zero"}}}}, "  arms.extra: novelty.mesure: unknown key"),
+        ({"itrations": 4}, "  itrations: unknown key; did you mean `iterations`?"),
+        ({"update": {"learning_rat": 1}}, "  update.learning_rat: unknown key; did you mean `learning_rate`?"),
+        (
+            {"arms": {"extra": {"novelty": {"mesure": "zero"}}}},
+            "  arms.extra.novelty.mesure: unknown key; did you mean `measure`?",
+        ),
     ],
     ids=["top", "stage", "arm"],
 )
@@ -57,14 +60,9 @@ def test_unknown_key(tmp_path: Path, changes: dict[str, object], message: str) -
 
 def test_missing_model_directory(tmp_path: Path) -> None:
     run = new_run(tmp_path, model={"source": "/no/such/model"})
-    said = terminal_of_failure(run)
-    assert (
-        lines_from(
-            "prepare: ModelError: /no/such/model: there is no such directory. Check the path of the model.", said
-        )
-        <= SHORT
-    )
-    assert list(run.results.rglob("*.parquet")) == []
+    said = terminal_of_failure(run, exit_code=2)
+    assert lines_from("  model.source: /no/such/model: there is no such directory. Check the path", said) == 1
+    assert not run.results.exists()
 
 
 def test_nan_in_the_policy_loses_no_existing_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from extra_cli.show import lines_of
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tables import contracts, read_table, scan_run
 from extra_rl.tables.files import read_provenance

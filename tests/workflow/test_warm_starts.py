@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
-from extra_rl.config.experiment import read_yaml
+from extra_rl.config.files import read_yaml
 from tests.conftest import Run, new_run
 
 pytestmark = pytest.mark.slow

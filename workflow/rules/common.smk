@@ -11,6 +11,8 @@ from stages.experiment import (
     jobs_json,
     open_engines,
     or_exit,
+    preflight,
+    refuse_without_training,
     run_context,
     start_worker,
     use_this_python,
@@ -22,7 +24,12 @@ logger.addFilter(is_shown)
 use_this_python()
 sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 
-EXPERIMENT = or_exit(experiment_of, config)
+# Snakemake has read these files, and kept one of two equal keys.
+EXPERIMENT = or_exit(
+    experiment_of,
+    config,
+    workflow.configfiles if workflow.modifier.is_main_snakefile() else (),
+)
 RUN = EXPERIMENT.run
 LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
@@ -30,6 +37,23 @@ HERE = LAYOUT.here
 check_when_planned(workflow, RESULTS)
 previous = LAYOUT.previous
 wanted = LAYOUT.wanted
+
+
+if workflow.is_main_process:
+    # Also in a dry run. The processes of jobs find what the main process has checked.
+    or_exit(
+        preflight,
+        EXPERIMENT,
+        Path(RESULTS),
+        packages=workflow.local_exec
+        and not workflow.deployment_settings.deployment_method,
+    )
+
+
+def problems_to_train_on(wildcards):
+    """Input function of the whole run: no files. It stops a run that could only evaluate."""
+    or_exit(refuse_without_training, EXPERIMENT)
+    return []
 
 
 def job(stage):

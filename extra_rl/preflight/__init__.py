@@ -1,0 +1,1 @@
+"""What is checked before the first job: the files, folders, commands and packages that a configuration names."""
