@@ -153,7 +153,7 @@ def from_gym(
         if note := NOTES.get(chosen.dataset):
             context.console.say(f"WARNING: task.sets.{name} ({chosen.dataset}): {note}.")
     problems, left_out = gym_problems(
-        task, config.verifier, counts, tokenizer, room=room, seed=config.seed, context=context
+        task, config.verifier, counts, tokenizer, prompt_tokens=room, seed=config.seed, context=context
     )
     dropped = [
         removed_row(found.removed)

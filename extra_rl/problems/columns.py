@@ -14,7 +14,7 @@ from extra_rl.problems.files import Row, Table
 from extra_rl.tasks.conversation import is_conversation
 
 MISSING_WORDS = frozenset(["", "nan", "+nan", "-nan", "none", "null", "nat", "<na>", "n/a", "#n/a"])
-"""Texts that stand for no value, in any case and with white space around them: what pandas and polars write. None of
+"""Texts that mean no value, in any case and with white space around them: what pandas and polars write. None of
 them is ever a reference answer; `\\text{None}` is one."""
 
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
@@ -140,7 +140,7 @@ def _struct(text: str) -> object:
 
 
 def is_missing_text(text: str) -> bool:
-    """Whether a text stands for no value (`MISSING_WORDS`)."""
+    """Whether a text means no value (`MISSING_WORDS`)."""
     return text.strip().casefold() in MISSING_WORDS
 
 

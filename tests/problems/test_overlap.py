@@ -116,7 +116,7 @@ def test_the_best_benchmark_problem_is_named() -> None:
 
 
 def test_repeated_words_count_once() -> None:
-    """ "a a a ..." has one distinct 8-gram, however often it stands there."""
+    """ "a a a ..." has one distinct 8-gram, for any number of repetitions."""
     assert index(p="a " * 30).find("a " * 8 + "b").share == 1.0  # type: ignore[union-attr]
 
 
