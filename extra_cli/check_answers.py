@@ -115,7 +115,7 @@ def read_rows(arguments: argparse.Namespace) -> pl.DataFrame:
     config = validated(SourceConfig, {"path": arguments.data, **names}, "check-answers")
     table = read_files(arguments.data, config.split)
     roles = roles_of(table, config)
-    columns = {
+    columns: dict[str, list[str | None]] = {
         "id": [text(row, roles.id, table, n) if roles.id else str(n) for n, row in enumerate(table.rows)],
         "gold": [text(row, roles.answer, table, n) for n, row in enumerate(table.rows)],
     }
@@ -145,6 +145,7 @@ def roles_of(table: Table, config: SourceConfig) -> Roles:
 
 
 def no_column(table: Table, name: str) -> InputError:
+    """Return the error for a named column that no row has."""
     return InputError(f"{table.name}: no column {name!r}; the columns are {', '.join(table.columns)}.")
 
 

@@ -269,7 +269,8 @@ def _refuse_too_few(
             raise ConfigError(
                 f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(kept)} can be used (dropped: "
                 f"{counted}), too few for prepare.{kind}_per_level = {count}, with "
-                f"{required.final + required.tuning} held out in total. Raise the size, hold out fewer, or configure more different items.{longer}"
+                f"{required.final + required.tuning} held out in total. Raise the size, hold out fewer, or configure "
+                f"more different items.{longer}"
             )
     if required.train != 0 and not kept.count("train"):
         raise ConfigError(

@@ -94,7 +94,7 @@ def test_exactly_three_quarters_is_enough() -> None:
 
 
 def test_the_share_is_of_the_benchmarks_grams() -> None:
-    """A long training problem that holds a short benchmark problem overlaps; one that is a part of it need not."""
+    """A long training problem that contains a short benchmark problem overlaps; a part of one need not."""
     assert index(p=TWELVE).find(f"Before {LONG} after").rule == "8-grams"  # type: ignore[union-attr]
     assert index(p=LONG).find(TWELVE) is None  # 5 of 13
 
