@@ -222,7 +222,7 @@ def _text(path: Path) -> str:
 
 
 def _separated(path: Path, text: str, separator: str) -> Part:
-    """Return the rows of a CSV or TSV file. Raises InputError for rows that do not have the header's number of fields."""
+    """Return the rows of a CSV or TSV file. InputError for rows that do not have the header's number of fields."""
     header: list[str] = []
     rows: list[Row] = []
     lines = []
