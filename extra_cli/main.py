@@ -29,6 +29,7 @@ COMMANDS = (
     "plan",
     "report",
     "explain",
+    "check",
 )
 GROUP = "extra.commands"
 """Entry points of this group are commands of other packages: name -> module."""

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from extra_rl.errors import InputError
-from extra_rl.results import ITERATIONS
+from extra_rl.results import ITERATIONS, RunFolder
 
 HELP = "iterations of a run so far, and pass@k once it is finished"
 
@@ -42,6 +42,12 @@ def lines_of(results: Path) -> list[str]:
         folder = file.parent
         horizon = Horizon(iterations, 0)
         lines.append(summary_line(row, horizon, seconds_of_iteration(folder), tolerance_of_iteration(folder)))
+    for place in RunFolder.below(results):
+        if gaps := place.gaps("summarize"):
+            lines.append(
+                f"NOTE: {place.path}: summarize.parquet of iteration {', '.join(map(str, gaps))} is gone; "
+                f"`extra check {results}` prints the command that makes it again."
+            )
     summary = results / "summary.json"
     if summary.is_file():
         lines += ["", *comparison_lines(json.loads(summary.read_text()))]

@@ -16,9 +16,21 @@ from typing import Self
 ITERATIONS = "*/s*/iteration_*"
 """Glob pattern of every iteration's folder, below `results/<name>`."""
 
+SHARDS = "shards"
+"""Folder within an iteration's of the tables of shards."""
+
+PREPARED = ("train", "held_out", "dropped", "sources")
+"""Tables of `prepare/`."""
+
+COMPARED = ("compare", "compare_seeds", "compare_differences")
+"""Tables that lie directly below `results/<name>`."""
+
 _ITERATION = re.compile(r"iteration_(\d+)", re.ASCII)
 _SEED = re.compile(r"s(\d+)", re.ASCII)
 _ROLLOUT = re.compile(r"([\w][\w.+-]*)/s(\d+)/i(\d+)/((?:i\d+\.)?\d+)/(\d+)", re.ASCII)
+_START = re.compile(r"warm_start(?:_(\d+))?", re.ASCII)
+_SHARD = re.compile(r"_\d+of\d+$", re.ASCII)
+_NAME = re.compile(r"(?:([\w][\w.+-]*)/)?s(\d+)(?:/i(\d+))?/(\w+)", re.ASCII)
 
 
 def iteration_name(number: int) -> str:
@@ -71,6 +83,12 @@ class RunFolder:
         folders = (IterationFolder.at(path) for path in self.path.glob("iteration_*"))
         found = {folder.number: folder.path for folder in folders if folder and folder.table(with_table).is_file()}
         return dict(sorted(found.items()))
+
+    def gaps(self, with_table: str) -> list[int]:
+        """Iterations that have a folder but not the table, although a later iteration has it: the file is gone."""
+        last = max(self.iterations(with_table), default=-1)
+        folders = (IterationFolder.at(path) for path in self.path.glob("iteration_*"))
+        return sorted(f.number for f in folders if f and f.number < last and not f.table(with_table).is_file())
 
 
 @dataclass(frozen=True)
@@ -145,3 +163,49 @@ def continuation_group(group_id: str, place: str) -> str:
 def without_arm(rollout_id: str) -> str:
     """The part of an id that arms share; the noise of a rollout is drawn from it."""
     return rollout_id.partition("/")[2]
+
+
+def file_name(path: Path) -> str | None:
+    """The name by which footers call a table or a policy's manifest, from where it lies in a run's results.
+
+    `extra/s0/i1/generate` for `.../extra/s0/iteration_0001/generate.parquet`, `s0/train` for what all arms share; None
+    for a path that is not laid out like a run.
+    """
+    folder, stem = path.parent, path.stem
+    if path.name == "manifest.json" and folder.name == "policy":
+        folder, stem = folder.parent, folder.name
+    elif path.suffix != ".parquet":
+        return None
+    elif folder.name == SHARDS:
+        folder = folder.parent
+    iteration = IterationFolder.at(folder)
+    if iteration is not None and _SEED.fullmatch(folder.parent.name):
+        run = RunFolder(folder.parent)
+        return f"{place_name(run.arm, run.seed, iteration.number)}/{stem}"
+    start = _START.fullmatch(folder.name)
+    if start is not None:
+        return f"s{start[1] or 0}/{stem}"
+    return f"s0/{stem}" if folder.name == "prepare" or stem in COMPARED else None
+
+
+def named_file(results: Path, name: str) -> Path | None:
+    """Where the file of that name lies below `results/<name>`, the inverse of `file_name`; None for no such name."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    arm, seed, iteration, stem = found.groups()
+    if (arm is None) != (iteration is None):
+        return None
+    if arm is not None:
+        folder = RunFolder(results / arm / f"s{seed}").iteration(int(iteration))
+        folder = folder / SHARDS if _SHARD.search(stem) else folder
+    elif stem in PREPARED:
+        folder = results / "prepare"
+    else:
+        folder = results if stem in COMPARED else results / start_folder(int(seed))
+    return folder / "policy" / "manifest.json" if stem == "policy" else folder / f"{stem}.parquet"
+
+
+def start_folder(seed: int) -> str:
+    """Folder of an initial policy: `warm_start` of seed 0, the only one of most runs, else `warm_start_<seed>`."""
+    return f"warm_start_{seed}" if seed else "warm_start"

@@ -13,16 +13,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mathjudge.errors import MathJudgeError
-
-# Not by __getattr__: `mathjudge.judge` is this function, whoever has imported the module of that name before.
+# Not by __getattr__: `mathjudge.judge` is this function even if the module of that name was imported before.
 from mathjudge.judge import MathJudge, judge
 from mathjudge.policy import Policy
-from mathjudge.verdict import Judgement, Verdict
+from mathjudge.verdict import Judgement, MathJudgeError, Verdict
 
 if TYPE_CHECKING:
     from mathjudge.bounded import Item, judge_all
-    from mathjudge.golds import gold_problem
+    from mathjudge.reference import reference_problem
 
 __all__ = [
     "Item",
@@ -31,12 +29,12 @@ __all__ = [
     "MathJudgeError",
     "Policy",
     "Verdict",
-    "gold_problem",
     "judge",
     "judge_all",
+    "reference_problem",
 ]
 
-LATER = {"Item": "bounded", "judge_all": "bounded", "gold_problem": "golds"}
+LATER = {"Item": "bounded", "judge_all": "bounded", "reference_problem": "reference"}
 """Public names by module, imported on first use: multiprocessing and the parsers cost 40 ms."""
 
 

@@ -14,6 +14,8 @@ from mathjudge.numbers import BaseDigits, Number
 
 @dataclass(frozen=True)
 class Quantity:
+    """A number with its unit ("" if it has none); text: the number as it is written."""
+
     number: Number
     unit: str
     text: str
@@ -21,6 +23,8 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Words:
+    """An answer in words, "odd"."""
+
     text: str
 
 
@@ -44,17 +48,26 @@ class Clock:
 
 @dataclass(frozen=True)
 class Formula:
+    """Anything that is not another node: LaTeX for the parser, with its unit ("" if it has none)."""
+
     latex: str
     unit: str
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """`label = value`, or a variable and the interval that an inequality gives it."""
+    """`label = value`, or a variable and the interval that an inequality gives it. source: the text of the value."""
 
     label: str
     value: Node
     source: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """a = b = c: it states its last side, and the sides before it must not contradict each other."""
+
+    sides: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
@@ -85,17 +98,49 @@ class Items:
 
 @dataclass(frozen=True)
 class Region:
-    """A union of intervals and sets; `complement`: everything but these."""
+    """A union of intervals and sets; `complement`: all real numbers but these."""
 
     pieces: tuple[Node, ...]
     complement: bool = False
 
 
 @dataclass(frozen=True)
+class SetOperation:
+    r"""The intersection or difference of two sets; sign: "\cap" or "\setminus"."""
+
+    sign: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
 class Matrix:
+    """A matrix by its rows, all of the same length."""
+
     rows: tuple[tuple[Node, ...], ...]
 
 
+@dataclass(frozen=True)
+class MatrixFormula:
+    """A determinant, or sums, products, powers and transposes of matrices, not evaluated."""
+
+    latex: str
+
+
 Node: TypeAlias = (
-    Quantity | Words | Choice | Clock | Formula | Labelled | Relation | Bracketed | Items | Region | Matrix | BaseDigits
+    Quantity
+    | Words
+    | Choice
+    | Clock
+    | Formula
+    | Labelled
+    | Chain
+    | Relation
+    | Bracketed
+    | Items
+    | Region
+    | SetOperation
+    | Matrix
+    | MatrixFormula
+    | BaseDigits
 )

@@ -3,19 +3,19 @@
 Model text can make any parser loop, recurse or allocate without end, inside C code where no Python signal is
 delivered. So each judgement runs in a worker process that can be killed:
 
-- time: a kernel timer counts the CPU time of the row and ends the process when it runs out (SIGPROF, whose default is
-  death: no Python handler, so C code cannot delay it, and a worker whose caller has died cannot spin for ever). The
-  row is `timeout`, the rest of its chunk goes back to the queue, the worker's spare takes over (`bounded_worker`).
-  CPU time and not wall clock, because a busy machine must not turn right answers into timeouts; a worker that sleeps
-  instead is killed by the caller after WALL_FACTOR times the limit.
+- time: a kernel timer counts the CPU time of the row and ends the process when it runs out. Its signal is SIGPROF
+  without a Python handler, so C code cannot delay it, and a worker whose caller has died also ends. The row is
+  `timeout`, the rest of its chunk returns to the queue, and the worker's spare takes over (`bounded_worker`). CPU time
+  is counted and not wall-clock time, because a busy machine must not turn correct answers into timeouts. A worker that
+  sleeps is killed by the caller after WALL_FACTOR times the limit.
 - memory: RLIMIT_AS in the worker; a row that exceeds it is `timeout` with the rule "memory".
-- length: of a response of more than `max_chars` characters a worker sees the end only.
+- length: if a response has more than `max_chars` characters, a worker reads its end only.
 
-Workers are forked from a fork server, a fresh process that has imported the heavy modules once: callers hold threads
-(torch, polars) and must not be forked, and a worker starts in milliseconds, not in the second that sympy takes.
-Rows travel in chunks and each verdict comes back at once, so a hang costs its own timeout and nothing else.
-Source: our decision. Measured against pebble.ProcessPool (README.md): there a replaced worker stalls the
-queue for 0.1 s and more, and starts cold, which a batch with one hang in a hundred rows cannot afford.
+Workers are forked from a fork server, a fresh process that has imported the heavy modules once. The caller holds
+threads (torch, polars) and must not be forked, and a forked worker starts in milliseconds instead of the second that
+SymPy takes. Rows are sent in chunks and each verdict returns at once, so a hang costs only its own timeout.
+Source: our decision. It was measured against pebble.ProcessPool (README.md), where a replaced worker stalls the queue
+for 0.1 s and more, and starts cold.
 """
 
 from __future__ import annotations
@@ -34,23 +34,22 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from mathjudge.bounded_worker import Lost, work
-from mathjudge.errors import MathJudgeError
-from mathjudge.verdict import Judgement, Verdict
+from mathjudge.bounded_worker import ProcessDied, work
+from mathjudge.verdict import Judgement, MathJudgeError, Verdict
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 START_TIMEOUT_S = 120.0
-GOODBYE_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 WALL_FACTOR = 20.0  # a machine that many processes share gives each a small part of a core
 MAX_CHUNK = 64
 WARM_ROWS = 1000
-"""Batches of at least so many rows get workers whose parser is warm: that costs 1.5 CPU-seconds, a row about 2 ms."""
+"""Batches of at least this many rows get workers with a warm parser: warming costs 1.5 CPU seconds, a row 2 ms."""
 
 
 class Judgeable(Protocol):
-    """What can be judged: anything picklable that carries the texts of gold and response."""
+    """What can be judged: anything picklable with a reference answer (`gold`) and a response, both text."""
 
     @property
     def gold(self) -> str: ...
@@ -69,9 +68,13 @@ ItemT = TypeVar("ItemT", bound=Judgeable)
 
 @dataclass(frozen=True)
 class Item:
-    """One row to judge. truncated: the response was cut off at the token limit.
+    """One row to judge.
 
-    relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none).
+    Attributes:
+        gold: the reference answer.
+        response: the model's text, or a bare answer.
+        truncated: the response was cut off at the token limit.
+        relative_tolerance, absolute_tolerance: the error that this problem allows in a number (0: none).
     """
 
     gold: str
@@ -81,7 +84,7 @@ class Item:
     absolute_tolerance: float = 0.0
 
     def tail(self, chars: int) -> Item:
-        """The end of the response, in which only a box counts, as in one that was cut off."""
+        """Return the item with only the end of its response, in which only a box counts, as in one that was cut off."""
         return replace(self, response=self.response[-chars:], truncated=True)
 
 
@@ -96,30 +99,37 @@ def judge_all(
     progress: Callable[[int], object] | None = None,
     preload: str | None = None,
 ) -> list[Judgement]:
-    """The judgement of each item, in the items' order; equal on every run, apart from rows at the time limit.
+    """Return the judgement of each item, in the items' order; equal on every run, apart from rows at the time limit.
 
-    judge: any picklable callable (a function of a module, or an instance of one of its classes).
-    judge must be defined in a module (workers do not import the caller's script). Its method `warm_up`, where it has
-    one, is called once in each new worker before any row, and not timed.
-    workers: worker processes; throughput scales with them. timeout_s: CPU seconds per row.
-    memory_mb: address space of a worker in MiB, the interpreter and its libraries included.
-    progress: called with 1 for each finished row. preload: module that the fork server imports if it starts now, so
-    that workers have it; None: the parser of mathematics.
+    A row that exceeds its time or memory, or that kills its worker, is `timeout` (rules "time", "memory", "died"). An
+    exception of `judge` is `error` (rule: its class). If a response is longer than `max_chars`, only its last
+    `max_chars` characters are judged, as those of a response that was cut off; without an answer there it is
+    `no_answer` (rule "too_long"). A reference answer as long is `gold_unparseable` (rule "too_long").
 
-    A row that exceeds its time or memory, or that kills its worker, is `timeout` (rules "time", "memory", "died"); an
-    exception of `judge` is `error` (rule: its class). Of a response longer than `max_chars` only the last `max_chars`
-    characters are sent, as those of a response that was cut off; without an answer there it is `no_answer` (rule
-    "too_long"). A gold as long is `gold_unparseable`, "too_long".
+    Args:
+        judge: a picklable callable that is defined in a module: a function, or an instance of a class. Workers do not
+            import the caller's script. If it has a method `warm_up`, each new worker calls it once, outside any limit.
+        items: the rows.
+        workers: number of worker processes.
+        timeout_s: CPU seconds per row.
+        memory_mb: address space of a worker in MiB, including the interpreter and its libraries.
+        max_chars: characters of the longest response that is read as a whole.
+        progress: called with 1 for each finished row.
+        preload: module that the fork server imports if this call starts it; None: the parser of mathematics.
 
-    Raises MathJudgeError where a limit is not positive, a worker cannot start (a judge that cannot be pickled), or the
-    judge returns anything but a Judgement.
+    Raises:
+        MathJudgeError: a limit is not positive, a worker cannot start (a judge that cannot be pickled), or the judge
+            returns anything but a Judgement.
     """
     if workers < 1 or timeout_s <= 0 or memory_mb < 1 or max_chars < 1:
         raise MathJudgeError("judge_all: workers, timeout_s, memory_mb and max_chars must be positive.")
     long = {n for n, item in enumerate(items) if len(item.response) > max_chars}
     bounded = [item.tail(max_chars) if n in long else item for n, item in enumerate(items)]
     batch = _Batch(judge, bounded, timeout_s, memory_mb, progress or (lambda _: None), preload)
-    batch.enqueue([n for n, item in enumerate(items) if not batch.refuse(n, len(item.gold) > max_chars)], workers)
+    too_long = {n for n, item in enumerate(items) if len(item.gold) > max_chars}
+    for n in sorted(too_long):
+        batch.finish(n, Judgement(Verdict.GOLD_UNPARSEABLE, None, "too_long"))
+    batch.enqueue([n for n in range(len(items)) if n not in too_long], workers)
     batch.run(workers)
     judged = batch.judged()
     return [
@@ -132,7 +142,7 @@ def judge_all(
 
 @dataclass
 class _Worker:
-    """A worker process, its pipe, and the rows it still owes (the first is the one it works on)."""
+    """A worker process, its pipe, and the rows that it has not answered yet; it is judging the first of them."""
 
     process: BaseProcess
     pipe: Connection
@@ -140,14 +150,14 @@ class _Worker:
     ready: bool = False
     rows: deque[int] = field(default_factory=deque)
 
-    def dismiss(self) -> None:
-        """Let the worker and its spares end by themselves: they do when the pipe closes."""
+    def close(self) -> None:
+        """Let the worker and its spares end by themselves, which they do when the pipe closes."""
         self.pipe.close()
-        self.process.join(GOODBYE_S)
+        self.process.join(CLOSE_TIMEOUT_S)
         self.kill()
 
     def kill(self) -> None:
-        """End the worker's whole group at once."""
+        """End the worker and its spares at once."""
         self.pipe.close()
         if self.process.is_alive():
             os.killpg(self.process.pid or 0, signal.SIGKILL)
@@ -155,7 +165,7 @@ class _Worker:
 
 
 class _Batch:
-    """The state of one `judge_all`: what is queued, who works on what, what is known."""
+    """The state of one `judge_all`: queued chunks, running workers, and the judgements so far."""
 
     def __init__(
         self,
@@ -170,18 +180,13 @@ class _Batch:
         self.timeout_s, self.memory_mb = timeout_s, memory_mb
         self.judgements: list[Judgement | None] = [None] * len(items)
         self.queue: deque[list[int]] = deque()
-        self.crew: list[_Worker] = []
+        self.workers: list[_Worker] = []
         self.context = multiprocessing.get_context("forkserver")
         warm = "mathjudge.warm" if len(items) >= WARM_ROWS else "mathjudge.warm_imports"
         self.context.set_forkserver_preload([preload or warm])
 
-    def refuse(self, row: int, too_long: bool) -> bool:
-        if too_long:
-            self.finish(row, Judgement(Verdict.GOLD_UNPARSEABLE, None, "too_long"))
-        return too_long
-
     def enqueue(self, rows: list[int], workers: int) -> None:
-        """Chunks small enough that all workers finish at about the same time, large enough to keep pipes full."""
+        """Queue chunks: small enough that all workers finish at about the same time, large enough to fill the pipes."""
         size = max(1, min(MAX_CHUNK, len(rows) // (4 * workers)))
         self.queue.extend(rows[n : n + size] for n in range(0, len(rows), size))
 
@@ -197,25 +202,26 @@ class _Batch:
 
     def run(self, workers: int) -> None:
         try:
-            self.crew = [self.hire() for _ in range(min(workers, len(self.queue)))]
-            while self.crew:
-                seconds = min(worker.deadline for worker in self.crew) - time.monotonic()
-                heard = wait([worker.pipe for worker in self.crew], timeout=max(0.0, seconds))
+            self.workers = [self.start_worker() for _ in range(min(workers, len(self.queue)))]
+            while self.workers:
+                seconds = min(worker.deadline for worker in self.workers) - time.monotonic()
+                ready = wait([worker.pipe for worker in self.workers], timeout=max(0.0, seconds))
                 now = time.monotonic()
-                self.crew = [kept for worker in self.crew if (kept := self.attend(worker, worker.pipe in heard, now))]
+                served = [self.serve(worker, worker.pipe in ready, now) for worker in self.workers]
+                self.workers = [worker for worker in served if worker]
         finally:
-            for worker in self.crew:
+            for worker in self.workers:
                 worker.kill()
 
-    def attend(self, worker: _Worker, heard: bool, now: float) -> _Worker | None:
-        """Serve one worker: take its verdict, or replace it; None when there is nothing left to do for it."""
-        if heard:
+    def serve(self, worker: _Worker, has_message: bool, now: float) -> _Worker | None:
+        """Take a worker's message, or replace it after its deadline. Return None if no rows are left for it."""
+        if has_message:
             try:
                 message = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
                 return self.replace(worker, "died")
-            if isinstance(message, Lost):
-                self.blame(worker, message.rule)
+            if isinstance(message, ProcessDied):
+                self.fail_current_row(worker, message.rule)
             elif worker.ready:
                 row = worker.rows.popleft()
                 if not isinstance(message, Judgement):
@@ -225,26 +231,27 @@ class _Batch:
                 self.finish(row, message)
             worker.ready = True
             worker.deadline = now + WALL_FACTOR * self.timeout_s
-            return self.supply(worker)
+            return self.send_chunk(worker)
         return self.replace(worker, "time") if now >= worker.deadline else worker
 
-    def supply(self, worker: _Worker) -> _Worker | None:
+    def send_chunk(self, worker: _Worker) -> _Worker | None:
+        """Send the next chunk to an idle worker. Return None, with the worker closed, if none is left."""
         if worker.rows:
             return worker
         if not self.queue:
-            worker.dismiss()
+            worker.close()
             return None
         chunk = self.queue.popleft()
         try:
             worker.pipe.send([self.items[row] for row in chunk])
-        except BrokenPipeError:  # died between two chunks: no row is to blame
+        except BrokenPipeError:  # it died between two chunks: no row is the cause
             self.queue.appendleft(chunk)
             return self.replace(worker, "died")
         worker.rows.extend(chunk)
         return worker
 
-    def blame(self, worker: _Worker, rule: str) -> None:
-        """The row that a worker was at is the one that killed it; its other rows go back to the queue."""
+    def fail_current_row(self, worker: _Worker, rule: str) -> None:
+        """Give the row that a worker was judging when it died the verdict `timeout`; queue its other rows again."""
         if worker.rows:
             self.finish(worker.rows.popleft(), Judgement(Verdict.TIMEOUT, None, rule))
         if worker.rows:
@@ -252,17 +259,18 @@ class _Batch:
             worker.rows.clear()
 
     def replace(self, worker: _Worker, rule: str) -> _Worker | None:
-        """Kill a worker that sleeps, or clear up after one that died with its spares, and hire another."""
+        """Kill a worker that sleeps, or clean up after one that died with its spares, and start another."""
         worker.kill()
         if not worker.ready:
             raise MathJudgeError(
                 "A verifier worker did not start. Its judge must be a function or class of an importable module, "
                 f"and fit into memory_mb={self.memory_mb}; the worker's message is on stderr."
             )
-        self.blame(worker, rule)
-        return self.hire() if self.queue else None
+        self.fail_current_row(worker, rule)
+        return self.start_worker() if self.queue else None
 
-    def hire(self) -> _Worker:
+    def start_worker(self) -> _Worker:
+        """Start a worker process. MathJudgeError if the judge cannot be pickled."""
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=work, args=(self.judge, theirs, self.timeout_s, self.memory_mb), daemon=True

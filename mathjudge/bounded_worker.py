@@ -1,10 +1,10 @@
 """The worker's side of `bounded`: it judges rows, keeps a spare copy of itself, and cannot outlive its limits.
 
-A killed worker takes with it what it has learned: the parser's prediction tables, the caches of golds. A fresh one
-would need three times the CPU time for its first rows. So a worker forks: the child goes on judging, the parent waits
-as a spare. When the child dies, the spare reports it, forks again, and loses only what was learned since. The span
-after which the child makes itself the next spare doubles while all goes well and starts anew after a death: quiet
-batches leave a dozen sleeping processes, batches full of hangs MAX_SPARES, which share their memory.
+A killed worker loses its caches: the parser's prediction tables and the parsed reference answers. A fresh one would
+need three times the CPU time for its first rows. So a worker forks: the child judges, the parent waits as a spare. When
+the child dies, the spare reports it and forks again, and only the caches since the last fork are lost. The span after
+which the child becomes the next spare doubles while no child dies, and is reset after a death. Batches without hangs
+leave a dozen sleeping processes, batches with many hangs MAX_SPARES; they share their memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_SPARES = 24
 
 
 @dataclass(frozen=True)
-class Lost:
+class ProcessDied:
     """The process that judged the current row is dead. rule: "time" (its timer ran out) or "died"."""
 
     rule: str
@@ -46,7 +46,7 @@ def work(judge: Callable[[Any], Judgement], pipe: Connection, timeout_s: float, 
     try:
         pipe.send(None)
         _serve(judge, pipe, timeout_s)
-    except (EOFError, OSError):  # the caller is done, or dead
+    except (EOFError, OSError):  # the caller has finished or died
         return
 
 
@@ -59,7 +59,7 @@ def _serve(judge: Callable[[Any], Judgement], pipe: Connection, timeout_s: float
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if status == 0:
                 return
-            pipe.send(Lost("time" if status == -signal.SIGPROF else "died"))
+            pipe.send(ProcessDied("time" if status == -signal.SIGPROF else "died"))
             span = FIRST_SPAN_S
         else:
             _judge_for(judge, pipe, timeout_s, span if spares < MAX_SPARES else math.inf)

@@ -8,7 +8,7 @@ OPEN = {"{": "}", "(": ")", "[": "]"}
 
 
 def pairs(text: str) -> dict[int, int]:
-    """The closing position of each unescaped `{` that is closed. One pass: thousands of nested groups stay linear."""
+    """Return the closing position of each unescaped `{` that is closed, in one pass over the text."""
     found: dict[int, int] = {}
     stack: list[int] = []
     escaped = False
@@ -25,7 +25,7 @@ def pairs(text: str) -> dict[int, int]:
 
 
 def braced(text: str, at: int) -> int | None:
-    """The position of the bracket that closes the one at `at` (same kind), or None."""
+    """Return the position of the bracket that closes the one at `at` (of the same kind), or None."""
     opening, closing = text[at], OPEN[text[at]]
     depth = 0
     escaped = False
@@ -45,7 +45,7 @@ def braced(text: str, at: int) -> int | None:
 
 
 def levels(text: str) -> Iterator[tuple[int, str, int]]:
-    r"""(position, character, depth) for each character, all kinds of brackets counted, `\{` and `\}` too.
+    r"""Yield (position, character, depth) for each character. All kinds of brackets count, also `\{` and `\}`.
 
     Parentheses and square brackets close each other, so that half-open intervals balance.
     """
@@ -68,7 +68,7 @@ def balanced(text: str) -> bool:
 
 
 def split_top(text: str, separators: str) -> list[str]:
-    """Split at single characters outside all brackets; a backslash before the character protects it."""
+    """Split at single characters outside all brackets, unless a backslash precedes the character."""
     parts: list[str] = []
     start = 0
     for at, char, depth in levels(text):
@@ -79,7 +79,7 @@ def split_top(text: str, separators: str) -> list[str]:
 
 
 def is_bracketed(text: str) -> bool:
-    """One pair of brackets of any kind, half-open intervals included, around the whole text."""
+    """Whether one pair of round or square brackets, half-open intervals included, encloses the whole text."""
     if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]":
         return False
     return all(depth > 0 for at, _, depth in levels(text) if 0 < at < len(text) - 1)

@@ -1,11 +1,11 @@
-"""When two answer texts are the same: one spelling (`normalise`) -> what it is (`reading`) -> is it equal (`equal`)."""
+"""Whether two answer texts are the same: one spelling (`normalise`), a node (`reading`), a comparison (`equal`)."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from mathjudge.answer import Items, Node, Quantity, Region
+from mathjudge.answer import Items, Labelled, Node, Quantity, Region
 from mathjudge.braces import balanced
 from mathjudge.equal import same
 from mathjudge.normalise import clean, squash
@@ -16,40 +16,48 @@ from mathjudge.reading import read
 def is_list(text: str) -> bool:
     """Whether a reference answer is a list of answers, so that a response may spread it over several boxes."""
     node = _node(text)
+    node = node.value if isinstance(node, Labelled) else node
     return isinstance(node, Region) or (isinstance(node, Items) and not node.ratio)
 
 
-def same_text(gold: str, answer: str, policy: Policy = DEFAULT) -> str | None:
-    """The rule by which two answer texts are equal, or None. Long or unbalanced ones are compared as text only."""
-    if max(len(gold), len(answer)) > policy.max_answer_chars:
-        return "text" if gold.strip() == answer.strip() else None
-    gold, answer = (_decimal_comma(text) if policy.decimal_comma else text for text in (gold, answer))
-    clean_gold, clean_answer = _clean(gold), _clean(answer)
-    if not clean_answer or not clean_gold:
+def same_text(reference: str, answer: str, policy: Policy = DEFAULT) -> str | None:
+    """Return the rule by which two answer texts are equal, or None.
+
+    Texts of more than `policy.max_answer_chars` characters, and texts with unbalanced brackets, are compared as text.
+    """
+    if max(len(reference), len(answer)) > policy.max_answer_chars:
+        return "text" if reference.strip() == answer.strip() else None
+    if policy.decimal_comma:
+        reference, answer = _decimal_comma(reference), _decimal_comma(answer)
+    clean_reference, clean_answer = _clean(reference), _clean(answer)
+    if not clean_answer or not clean_reference:
         return None
-    if squash(clean_gold) == squash(clean_answer):
+    if squash(clean_reference) == squash(clean_answer):
         return "text"
-    if not (balanced(clean_gold) and balanced(clean_answer)):
+    if not (balanced(clean_reference) and balanced(clean_answer)):
         return None
     try:
-        left, right = _node(gold), _node(answer)
+        left, right = _node(reference), _node(answer)
         return same(left, right, policy) or _same_as_lists(left, right, policy)
     except RecursionError:  # the text is nested too deep to be an answer
         return None
 
 
-def _same_as_lists(gold: Node, answer: Node, policy: Policy) -> str | None:
-    """100,200 is a number with a separator or a list; beside an unmistakable list it is the list."""
-    if isinstance(gold, Quantity) and "," in gold.text and isinstance(answer, Items):
-        return same(read(gold.text.replace(",", ", ")), answer, policy)
-    if isinstance(answer, Quantity) and "," in answer.text and isinstance(gold, Items):
-        return same(gold, read(answer.text.replace(",", ", ")), policy)
+def _same_as_lists(reference: Node, answer: Node, policy: Policy) -> str | None:
+    """100,200 is a number with a separator or a list; compared with an unmistakable list it is the list."""
+    if isinstance(reference, Quantity) and "," in reference.text and isinstance(answer, Items):
+        return same(read(reference.text.replace(",", ", ")), answer, policy)
+    if isinstance(answer, Quantity) and "," in answer.text and isinstance(reference, Items):
+        return same(reference, read(answer.text.replace(",", ", ")), policy)
     return None
 
 
 def _decimal_comma(text: str) -> str:
     """2,74 as 2.74; groups of three digits stay thousands."""
     return re.sub(r"(?<=\d),(?=\d{1,2}(?!\d)|\d{4,}(?!\d))", ".", text)
+
+
+# The same reference answer comes once for every response to its problem.
 
 
 @lru_cache(maxsize=512)

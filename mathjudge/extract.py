@@ -1,7 +1,7 @@
-r"""Finding the answer in a response: the last complete \boxed{}, then fallbacks, each of which can be switched off.
+r"""Find the answer in a response: the last complete \boxed{}, then fallbacks, each of which can be switched off.
 
 A fallback needs a sign that the response concludes ("the answer is", "####", "therefore", or nothing but the answer):
-text that was cut off mentions many numbers, the gold among them, and concludes nothing.
+text that was cut off mentions many numbers, the reference answer among them, and concludes nothing.
 """
 
 from __future__ import annotations
@@ -9,16 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mathjudge.braces import pairs
-from mathjudge.phrases import FALLBACKS, MINERVA, without_markdown
+from mathjudge.boxes import find_boxes, has_unclosed_box, without_mentions
+from mathjudge.conclusions import FALLBACKS
+from mathjudge.phrases import MINERVA, without_markdown
 
-BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|([-+]?[\w.]+))")
-# What may stand between two boxes of one list: separators, "and", math delimiters, labels such as "y_2 =".
-GLUE = re.compile(
-    r"(?:[\s,;.&$]|\\[()\[\],;! ]|\\\\|\\q?quad|\\(?:text|mbox)\s*\{\s*(?:,?\s*(?:and|or))?\s*,?\s*\}|\band\b|\bor\b"
-    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=|(?<=\s)[a-z]+(?=\s*(?:,|and\b)))*"
-)
-# What ends a turn or begins the next, in the chat formats of many families: nothing behind it is the answer.
+# What ends a turn or begins the next, in the chat formats of many families: nothing after it is the answer.
 END_OF_TURN = re.compile(
     r"<[|｜](?:im_end|im_start|eot_id|eom_id|eot|eom|end|return|call|endoftext|end[_▁]of[_▁](?:text|turn|sentence|message)"
     r"|endofturn|END_OF_TURN_TOKEN|END_RESPONSE|START_OF_TURN_TOKEN|message_end|assistant_end|start_header_id"
@@ -39,7 +34,7 @@ THOUGHT = re.compile(
     r"(\[THINK\]|<\|START_THINKING\|>|<seed:think>|◁think▷)"
     r"|(?:\[/THINK\]|<\|END_THINKING\|>|</seed:think>|◁/think▷)"
 )
-# Any other special token: it says nothing, and it may touch an answer.
+# Any other special token: it carries no content and may touch an answer.
 SPECIAL = re.compile(
     r"<[|｜][A-Za-z][\w▁]{3,}[|｜]>|<(?:pad|unk|bos|mask|s|unused\d+|extra_id_\d+|reserved_\d+)>|\[PAD\]"
 )
@@ -47,44 +42,60 @@ SPECIAL = re.compile(
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was found. answers: the boxes of one list, or one text; joined_by_or: adjacent boxes with "or" between.
+    """The answer that was found in a response.
 
-    rule: "box", "unclosed_box", "minerva", "hashes", "phrase", "bare", "conclusion", "statement" or "none".
+    Attributes:
+        answers: the boxes of one list, or one text; empty if nothing was found.
+        rule: "box", "unclosed_box", "minerva", "hashes", "phrase", "bare", "conclusion", "statement" or "none".
+        joined_by_or: "or" stands between adjacent boxes.
+        separated: a comma, "and" or "or" stands between adjacent boxes: they are one list.
+        parts: the boxes of a list whose members are named between them; see `boxes.Boxes`.
     """
 
     answers: tuple[str, ...]
     rule: str
     joined_by_or: bool = False
-    separated: bool = False  # a comma, "and" or "or" stands between the boxes: they are one list
+    separated: bool = False
+    parts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str | None:
+        """All answers as one list, or None."""
         return ", ".join(self.answers) if self.answers else None
+
+    @property
+    def list_text(self) -> str | None:
+        """The answer as it is read where the reference answer is a list."""
+        return ", ".join(self.parts) if len(self.parts) > len(self.answers) else self.text
 
 
 NOTHING = Extraction((), "none")
 
 
 def extract(response: str, fallbacks: frozenset[str], truncated: bool = False) -> Extraction:
-    """The answer of a response. `truncated` (cut off at the token limit) leaves only boxes to be looked for."""
+    """Return the answer of a response. If `truncated` (cut off at the token limit), only boxes are looked for."""
     text = visible(response)
     after_thought = text.rpartition("</think>")[2]
-    boxes = find_boxes(after_thought)
-    if not boxes and not after_thought.strip():  # nothing was said after the thought
-        boxes = find_boxes(text)
+    found = find_boxes(after_thought)
+    if not found and not after_thought.strip():  # nothing follows the thought
+        found = find_boxes(text)
     closing = MINERVA.search(after_thought) if "minerva" in fallbacks and not truncated else None
-    if boxes and not (closing and closing.start() > _last_box(after_thought)):
-        return boxes
-    if "\\boxed" in after_thought and not boxes:
+    if found and not (closing and closing.start() > _last_box(after_thought)):
+        return Extraction(found.answers, "box", found.joined_by_or, found.separated, found.parts)
+    if not found and has_unclosed_box(after_thought):
         return Extraction((), "unclosed_box")
     unclosed_thought = "<think>" in text and "</think>" not in text
-    return NOTHING if truncated or unclosed_thought else fall_back(after_thought.strip(), fallbacks)
+    if truncated or unclosed_thought:
+        return NOTHING
+    if not found and _last_box(after_thought) >= 0:  # a box is only mentioned: the text around it is no bare answer
+        return fall_back(without_mentions(after_thought), fallbacks - {"bare"})
+    return fall_back(after_thought, fallbacks)
 
 
 def visible(response: str) -> str:
-    """The assistant's own turn as its reader sees it, with thoughts in `<think>` and `</think>` whatever the family.
+    """Return the assistant's own turn as its reader sees it, with thoughts in `<think>` and `</think>`.
 
-    Left out: the turn's own head, what follows an end of turn, and special tokens that mean neither.
+    The turn's own head, everything after an end of turn, and other special tokens are removed.
     """
     text = CHANNEL.sub(lambda found: "</think>" if found[1] == "final" else "<think>", ROLE.sub("", response))
     text = THOUGHT.sub(lambda found: "<think>" if found[1] else "</think>", text)
@@ -95,47 +106,9 @@ def _last_box(text: str) -> int:
     return max(text.rfind("\\boxed"), text.rfind("\\fbox"))
 
 
-def find_boxes(text: str) -> Extraction | None:
-    """The last complete box, with the boxes before it that belong to the same list."""
-    closing = pairs(text)
-    spans: list[tuple[int, int, str]] = []
-    for match in BOX.finditer(text):
-        if match[1] is None:
-            spans.append((match.start(), match.end(), match[2]))
-        elif (end := closing.get(match.end() - 1)) is not None:
-            spans.append((match.start(), end + 1, text[match.end() : end]))
-    # A box inside a box is the answer, not the box around it.
-    spans = [span for n, span in enumerate(spans) if n + 1 == len(spans) or spans[n + 1][0] >= span[1]]
-    if not spans:
-        return None
-    group = [spans[-1]]
-    between: list[str] = []
-    for span in reversed(spans[:-1]):
-        gap = text[span[1] : group[0][0]]
-        if len(gap) > 60 or not GLUE.fullmatch(gap):
-            break
-        group.insert(0, span)
-        between.append(gap)
-    contents = list(dict.fromkeys(content.strip() for _, _, content in group))
-    return Extraction(
-        tuple(contents) if len(contents) > 1 else (group[-1][2].strip(),),
-        "box",
-        joined_by_or=any(re.search(r"\bor\b", gap) for gap in between) or _after_or(text, spans),
-        separated=any(re.search(r"\b(?:or|and)\b|[,;]", re.sub(r"\\[,;]", "", gap)) for gap in between),
-    )
-
-
-def _after_or(text: str, spans: list[tuple[int, int, str]]) -> bool:
-    """Whether the last box is one more guess of the same sentence: "6, or alternatively 5"."""
-    if len(spans) < 2 or spans[-1][2].strip() == spans[-2][2].strip():
-        return False
-    gap = text[spans[-2][1] : spans[-1][0]]
-    return len(gap) < 40 and bool(re.fullmatch(r"[^.!?\n]*\bor\b[^.!?\n]*", gap))
-
-
 def fall_back(text: str, allowed: frozenset[str]) -> Extraction:
-    """The answer of a text without a box, by the first allowed fallback that finds one."""
-    text = without_markdown(text)
+    """Return the answer of a text without a box, by the first allowed fallback that finds one."""
+    text = without_markdown(text.strip())
     for rule, find in FALLBACKS.items():
         if rule in allowed and (answer := find(text)):
             return Extraction((answer.strip(),), rule)

@@ -18,26 +18,36 @@ import yaml
 from pydantic import ValidationError
 
 from mathjudge.bounded import Item, judge_all
-from mathjudge.errors import MathJudgeError
 from mathjudge.judge import MathJudge
 from mathjudge.policy import Policy
 from mathjudge.tables import make_folder, read_table, write_table
+from mathjudge.verdict import MathJudgeError
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], object], **limits: float) -> pl.DataFrame:
-    """The table with its verdicts. limits: `workers`, `timeout_s`, `memory_mb`, `max_chars` of `judge_all`."""
+    """Return the table with the columns `verdict`, `extracted` and `rule`.
+
+    Args:
+        table: the columns `gold` (reference answers) and `response` or `prediction`; perhaps `truncated` (bool).
+        policy: how responses are read and compared.
+        progress: called with 1 for each finished row.
+        limits: `workers`, `timeout_s`, `memory_mb` and `max_chars` of `judge_all`.
+
+    Raises:
+        MathJudgeError: a column is missing or does not contain single values, or a limit is not positive.
+    """
     import polars as pl
 
     text = next((name for name in ("response", "prediction") if name in table.columns), None)
     if "gold" not in table.columns or text is None:
         raise MathJudgeError(f"The table needs the columns gold and response (or prediction); it has {table.columns}.")
-    cut = table["truncated"].fill_null(False).to_list() if "truncated" in table.columns else [False] * len(table)
+    truncated = table["truncated"].fill_null(False).to_list() if "truncated" in table.columns else [False] * len(table)
     items = [
-        Item(gold, response, bool(truncated))
-        for gold, response, truncated in zip(_texts(table["gold"]), _texts(table[text]), cut, strict=True)
+        Item(gold, response, bool(cut))
+        for gold, response, cut in zip(_texts(table["gold"]), _texts(table[text]), truncated, strict=True)
     ]
     judged = judge_all(MathJudge(policy), items, progress=progress, **limits)  # type: ignore[arg-type]
     return table.with_columns(
@@ -48,16 +58,16 @@ def grade(table: pl.DataFrame, policy: Policy, *, progress: Callable[[int], obje
 
 
 def _texts(column: pl.Series) -> list[str]:
-    """A column as text, nothing for null. MathJudgeError where its values are no single answers."""
+    """Return a column as text, "" for null. MathJudgeError if its values are lists or structs."""
     import polars as pl
 
     if column.dtype.is_nested():
-        raise MathJudgeError(f"column {column.name} holds {column.dtype}; expected text or numbers.")
+        raise MathJudgeError(f"column {column.name} contains {column.dtype}; expected text or numbers.")
     return column.cast(pl.String).fill_null("").to_list()
 
 
 def read_policy(text: str | None) -> Policy:
-    """The policy from a YAML mapping, {relative_tolerance: 0.01}. Raises MathJudgeError for unknown keys and values."""
+    """Return the policy of a YAML mapping such as {relative_tolerance: 0.01}. MathJudgeError if it is no policy."""
     try:
         return Policy(**(yaml.safe_load(text) if text else {}))
     except (ValidationError, yaml.YAMLError, TypeError) as error:
@@ -66,7 +76,7 @@ def read_policy(text: str | None) -> Policy:
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr, drawn only where stderr is a terminal."""
+    """A bar on stderr, drawn only if stderr is a terminal."""
     from tqdm import tqdm
 
     with tqdm(total=total, unit="row", disable=not sys.stderr.isatty()) as bar:
@@ -87,11 +97,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return the exit code: 0, or 2 for an error that the user can mend."""
+    """Run the command and return the exit code: 0, or 2 for an error that the user can fix."""
     options = parse_arguments(arguments)
     try:
         policy, table = read_policy(options.policy), read_table(options.pairs)
-        make_folder(options.out.parent)  # before the judging, not after it
+        make_folder(options.out.parent)  # fails before the judging, not after it
         with progress_bar(len(table)) as progress:
             limits = {"workers": options.workers, "timeout_s": options.timeout, "memory_mb": options.memory}
             graded = grade(table, policy, progress=progress, **limits)

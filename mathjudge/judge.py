@@ -1,8 +1,8 @@
-r"""Judging a response to a mathematics problem against the gold answer, that is the reference answer.
+r"""Judge a response to a mathematics problem against the reference answer.
 
-`judge` = find the answer (`extract`) -> is it the gold (`compare`). The rule of a judgement is
+`judge` finds the answer (`extract`) and compares it with the reference answer (`compare`). The rule of a judgement is
 "<where the answer was found>/<what decided>", for example "box/number" or "phrase/different". Time and memory are
-bounded by the process that calls it: `mathjudge.bounded`. What reads and compares is imported on first use.
+bounded by the process that calls it: `mathjudge.bounded`. The modules that read and compare are imported on first use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MathJudge:
 
 @lru_cache(maxsize=64)
 def _tolerant(policy: Policy, relative: float, absolute: float) -> Policy:
-    """The policy with the larger of its own tolerances and a row's. One that is not finite is refused."""
+    """Return the policy with the larger of its own tolerances and a row's. ValueError if one is not finite."""
     wider = {
         "relative_tolerance": max(relative, policy.relative_tolerance),
         "absolute_tolerance": max(absolute, policy.absolute_tolerance),
@@ -41,16 +41,21 @@ def _tolerant(policy: Policy, relative: float, absolute: float) -> Policy:
 
 
 def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool = False) -> Judgement:
-    """The verdict on one response.
+    """Return the verdict on one response, with the answer that was found and the rule that decided.
 
-    gold: the gold answer, bare, in a box, or at the end of a worked solution. response: the model's text, or a bare
-    answer. truncated: it was cut off at the token limit, so that only a box counts.
+    It runs in this process without limits on time and memory: `judge_all` is for text that is not trusted.
+
+    Args:
+        gold: the reference answer, bare, in a box, or at the end of a worked solution.
+        response: the model's text, or a bare answer.
+        policy: how a response is read and when two answers are the same.
+        truncated: the response was cut off at the token limit, so only a box counts.
     """
     from mathjudge.compare import is_list, same_text
     from mathjudge.extract import extract
-    from mathjudge.golds import gold_problem, gold_text
+    from mathjudge.reference import reference_problem, reference_text
 
-    expected = gold_text(gold)
+    expected = reference_text(gold)
     if not expected:
         return Judgement(Verdict.GOLD_UNPARSEABLE, None, "gold/empty")
     found = extract(response, frozenset(policy.fallbacks), truncated)
@@ -62,16 +67,16 @@ def judge(gold: str, response: str, policy: Policy = DEFAULT, *, truncated: bool
         return Judgement(Verdict.WRONG, found.text, f"{found.rule}/several_answers")
     if rule := same_text(expected, answer, policy):
         return Judgement(Verdict.RIGHT, answer, f"{found.rule}/{rule}")
-    if problem := gold_problem(gold):
+    if problem := reference_problem(gold):
         return Judgement(Verdict.GOLD_UNPARSEABLE, answer, f"gold/{problem}")
     return Judgement(Verdict.WRONG, answer, f"{found.rule}/different")
 
 
 def _answer_of(found: Extraction, list_expected: bool, policy: Policy) -> str | None:
-    """The one answer in neighbouring boxes: all of them where a list is expected, else the last.
+    """Return the answer that is compared: all neighbouring boxes if a list is expected, else the last one.
 
-    None where one answer is expected and several are given: separated by a comma or "and", or joined by "or".
+    None if one answer is expected and several are given: separated by a comma or "and", or joined by "or".
     """
     if list_expected:
-        return found.text if policy.join_boxes else found.answers[-1]
+        return found.list_text if policy.join_boxes else found.answers[-1]
     return None if found.joined_by_or or found.separated else found.answers[-1]

@@ -1,4 +1,4 @@
-r"""One spelling for what LaTeX, unicode and plain text spell differently. Text in, text out; nothing is evaluated.
+r"""One spelling for what LaTeX, Unicode and plain text spell differently. Text in, text out; nothing is evaluated.
 
 `clean` maps an answer to canonical LaTeX: ASCII, no math delimiters, no sizing commands, `\frac{a}{b}`, `\sqrt{a}`,
 `\text{...}` for every kind of text, `°` and `%` for degree and percent signs, `\le \ge \ne < >` for relations. Each
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from mathjudge.braces import braced
+from mathjudge.braces import braced, pairs
 
 SYMBOLS = {
     **dict.fromkeys("−–—‐‑‒﹣", "-"),
@@ -38,8 +38,12 @@ SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 
+# A brace that may group nothing: at the start, after an operator, a digit, a closing brace, a space or a dollar sign.
+FREE_GROUP = re.compile(r"(?:^|[-+*/=(,;:<>\d}\s$])\{")
+
+
 def repair_escapes(text: str) -> str:
-    r"""Put back the backslash commands that a JSON or Python escape has eaten (a form feed and "rac" is \frac)."""
+    r"""Restore backslash commands that a JSON or Python escape consumed (a form feed and "rac" is \frac)."""
     text = re.sub(r"\\?\x0c(?=rac|orall)", r"\\f", text)
     text = re.sub(r"\\?\x08(?=eta|oxed|ar\b|inom|egin|igcup)", r"\\b", text)
     text = re.sub(r"\\?\t(?=ext|imes|heta|an\b|frac|au\b|o\b)", r"\\t", text)
@@ -75,12 +79,26 @@ def thousands(text: str) -> str:
     r"""The typeset separators 1{,}000, 1,\!000, 1\,000 as 1,000. A comma and a space stays a list."""
     text = re.sub(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", ",", text)
     text = re.sub(r",\s*\\!\s*", ",", text)
-    text = re.sub(r"(?<=\d)\\[,;!: ]\s*(?=\d{3}(?!\d))", ",", text)
+    text = re.sub(r"(?<=\d)(?:\\[,;!: ]\s*|~)(?=\d{3}(?!\d))", ",", text)
     return re.sub(r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d./])", lambda m: m[1] + m[2].replace(" ", ","), text)
+
+
+def matrix_commands(text: str) -> str:
+    r"""\pmatrix{a \cr b}, \newline, starred and small matrices as environments of amsmath with rows that end in \\."""
+    if not re.search(r"matri|\\cr(?![a-z])|\\newline|\\tabularnewline|Matrix", text):
+        return text
+    for match in reversed(list(re.finditer(r"\\([pbvBV]?)matrix\s*(?=\{)", text))):
+        if (end := braced(text, match.end())) is not None:
+            rows = text[match.end() + 1 : end]
+            text = rf"{text[: match.start()]}\begin{{{match[1]}matrix}}{rows}\end{{{match[1]}matrix}}{text[end + 1 :]}"
+    text = re.sub(r"\\(?:cr|newline|tabularnewline)(?![A-Za-z])|\\\\\*", r"\\\\", text)
+    text = re.sub(r"\\(begin|end)\{([pbvBV])(?:small)?matrix\*?\}(?:\[[lcr]\])?", r"\\\1{\2matrix}", text)
+    return re.sub(r"^\s*(?:\\text\{)?\s*(?:sp\.|sympy\.)?Matrix\s*\}?\s*\((\[\[.*\]\])\)\s*$", r"\1", text)
 
 
 def strip_sizing(text: str) -> str:
     r"""Remove what only changes the look: \left, \big, \displaystyle, \limits; spacing commands become spaces."""
+    text = re.sub(r"\{\s*(?:\\[,;: ])*\s*\\(?:rm|bf|it)(?![a-z])\s*([^{}]*)\}", r"\\text{\1}", text)
     text = re.sub(r"\s*\^\s*\{?\s*\\prime\s*\}?", "'", text)
     text = re.sub(r"\\left\s*\\\{(\s*\\begin\{array\}.*?\\end\{array\})\s*\\right\s*\.", r"\1", text, flags=re.DOTALL)
     text = re.sub(r"\\m?(?:left|right)(?![a-z])\s*\.?", "", text)
@@ -102,7 +120,7 @@ def unify_text(text: str) -> str:
         r"\\text{",
         text,
     )
-    text = re.sub(r"\\text\{\s*([,;]?)\s*\}", r"\1 ", text)
+    text = re.sub(r"\\text\{\s*([,;]?|[-+]?\d[\d.,]*)\s*\}", r"\1 ", text)
     text = re.sub(r"(?<=\d)\s*\\text\{\s*to\s*\}\s*(?=\d)|(?<=\d) to (?=\d)", ":", text)
     text = re.sub(r"^\s*\\text\{([^{}]*[\d,][^{}]*)\}\s*$", r"\1", text)
     return re.sub(
@@ -120,6 +138,7 @@ def relations(text: str) -> str:
     text = re.sub(r"\\lt(?![a-z])", "<", text)
     text = re.sub(r"\\gt(?![a-z])", ">", text)
     text = re.sub(r"\\(?:mid|vert|lvert|rvert)(?![a-z])", "|", text)
+    text = re.sub(r"\\[lr]?Vert(?![a-z])", r"\\|", text)
     return re.sub(r"\\(?:colon)(?![a-z])", ":", text)
 
 
@@ -130,13 +149,18 @@ def brackets(text: str) -> str:
     text = re.sub(r"\\langle(?![a-z])|^\s*\](?=.*,)", "(", text)
     text = re.sub(r"\\rangle(?![a-z])|(?<!\\)\[\s*$", ")", text)
     text = re.sub(r"^\s*([A-H])\)(?=\s)", r"(\1)", text)
+    text = re.sub(r"(\\text\{\s*(?:[Pp]art\s*)?)([A-Ha-h]|i{1,3}|iv|v)\)", r"\1(\2)", text)
     text = re.sub(r"\\varnothing|\\\{\s*\\\}", r"\\emptyset ", text)
     return re.sub(r"\\(?:bigcup|cupdot|sqcup)(?![a-z])", r"\\cup ", text)
 
 
 def degrees_and_percent(text: str) -> str:
     """° and % for their many spellings, the words included."""
-    text = re.sub(r"\s*(?:\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\(?:degree|textdegree|textcirc)(?![a-z]))", "°", text)
+    text = re.sub(
+        r"\s*(?:\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-z])\s*)|\\(?:degree|textdegree|textcirc)(?![a-z]))",
+        "°",
+        text,
+    )
     text = re.sub(r"\s*°(?:\s*(?:\\text\s*\{\s*)?[CFK]\b(?:\s*\})?)?", "°", text)
     text = re.sub(r"(?<=[\d}\s)])\s*(?:\\text\{\s*)?\bdegrees?\b\s*\}?", "°", text)
     text = re.sub(r"\s*\\%|\s+%", "%", text)
@@ -154,7 +178,7 @@ def programming(text: str) -> str:
 
 
 def function_arguments(text: str) -> str:
-    r"""\cot t \cdot x as \cot(t) \cdot x: the parser takes the whole product as the argument, mathematics does not."""
+    r"""\cot t \cdot x as \cot(t) \cdot x: the parser would read the whole product as the argument."""
     return re.sub(
         r"(\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log)(?:\^\s*(?:\{[^{}]*\}|\w))?)\s*(\d*\s*[a-zA-Z]|\\[a-z]+)(?=\s*\\(?:cdot|times)(?![a-z]))",
         r"\1(\2)",
@@ -182,7 +206,8 @@ def arguments(text: str) -> str:
 
 
 def argument(text: str, at: int) -> tuple[str, int]:
-    r"""The argument that starts at `at`: a braced or parenthesised group, a command with its own, or one character."""
+    r"""Return the argument that starts at `at`, and its end: a braced or parenthesised group, a command with its own
+    arguments, or one character."""
     while at < len(text) and text[at] == " ":
         at += 1
     if at >= len(text):
@@ -195,6 +220,41 @@ def argument(text: str, at: int) -> tuple[str, int]:
             end = close + 1
         return text[at:end], end
     return text[at], at + 1
+
+
+def free_groups(text: str) -> str:
+    r"""Braces that group nothing, as spaces: {5} \text{ cm}. Around a sum or before a power they become parentheses."""
+    if "{" not in text:
+        return text
+    text = re.sub(r"^\\\{([^{},|]*)\\\}\s*(?=\\text\{[^{}]*\}$)", r"\1 ", text)
+    if not FREE_GROUP.search(text):
+        return text
+    text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
+    closing = pairs(text)
+    for start, end in sorted(closing.items(), reverse=True):
+        content = text[start + 1 : end]
+        if not _is_free(text, start) or r"\choose" in content:
+            continue
+        powered = re.match(r"\s*[\^_'!]", text[end + 1 :]) and not re.fullmatch(r"\w|\\[A-Za-z]+", content)
+        summed = re.search(r"(?<=[\w)}\s])\s*[-+]", content) and (text[:start].strip() or text[end + 1 :].strip())
+        opening, close = ("(", ")") if powered or summed else (" ", " ")
+        text = f"{text[:start]}{opening}{content}{close}{text[end + 1 :]}"
+    return text
+
+
+def _is_free(text: str, start: int) -> bool:
+    """Whether the brace at `start` is no argument: of a command, an index, a power, or of the group before it."""
+    before = text[:start].rstrip()
+    if not before or before.endswith("\\$"):
+        return True
+    if before[-1] in "^_}]\\" or re.search(r"\\[A-Za-z]+\*?$", before):
+        return before[-1] == "}" and _closes_text(before)
+    return True
+
+
+def _closes_text(before: str) -> bool:
+    r"""Whether a text ends in \text{...}, which takes one argument, or in a free group with only a number or a unit."""
+    return bool(re.search(r"(?:\\text\s*|(?:^|[-+*/=(,;:<>\s])\s*)\{[^{}]*\}$", before))
 
 
 def trim(text: str) -> str:
@@ -212,6 +272,7 @@ def trim(text: str) -> str:
 STEPS: tuple[Callable[[str], str], ...] = (
     repair_escapes,
     ascii_symbols,
+    matrix_commands,
     single_backslashes,
     strip_delimiters,
     thousands,
@@ -222,20 +283,21 @@ STEPS: tuple[Callable[[str], str], ...] = (
     degrees_and_percent,
     programming,
     arguments,
+    free_groups,
     function_arguments,
     trim,
 )
 
 
 def clean(text: str) -> str:
-    """The canonical spelling of an answer; see the module's docstring."""
+    """Return the canonical spelling of an answer; see the module's docstring."""
     for step in STEPS:
         text = step(text)
     return text
 
 
 def squash(text: str) -> str:
-    """What is left of a canonical answer when spaces, braces of single characters and multiplication dots go."""
+    """Return a canonical answer without spaces, braces around single characters and multiplication signs."""
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"(?<=\d)\s*(?:\\(?:cdot|times)(?![a-z])|[*])\s*(?=\d)", "*", text)
     text = re.sub(r"(?:\\(?:cdot|times)(?![a-z])|[*](?!\d))(?=\s*[^\s,;)\]}])", "", text)

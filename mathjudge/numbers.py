@@ -1,8 +1,8 @@
-r"""Numbers with their units, read exactly: no floating point decides a verdict.
+r"""Numbers read exactly: no floating point decides a verdict.
 
-`read_quantity` knows the ways in which answers write a rational number: 1,234.5; .5; \frac{3}{4}; 3/4; 1\frac{4}{5};
-4.45e15; 1 \times 10^{-10}; 0.1\overline{6}; each with a sign, a unit, a percent or degree sign. Anything else is a
-formula (mathjudge.symbolic). Input is text cleaned by `normalise.clean`.
+`read_number` knows the ways in which answers write a rational number: 1,234.5; .5; \frac{3}{4}; 3/4; 1\frac{4}{5};
+4.45e15; 1 \times 10^{-10}; 0.1\overline{6}; 5 million; each with a sign. Anything else is a formula (`symbolic`). Input
+is text cleaned by `normalise.clean`, without its unit (`units.split_unit`).
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Number:
 
 @dataclass(frozen=True)
 class BaseDigits:
-    """Digits in a stated base. 40_7 is not 40, and not 28 either: the base is part of what was asked for."""
+    """Digits in a stated base. 40_7 is neither 40 nor 28: the base is part of the answer."""
 
     digits: str
     base: int
 
 
 def decimal(text: str) -> Number:
-    """A decimal such as "-1,234.50" as an exact number with the places it was written with."""
+    """Return a decimal such as "-1,234.50" as an exact number with its written places. ValueError if it is too long."""
     bare = re.sub(r"[\s,]", "", text)
     whole, _, part = bare.partition(".")
     if len(bare) > MAX_DIGITS:
@@ -72,7 +72,7 @@ def decimal(text: str) -> Number:
 
 
 def read_number(text: str) -> Number | None:
-    """The exact value of a number without a unit, or None if the text is not one."""
+    """Return the exact value of a number without a unit, or None if the text is not one."""
     text = text.strip()
     if len(text) > MAX_DIGITS or not re.search(r"\d", text):
         return None
@@ -125,7 +125,7 @@ def _repeating(whole: str, fixed: str, period: str) -> Fraction:
 
 
 def read_base(text: str) -> BaseDigits | None:
-    r"""Digits with a base: 204_5, 4210_{5}, (12)_{\text{five}}. Base ten is an ordinary number, not this."""
+    r"""Return digits with their base, 204_5, 4210_{5}, (12)_{\text{five}}, or None. The caller treats base ten."""
     match = WORDED_BASE.fullmatch(text.strip()) or BASE.fullmatch(text.strip())
     if not match:
         return None

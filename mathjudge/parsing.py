@@ -1,6 +1,6 @@
 r"""LaTeX formulas as SymPy expressions, through the parser of math-verify (latex2sympy2_extended, an ANTLR grammar).
 
-What that parser gets wrong is mended here. No text reaches Python's `eval` (README.md, Safety).
+The parser's errors are corrected here. No text reaches Python's `eval` (README.md, Safety).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class UnparseableError(ValueError):
 
 @lru_cache(maxsize=512)
 def parse_latex(latex: str) -> Any:
-    r"""The expression of a LaTeX formula, with decimals as exact rationals and i as the imaginary unit.
+    r"""Return the SymPy expression of a LaTeX formula, with decimals as exact rationals and i as the imaginary unit.
 
-    Raises UnparseableError for text outside the grammar, nesting too deep to parse included.
+    UnparseableError for text outside the grammar, for nesting that is too deep, and for more than MAX_CHARS characters.
     """
     import sympy
     from latex2sympy2_extended import NormalizationConfig, normalize_latex
@@ -52,18 +52,20 @@ def parse_latex(latex: str) -> Any:
         return expression.xreplace(exact)
     except MemoryError:
         raise
-    except Exception as error:  # the parser raises bare Exception; nothing it raises is our fault
+    except Exception as error:  # the parser raises bare Exception
         raise UnparseableError(f"{type(error).__name__}: {latex[:80]}") from error
 
 
 @lru_cache(maxsize=1)
 def converter() -> Any:
-    r"""The converter of latex2sympy2_extended 1.11, with three changes.
+    r"""Return the converter class of latex2sympy2_extended 1.11 with three changes.
 
-    It reads every integer before another number as the whole part of a mixed fraction, so that (2)(3) is 5 and
-    3\binom{4}{2} is 9; here only a \frac may follow. And it makes numbers with sympy.Number(text), which hands the
-    digits to parse_expr and so to `eval`; here they become exact rationals without it. And ANTLR first tries SLL
-    prediction, eight times as fast: what it parses it parses alike, what it refuses (a sixth) full LL decides.
+    - It reads every integer before another number as the whole part of a mixed fraction, so (2)(3) is 5 and
+      3\binom{4}{2} is 9. Here only a \frac may follow.
+    - It makes numbers with sympy.Number(text), which passes the digits to parse_expr and so to `eval`. Here they
+      become exact rationals without it.
+    - ANTLR tries SLL prediction first, which is eight times as fast and gives the same result if it succeeds. Full LL
+      prediction parses the texts that SLL refuses, a sixth of all.
     """
     import sympy
     from antlr4.atn.PredictionMode import PredictionMode  # type: ignore[import-untyped]
@@ -103,7 +105,7 @@ def converter() -> Any:
 
 
 def exact_value(text: str) -> Fraction:
-    """A number of the grammar (digits, a point, perhaps an exponent) as an exact fraction."""
+    """Return a number of the grammar (digits, a point, perhaps an exponent) as an exact fraction."""
     _, _, exponent = text.upper().partition("E")
     if len(exponent) > MAX_EXPONENT_DIGITS:
         raise UnparseableError(f"exponent too large: {text[:20]}")
@@ -111,9 +113,13 @@ def exact_value(text: str) -> Fraction:
 
 
 def respell(latex: str) -> str:
-    r"""What the grammar does not know, as what it does: y' (it would drop the prime), E_1, M_\odot, \lg, \choose,
-    degrees inside functions; and numbers without their thousands separators."""
+    r"""Replace what the grammar does not know by what it knows.
+
+    y' (it would drop the prime), E_1, M_\odot, \lg, \choose, a colon as division, degrees inside functions, and
+    thousands separators.
+    """
     latex = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", latex)
+    latex = re.sub(r"(?<=[\w)}\]])\s*:\s*(?=[\w(\\{])", r" \\div ", latex)
     latex = re.sub(r"\\lg(?![a-z])", r"\\log_{10}", re.sub(r"\\log\s*_\s*\{?\s*e\s*\}?(?![a-z])", r"\\ln ", latex))
     latex = re.sub(r"\{?([^{}]+)\\choose(?![a-z])([^{}]+)\}?", r"\\binom{\1}{\2}", latex)
     if TRIGONOMETRIC.search(latex):

@@ -1,4 +1,4 @@
-"""The policy of the mathematics verifier: every point where tastes differ, as a switch with its default."""
+"""The policy of the mathematics verifier: each convention on which verifiers differ, as a switch with its default."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Policy(BaseModel):
     decimal_comma: bool = Field(False, description="2,74 is the number 2.74 and not a list.")
     long_decimal_digits: Annotated[int, Field(ge=0)] = Field(
         15,
-        description="A decimal of at least so many digits, all of them right, equals the irrational; 0: never.",
+        description="A decimal of at least this many digits, all of them correct, equals the irrational; 0: never.",
     )
     relative_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="Allowed error of a numeric answer relative to the gold (Minerva: 0.01 is common)."
+        0.0, description="Allowed error of a numeric answer relative to the reference answer (Minerva: 0.01 is common)."
     )
     absolute_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="Allowed absolute error."
     )
     max_answer_chars: Annotated[int, Field(ge=1)] = Field(
-        3000, description="A longer answer is not parsed: it is right only where it equals the gold as text."
+        3000, description="A longer answer is not parsed: it is correct only if it equals the reference answer as text."
     )
 
     def model_post_init(self, _: object) -> None:

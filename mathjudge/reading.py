@@ -1,41 +1,45 @@
-r"""Reading an answer: cleaned text in, a node of `mathjudge.answer` out.
+r"""Read an answer: cleaned text in, a node of `mathjudge.answer` out.
 
 Nothing fails: what is not understood is a Formula, which equals only what its parser or its text says.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 
-from mathjudge.answer import (
-    Bracketed,
-    Choice,
-    Clock,
-    Formula,
-    Items,
-    Labelled,
-    Node,
-    Quantity,
-    Region,
-    Words,
-)
-from mathjudge.braces import is_bracketed, levels, split_top
-from mathjudge.layout import SEPARATOR, read_cases, read_matrix
+from mathjudge.answer import Choice, Clock, Formula, Labelled, Node, Quantity, Words
+from mathjudge.layout import SEPARATOR, Reader, read_cases, read_matrix
 from mathjudge.numbers import read_base, read_number
-from mathjudge.relation import DENIAL, SIGNS, interval, is_label, read_relation
+from mathjudge.relation import is_label, read_relation
+from mathjudge.structures import (
+    NAMED,
+    read_bracketed,
+    read_list,
+    read_named,
+    read_parts,
+    read_ratio,
+    read_region,
+    read_set,
+    read_signs,
+)
 from mathjudge.units import split_unit, strip_leading_text
+
+MAX_DEPTH = 12
 
 NEARLY = re.compile(
     r"^\s*(?:=|~|(?i:the\s+)?(?i:final\s+)?(?i:answer\s+is)\s*:?|(?:\\text\s*\{\s*)?(?:approx(?:imately|\.)?|about|roughly|around)(?![a-z])\s*\}?)\s*(?=\S)"
 )
-MAX_ITEMS = 500
-MAX_DEPTH = 12
-
 CHOICE = re.compile(
     r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?(?:\(\s*(?P<a>[A-Z])\s*\)|(?P<b>[A-Z])(?=\s*(?:[.:)]|\}|$)))\s*[.:)]?\s*\}?\s*[.:]?\s*(?P<rest>.*)",
     re.DOTALL,
+)
+MARKED_LETTER = re.compile(r"(?:\\text\s*\{\s*)?(?:(?i:option|choice|answer)\s*:?\s*)?[A-Z]\s*[.:)}]")
+# After a letter in brackets: it is a symbol of a calculation, and no choice.
+CALCULATES = re.compile(
+    r"[-+^_=<>/|,!'%°*]|\((?:[A-Z]|\d+)\)"
+    r"|\\(?:cdot|times|div|pm|mp|cup|cap|in|le|ge|ne|approx|equiv|setminus|over|to|rightarrow|subset)(?![a-z])"
+    r"|\\text\s*\{\s*(?:plus|minus|times|or|and|over)\b|(?:plus|minus|times|or|and|over)\b"
 )
 CONDITION = re.compile(
     r"[\s,;(]*(?:\\forall|(?:\\text\s*\{\s*)?(?<![A-Za-z\\])"
@@ -46,29 +50,38 @@ PARAMETER = re.compile(r"\s*[,;(]\s*\(?\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\math
 CONNECTOR = re.compile(
     r"\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:lor|vee|land|wedge)(?![a-z])|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*"
 )
-WORD_LABEL = re.compile(r"\s*(?:\\text\s*\{\s*)?([A-Za-z][A-Za-z ]{2,}?)\s*(?:\}\s*)?[:=]\s*(?:\}\s*)?(?=\S)(?!.*\\in)")
-ALL_REALS = re.compile(
-    r"(?:\\mathbb\s*\{?\s*R\s*\}?|(?:\\text\s*\{)?\s*(?:all|any|every) reals?(?: numbers?)?\s*\}?)", re.IGNORECASE
-)
+EITHER = re.compile(r"^\s*(?:\\text\s*\{\s*)?(?:either|both)\s*(?:\}\s*)?(?=[^a-z])", re.IGNORECASE)
+MAPPING = re.compile(r"(?:([a-zA-Z])\s*:\s*)?([a-zA-Z])\s*\\mapsto(?![a-z])\s*(?=\S)")
 CLOCK = re.compile(
     r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:(?:\\text\s*\{)?\s*([ap])\.?\s*m\b\.?\s*\}?)?", re.IGNORECASE
 )
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}")
+LETTERS = re.compile(r"(?:[^\W\d_]|[\s.,'’\"!?-])+")
 
 
 def read(text: str, depth: int = 0) -> Node:
-    """The node of a cleaned answer. Never fails: what is not understood is a Formula."""
+    """Return the node of a cleaned answer. depth: how many structures it lies in; deeper than MAX_DEPTH is not read."""
     text = _without_approximation(text.strip())
     if depth > MAX_DEPTH:
         return Formula(text, "")
     for reader in (_base, _choice, _rows, _clock, _number):
         if node := reader(text):
             return node
-    text = strip_leading_text(text)
+    if node := read_parts(CONNECTOR.sub(SEPARATOR, text), depth + 1, read):
+        return node
+    text = EITHER.sub("", text)
+    in_list = depth > 0 or re.search(r"[,;]|\b(?:and|or)\b", text)  # there the names of the members count
+    if not (in_list and NAMED.match(text)):
+        text = strip_leading_text(text)
     text = _strip_condition(text)
     text = CONNECTOR.sub(SEPARATOR, _open_texts(text)).strip(SEPARATOR + " ")
-    for structure in (_list, _set, _signs_of, _bracketed, _region, _equation, _word_label, _ratio):
-        if node := structure(text, depth + 1):
+    for structure in (read_list, read_set, read_signs, read_bracketed, read_region):
+        if node := structure(text, depth + 1, read):
+            return node
+    if node := read_relation(text, lambda side: read(side, depth + 1)):
+        return node
+    for label in (read_named, _mapping, read_ratio):
+        if node := label(text, depth + 1, read):
             return node
     return _leaf(text)
 
@@ -93,11 +106,9 @@ def _choice(text: str) -> Node | None:
     if not match:
         return None
     rest = match["rest"].strip()
-    if rest and not (match["a"] or re.match(r"(?:\\text\s*\{\s*)?[A-Z]\s*[.:)}]", text)):
+    if rest and not (match["a"] or MARKED_LETTER.match(text)):
         return None
-    if rest.startswith(("^", "_", "=", "+", "-", "\\cdot", "\\cup", "<", ">", "/", "|", ",", "\\in")):
-        return None
-    return Choice(match["a"] or match["b"], rest)
+    return None if CALCULATES.match(rest) else Choice(match["a"] or match["b"], rest)
 
 
 def _rows(text: str) -> Node | None:
@@ -139,136 +150,13 @@ def _open_texts(text: str) -> str:
     ).replace(r"\text{}", "")
 
 
-def _list(text: str, depth: int) -> Node | None:
-    parts = [part.strip() for part in split_top(text, ",;" + SEPARATOR) if part.strip()]
-    if len(parts) < 2 or len(parts) > MAX_ITEMS:
+def _mapping(text: str, depth: int, read_part: Reader) -> Node | None:
+    r"""f: x \mapsto x^2 as f(x) = x^2."""
+    match = MAPPING.match(text)
+    if not match:
         return None
-    nodes: list[Node] = []
-    for part in parts:
-        node = read(part, depth)
-        if isinstance(node, Labelled) and isinstance(node.value, Items):
-            nodes.extend(Labelled(node.label, value, node.source) for value in node.value.items)
-        elif isinstance(node, Items) and not node.ratio:
-            nodes.extend(node.items)
-        else:
-            nodes.append(node)
-    return _intersection(nodes) or Items(_group(nodes))
-
-
-def _intersection(nodes: list[Node]) -> Node | None:
-    """x >= 2 and x <= 6 as the interval [2, 6]: two half-lines of one variable that overlap in numbers.
-
-    Half-lines that do not overlap are a union; two that overlap and mean a union would be the whole line.
-    """
-    if len(nodes) != 2 or not all(isinstance(node, Labelled) and isinstance(node.value, Bracketed) for node in nodes):
-        return None
-    first, second = (node for node in nodes if isinstance(node, Labelled))
-    halves = [
-        node.value for node in (first, second) if isinstance(node.value, Bracketed) and len(node.value.items) == 2
-    ]
-    below = [half for half in halves if half.items[0] == Formula(r"-\infty", "")]
-    above = [half for half in halves if half.items[1] == Formula(r"\infty", "")]
-    if first.label != second.label or len(below) != 1 or len(above) != 1:
-        return None
-    low, high = above[0].items[0], below[0].items[1]
-    if not isinstance(low, Quantity) or not isinstance(high, Quantity) or low.number.value > high.number.value:
-        return None
-    return Labelled(first.label, Bracketed(above[0].opening, (low, high), below[0].closing), "")
-
-
-def _group(nodes: list[Node]) -> tuple[Node, ...]:
-    """p = 5, q = 2, p = 7, q = 2 as the tuples (5, 2), (7, 2): labels that repeat in the same order."""
-    labels = [node.label for node in nodes if isinstance(node, Labelled)]
-    names = list(dict.fromkeys(labels))
-    width = len(names)
-    if len(labels) != len(nodes) or width < 2 or len(nodes) <= width or labels != names * (len(nodes) // width):
-        return tuple(nodes)
-    values = [node.value for node in nodes if isinstance(node, Labelled)]
-    return tuple(Bracketed("(", tuple(values[n : n + width]), ")") for n in range(0, len(values), width))
-
-
-def _set(text: str, depth: int) -> Node | None:
-    r"""\{a, b\} and \{x | condition\}."""
-    if not (text.startswith("\\{") and text.endswith("\\}") and _is_one_set(text)):
-        return None
-    inner = text[2:-2]
-    builder = re.split(r"\||:(?!=)", inner, maxsplit=1)
-    if len(builder) == 2 and re.fullmatch(r"\s*[a-zA-Z](?:_\w)?(?:\s*\\in.*)?\s*", builder[0]):
-        node = read(builder[1], depth)
-        return node.value if isinstance(node, Labelled) else node
-    node = read(inner, depth)
-    return Items(node.items if isinstance(node, Items) and not node.ratio else (node,), braces=True)
-
-
-def _is_one_set(text: str) -> bool:
-    r"""Whether the brace that opens the text closes at its end: \{1\} \cup \{2\} is two sets."""
-    return all(depth > 0 for at, _, depth in levels(text) if 1 < at < len(text) - 1)
-
-
-def _signs_of(text: str, depth: int) -> Node | None:
-    r"""a \pm b as two answers; in a tuple each element chooses its sign on its own."""
-    if r"\pm" not in text and r"\mp" in text:
-        text = text.replace(r"\mp", r"\pm")
-    if r"\pm" not in text or SIGNS.search(text):
-        return None
-    if is_bracketed(text):
-        elements = [_both_signs(part) for part in split_top(text[1:-1], ",")]
-        variants = list(itertools.islice(itertools.product(*elements), 64))
-        return Items(tuple(read(text[0] + ",".join(v) + text[-1], depth) for v in variants))
-    return Items(tuple(read(variant, depth) for variant in _both_signs(text)))
-
-
-def _both_signs(text: str) -> list[str]:
-    if r"\pm" not in text:
-        return [text]
-    plus = re.sub(r"\\mp\s*", "-", re.sub(r"\\pm\s*", "+", text)).strip().removeprefix("+")
-    return [plus, re.sub(r"\\mp\s*", "+", re.sub(r"\\pm\s*", "-", text))]
-
-
-def _bracketed(text: str, depth: int) -> Node | None:
-    if not is_bracketed(text):
-        return None
-    parts = split_top(text[1:-1], ",;")
-    if len(parts) == 1:
-        return read(text[1:-1], depth) if text[0] + text[-1] in ("()", "[]") else None
-    if len(parts) > MAX_ITEMS or any(not part.strip() for part in parts):
-        return None
-    return Bracketed(text[0], tuple(read(part, depth) for part in parts), text[-1])
-
-
-def _region(text: str, depth: int) -> Node | None:
-    if ALL_REALS.fullmatch(text.strip()):
-        return interval("(", "-\\infty", "\\infty", ")", lambda side: read(side, depth))
-    if without := re.fullmatch(r"\s*\\mathbb\s*\{?\s*R\s*\}?\s*(?:\\setminus|\\backslash|-)\s*(\\\{.*\\\})", text):
-        points = read(without[1], depth)
-        return Region(points.items, complement=True) if isinstance(points, Items) else None
-    pieces = _split_command(text, "cup")
-    if len(pieces) < 2 or SIGNS.search(pieces[0]):
-        return None
-    return Region(tuple(read(piece, depth) for piece in pieces))
-
-
-def _split_command(text: str, command: str) -> list[str]:
-    mark = "\x1e"
-    return split_top(re.sub(rf"\\{command}(?![a-z])", mark, text), mark)
-
-
-def _equation(text: str, depth: int) -> Node | None:
-    return read_relation(text, lambda side: read(side, depth))
-
-
-def _word_label(text: str, depth: int) -> Node | None:
-    match = WORD_LABEL.match(text)
-    if not match or DENIAL.search(match[1]):
-        return None
-    return Labelled(match[1].strip(), read(text[match.end() :], depth), text)
-
-
-def _ratio(text: str, depth: int) -> Node | None:
-    parts = split_top(text, ":")
-    if len(parts) < 2 or any(not part.strip() for part in parts) or "\\text" in text:
-        return None
-    return Items(tuple(read(part, depth) for part in parts), ratio=True)
+    source = text[match.end() :]
+    return Labelled(f"{match[1] or 'f'}({match[2]})", read_part(source, depth), source)
 
 
 def _leaf(text: str) -> Node:
@@ -278,8 +166,8 @@ def _leaf(text: str) -> Node:
     if number := read_number(core):
         return Quantity(number, unit, core)
     words = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).strip()
-    if re.fullmatch(r"(?:[^\W\d_]|[\s.,'’\"!?-])+", words) and (
-        len(re.sub(r"\W", "", words)) >= 3 or "\\text" in text or not words.isascii()
-    ):
+    formula = re.fullmatch(r"\W*\w{1,2}(?:-\w{1,2})+\W*", words)  # a-bi
+    is_text = len(re.sub(r"\W", "", words)) >= 3 or "\\text" in text or not words.isascii()
+    if is_text and not formula and LETTERS.fullmatch(words):
         return Words(words)
     return Formula(core.strip(), unit)

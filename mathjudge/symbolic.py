@@ -1,8 +1,8 @@
 r"""Formulas as SymPy expressions, compared by their values.
 
 Equality is decided by values at fixed points, not by `simplify`: two expressions are equal when they
-agree to 25 digits wherever both are defined. A wrong formula disagrees at the first point, so the common case is
-fast, and identities that `simplify` does not find (2 arcsin sqrt(a) = arccos(1 - 2a)) are decided too.
+agree to 25 digits wherever both are defined and real. An incorrect formula disagrees at the first point, so the common
+case is fast, and identities that `simplify` does not find (2 arcsin sqrt(a) = arccos(1 - 2a)) are decided too.
 Source: our decision; math-verify's own comparison remains the last resort (`same_by_math_verify`).
 """
 
@@ -32,7 +32,7 @@ def is_scalar(expression: Any) -> bool:
 
 
 def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
-    """Fixed assignments of distinct values to the symbols (sorted by name)."""
+    """Return fixed assignments of distinct values to the symbols, sorted by name."""
     import sympy
 
     ordered = sorted(symbols, key=lambda symbol: symbol.name)
@@ -43,8 +43,25 @@ def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
     ]
 
 
+def mixed_points(symbols: set[Any]) -> list[dict[Any, Any]]:
+    r"""Return points at which neighbouring symbols differ in sign.
+
+    \sqrt{a^2 b} is not a\sqrt{b} for a < 0 < b, where both are real.
+    """
+    import sympy
+
+    ordered = sorted(symbols, key=lambda symbol: symbol.name)
+    if len(ordered) < 2:
+        return []
+    sizes = [sympy.Rational("1.2131") + n * sympy.Rational("0.3177") for n in range(len(ordered))]
+    return [
+        {s: size * sign * (1 if n % 2 else -1) for n, (s, size) in enumerate(zip(ordered, sizes, strict=True))}
+        for sign in (1, -1)
+    ]
+
+
 def value(expression: Any, point: dict[Any, Any]) -> Any:
-    """The expression's value at a point to DIGITS digits; None where it has no finite value."""
+    """Return the expression's value at a point to DIGITS digits, or None if it has no finite value there."""
     import sympy
 
     if expression.has(sympy.Sum, sympy.Product, sympy.Integral):  # seconds each, and undefined between integers
@@ -70,22 +87,74 @@ def is_real_value(number: Any) -> bool:
 
 
 def same_value(a: Any, b: Any) -> bool | None:
-    """Whether two scalar expressions are equal; None where no point decides (nothing defined at any of them)."""
+    r"""Whether two scalar expressions are equal; None if no point decides (nothing is defined at any of them).
+
+    They must agree wherever both are defined and real. If both contain roots of symbols, the symbols are taken as
+    positive, as in \sqrt{a/b} and \sqrt{ab}/b; not if only one contains an absolute value: \sqrt{a^2 b} is
+    |a|\sqrt{b}, and not a\sqrt{b}.
+    """
+    import sympy
+
     symbols = a.free_symbols | b.free_symbols
     if not symbols:
         left, right = value(a, {}), value(b, {})
         return None if left is None or right is None else close(left, right) and indistinguishable(a, b, left)
-    agreed = 0
-    for point in points(symbols) + points(symbols, integer=True):
+    rooted = has_roots(a) and has_roots(b)
+    strict = bool(a.atoms(sympy.Abs)) != bool(b.atoms(sympy.Abs))
+    agreed = agreed_real = 0
+    for point in [
+        *points(symbols),
+        *(mixed_points(symbols) if rooted and strict else ()),
+        *points(symbols, integer=True),
+    ]:
         left, right = value(a, point), value(b, point)
         if left is None or right is None or is_real_value(left) != is_real_value(right):
             continue
         if not close(left, right):
+            if on_branch(a, point) or on_branch(b, point):
+                continue
+            if rooted and not strict and agreed_real >= 2 and any(number < 0 for number in point.values()):
+                continue
             return False
         if agreed < 2 and not indistinguishable(a.xreplace(point), b.xreplace(point), left, beyond=100):
             return False
         agreed += 1
+        agreed_real += is_real_value(left)
     return True if agreed >= 3 else None
+
+
+def has_roots(expression: Any) -> bool:
+    """Whether an expression contains a root of a symbol, or another power that is no integer."""
+    import sympy
+
+    return any(not power.exp.is_integer for power in expression.atoms(sympy.Pow) if power.base.free_symbols)
+
+
+def on_branch(expression: Any, point: dict[Any, Any]) -> bool:
+    r"""Whether a part of an expression is undefined in the real numbers at a point: a root or logarithm of a number
+    below 0, the arc sine of 2.
+
+    SymPy computes its principal value there, on which the rules of real algebra do not hold: at a = b = -1,
+    \sqrt{ab} is 1 and \sqrt{a}\sqrt{b} is -1.
+    """
+    import sympy
+
+    for part in sympy.preorder_traversal(expression):
+        if isinstance(part, sympy.Pow) and not part.exp.xreplace(point).is_integer:
+            argument = part.base
+        elif isinstance(part, sympy.log):
+            argument = part.args[0]
+        elif isinstance(part, sympy.Function) and len(part.args) == 1:
+            result, given = value(part, point), value(part.args[0], point)
+            if given is not None and is_real_value(given) and (result is None or not is_real_value(result)):
+                return True
+            continue
+        else:
+            continue
+        number = value(argument, point)
+        if number is not None and (not is_real_value(number) or number.as_real_imag()[0] < 0):
+            return True
+    return False
 
 
 def indistinguishable(a: Any, b: Any, size: Any, beyond: int = 400) -> bool:
@@ -110,7 +179,7 @@ def indistinguishable(a: Any, b: Any, size: Any, beyond: int = 400) -> bool:
 
 
 def unify_case(a: Any, b: Any) -> Any:
-    """b with a's symbols where the two differ only in case: 2Cx is 2cx. Where one of them has both R and r, as is."""
+    """Return b with a's symbols where they differ only in case: 2Cx is 2cx; b itself if one of them has R and r."""
     names = [{symbol.name.lower(): symbol for symbol in side.free_symbols} for side in (a, b)]
     if any(len(known) < len(side.free_symbols) for known, side in zip(names, (a, b), strict=True)):
         return b
@@ -118,7 +187,7 @@ def unify_case(a: Any, b: Any) -> Any:
 
 
 def numeric_value(expression: Any) -> Any | None:
-    """The real value of an expression without symbols, else None."""
+    """Return the real value of an expression without symbols, or None."""
     if not is_scalar(expression) or expression.free_symbols:
         return None
     number = value(expression, {})
@@ -126,7 +195,7 @@ def numeric_value(expression: Any) -> Any | None:
 
 
 def root(expression: Any, symbol: Any, point: dict[Any, Any]) -> Any | None:
-    """The root of an expression that is linear in `symbol` at a point of the other symbols, else None."""
+    """Return the root of an expression that is linear in `symbol` at a point of the other symbols, or None."""
     at = [value(expression, {**point, symbol: x}) for x in _abscissae()]
     if any(number is None for number in at):
         return None
@@ -144,8 +213,11 @@ def _abscissae() -> tuple[Any, Any, Any]:
 
 
 def same_solutions(a: Any, b: Any) -> bool:
-    """Whether a = 0 and b = 0 are the same equation: one a constant multiple of the other, or both linear in a common
-    symbol with equal roots at every point (xy = 6 and y = 6/x)."""
+    """Whether a = 0 and b = 0 are the same equation.
+
+    One is a constant multiple of the other, or both are linear in a common symbol with equal roots at every point
+    (xy = 6 and y = 6/x).
+    """
     symbols = a.free_symbols | b.free_symbols
     if not symbols or a.free_symbols != b.free_symbols:
         return False
@@ -155,7 +227,7 @@ def same_solutions(a: Any, b: Any) -> bool:
 
 
 def constant_ratio(a: Any, b: Any) -> Any | None:
-    """a / b where it is the same real number at every point, and not 0; else None."""
+    """Return a / b if it is the same real number at every point, and not 0; else None."""
     symbols = a.free_symbols | b.free_symbols
     values = [(value(a, point), value(b, point)) for point in points(symbols)]
     ratios = [left / right for left, right in values if left is not None and right is not None and not close(right, 0)]
@@ -171,7 +243,7 @@ def _same_roots(a: Any, b: Any, symbol: Any, others: set[Any]) -> bool:
 
 
 def solves(equation: Any, expression: Any) -> bool:
-    """Whether `expression` is the equation (= 0) solved for its one symbol that the expression lacks."""
+    """Whether `expression` is the equation (= 0) solved for the one symbol that does not occur in it."""
     missing = equation.free_symbols - expression.free_symbols
     if len(missing) != 1 or not expression.free_symbols <= equation.free_symbols:
         return False
@@ -188,9 +260,9 @@ def rational(number: Fraction) -> Any:
     return sympy.Rational(number.numerator, number.denominator)
 
 
-def same_by_math_verify(gold: Any, answer: Any) -> bool:
+def same_by_math_verify(reference: Any, answer: Any) -> bool:
     """math-verify's own comparison, for what has no value at a point (sums over a name, sets, relations)."""
     from math_verify import verify
 
     logging.getLogger("math_verify.grader").setLevel(logging.ERROR)  # it warns that its own timeout is off: ours is on
-    return bool(verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None))
+    return bool(verify(reference, answer, allow_set_relation_comp=True, timeout_seconds=None))

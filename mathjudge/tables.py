@@ -8,19 +8,20 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mathjudge.errors import MathJudgeError
+from mathjudge.verdict import MathJudgeError
 
 if TYPE_CHECKING:
     import polars as pl
 
 TEXT = ("gold", "response", "prediction")
-"""Columns that are read as they are written: 1/2 may follow a thousand integers, and 073 is no number."""
+"""Columns of a CSV that are read as text: 1/2 may follow a thousand integers, and 073 is no number."""
 
 
 def read_table(path: Path, text: Collection[str] | None = TEXT) -> pl.DataFrame:
-    """A Parquet, CSV or JSON-lines file. text: columns of a CSV that stay as they are written, None for all.
+    """Read a Parquet, CSV or JSON-lines file.
 
-    Raises MathJudgeError if it is missing or cannot be read as what it claims.
+    text: columns of a CSV that stay text as they are written; None for all columns.
+    MathJudgeError if the file is missing, or does not have the format that its name ends in.
     """
     import polars as pl
 
@@ -44,7 +45,7 @@ def read_table(path: Path, text: Collection[str] | None = TEXT) -> pl.DataFrame:
 
 
 def make_folder(folder: Path) -> None:
-    """MathJudgeError where it cannot be made."""
+    """Create a folder and its parents. MathJudgeError if it cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,7 +53,10 @@ def make_folder(folder: Path) -> None:
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Write a Parquet file under a temporary name and rename it: a reader never sees half a file."""
+    """Write a Parquet file under a temporary name and rename it, so a reader never sees an incomplete file.
+
+    MathJudgeError if it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         table.write_parquet(temporary)

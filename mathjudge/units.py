@@ -1,4 +1,4 @@
-r"""Units at the end of an answer: taken off, named, and compared.
+r"""Units at the end of an answer: removed, named and compared.
 
 A unit may be added or dropped, since the problem usually states it; but 5 cm is not 5 m. Units are found in text
 commands (\text{ cm}^2), as words after a number (42 apples), as ordinals (15th) and as currency signs. A bare single
@@ -19,7 +19,7 @@ TEXT = re.compile(rf"\s*/?({ONE_TEXT}(?:\s*(?:(?:/|\\cdot)\s*)?{ONE_TEXT})*)()\s
 CHINESE = re.compile(r"(?<=[\d}%])\s*()([\u4e00-\u9fff]{1,6})$")
 SYMBOLS = r"(?:[kcm]?m|km|[km]?g|[km]?[JNWVA]|[mk]?[Ll]|mol|s|h|min|hr|mi|ft|in|yd|Hz|Pa|rad)"
 COMPOUND = re.compile(rf"(?<=[\d}}\s])({SYMBOLS}(?:\s*\^\s*\{{?-?\d\}}?)?/{SYMBOLS})((?:\s*\^\s*\{{?-?\d\}}?)?)$")
-# Words beside a number that make it another one, or none: they are no unit and no introduction.
+# Words next to a number that change it or deny it: they are no unit and no introduction.
 QUALIFIES = re.compile(
     r"\b(?:not|no|never|or|and|at\s+least|at\s+most|more|less|fewer|greater|larger|bigger|smaller|than|above|below|under|"
     r"over|between|up\s+to|almost|nearly|except|excluding|wrong|incorrect|false|minus|negative|plus|half|quarter|third|"
@@ -27,9 +27,9 @@ QUALIFIES = re.compile(
     r"|n['’]t\b|\d|[不非或万亿千百]",
     re.IGNORECASE,
 )
-LEADING_TEXT = re.compile(r"^\s*\\text\s*\{[^{}\d]*\}(?!\s*[=<>:])\s*")
+LEADING_TEXT = re.compile(r"^\s*\\text\s*\{[^{}\d]*\}(?!\s*(?:[=<>:]|[(\[][^()\[\]]*[)\]]\s*=))\s*")
 CURRENCY = re.compile(r"^\s*(-?)\s*(?:\\\$|\\text\s*\{\s*\\?\$\s*\}|\\pounds|\\euro|[€£¥₹])\s*(?=[-\d.\\])")
-TRAILING_CURRENCY = re.compile(r"(?<=\d)\s*(?:\\\$|[€£¥₹])\s*$")
+TRAILING_CURRENCY = re.compile(r"(?<=[\d}])\s*(?:\\\$|[€£¥₹])\s*$")
 ORDINAL = re.compile(
     r"^\s*(-?\d+)\s*(?:\^\s*\{?)?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\b\s*\}?\s*\}?\s*(?:[A-Za-z]+)?$"
 )
@@ -73,7 +73,7 @@ CANONICAL = {spelling: unit for unit, spellings in SYNONYMS.items() for spelling
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """(the answer without its unit, the unit as written or ""). "%" and "°" are units here."""
+    """Return the answer without its unit, and the unit as written or "". "%" and "°" are units here."""
     text = text.strip()
     if match := ORDINAL.match(text):
         return match[1], ""
@@ -126,7 +126,7 @@ def strip_leading_text(text: str) -> str:
 
 
 def canonical(unit: str) -> str | None:
-    """The one name of a known unit ("square feet" and "ft^2" are "ft2"), or None for a word that is none."""
+    """Return the one name of a known unit ("square feet" and "ft^2" are "ft2"), or None."""
     unit = COMPOUND_NAMES.get(unit.lower().strip(" ."), unit.lower().strip(" ."))
     parts = re.split(r"\s*(?:/|\bper\b)\s*", unit)
     if len(parts) == 2:  # km/h is "km per hour"

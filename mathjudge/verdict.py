@@ -1,7 +1,7 @@
-"""The outcome of judging one response.
+"""The outcome of judging one response, and the error of this package.
 
-An enum and not a boolean: an incorrect answer, a response that was cut off and a reference answer that cannot be
-parsed call for different action, and the last must not count as an incorrect answer.
+The verdict is an enum and not a boolean: an incorrect answer, a response that was cut off and a reference answer that
+cannot be parsed call for different action, and the last must not count as an incorrect answer.
 """
 
 from __future__ import annotations
@@ -24,10 +24,16 @@ class Verdict(StrEnum):
 class Judgement:
     """One verdict with its evidence.
 
-    extracted: the answer that was found in the response (None where there is none).
-    rule: the name of the rule that decided, for example "box/number".
+    Attributes:
+        verdict: the outcome.
+        extracted: the answer that was found in the response, or None.
+        rule: the name of the rule that decided, for example "box/number".
     """
 
     verdict: Verdict
     extracted: str | None
     rule: str
+
+
+class MathJudgeError(Exception):
+    """A setting, a file or a judge cannot be used. The message names it and says what to do."""

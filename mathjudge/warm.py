@@ -1,8 +1,8 @@
-"""Imported once by the fork server of `bounded` for a large batch, so that every worker starts with a warm parser.
+"""Parse a few formulas on import: the fork server of `bounded` imports this for large batches.
 
-ANTLR builds its prediction tables while it parses: the first formula costs 0.1 s and more, later ones 2 ms. A few
-formulas parsed here pay that once, 1.5 s; a small batch has few of them and begins with `warm_imports` alone. Not for
-import anywhere else: this module is heavy on purpose.
+ANTLR builds its prediction tables while it parses: the first formula costs 0.1 s and more, later ones 2 ms. Parsing the
+formulas below costs 1.5 s once, and every worker starts with the tables. A small batch uses `warm_imports` alone. Do
+not import this module elsewhere: it is slow on purpose.
 """
 
 from __future__ import annotations
@@ -44,6 +44,6 @@ FORMULAS = (
 for _formula in FORMULAS:
     MathJudge()(Item(gold="0", response=_formula))
 
-# What is imported and warm is never collected: forked workers would copy every page that the collector touches.
+# Exempt all objects from garbage collection: forked workers would copy every page that the collector touches.
 gc.collect()
 gc.freeze()

@@ -1,6 +1,7 @@
-"""Imported once by the fork server of `bounded`: the parser's modules, in the memory of every worker from its start.
+"""Import the parser's modules: the fork server of `bounded` imports this once, so every worker has them from its start.
 
-Not for import anywhere else: this module is heavy on purpose.
+It is a separate module because a fork server preloads modules by name. Do not import it elsewhere: it is slow on
+purpose.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import gc
 import importlib
 
-for _name in ("sympy", "latex2sympy2_extended.latex2sympy2", "math_verify", "mathjudge.compare", "mathjudge.golds"):
+for _name in ("sympy", "latex2sympy2_extended.latex2sympy2", "math_verify", "mathjudge.compare", "mathjudge.reference"):
     importlib.import_module(_name)
 
-# What is imported is never collected: forked workers would copy every page that the collector touches.
+# Exempt all objects from garbage collection: forked workers would copy every page that the collector touches.
 gc.collect()
 gc.freeze()

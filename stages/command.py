@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from extra_rl.config.section import Section
-from extra_rl.errors import ConfigError, ExtraError, InputError
+from extra_rl.errors import ConfigError, ExtraError, InputError, disk_fault
 from extra_rl.run.execute import execute, record_path
 from extra_rl.run.stage import Job, Stage
 from stages import STAGES, iteration
@@ -45,6 +45,12 @@ def main(argv: list[str]) -> int:
     except ExtraError as error:
         print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    except OSError as error:
+        fault = disk_fault(error)
+        if fault is None:
+            raise
+        print(f"{name}: InputError: {fault}", file=sys.stderr, flush=True)
+        return fault.exit_code
     return 0
 
 

@@ -13,13 +13,13 @@ from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment, resolve
 from extra_rl.errors import ExtraError
 from extra_rl.models.retention import Retention
+from extra_rl.results import start_folder
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
 from extra_rl.worker import launch
 from stages import STAGES
-from stages.layout import start_folder
 from stages.load import load
 from stages.pipeline import STEPS
 

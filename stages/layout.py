@@ -11,7 +11,7 @@ from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment
 from extra_rl.errors import InputError
 from extra_rl.problems.files import files_of, is_saved
-from extra_rl.results import iteration_name
+from extra_rl.results import iteration_name, start_folder
 from extra_rl.sampling.shards import shard_names
 from extra_rl.tasks.base import TASKS
 from stages.pipeline import unread
@@ -179,11 +179,6 @@ def local_files(path: str) -> list[Path]:
         return files_of(path)
     except InputError:  # `prepare` raises it again, where it is reported
         return []
-
-
-def start_folder(start: int) -> str:
-    """Folder of an initial policy: `warm_start` of seed 0, the only one of most runs, else `warm_start_<seed>`."""
-    return f"warm_start_{start}" if start else "warm_start"
 
 
 def as_inputs(role: str, paths: Mapping[str, str]) -> str:

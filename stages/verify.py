@@ -40,7 +40,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="verify",
-    version=5,
+    version=6,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
     adds={"verify": contracts.Verdicts},
 )

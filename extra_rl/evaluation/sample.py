@@ -13,6 +13,7 @@ from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.errors import ModelError
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.store import Cached, Key, SampleStore
+from extra_rl.models.watch import WeightsWatch
 from extra_rl.run.progress import Console, Progress
 from extra_rl.sampling.base import Request, decoding_order, longest_of, refuse_not_finite
 from extra_rl.sampling.text import Decode
@@ -69,6 +70,7 @@ def samples_of(
     size = whole_batches(part_samples, sampling.batch_rows) if store else len(ordered)
     longest = longest_of([one.request for one in missing])
     started = time.monotonic()
+    weights = WeightsWatch([policy.directory])
     with open_sampler(policy.path, sampling, compute, longest) as (sampler, decode):
         opening = time.monotonic() - started
         for start in range(0, len(ordered), size):
@@ -80,6 +82,7 @@ def samples_of(
                 for one, sample in zip(part, drawn, strict=True)
             }
             if store:
+                weights.require_unchanged()  # else samples of other weights are kept under this policy's digest
                 store.add(new)
             found |= new
     return [found[one.key] for one in wanted], decode, opening

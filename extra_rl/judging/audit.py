@@ -16,9 +16,9 @@ from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
 from mathjudge import Item
 from mathjudge.extract import extract
-from mathjudge.golds import gold_text
 from mathjudge.normalise import clean, squash
 from mathjudge.policy import FALLBACKS
+from mathjudge.reference import reference_text
 
 
 def string(item: Item) -> Judgement:
@@ -26,7 +26,7 @@ def string(item: Item) -> Judgement:
     answer = extract(item.response, frozenset(FALLBACKS), item.truncated).text
     if not answer:
         return _no_answer(item)
-    equal = squash(clean(answer)) == squash(clean(gold_text(item.gold)))
+    equal = squash(clean(answer)) == squash(clean(reference_text(item.gold)))
     return Judgement(Verdict.RIGHT if equal else Verdict.WRONG, answer, "string")
 
 
@@ -44,7 +44,7 @@ def sympy_only(item: Item) -> Judgement:
         return _no_answer(item)
     gold, given = (
         parse(rf"\boxed{{{text}}}", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
-        for text in (gold_text(item.gold), answer)
+        for text in (reference_text(item.gold), answer)
     )
     if not gold:
         return Judgement(Verdict.GOLD_UNPARSEABLE, answer, "sympy_only")

@@ -19,7 +19,7 @@ from extra_rl.config.sections import VerifierConfig
 from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
 from mathjudge import Item, Policy, judge
-from mathjudge.golds import gold_problem, gold_text
+from mathjudge.reference import reference_problem, reference_text
 
 REASONS = {
     "empty": "it contains no answer",
@@ -50,7 +50,7 @@ def is_prose(gold: str) -> bool:
     of two letters or more, and several lines. Not prose: a formula, a number with its unit, a single letter (`B`,
     `\text{(C)}`), and any text without a word.
     """
-    text = gold_text(gold)
+    text = reference_text(gold)
     commands = set(_COMMAND.findall(text)) - _TEXT_COMMANDS
     if "begin" in commands:  # a matrix or a system of equations
         return False
@@ -96,9 +96,9 @@ class ReferenceCheck:
     policy: Policy
 
     def __call__(self, item: Item) -> Judgement:
-        if problem := gold_problem(item.gold):
+        if problem := reference_problem(item.gold):
             return Judgement(Verdict.GOLD_UNPARSEABLE, None, problem)
-        found = judge(item.gold, rf"The answer is \boxed{{{gold_text(item.gold)}}}", self.policy)
+        found = judge(item.gold, rf"The answer is \boxed{{{reference_text(item.gold)}}}", self.policy)
         if found.verdict is Verdict.RIGHT:
             return found
         decided = found.rule.rpartition("/")[2]

@@ -42,6 +42,7 @@ __all__ = [
     "read_manifest",
     "resolve",
     "save_policy",
+    "share_by_umask",
     "weights_of",
     "write_manifest",
     "write_same_policy",
@@ -162,8 +163,19 @@ def save_policy(
         tokenizer.save_pretrained(directory)
         if write_state is not None:
             write_state(directory)
+        share_by_umask(directory)
         weights = sum(parameter.numel() for parameter in model.parameters())
         write_manifest(manifest_path, {**provenance, "weights": weights})
+
+
+def share_by_umask(directory: Path) -> None:
+    """Give the files of a policy the permissions of any new file: safetensors writes its own with mode 0600, which a
+    colleague or another account could not read."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in directory.iterdir():
+        if path.is_file() and path.name.endswith(".safetensors"):
+            path.chmod(0o666 & ~umask)
 
 
 @contextmanager

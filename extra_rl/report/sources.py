@@ -79,6 +79,12 @@ class Sources:
         for (folder, seed), found in self.iterations.items():
             if len(found) < longest:
                 said.append(f"{folder}/s{seed} has {len(found)} of {longest} iterations.")
+        for run in RunFolder.below(self.results):
+            if gaps := run.gaps("summarize"):
+                numbers = ", ".join(map(str, gaps))
+                said.append(
+                    f"{run.arm}/s{run.seed}: summarize.parquet of iteration {numbers} is gone, so these are left out."
+                )
         seeds = self.seeds
         for cell in self.cells:
             absent = [seed for seed in seeds if (cell.folder, seed) not in self.iterations]

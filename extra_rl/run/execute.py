@@ -21,11 +21,14 @@ import polars as pl
 
 from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
+from extra_rl.models.digests import with_files
 from extra_rl.models.policy import read_manifest
 from extra_rl.models.probe import forget_probes, probes_made
+from extra_rl.models.watch import WeightsWatch
 from extra_rl.run.context import RunContext
+from extra_rl.run.identity import content_digest, require_place
 from extra_rl.run.progress import Console
-from extra_rl.run.stage import Context, Inputs, Job, SourceFile, Stage
+from extra_rl.run.stage import Context, Inputs, Job, PolicyDirectory, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
 PACKAGES = ("torch", "transformers", "polars", "pyarrow")
@@ -70,7 +73,9 @@ def execute(
         context = Context(job, dict(outputs), console, footer, derived=derived, run=run_context)
         forget_probes()
         before, before_cpu = time.perf_counter(), time.process_time()
+        weights = WeightsWatch(policies_of(given))
         made = run(given, config, context)
+        weights.require_unchanged()
         run_seconds, run_cpu = time.perf_counter() - before, time.process_time() - before_cpu
         for role, contract in adds.items():
             if issubclass(contract, dy.Schema):
@@ -118,7 +123,8 @@ def expect_version(stage: Stage, job: Job) -> None:
 def gather(stage: Stage, paths: Mapping[str, Path]) -> tuple[Inputs, dict[str, dict[str, Any]]]:
     """Read and check every input; return them with their identities (name and digest) for the footer.
 
-    Raises InputError for a stale file: one that was made from another version of a file that is also given.
+    Raises InputError for a damaged file, for one of another arm, seed or iteration, and for a stale file: one that was
+    made from another version of a file that is also given.
     """
     declared = {role.rstrip("?*"): contract for role, contract in stage.reads.items()}
     required = {role for role in stage.reads if not role.endswith(("?", "*"))}
@@ -139,17 +145,28 @@ def gather(stage: Stage, paths: Mapping[str, Path]) -> tuple[Inputs, dict[str, d
         if issubclass(contract, dy.Schema):
             inputs.tables[role] = read_table(path, contract)
             footer = read_provenance(path)
+            digest = content_digest(path)
         elif contract is SourceFile:
             footer = {}
             if not path.is_file():
                 raise InputError(f"{path}: no such file of problems. Check the paths in the configuration.")
+            digest = file_digest(path)
         else:
             footer = read_manifest(path)
+            digest = footer["digest"]
+        if contract is not SourceFile:
+            require_place(path, footer)
         name = footer.get("name", role)
-        identities[role] = {"name": name, "digest": footer.get("digest") or file_digest(path)}
+        identities[role] = {"name": name, "digest": digest}
         made_from[role] = {i["name"]: i["digest"] for i in footer.get("inputs", {}).values()}
     refuse_stale(stage, paths, identities, made_from)
     return inputs, identities
+
+
+def policies_of(inputs: Inputs) -> list[Path]:
+    """The directories that hold the files of the policies among the inputs."""
+    roles = [role for role in inputs.paths if inputs.contracts[role] is PolicyDirectory]
+    return [with_files(inputs.paths[role].parent) for role in roles]
 
 
 def refuse_stale(

@@ -13,7 +13,7 @@ import platform
 import time
 from pathlib import Path
 
-from extra_rl.errors import InputError
+from extra_rl.errors import InputError, disk_fault
 
 LOCK_NAME = ".lock"
 
@@ -26,9 +26,14 @@ def hold(folder: Path) -> None:
 
     Raises InputError, which names the other process, when another process holds the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise disk_fault(error, path) or InputError(
+            f"{path}: cannot be made ({error}). Name another folder."
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -38,6 +43,9 @@ def hold(folder: Path) -> None:
             "this run another `name`: two runs would overwrite each other's files."
         ) from None
     _HELD.append(descriptor)
-    os.ftruncate(descriptor, 0)
     started = time.strftime("%Y-%m-%d %H:%M:%S")
-    os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}, since {started}\n".encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}, since {started}\n".encode(), 0)
+    except OSError as error:
+        raise disk_fault(error, path) or error from error

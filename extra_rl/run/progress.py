@@ -6,6 +6,7 @@ Several stages run at once and share one terminal, so progress is a line every f
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,9 +28,14 @@ class Console:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            if error is not None:
-                self._handle.write(f"{kind.__name__ if kind else 'error'}: {error}\n")
+        if self._handle is None:
+            return
+        if error is None:
+            self._handle.close()
+            return
+        with suppress(OSError):  # on a full disk the stage's own error is the one to show
+            self._handle.write(f"{kind.__name__ if kind else 'error'}: {error}\n")
+        with suppress(OSError):
             self._handle.close()
 
     def say(self, line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +15,12 @@ import dataframely as dy
 import polars as pl
 import pyarrow.parquet as pq
 
-from extra_rl.errors import ContractError, InputError
+from extra_rl.errors import ContractError, InputError, disk_fault
+from extra_rl.tables.checksum import DIGEST_KEY, FOOTER_KEY, parquet_bytes, require_undamaged
 
-FOOTER_KEY = b"extra_rl"
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+"""Names of the files that `write_whole` renames when they are whole."""
+
 ROWS_SHOWN = 3
 """Number of offending rows that a contract error prints."""
 
@@ -25,7 +29,7 @@ ITEMS_SHOWN = 8
 
 
 def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], provenance: Mapping[str, Any]) -> None:
-    """Check `frame` against `contract` and write it to `path` with `provenance` in the footer.
+    """Check `frame` against `contract` and write it to `path` with `provenance` and its digest in the footer.
 
     The bytes depend on the content and the provenance only (zstd Parquet, one writer, no time stamps).
 
@@ -39,16 +43,17 @@ def write_table(frame: pl.DataFrame, path: Path, contract: type[dy.Schema], prov
     frame = check(frame, contract, path)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: canonical_json(provenance).encode()}
-    table = table.replace_schema_metadata(metadata)
-    write_whole(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
+    data = parquet_bytes(table.replace_schema_metadata(metadata))
+    write_whole(path, lambda tmp: tmp.write_bytes(data))
 
 
 def read_table(path: Path, contract: type[dy.Schema]) -> pl.DataFrame:
     """The table at `path`, checked against `contract`.
 
-    Raises InputError where the file is missing or not Parquet, ContractError where it violates the contract.
+    Raises InputError where the file is missing, damaged or not Parquet, ContractError where it violates the contract.
     """
     try:
+        require_undamaged(path)
         frame = pl.read_parquet(path, glob=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Run the stage that writes it, or check the path.") from None
@@ -59,10 +64,21 @@ def read_table(path: Path, contract: type[dy.Schema]) -> pl.DataFrame:
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """The provenance in the footer of a table; {} for a Parquet file that no stage wrote."""
-    metadata = pq.read_schema(path).metadata or {}
-    found = json.loads(metadata.get(FOOTER_KEY, b"{}"))
-    assert isinstance(found, dict)
-    return found
+    return read_footer(path)[0]
+
+
+def read_digest(path: Path) -> str | None:
+    """The digest that the footer of a table holds; None for a file that `write_table` did not write."""
+    return read_footer(path)[1]
+
+
+def read_footer(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Provenance and digest of a table, as `read_provenance` and `read_digest` return them; no row is read."""
+    metadata = pq.read_metadata(path).metadata or {}
+    provenance = json.loads(metadata.get(FOOTER_KEY, b"{}"))
+    assert isinstance(provenance, dict)
+    digest = metadata.get(DIGEST_KEY)
+    return provenance, digest.decode("ascii", errors="replace") if digest else None
 
 
 def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.DataFrame:
@@ -114,16 +130,36 @@ def _columns_of(rule: str, contract: type[dy.Schema]) -> list[str]:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary path in the same folder, then rename it, so a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Call `write` with a temporary path in the same folder, then rename it, so a reader never sees half a file.
+
+    Raises InputError where the file cannot be written; the temporary file is removed.
+    """
     tmp = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        write(tmp)
-        with open(tmp, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(tmp, path)
-    finally:
-        tmp.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(tmp)
+            with open(tmp, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(tmp, path)
+        finally:
+            tmp.unlink(missing_ok=True)
+    except OSError as error:
+        fault = disk_fault(error, path)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def remove_temporary(folder: Path) -> list[Path]:
+    """Remove the temporary neighbours below a folder that writers left when they were killed; return them.
+
+    Call it where nothing writes into the folder: holding a run's lock, before its first job.
+    """
+    found = [path for path in folder.rglob(".*.tmp") if TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
 
 
 def canonical_json(value: object) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import polars as pl
 
 from extra_rl.errors import InputError
-from extra_rl.results import IterationFolder
+from extra_rl.results import IterationFolder, RunFolder
 from extra_rl.tables.iteration import SCORES
 
 
@@ -36,12 +37,20 @@ def scan_iteration(path: str | Path) -> pl.LazyFrame:
 def scan_run(path: str | Path) -> pl.LazyFrame:
     """`scan_iteration` of every iteration folder below `path` (an experiment, an arm or a seed), in order.
 
-    Raises InputError where no iteration folder has rollouts.
+    Warns of iterations that are left out because their generate.parquet is missing. Raises InputError where no
+    iteration folder has rollouts.
     """
     named = (IterationFolder.at(folder) for folder in Path(path).glob("**/iteration_*"))
     folders = sorted(folder.path for folder in named if folder and folder.table("generate").is_file())
     if not folders:
         raise InputError(f"{path}: it contains no iteration folder with rollouts.")
+    gaps = [
+        str(run.iteration(number))
+        for run in map(RunFolder, sorted({folder.parent for folder in folders}))
+        for number in run.gaps("generate")
+    ]
+    if gaps:
+        warnings.warn(f"generate.parquet is gone, so these iterations are left out: {', '.join(gaps)}", stacklevel=2)
     return pl.concat([scan_iteration(folder) for folder in folders], how="diagonal")
 
 

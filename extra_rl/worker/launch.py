@@ -4,13 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from extra_rl.worker.client import SOCKET_VARIABLE, connect
+from extra_rl.worker.leftovers import make_folder
 from extra_rl.worker.server import PRELOAD
 
 LOG_NAME = "worker.log"
@@ -54,7 +54,7 @@ def start(directory: Path, preload_extra: Sequence[str] = (), preload: Sequence[
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / LOG_NAME
-    socket = Path(tempfile.mkdtemp(prefix="extra-worker-", dir="/tmp")) / "socket"
+    socket = make_folder() / "socket"
     read_fd, write_fd = os.pipe()
     command = [sys.executable, "-m", "extra_rl.worker", "--socket", str(socket)]
     command += ["--parent-fd", str(read_fd), "--preload", ",".join((*preload, *preload_extra))]

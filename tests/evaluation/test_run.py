@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
-from extra_rl.errors import ModelError, NumericalError
+from extra_rl.errors import InputError, ModelError, NumericalError
 from extra_rl.evaluation import Evaluation, evaluate
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.run import SETTINGS, settings_of
 from extra_rl.evaluation.sample import whole_batches
+from extra_rl.models.policy import write_manifest
 from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request, Sample
 from extra_rl.tables import contracts
@@ -224,3 +225,25 @@ def test_the_policys_own_tokens_are_in_the_table(tmp_path: Path, script: Script)
     assert table["prompt_tokens"].to_list() == [[1, *b"A/1"]] * 3
     assert [bytes(ids).decode() for ids in table["response_tokens"].to_list()] == table["response"].to_list()
     assert np.unique(table["gold"]).tolist() == ["5"]
+
+
+def test_weights_that_change_meanwhile_put_no_sample_into_the_cache(tmp_path: Path, script: Script) -> None:
+    """Their samples would be taken for those of the policy whose digest names the cache, also after a repair."""
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"0" * 100)
+    write_manifest(tmp_path / "manifest.json", {"name": "extra/s0/i0/policy"})
+    sample = script.sample
+
+    def damaged_in_the_second_part(*arguments: Any) -> list[Sample]:
+        if script.calls:
+            weights.write_bytes(b"1" * 100)
+        return sample(*arguments)
+
+    script.sample = damaged_in_the_second_part  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"model\.safetensors is not the file that .*manifest\.json lists"):
+        evaluated(tmp_path, problems(*TWO))
+    assert (script.requests, len(list(tmp_path.rglob("part-*.parquet")))) == (6, 1)
+    weights.write_bytes(b"0" * 100)
+    script.sample = sample  # type: ignore[method-assign]
+    evaluated(tmp_path, problems(*TWO))
+    assert script.requests == 6 + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,20 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=str(tmp_path / "file")):
         save_policy(tmp_path / "file" / "policy" / "manifest.json", random_qwen3(), TOKENIZER, {})
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_weights_have_the_permissions_of_any_new_file(tmp_path: Path, umask: int, mode: int) -> None:
+    """safetensors writes with mode 0600 whatever the umask."""
+    import torch
+
+    def write_state(directory: Path) -> None:
+        write_optimizer(directory, {"step": torch.zeros(1)})
+
+    before = os.umask(umask)
+    try:
+        save_policy(tmp_path / "manifest.json", random_qwen3(), TOKENIZER, {}, write_state)
+    finally:
+        os.umask(before)
+    names = ("model.safetensors", "optimizer.safetensors", "config.json", "manifest.json")
+    assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in names} == dict.fromkeys(names, mode)

@@ -1,4 +1,4 @@
-"""The development pairs, where the environment says where they are."""
+"""The development pairs and benchmarks, from the folder that EXTRA_TEST_DATA names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def pairs() -> pl.DataFrame:
-    """Gold and prediction pairs with the expected verdict; $EXTRA_TEST_DATA/verifier/pairs.parquet."""
+    """Reference and prediction pairs with the expected verdict; $EXTRA_TEST_DATA/verifier/pairs.parquet."""
     return pl.read_parquet(_data("verifier/pairs.parquet"))
 
 

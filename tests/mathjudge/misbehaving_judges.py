@@ -1,4 +1,4 @@
-"""Judges that misbehave on demand; in a module of their own, since workers import a judge by its name."""
+"""Judges that misbehave on demand; in a separate module, since workers import a judge by its name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-r"""Answers that try to pass for the gold, and right ones in unusual dress: one list a cause.
+r"""Incorrect answers that resemble the reference, and correct ones in unusual spellings: one list per cause.
 
-Bare strings are what stands in the last box; `Text(...)` is a whole response.
+Bare strings are the content of the last box; `Text(...)` is a whole response.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BIG = "1" * 30
 MATRIX = r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"
 CASES = r"\begin{cases}x&x>0\\-x&x\le0\end{cases}"
 
-# cause: (gold, what is right, what is wrong)
+# cause: (reference answer, correct answers, incorrect answers)
 PAIRS: dict[str, list[tuple[str, list[str], list[str]]]] = {
     "words that change a number": [
         ("3", [r"\text{exactly } 3", r"\text{approximately } 3", "The answer is 3", r"\approx 3", "=3", r"x \approx 3"],

@@ -1,4 +1,4 @@
-"""Hard limits: what a row may cost, and that it costs no other row anything."""
+"""Hard limits: the cost of a row is bounded and affects no other row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of answers that are the same, and pairs that only look alike: one line a cause."""
+"""Pairs of answers that are the same, and pairs that only look alike, by cause."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_switches(gold: str, answer: str, switch: dict[str, object], expected: s
     assert same_text(gold, answer, Policy(**switch)) == expected  # type: ignore[arg-type]
 
 
-def test_rules_name_what_decided() -> None:
+def test_the_rule_that_decided_is_named() -> None:
     assert same_text("1/2", "0.5") == "number"
     assert same_text("0.5", r"50\%") == "percent"
     assert same_text("1,2", "2,1") == "list"

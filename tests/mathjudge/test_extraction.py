@@ -1,4 +1,4 @@
-"""Where the answer of a response is found, and where nothing is an answer."""
+"""Where the answer of a response is found, and which responses have none."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_the_end_of_a_turn_of_any_family_ends_what_is_read(end: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["<|fim_pad|>", "<pad>", "<unk>", "<|reserved_special_token_3|>", "<unused7>", "<s>"])
-def test_a_special_token_beside_an_answer_does_not_change_it(token: str) -> None:
+def test_a_special_token_next_to_an_answer_does_not_change_it(token: str) -> None:
     for answer in (r"\boxed{5%s}", r"%s\boxed{5}", r"\boxed{5}%s", "The answer is 5%s", "5%s", "%s5"):
         assert extract(answer % token, ALL) == extract(answer % "", ALL)
 
 
-def test_bars_of_mathematics_are_no_special_token() -> None:
+def test_bars_in_mathematics_are_no_special_token() -> None:
     assert extract(r"\boxed{0<|x|>2}", ALL).text == "0<|x|>2"
 
 
@@ -144,7 +144,7 @@ def test_a_truncated_response_has_no_answer_unless_boxed() -> None:
     assert extract(r"It is \boxed{42}, now let me", ALL, truncated=True).text == "42"
 
 
-def test_neighbouring_boxes_say_how_they_are_joined() -> None:
+def test_it_is_known_how_neighbouring_boxes_are_joined() -> None:
     assert extract(r"\boxed{1} or \boxed{2}", ALL).joined_by_or
     assert extract(r"\boxed{1}, \boxed{2}", ALL).separated
     apart = extract(r"\boxed{1} was a guess and here is more work: \boxed{2}", ALL)

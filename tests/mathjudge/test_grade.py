@@ -46,7 +46,7 @@ def test_responses_truncation_and_policy(tmp_path: Path) -> None:
         ("pairs.csv", "{colour: 1}", "--policy"),
     ],
 )
-def test_mistakes_are_explained(
+def test_mistakes_give_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, policy: str, message: str
 ) -> None:
     (tmp_path / "pairs.csv").write_text("question\n1\n")
@@ -56,8 +56,8 @@ def test_mistakes_are_explained(
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_golds_are_read_as_they_are_written(kind: str, tmp_path: Path) -> None:
-    """Integers first, text a thousand rows later; numbers where text is expected; a missing response."""
+def test_reference_answers_are_read_as_they_are_written(kind: str, tmp_path: Path) -> None:
+    """Integers first, text a thousand rows later; numbers instead of text; a missing response."""
     pairs = [*((str(n), str(n)) for n in range(1000)), ("1/2", "0.5"), ("073", "73"), ("3", "")]
     file = tmp_path / f"pairs.{kind}"
     if kind == "csv":
@@ -74,13 +74,13 @@ def test_golds_are_read_as_they_are_written(kind: str, tmp_path: Path) -> None:
     assert set(verdicts[:-3]) <= {"right"}
 
 
-def test_nested_golds_are_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nested_reference_answers_are_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pl.DataFrame({"gold": [["7"]], "response": ["7"]}).write_parquet(tmp_path / "pairs.parquet")
     assert main([str(tmp_path / "pairs.parquet"), "--out", str(tmp_path / "out.parquet")]) == 2
-    assert "column gold holds List(String)" in capsys.readouterr().err
+    assert "column gold contains List(String)" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_said_before_judging(
+def test_a_folder_that_cannot_be_written_is_refused_before_judging(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pl.DataFrame({"gold": ["7"], "response": ["7"]}).write_parquet(tmp_path / "pairs.parquet")

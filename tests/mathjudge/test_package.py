@@ -1,4 +1,4 @@
-"""The package by itself: light to import, without the pipeline, with dependencies that agree with the root's."""
+"""The package alone: light to import, without the pipeline, with dependencies that agree with the root's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_public_names_do_not_depend_on_what_was_imported_before(first: str) 
     code = "; import mathjudge; print(mathjudge.judge('7', '7').rule, *(type(getattr(mathjudge, n)).__name__"
     assert run(f"{first}{code} for n in sorted(mathjudge.__all__)))").split() == [
         *("bare/text", "type", "type", "type", "type", "ModelMetaclass", "EnumType"),
-        *("_lru_cache_wrapper", "function", "function"),
+        *("function", "function", "_lru_cache_wrapper"),
     ]
 
 
@@ -59,7 +59,7 @@ except SystemExit as end:
     assert pl.read_parquet(out)["rule"].to_list() == ["box/number"]
 
 
-def test_it_needs_what_the_root_needs() -> None:
+def test_its_dependencies_are_those_of_the_root_project() -> None:
     """Both distributions hold the same code, so a version that one of them pins is pinned in the other."""
     own, root = (
         tomllib.loads(path.read_text())["project"]

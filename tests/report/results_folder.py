@@ -10,6 +10,7 @@ import polars as pl
 
 from extra_rl.config.section import parse_config
 from extra_rl.evaluation.figures import figures
+from extra_rl.results import file_name
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
 from extra_rl.tables import contracts
@@ -27,6 +28,11 @@ Right = Callable[[str, int, int], int]
 def footer(stage: str, config: Mapping[str, Any], **names: Any) -> dict[str, Any]:
     job = {"stage": stage, "version": 1, "config": dict(config), **names}
     return {"job": job, "inputs": {}, "packages": {"polars": "2.1.0"}}
+
+
+def put(table: pl.DataFrame, path: Path, contract: Any, made_by: Mapping[str, Any]) -> None:
+    """A table with the name that its place gives it, as a stage writes it."""
+    write_table(table, path, contract, {**made_by, "name": file_name(path)})
 
 
 def write_iteration(folder: Path, arm: str, seed: int, iteration: int, **figures_of: Any) -> None:
@@ -48,7 +54,7 @@ def write_iteration(folder: Path, arm: str, seed: int, iteration: int, **figures
         **figures_of,
     }
     table = frame(contracts.IterationSummary, [row])
-    write_table(table, folder / "summarize.parquet", contracts.IterationSummary, footer("summarize", {}, arm=arm))
+    put(table, folder / "summarize.parquet", contracts.IterationSummary, footer("summarize", {}, arm=arm))
 
 
 def samples(right_of: Callable[[int], int], response: str = "x") -> pl.DataFrame:
@@ -75,10 +81,8 @@ def samples(right_of: Callable[[int], int], response: str = "x") -> pl.DataFrame
 
 
 def write_evaluation(folder: Path, table: pl.DataFrame) -> None:
-    write_table(table, folder / "evaluate.parquet", contracts.EvaluationSamples, footer("evaluate", {"samples": 4}))
-    write_table(
-        figures(table), folder / "evaluate_figures.parquet", contracts.EvaluationFigures, footer("evaluate", {})
-    )
+    put(table, folder / "evaluate.parquet", contracts.EvaluationSamples, footer("evaluate", {"samples": 4}))
+    put(figures(table), folder / "evaluate_figures.parquet", contracts.EvaluationFigures, footer("evaluate", {}))
 
 
 def write_results(

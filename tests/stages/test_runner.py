@@ -16,7 +16,7 @@ from extra_rl.errors import ConfigError, ContractError, InputError
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
 from extra_rl.tables import contracts
-from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table
+from extra_rl.tables.files import read_digest, read_provenance, read_table, write_table
 from stages import advantage, verify
 from tests.stages.rows import Row, frame, problem, run_stage, tables_of
 
@@ -92,7 +92,7 @@ def test_the_footer_contains_only_reproducible_values(tmp_path: Path) -> None:
     assert (footer["job"]["stage"], footer["job"]["seed"], footer["job"]["arm"]) == ("verify", 0, "extra")
     assert footer["inputs"]["rollouts"] == {
         "name": "extra/s0/i0/generate",
-        "digest": file_digest(tmp_path / "generate.parquet"),
+        "digest": read_digest(tmp_path / "generate.parquet"),
     }
     assert footer["packages"]["polars"] == pl.__version__
     assert set(footer) == {"name", "job", "inputs", "packages"}

@@ -17,6 +17,7 @@ from extra_rl.tables.files import (
     file_digest,
     read_provenance,
     read_table,
+    remove_temporary,
     write_table,
     write_whole,
 )
@@ -92,6 +93,22 @@ def test_a_failed_write_leaves_no_partial_file(tmp_path: Path, overwrites: bool)
         write_whole(path, fails)
     assert [p.name for p in tmp_path.iterdir()] == (["table.parquet"] if overwrites else [])
     assert not overwrites or path.read_text() == "previous"
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "extra" / "s0"
+    written: list[Path] = []
+
+    def write_there(tmp: Path) -> None:
+        written.append(tmp)
+        tmp.touch()
+
+    write_whole(folder / "table.parquet", write_there)
+    kept = ["table.parquet", ".table.parquet.aside-20261126T204804", "notes.tmp", ".checked.json"]
+    for path in (*written, *(folder / name for name in kept)):
+        path.touch()
+    assert remove_temporary(tmp_path) == written
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

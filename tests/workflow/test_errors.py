@@ -233,7 +233,7 @@ def test_truncated_table(fails: Fails, tmp_path: Path, size: int) -> None:
     path.write_bytes(Path(f"{ITERATION}/generate.parquet").read_bytes()[:size])
     said = fails("verify", f"{ITERATION}/verify_generate", rollouts=path)
     assert f"InputError: {path}: not a readable Parquet file (" in said
-    assert "Delete it and run again." in said
+    assert "Delete it and run again; `extra check RESULTS` prints the command" in said
 
 
 def test_missing_table(fails: Fails, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
+from stages.consistency import check_when_planned, remove_leftovers
 from stages.experiment import (
     experiment_of,
     in_turn,
@@ -26,6 +27,7 @@ RUN = EXPERIMENT.run
 LAYOUT = Layout(EXPERIMENT)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
+check_when_planned(workflow, RESULTS)
 previous = LAYOUT.previous
 wanted = LAYOUT.wanted
 
@@ -75,8 +77,10 @@ def begin(log):
     """
     # The profile disables Snakemake's own lock, which remains after kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
-    run_context(EXPERIMENT).write(Path(RESULTS))
-    if workflow.local_exec:  # on a cluster the stages run elsewhere, cold
+    or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
+    # On a cluster the stages run elsewhere, cold, and may outlive a run that was killed.
+    if workflow.local_exec:
+        remove_leftovers(RESULTS)
         start_worker()
         open_engines(EXPERIMENT)
 

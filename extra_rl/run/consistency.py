@@ -1,0 +1,132 @@
+"""Are the files that a run keeps those of its configuration? Compared by footers, before the first job.
+
+Snakemake re-runs what its own records (`.snakemake/`) say has changed. Results that were copied without these records
+hold every job in the footers, so nothing has to be trusted: a file that stays must have been made by the job that the
+configuration gives today, lie where its name says, and come from the very files that lie beside it.
+Source: our decision (docs/decisions/0020-files-are-known-by-content.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from extra_rl.errors import InputError
+from extra_rl.results import file_name, named_file
+from extra_rl.run.identity import Identity, differences, first_sentence, identity_of
+
+REASONS_SHOWN, KEYS_SHOWN, FILES_SHOWN = 5, 3, 6
+"""How much of a long list a message shows."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that the run takes as it is.
+
+    jobs: of today, by stage. after: the files that its job reads. first_output: of its job, which makes all at once.
+    """
+
+    path: Path
+    jobs: Mapping[str, Mapping[str, Any]]
+    after: tuple[Path, ...] = ()
+    first_output: Path | None = None
+
+
+@dataclass
+class Findings:
+    """What is wrong with the files of a run.
+
+    reasons: what is wrong -> files, in the order in which data flows. first: those from which the rest follows, one
+    a job, as the keys of a mapping that keeps their order.
+    """
+
+    reasons: dict[str, list[Path]] = field(default_factory=dict)
+    first: dict[Path, None] = field(default_factory=dict)
+
+    def add(self, reason: str, path: Path) -> None:
+        self.reasons.setdefault(reason, []).append(path)
+
+
+def compare(results: Path, kept: Iterable[Kept]) -> Findings:
+    """Compare the footers of files with the jobs of today and with one another.
+
+    Args:
+        results: `results/<name>`.
+        kept: in the order in which data flows.
+    """
+    known = cache(identity_of)
+    findings, affected = Findings(), set[Path]()
+    for one in kept:
+        reason = _reason(results, one, known)
+        if reason:
+            findings.add(reason, one.path)
+            if affected.isdisjoint(one.after):
+                findings.first[one.first_output or one.path] = None
+        if reason or not affected.isdisjoint(one.after):
+            affected.add(one.path)
+    return findings
+
+
+def _reason(results: Path, kept: Kept, known: Callable[[Path], Identity]) -> str:
+    """What is wrong with one file; empty where nothing is."""
+    try:
+        found = known(kept.path)
+    except InputError as error:
+        return first_sentence(error, kept.path)
+    if not found.job:
+        return "no stage wrote it: its footer names no job"
+    expected_name = file_name(kept.path)
+    if expected_name not in (None, found.name):
+        return f"{found.name} by its footer, which belongs elsewhere"
+    expected = kept.jobs.get(str(found.job.get("stage")))
+    if expected is None:
+        return f"made by the stage {found.job.get('stage')} instead of {' or '.join(kept.jobs)}"
+    changed = differences(found.job, expected)
+    if changed:
+        more = len(changed) - KEYS_SHOWN
+        return "; ".join(changed[:KEYS_SHOWN]) + (f" and {more} more keys" if more > 0 else "")
+    return stale(results, found, known)
+
+
+def stale(results: Path, found: Identity, known: Callable[[Path], Identity]) -> str:
+    """Say which input of a file is now another than the one that it was made from; empty where none is."""
+    for name, digest in found.inputs.items():
+        path = named_file(results, name)
+        if path is None or not path.is_file():
+            continue  # a file of problems, or an intermediate file that is gone
+        try:
+            now = known(path)
+        except InputError:
+            continue  # named itself, where it is kept
+        if now.digest not in (None, digest) and now.name == name:  # a file in a wrong place is named itself, too
+            return f"made from another version of {name} than lies there now"
+    return ""
+
+
+def message(results: Path, findings: Findings, command: str) -> str:
+    """The error: which files, how they differ, and the two ways out.
+
+    command: how this run is started, up to the files to be made again.
+    """
+    count = sum(map(len, findings.reasons.values()))
+    lines = [
+        f"{results} holds {count} file(s) that today's configuration would not make, and Snakemake has no record that "
+        "tells it to make them again, so the run would mix two experiments:"
+    ]
+    for reason, paths in list(findings.reasons.items())[:REASONS_SHOWN]:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        lines.append(f"  {paths[0]}{more}: {reason}")
+    hidden = len(findings.reasons) - REASONS_SHOWN
+    lines += [f"  ({hidden} more kinds of difference)"] if hidden > 0 else []
+    first = [str(path) for path in findings.first]
+    shown = " ".join(first[:FILES_SHOWN])
+    rest = f" (and {len(first) - FILES_SHOWN} more: `extra check {results}`)" if len(first) > FILES_SHOWN else ""
+    lines += [
+        "Either put the old values back (or give this run another `name`), or make these files and all that follows "
+        "from them again:",
+        f"  {command} --forcerun {shown}{rest}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""Asks, once Snakemake has planned a run, whether the files that it keeps belong to the configuration.
+
+Snakemake calls `onstart` before the first job only, and not at all where nothing is left to do, and its plan is known
+after the Snakefile has been read. So the check follows the building of the plan itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from extra_rl.errors import InputError
+from extra_rl.run.consistency import Kept, compare, message
+from extra_rl.run.identity import has_identity
+from extra_rl.tables.files import remove_temporary
+from stages.experiment import or_exit
+
+MISSING_SHOWN = 3
+
+
+def check_when_planned(workflow: Any, results: str) -> None:
+    """Let Snakemake's workflow refuse, after it has planned a run or a dry run, files that do not belong to it.
+
+    The process of a single job (on a cluster) does not check, nor do commands that only list or delete files.
+    """
+    build = workflow._build_dag
+
+    def build_and_check() -> None:
+        build()
+        if workflow.is_main_process and workflow.executor_plugin is not None:
+            or_exit(check, workflow.dag, Path(results))
+
+    workflow._build_dag = build_and_check
+
+
+def remove_leftovers(results: str) -> None:
+    """Remove the temporary files of a run that was killed; the caller holds the run's lock."""
+    remove_temporary(Path(results))
+
+
+def check(dag: Any, results: Path) -> None:
+    """InputError where a file that is kept has another job, place or ancestry than it should; a note where a file is
+    missing that nothing left to do reads."""
+    kept, missing = [], []
+    for job in _kept_jobs(dag, results):
+        jobs = _jobs(job)
+        after = tuple(Path(path) for other in dag.dependencies[job] for path in other.output)
+        for path in map(Path, job.output):
+            if not path.is_file():
+                missing.append(path)
+            elif has_identity(path):
+                kept.append(Kept(path, jobs, after, Path(job.output[0])))
+    findings = compare(results, kept)
+    if findings.reasons:
+        raise InputError(message(results, findings, this_command()))
+    if missing:
+        shown = " ".join(map(str, missing[:MISSING_SHOWN])) + (" ..." if len(missing) > MISSING_SHOWN else "")
+        print(
+            f"NOTE: {len(missing)} file(s) of finished stages are missing. Nothing that is left to do reads them, so "
+            "they are not made again, and readers leave their iterations out. To make them:\n"
+            f"  {this_command()} -- {shown}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def this_command() -> str:
+    """The command line that planned this run, without the flag of a dry run."""
+    words = [word for word in sys.argv[1:] if word not in ("-n", "--dry-run", "--dryrun")]
+    return shlex.join(["snakemake", *words]) if Path(sys.argv[0]).name == "snakemake" else "snakemake ..."
+
+
+def _kept_jobs(dag: Any, results: Path) -> Iterator[Any]:
+    """The stages that Snakemake will not run, in the order in which data flows."""
+    for level in dag.toposorted():
+        for job in sorted(level, key=lambda job: str(job.output)):
+            if dag.needrun(job) or not job.output or not {"job", "jobs"} & dict(job.rule.params.items()).keys():
+                continue
+            if all(Path(path).is_relative_to(results) for path in job.output):
+                yield job
+
+
+def _jobs(job: Any) -> dict[str, dict[str, Any]]:
+    """Stage -> job of a rule: one, or with `granularity: iteration` those of all stages. Other rules have none."""
+    named = dict(job.params.items())
+    if "jobs" in named:
+        return dict(json.loads(named["jobs"]))
+    one = json.loads(named["job"])
+    return {one["stage"]: one}

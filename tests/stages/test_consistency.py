@@ -1,0 +1,97 @@
+"""The check of a planned run, on plans made by hand: which jobs it looks at, and when."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from extra_rl.errors import InputError
+from stages.consistency import check, check_when_planned
+from tests.run.small_run import expected_job, small_run
+
+
+class Plan:
+    """Snakemake's DAG as far as the check reads it: one level a job, each after the one before."""
+
+    def __init__(self, *jobs: Any, to_run: tuple[Any, ...] = ()) -> None:
+        self._jobs, self._to_run = jobs, to_run
+        self.dependencies = {job: jobs[:i][-1:] for i, job in enumerate(jobs)}
+
+    def toposorted(self) -> list[list[Any]]:
+        return [[job] for job in self._jobs]
+
+    def needrun(self, job: Any) -> bool:
+        return job in self._to_run
+
+
+class Job:
+    """A job of Snakemake's."""
+
+    def __init__(self, output: list[Path], **params: str) -> None:
+        self.output, self.params, self.rule = list(map(str, output)), params, SimpleNamespace(params=params)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return small_run(tmp_path / "results" / "small")
+
+
+@pytest.fixture
+def update(results: Path) -> list[Path]:
+    folder = results / "extra" / "s0" / "iteration_0000"
+    return [folder / "update.parquet", folder / "policy" / "manifest.json"]
+
+
+def changed(path: Path) -> str:
+    by = expected_job(path)
+    return json.dumps(by | {"config": by["config"] | {"learning_rate": 0.5}})
+
+
+def test_a_kept_job_is_compared_and_one_that_runs_is_not(results: Path, update: list[Path]) -> None:
+    same, other = Job(update, job=json.dumps(expected_job(update[0]))), Job(update, job=changed(update[0]))
+    check(Plan(same), results)
+    check(Plan(other, to_run=(other,)), results)
+    with pytest.raises(InputError, match=r"update\.learning_rate: 0\.0003, now 0\.5"):
+        check(Plan(other), results)
+
+
+def test_an_iteration_in_one_job_is_compared_stage_by_stage(results: Path, update: list[Path]) -> None:
+    verify = update[0].with_name("verify_generate.parquet")
+    jobs = {"update": expected_job(update[0]), "verify": expected_job(verify)}
+    check(Plan(Job([verify, *update], jobs=json.dumps(jobs))), results)
+    jobs["verify"] |= {"version": 7}
+    with pytest.raises(InputError, match="version of the stage verify: 1, now 7"):
+        check(Plan(Job([verify, *update], jobs=json.dumps(jobs))), results)
+
+
+def test_other_rules_and_other_folders_are_left_alone(results: Path, update: list[Path], tmp_path: Path) -> None:
+    report = Job([results / "report.html"])
+    foreign = Job([tmp_path / "elsewhere" / "update.parquet"], job=changed(update[0]))
+    check(Plan(report, foreign), results)
+
+
+def test_a_missing_output_is_noted_and_no_fault(
+    results: Path, update: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    update[0].unlink()
+    check(Plan(Job(update, job=json.dumps(expected_job(update[1])))), results)
+    assert "NOTE: 1 file(s) of finished stages are missing." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("main", "executor", "checks"), [(True, "local", 1), (False, "local", 0), (True, None, 0)])
+def test_only_the_main_process_of_a_run_checks(
+    monkeypatch: pytest.MonkeyPatch, main: bool, executor: str | None, checks: int
+) -> None:
+    """Not the process of a job on a cluster, and no command that lists or deletes files."""
+    calls: list[str] = []
+    monkeypatch.setattr("stages.consistency.check", lambda dag, results: calls.append("check"))
+    workflow = SimpleNamespace(
+        _build_dag=lambda: calls.append("build"), is_main_process=main, executor_plugin=executor, dag=None
+    )
+    check_when_planned(workflow, "results/small")
+    workflow._build_dag()
+    assert calls == ["build", *["check"] * checks]
