@@ -179,4 +179,4 @@ def write(made: Evaluation, policy: EvaluatedPolicy, config: Config, out: Path) 
     job = Job(STAGE.name, STAGE.version, 0, config.model_dump(mode="json"))
     footer = provenance(job, {"policy": {"name": policy.name, "digest": policy.digest}})
     for name, frame in (("evaluate", made.samples), ("evaluate_figures", made.figures)):
-        write_table(frame, out / f"{name}.parquet", STAGE.adds[name], {**footer, "name": f"{out.name}/{name}"})  # type: ignore[arg-type]
+        write_table(frame, out / f"{name}.parquet", STAGE.writes[name], {**footer, "name": f"{out.name}/{name}"})  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def open_stage(folder: Path, stage: str) -> FinishedStage:
     """
     require_iteration(folder)
     module = load(stage)
-    tables = {role: contract for role, contract in module.STAGE.adds.items() if _is_table(contract)}
+    tables = {role: contract for role, contract in module.STAGE.writes.items() if _is_table(contract)}
     main = folder / f"{next(iter(tables))}.parquet"
     require_files([main])
     record = record_of(main)

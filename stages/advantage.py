@@ -71,7 +71,7 @@ STAGE = Stage(
         "previous_generate?": contracts.Rollouts,
         "previous_verify_generate?": contracts.Verdicts,
     },
-    adds={"advantage": contracts.Advantages},
+    writes={"advantage": contracts.Advantages},
 )
 
 

@@ -1,7 +1,7 @@
 """Judge the rollouts a second time, and keep the rows on which the judges disagree.
 
 READS   rollouts (generate or regenerate), verify (the first judge's verdicts), train (the problems' texts)
-ADDS    audit: one row per disagreement on correctness, with both judgements and the response
+WRITES  audit: one row per disagreement on correctness, with both judgements and the response
 SOURCE  our decision; nothing reads this table: rewards follow the first judge alone
 """
 
@@ -50,7 +50,7 @@ STAGE = Stage(
     name="audit",
     version=1,
     reads={"rollouts": contracts.Rollouts, "verify": contracts.Verdicts, "train": contracts.Problems},
-    adds={"audit": contracts.Disagreements},
+    writes={"audit": contracts.Disagreements},
 )
 
 

@@ -106,7 +106,7 @@ STAGE = Stage(
         "initial": PolicyDirectory,
         "previous_choose_prefixes_pool?": contracts.PrefixPool,
     },
-    adds={"choose_prefixes": contracts.Prefixes, "choose_prefixes_pool": contracts.PrefixPool},
+    writes={"choose_prefixes": contracts.Prefixes, "choose_prefixes_pool": contracts.PrefixPool},
 )
 
 

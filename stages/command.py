@@ -80,7 +80,9 @@ def parser(module: ModuleType) -> argparse.ArgumentParser:
     )
     result.add_argument("--job", help="canonical JSON: stage, version, seed, place and section (set by Snakemake)")
     result.add_argument("--input", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.reads)}")
-    result.add_argument("--output", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.adds)}")
+    result.add_argument(
+        "--output", nargs="*", default=[], metavar="ROLE=PATH", help=f"roles: {', '.join(stage.writes)}"
+    )
     result.add_argument(
         "--rerun", type=Path, metavar="FILE", help="repeat the run that made FILE, with the same inputs"
     )

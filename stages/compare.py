@@ -1,7 +1,7 @@
 """Compares the arms: pass@k per benchmark, differences over seeds, tables and a machine-readable summary.
 
 READS   evaluate:* (warm starts and the final policy of every arm and seed), summarize:* (the last of each)
-ADDS    compare (one row per policy, seed, benchmark, k), compare_seeds (with the warm start of each seed),
+WRITES  compare (one row per policy, seed, benchmark, k), compare_seeds (with the warm start of each seed),
         compare_differences (arm - base over seeds: intervals, p), summary (summary.json: means in percent, tokens,
         seconds, the named comparisons)
 SOURCE  docs/method.md 6: unbiased pass@k, averaged over problems, then over benchmarks; docs/statistics.md
@@ -73,7 +73,7 @@ STAGE = Stage(
     name="compare",
     version=3,
     reads={"evaluate*": contracts.JudgedSamples, "summarize*": contracts.IterationSummary},
-    adds={
+    writes={
         "compare": contracts.Comparison,
         "compare_seeds": contracts.SeedFigures,
         "compare_differences": contracts.Differences,

@@ -1,7 +1,7 @@
 """Sample a policy on the held-out benchmarks and judge every sample; samples are cached (docs/evaluation.md).
 
 READS   held_out, policy
-ADDS    evaluate: one row per sample, with its tokens, text and verdict
+WRITES  evaluate: one row per sample, with its tokens, text and verdict
         evaluate_figures: pass@k and maj@k for every k, lengths and rates, each with its interval
 SOURCE  docs/method.md 5 and 6: 16 samples a problem, unbiased pass@k, bootstrap over problems
 """
@@ -67,7 +67,7 @@ STAGE = Stage(
     name="evaluate",
     version=3,
     reads={"held_out": contracts.Problems, "policy": PolicyDirectory},
-    adds={"evaluate": contracts.EvaluationSamples, "evaluate_figures": contracts.EvaluationFigures},
+    writes={"evaluate": contracts.EvaluationSamples, "evaluate_figures": contracts.EvaluationFigures},
 )
 
 

@@ -1,7 +1,7 @@
 """Joins the shards of `generate` or `regenerate`; part of a run only where `generation.shards` is above 1.
 
 READS   shard:0of4, shard:1of4, ... (the rollouts of each, with their positions in the whole table)
-ADDS    rollouts: the table that an unsharded run would have written, in the same order
+WRITES  rollouts: the table that an unsharded run would have written, in the same order
 SOURCE  our decision (docs/decisions/0009-shards.md)
 """
 
@@ -29,7 +29,7 @@ STAGE = Stage(
     name="gather",
     version=1,
     reads={"shard*": contracts.RolloutsOfShard},
-    adds={"rollouts": contracts.Rollouts},
+    writes={"rollouts": contracts.Rollouts},
 )
 
 

@@ -4,7 +4,7 @@ With `source: demonstrations` the rollouts are worked solutions instead: the sup
 
 READS   select, train (prompts; answers, between rounds), policy, previous_choose_prefixes (prefixes due in this
         iteration's batch)
-ADDS    generate: token ids, sampler logprobs, lineage
+WRITES  generate: token ids, sampler logprobs, lineage
 SOURCE  GRPO's group of G rollouts (docs/method.md 1); `when: next_iteration` as in the released code (R): queued
         prefixes are sampled in one batch with the fresh prompts, which saves a second sampling call; rounds:
         docs/sampling.md
@@ -73,7 +73,7 @@ STAGE = Stage(
         "policy": PolicyDirectory,
         "previous_choose_prefixes?": contracts.Prefixes,
     },
-    adds={"generate": contracts.Rollouts},
+    writes={"generate": contracts.Rollouts},
     shards={"generate": contracts.RolloutsOfShard},
 )
 

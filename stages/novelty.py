@@ -82,7 +82,7 @@ STAGE = Stage(
         "initial": PolicyDirectory,
         "previous_novelty_memory?": contracts.NoveltyMemory,
     },
-    adds={"novelty": contracts.Novelty, "novelty_memory": contracts.NoveltyMemory},
+    writes={"novelty": contracts.Novelty, "novelty_memory": contracts.NoveltyMemory},
 )
 
 

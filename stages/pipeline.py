@@ -1,6 +1,6 @@
 """Which file feeds which stage within an iteration, derived from the declarations of the stages.
 
-A role in `Stage.reads` and `Stage.adds` names its file: `verify_generate` is that table of the same iteration,
+A role in `Stage.reads` and `Stage.writes` names its file: `verify_generate` is that table of the same iteration,
 `previous_generate` the table of the previous iteration. The exceptions are below: files from outside the iteration, and
 the two stages that run twice. The rules of `workflow/rules/iteration.smk` contain the same paths; a test checks this.
 """
@@ -105,7 +105,7 @@ def _path(role: str, of: str, given: Mapping[str, str], here: str, previous: str
 
 def outputs_of(step: Step, here: str) -> dict[str, str]:
     """Role -> path of a step's outputs."""
-    paths = {role: table(here, role) for role in stage_of(step.stage).adds}
+    paths = {role: table(here, role) for role in stage_of(step.stage).writes}
     if step.of:
         paths = {role: table(here, f"{role}_{step.of}") for role in paths}
     return paths | ({"next_policy": f"{here}/{NEXT_POLICY}"} if "next_policy" in paths else {})

@@ -1,7 +1,7 @@
 """Generates or reads the problems, in disjoint sets, with their prompts exactly as the model reads them.
 
 READS   source (math: the local files that the configuration names; a data set of the hub is read by its name)
-ADDS    train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
+WRITES  train, held_out (every benchmark's tuning and final problems), dropped (what was left out, and why), sources
 SOURCE  disjoint by canonical problem: our decision. Mathematics: a training problem is dropped and listed if it
         overlaps a benchmark, repeats another problem, has contradictory reference answers or one that cannot be judged
         against (`extra_rl.problems.clean`), or if its prompt leaves no tokens for a response. Benchmarks are never
@@ -40,7 +40,7 @@ from extra_rl.problems.prepared import (
 )
 from extra_rl.problems.sources import RawProblem, Source, read_source
 from extra_rl.problems.templates import TEMPLATE_SHARE
-from extra_rl.problems.training import check_references, cleaned, missing_values, without_examples
+from extra_rl.problems.training import check_prose, cleaned, missing_values, without_examples
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import TASKS, load_task
@@ -103,7 +103,7 @@ STAGE = Stage(
     name="prepare",
     version=5,
     reads={"source*": SourceFile},
-    adds={
+    writes={
         "train": contracts.Problems,
         "held_out": contracts.Problems,
         "dropped": contracts.DroppedProblems,
@@ -119,7 +119,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     sources: list[tuple[str, Source]] = []
     if config.task.name == "math":
         sources = read_sources(inputs, config.task)
-        check_references([source for _, source in sources], config.prose_references, context)
+        check_prose([source for _, source in sources], config.prose_references, context)
         problems, dropped = from_sources(sources, config, context, tokenizer, room)
     elif config.task.name == "reasoning_gym":
         problems, dropped = from_gym(config, context, tokenizer, room)
@@ -174,7 +174,7 @@ def from_gym(
         if note := NOTES.get(chosen.dataset):
             context.console.say(f"WARNING: task.sets.{name} ({chosen.dataset}): {note}.")
     problems, left_out = gym_problems(
-        task, config.verifier, counts, tokenizer, room=room, seed=config.seed, context=context
+        task, config.verifier, counts, tokenizer, prompt_tokens=room, seed=config.seed, context=context
     )
     dropped = [
         removed_row(found.removed)

@@ -1,7 +1,7 @@
 """Samples continuations of the prefixes that were chosen in this iteration (`when: same_iteration`).
 
 READS   choose_prefixes, policy
-ADDS    regenerate: the continuations, as whole responses with their lineage; empty where prefixes are queued for the
+WRITES  regenerate: the continuations, as whole responses with their lineage; empty where prefixes are queued for the
         next iteration
 SOURCE  entropy-guided prefix regeneration (docs/method.md 3)
 """
@@ -34,7 +34,7 @@ STAGE = Stage(
     name="regenerate",
     version=5,
     reads={"choose_prefixes": contracts.Prefixes, "policy": PolicyDirectory},
-    adds={"regenerate": contracts.Rollouts},
+    writes={"regenerate": contracts.Rollouts},
     shards={"regenerate": contracts.RolloutsOfShard},
 )
 

@@ -2,7 +2,7 @@
 
 READS   rollouts (generate or regenerate), policy; with `rows: signal` their verdicts and, where groups are joined, the
         rollouts that include their parents, with verdicts, scores and the policy that sampled them
-ADDS    score_entropy: policy_logprobs (the old logprobs of the update) and entropies, at the sampling temperature
+WRITES  score_entropy: policy_logprobs (the old logprobs of the update) and entropies, at the sampling temperature
 SOURCE  docs/method.md 1 (old_logprob is the trainer's, not the sampler's) and 3 (entropy guides the choice of
         prefixes); choice of rows: docs/decisions/0016
 """
@@ -68,7 +68,7 @@ STAGE = Stage(
         "parents_scores?": contracts.TokenScores,
         "parents_policy?": PolicyDirectory,
     },
-    adds={"score_entropy": contracts.TokenScores},
+    writes={"score_entropy": contracts.TokenScores},
     derived=Derived,
 )
 

@@ -52,7 +52,7 @@ STAGE = Stage(
         "previous_summarize?": contracts.IterationSummary,
         "previous_summarize_state?": contracts.IterationState,
     },
-    adds={"select": contracts.Selection},
+    writes={"select": contracts.Selection},
     derived=Derived,
 )
 

@@ -2,7 +2,7 @@
 
 READS   the iteration's tables, policy (its number of weights), previous_summarize (the running totals),
         previous_summarize_state
-ADDS    summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
+WRITES  summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
         of sampler and policy, tokens, compute; summarize_state: the position in the stream of problems, for select
 SOURCE  our decision; sampled tokens and compute are the currencies of equal budgets (docs/method.md 4)
 """
@@ -49,7 +49,7 @@ STAGE = Stage(
         "previous_summarize?": contracts.IterationSummary,
         "previous_summarize_state?": contracts.IterationState,
     },
-    adds={"summarize": contracts.IterationSummary, "summarize_state": contracts.IterationState},
+    writes={"summarize": contracts.IterationSummary, "summarize_state": contracts.IterationState},
 )
 
 

@@ -2,7 +2,7 @@
 
 READS   generate, regenerate, their token scores (old logprobs), advantage, policy (with its optimizer state), initial
         (reference of the KL term), and the previous iteration's rollouts where they complete a joined group
-ADDS    update (one row a step), policy (the next; the same one where no row has a signal)
+WRITES  update (one row a step), policy (the next; the same one where no row has a signal)
 SOURCE  docs/method.md 1: clipped surrogate with clip-higher and dual clip, token mean over the whole mini-batch,
         truncated importance weight where sampler and trainer differ
 REMOVES old weights and optimizer states as `retention` specifies (docs/decisions/0007-retention.md)
@@ -41,7 +41,7 @@ STAGE = Stage(
         "previous_generate?": contracts.Rollouts,
         "previous_score_entropy_generate?": contracts.TokenScores,
     },
-    adds={"update": contracts.UpdateSteps, "next_policy": PolicyDirectory},
+    writes={"update": contracts.UpdateSteps, "next_policy": PolicyDirectory},
 )
 
 

@@ -1,9 +1,9 @@
-"""Judges every rollout against the answer of its own problem.
+"""Judges every rollout against the reference answer of its problem.
 
-READS   rollouts (generate or regenerate), train (the answers)
-ADDS    verify: verdict, extracted answer, the rule that decided, the reward
-SOURCE  own problem's answer (O): the released code (R) grades a regenerated rollout against the answer of the row that
-        it displaced, kept as `gold: displaced` so that its cost can be measured
+READS   rollouts (generate or regenerate), train (reference answers)
+WRITES  verify (verdict, extracted answer, deciding rule, reward)
+SOURCE  the answer of the rollout's problem (O); the released code (R) grades a continuation against the answer of the
+        row that it displaced, which `gold: displaced` reproduces so that its cost can be measured
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ STAGE = Stage(
     name="verify",
     version=6,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
-    adds={"verify": contracts.Verdicts},
+    writes={"verify": contracts.Verdicts},
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """One verdict a rollout, in the order of the rollouts."""
+    """Judge each rollout, in the order of the rollouts."""
     rewards = DEFAULT_REWARDS | config.rewards
     rows = with_gold(inputs["rollouts"], inputs["train"], config.gold)
     judgements = judge_rollouts(rows, config.task, config.verifier)
@@ -69,9 +69,14 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
 
 
 def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.DataFrame:
-    """Rollouts with `problem`, `metadata`, `gold` and tolerances of the problem that they are judged by.
+    """Return the rollouts with `problem`, `metadata`, `gold` and tolerances of the problem that judges them.
 
-    ContractError when a rollout's problem is unknown.
+    Args:
+        rollouts: contract Rollouts.
+        train: contract Problems.
+        gold: `own` or `displaced`, as in the configuration.
+
+    Raises ContractError if a rollout's problem is unknown, ConfigError for `displaced` without fresh groups.
     """
     judged_by = pl.col("problem_id")
     if gold == "displaced":
@@ -89,7 +94,7 @@ def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.Data
     unknown = rows.filter(pl.col("gold").is_null())
     if len(unknown):
         raise ContractError(
-            f"{len(unknown)} rollout(s) answer a problem that train does not have, first "
+            f"{len(unknown)} rollout(s) answer a problem that is not in train, first "
             f"{unknown['rollout_id'][0]} with problem {unknown['problem_id'][0]!r}. These rollouts belong to another "
             "problem set: delete the iteration's files and run again."
         )
@@ -97,13 +102,13 @@ def with_gold(rollouts: pl.DataFrame, train: pl.DataFrame, gold: str) -> pl.Data
 
 
 def _displaced(rollouts: pl.DataFrame) -> pl.DataFrame:
-    """group_id -> displaced_problem_id: the i-th regenerated group takes the place of the i-th fresh group."""
+    """Return group_id -> displaced_problem_id: the i-th continued group displaces the i-th fresh group, cyclically."""
     groups = rollouts.select("group_id", "problem_id", "origin").unique(maintain_order=True)
-    guided = groups.filter(pl.col("origin") == "regenerated")["group_id"]
+    continued = groups.filter(pl.col("origin") == "regenerated")["group_id"]
     fresh = groups.filter(pl.col("origin") == "fresh")["problem_id"]
-    if len(guided) and fresh.is_empty():
+    if len(continued) and fresh.is_empty():
         raise ConfigError("verify.gold: displaced needs choose_prefixes.when: next_iteration, as in the released code.")
     return pl.DataFrame(
-        {"group_id": guided, "displaced_problem_id": [fresh[i % len(fresh)] for i in range(len(guided))]},
+        {"group_id": continued, "displaced_problem_id": [fresh[i % len(fresh)] for i in range(len(continued))]},
         schema={"group_id": pl.String, "displaced_problem_id": pl.String},
     )

@@ -72,7 +72,7 @@ STAGE = Stage(
     name="warm_start",
     version=3,
     reads={"held_out": contracts.Problems, "train?": contracts.Problems},
-    adds={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
+    writes={"warm_start": contracts.WarmStartSteps, "policy": PolicyDirectory},
     derived=Derived,
 )
 

@@ -13,8 +13,7 @@ from extra_rl.evaluation.figures import figures, table_lines
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.sample import Wanted, samples_of
 from extra_rl.evaluation.store import Cached, SampleStore, problem_key
-from extra_rl.judging.answer import Answer
-from extra_rl.judging.dispatch import judge_answers
+from extra_rl.judging.dispatch import Answer, judge_answers
 from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request
 from extra_rl.seeding import derive_seed

@@ -1,1 +1,1 @@
-"""Which verifier judges which response: mathematics, the task's own, Reasoning Gym, a command."""
+"""Dispatch of responses to verifiers: mathematics, generated tasks, Reasoning Gym, and a user's command."""

@@ -1,7 +1,7 @@
-"""Second judges for an audit: what simpler or other verifiers say of the same responses.
+"""Second judges for an audit: simpler or different verifiers for the same responses.
 
-A row on which they disagree with `mathjudge.judge` is worth a look: either judge may be wrong. Both use the extraction
-of the first judge, so that they disagree on equality alone. Source: our decision.
+Where one disagrees with `mathjudge.judge`, either may be incorrect, so a person should read the row. Both judges here
+use the extraction of the first judge, so they can disagree only on equality. Source: our decision.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mathjudge.reference import reference_text
 
 
 def string(item: Item) -> Judgement:
-    """Right where gold and answer are the same text, once spelled alike (`normalise`)."""
+    """Return RIGHT if reference answer and answer are the same text after normalisation (`mathjudge.normalise`)."""
     answer = extract(item.response, frozenset(FALLBACKS), item.truncated).text
     if not answer:
         return _no_answer(item)
@@ -31,14 +31,14 @@ def string(item: Item) -> Judgement:
 
 
 def sympy_only(item: Item) -> Judgement:
-    r"""math-verify 0.9.0 as it comes, on the extracted answers in `\boxed{}`, without any rule of ours.
+    r"""Judge by math-verify 0.9.0 with default settings, on the extracted answers in `\boxed{}`, without our rules.
 
-    Only its LaTeX extraction is used. The other one, for plain expressions, hands digits and operators of the text to
+    Only its LaTeX extraction is used: the one for plain expressions passes digits and operators of the text to
     sympy.parse_expr, which evaluates them as Python.
     """
     from math_verify import LatexExtractionConfig, parse, verify
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limit is off: ours is on
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limit is off; the pool has one
     answer = extract(item.response, frozenset(FALLBACKS), item.truncated).text
     if not answer:
         return _no_answer(item)
@@ -57,9 +57,10 @@ def _no_answer(item: Item) -> Judgement:
 
 
 JUDGES = {"string": string, "sympy_only": sympy_only}
-
+"""Built-in second judges by name."""
 
 NONE = "none"
+"""The name for no second judge."""
 
 
 def second_judgements(
@@ -71,10 +72,17 @@ def second_judgements(
     timeout_s: float,
     progress: Callable[[int], object] | None = None,
 ) -> list[Judgement]:
-    """What a second judge says of each case, in order.
+    """Return the second judge's judgement of each case, in order.
 
-    judge: a key of `JUDGES`, run in killable workers with the verifier's limits; else a command line
-    (`command_judge`), with `timeout_s` seconds for all cases. Raises InputError where a command fails.
+    Args:
+        judge: a key of `JUDGES`, run in killable workers; otherwise a command line (`judge_by_command`).
+        cases: responses with what the first judge extracted.
+        task: decides which text a built-in judge compares.
+        verifier: limits of the workers.
+        timeout_s: seconds for all cases together; of a command only.
+        progress: called with the number of newly judged cases.
+
+    Raises InputError if a command fails.
     """
     if judge not in JUDGES:
         return judge_by_command(judge, cases, timeout_s, progress)
@@ -82,14 +90,14 @@ def second_judgements(
 
 
 def _item(case: Case, task: TaskConfig) -> Item:
-    """Generated tasks box nothing: what their own verifier read as the answer is compared, however it was reached."""
+    """Return the item of a case. A response to a generated task has no box, so the extracted answer is put into one."""
     if task.name == "math":
         return Item(case.gold, case.response, truncated=case.truncated)
     return Item(case.gold, rf"\boxed{{{case.extracted}}}" if case.extracted is not None else "", case.truncated)
 
 
 def judge_mistake(judge: str) -> str | None:
-    """What is wrong with the name or command line of a second judge, None where nothing is."""
+    """Return why a text cannot be a second judge's name or command line, or None."""
     try:
         words = shlex.split(judge)
     except ValueError as error:

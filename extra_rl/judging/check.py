@@ -1,11 +1,11 @@
-r"""Reference answers that cannot be judged against: those that do not match themselves, and those that are prose.
+r"""Checks of reference answers: do they match themselves, and are they mathematics?
 
-A reference answer passes if the verifier can read it, and if its own text, given as the boxed answer of a response, is
-correct. One that fails would turn every correct response into an incorrect one, silently, so `prepare` leaves its
-problem out and `extra check-answers` lists it.
+A reference answer passes if the verifier can parse it, and if a response with its text in a box is judged correct. With
+one that fails, every correct response would silently be judged incorrect, so `prepare` leaves its problem out and
+`extra check-answers` lists it.
 
-Words match themselves too: "Paris" equals "Paris". A set of such references belongs to another task, and its prose
-would be compared letter by letter, so `prepare` counts them (`is_prose`). Source: our decision.
+Words match themselves too: "Paris" equals "Paris". References that are prose belong to another task and would be
+compared letter by letter, so `prepare` counts them (`is_prose`). Source: our decision.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from mathjudge import Item, Policy, judge
 from mathjudge.reference import reference_problem, reference_text
 
 REASONS = {
-    "empty": "there is no answer in it",
+    "empty": "it contains no answer",
     "unbalanced": "its braces or brackets do not close",
-    "unparsed": "it holds a formula that the parser does not know",
-    "several_answers": "in a box of its own it reads as several answers",
-    "not_found": "in a box of its own it is not found",
-    "different": "in a box of its own it is not equal to itself",
+    "unparsed": "it contains a formula that the parser does not know",
+    "several_answers": "its text in a box is read as several answers",
+    "not_found": "its text in a box is not found",
+    "different": "its text in a box is not equal to it",
     "too_long": "it is longer than verifier.max_chars",
-    "timeout": "its judgement exceeds verifier.timeout_s or verifier.memory_mb",
+    "timeout": "judging it exceeds verifier.timeout_s or verifier.memory_mb",
     "error": "the verifier fails on it",
 }
-"""What each reason means, for a reader."""
-
+"""Reason -> its explanation, which messages and the table of dropped problems show."""
 
 LONGEST_UNIT = 5
-"""Words that a number's unit may have: `5 miles per hour`."""
+"""Largest number of words in a number's unit: `5 miles per hour`."""
 
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _TEXT_COMMANDS = frozenset(["text", "textbf", "textit", "textrm", "mathrm", "mbox", "mathbf"])
@@ -45,11 +44,11 @@ _MATHEMATICS = re.compile(r"[\d+=^<>/π∞√≤≥×÷%°$]|(?<!\w)-|-(?!\w)")
 
 
 def is_prose(gold: str) -> bool:
-    r"""Whether a reference answer is words or code and not mathematics.
+    r"""Return whether a reference answer is words or code instead of mathematics.
 
     Prose: words without a digit, an operator or a LaTeX symbol (`Paris`, `\text{yes}`), more than `LONGEST_UNIT` words
     of two letters or more, and several lines. Not prose: a formula, a number with its unit, a single letter (`B`,
-    `\text{(C)}`), and whatever does not contain a word.
+    `\text{(C)}`), and any text without a word.
     """
     text = reference_text(gold)
     commands = set(_COMMAND.findall(text)) - _TEXT_COMMANDS
@@ -62,30 +61,37 @@ def is_prose(gold: str) -> bool:
     return count > 0 and not commands and not _MATHEMATICS.search(plain)
 
 
-def check_golds(
-    golds: Sequence[str], verifier: VerifierConfig, progress: Callable[[int], object] | None = None
+def check_references(
+    references: Sequence[str], verifier: VerifierConfig, progress: Callable[[int], object] | None = None
 ) -> list[str | None]:
-    """For each gold None, or why nothing can be judged against it: a key of `REASONS`. In the order of the golds.
+    """Return for each reference answer None, or why it cannot be matched: a key of `REASONS`. In order.
 
-    Equal golds are judged once, in the verifier's killable workers: a gold may hang the parser too.
-    progress: called whenever one is judged, with the number of golds that this settles (roughly: workers finish in any
-    order); the numbers add up to that of the golds.
+    Equal references are judged once, in the verifier's killable workers, because one may hang the parser.
+
+    Args:
+        references: the texts, as a source contains them.
+        verifier: policy and limits.
+        progress: called once per distinct reference, with a number of equal ones. Workers finish in any order, so a
+            single number may belong to another reference; the sum is the number of references.
     """
-    times = Counter(golds)
+    times = Counter(references)
     counts = iter(times.values())
     judgements = judge_in_pool(
-        GoldCheck(verifier.policy),
-        [Item(gold, gold) for gold in times],
+        ReferenceCheck(verifier.policy),
+        [Item(reference, reference) for reference in times],
         verifier,
         progress=(lambda _: progress(next(counts))) if progress else None,
     )
     reasons = dict(zip(times, map(_reason, judgements), strict=True))
-    return [reasons[gold] for gold in golds]
+    return [reasons[reference] for reference in references]
 
 
 @dataclass(frozen=True)
-class GoldCheck:
-    """Judges an item's gold by itself; picklable, for `judge_in_pool`. The rule of a failure is a key of `REASONS`."""
+class ReferenceCheck:
+    """Judge of an item's reference answer against itself. The rule of a failure is a key of `REASONS`.
+
+    It is picklable, for `judge_in_pool`.
+    """
 
     policy: Policy
 

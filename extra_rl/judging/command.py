@@ -1,6 +1,6 @@
-"""A program of the user's as a judge: JSON lines in, JSON lines out, bounded in time and in what it may write.
+"""A user's program as a judge: JSON lines in, JSON lines out, with limits on time and output.
 
-The program is started once a table, without a shell. Its standard input holds one line a response,
+The program is started once per table, without a shell. Its standard input contains one line per response,
 
     {"id": "...", "problem": "...", "gold": "...", "response": "...", "truncated": false}
 
@@ -8,8 +8,8 @@ and for each it writes one line to its standard output, in any order:
 
     {"id": "...", "verdict": "right"}        optional: "extracted" (text or null) and "rule" (text)
 
-`verdict` is one of `extra_rl.verdict.Verdict`. What it writes is untrusted text: read as JSON, checked, never
-evaluated. Whatever goes wrong is one InputError, and no part of its answers is used. Source: our decision.
+`verdict` is one of `extra_rl.verdict.Verdict`. The output is untrusted text: it is parsed as JSON, checked, and never
+evaluated. Any failure is one InputError, and then none of the answers is used. Source: our decision.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from extra_rl.verdict import Judgement, Verdict
 GUARD = Path(__file__).with_name("command_guard.py")
 BYTES_PER_ANSWER = 16_384
 CHUNK = 65_536
-MESSAGE_BYTES = 2_000  # of standard error, its end, shown when the program fails
+MESSAGE_BYTES = 2_000  # the end of standard error, shown if the program fails
 
 
 @dataclass(frozen=True)
 class Case:
-    """One judged response, as a second judge sees it.
+    """One response, as a second judge receives it.
 
-    extracted: the answer that the first judge read in it. truncated: the response was cut off at the token limit.
+    Args:
+        gold: the reference answer.
+        truncated: whether the response was cut off at the token limit.
+        extracted: the answer that the first judge found in the response.
     """
 
     rollout_id: str
@@ -54,12 +57,17 @@ class Case:
 def judge_by_command(
     command: str, cases: Sequence[Case], timeout_s: float, progress: Callable[[int], object] | None = None
 ) -> list[Judgement]:
-    """The program's judgement of each case, in the cases' order. Without a case it is not started.
+    """Return the program's judgement of each case, in order. Without cases the program is not started.
 
-    command: a command line, split like a shell's words. timeout_s: wall-clock seconds for the whole batch; the program
-    and its process group are killed then, and when the caller dies. progress: called with the number of new lines.
-    Raises InputError when the program cannot be started, fails, takes too long, writes too much, or answers other than
-    with one valid line a case; the message ends in what it wrote to standard error.
+    Args:
+        command: a command line, split by the rules of a shell.
+        cases: what the program judges.
+        timeout_s: wall-clock seconds for all cases. After them, or when the caller dies, the program's process group is
+            killed.
+        progress: called with the number of new lines of output.
+
+    Raises InputError if the program cannot be started, fails, takes too long, writes too much, or does not answer with
+    exactly one valid line per case. The message ends with the program's standard error.
     """
     if not cases:
         return []
@@ -79,8 +87,9 @@ def _question(case: Case) -> bytes:
 
 
 def _run(command: str, questions: IO[bytes], timeout_s: float, limit: int, progress: Callable[[int], object]) -> bytes:
-    """What the program writes to standard output. Its process group is gone when this returns or raises."""
-    watched, held = os.pipe()
+    """Return the program's standard output. Its process group no longer exists when this returns or raises."""
+    # The guard watches one end of the pipe. The other end closes when this process ends, even after kill -9.
+    watched, kept_open = os.pipe()
     try:
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(watched), *shlex.split(command)],
@@ -91,19 +100,19 @@ def _run(command: str, questions: IO[bytes], timeout_s: float, limit: int, progr
             start_new_session=True,
         )
     except BaseException:
-        os.close(held)
+        os.close(kept_open)
         raise
     finally:
         os.close(watched)
-    complaints = bytearray()
+    stderr_tail = bytearray()
     try:
-        written = _listen(command, guard, time.monotonic() + timeout_s, limit, complaints, progress)
+        written = _listen(command, guard, time.monotonic() + timeout_s, limit, stderr_tail, progress)
         if written is None:
-            raise _failure(command, f"did not finish within {timeout_s:g} s (audit.timeout_s)", complaints)
+            raise _failure(command, f"did not finish within {timeout_s:g} s (audit.timeout_s)", stderr_tail)
         if code := guard.wait():
-            raise _failure(command, f"ended with exit code {code}", complaints)
+            raise _failure(command, f"ended with exit code {code}", stderr_tail)
     finally:
-        os.close(held)  # the guard kills the program's process group and ends
+        os.close(kept_open)  # the guard kills the program's process group and ends
         guard.wait()
         for stream in (guard.stdout, guard.stderr):
             assert stream
@@ -116,10 +125,10 @@ def _listen(
     guard: subprocess.Popen[bytes],
     deadline: float,
     limit: int,
-    complaints: bytearray,
+    stderr_tail: bytearray,
     progress: Callable[[int], object],
 ) -> bytes | None:
-    """Standard output up to its end; None when the time is up. `complaints` gets the end of standard error."""
+    """Return standard output up to its end, None after the deadline. Standard error is added to `stderr_tail`."""
     assert guard.stdout
     assert guard.stderr
     written = bytearray()
@@ -135,18 +144,18 @@ def _listen(
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is guard.stderr:
-                    complaints += chunk
-                    del complaints[:-MESSAGE_BYTES]
+                    stderr_tail += chunk
+                    del stderr_tail[:-MESSAGE_BYTES]
                 else:
                     written += chunk
                     progress(chunk.count(b"\n"))
                     if len(written) > limit:
-                        raise _failure(command, f"wrote more than {limit:,} bytes", complaints)
+                        raise _failure(command, f"wrote more than {limit:,} bytes", stderr_tail)
     return bytes(written)
 
 
 def _read(command: str, written: bytes, expected: set[str]) -> dict[str, Judgement]:
-    """id -> judgement, one for each expected id; InputError for the first line that is no answer to a case."""
+    """Return id -> judgement for all expected ids. InputError for the first line that is not a valid answer."""
     answers: dict[str, Judgement] = {}
     for number, line in enumerate(written.splitlines(), 1):
         if not line.strip():
@@ -160,7 +169,7 @@ def _read(command: str, written: bytes, expected: set[str]) -> dict[str, Judgeme
             raise _failure(command, f"{where} no JSON object: {_shown(line)}")
         name = answer.get("id")
         if not isinstance(name, str) or name not in expected:
-            raise _failure(command, f"{where} an id that it was not asked about: {_shown(name)}")
+            raise _failure(command, f"{where} an unknown id: {_shown(name)}")
         if name in answers:
             raise _failure(command, f"{where} a second answer to {name}")
         answers[name] = _judgement(command, where, answer)
@@ -175,12 +184,12 @@ def _judgement(command: str, where: str, answer: dict[str, Any]) -> Judgement:
     if verdict not in known:
         raise _failure(command, f"{where} the verdict {_shown(verdict)}; known: {', '.join(known)}")
     if not isinstance(extracted, str | None) or not isinstance(rule, str):
-        raise _failure(command, f"{where} an `extracted` or `rule` that is no text: {_shown(answer)}")
+        raise _failure(command, f"{where} an `extracted` or `rule` that is not text: {_shown(answer)}")
     return Judgement(Verdict(verdict), None if extracted is None else _storable(extracted), _storable(rule))
 
 
 def _storable(text: str) -> str:
-    """JSON can spell half a surrogate pair, which is no text that a table can hold."""
+    """Replace halves of surrogate pairs, which JSON can encode and a table cannot store."""
     return text.encode(errors="replace").decode()
 
 
@@ -189,6 +198,6 @@ def _shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _failure(command: str, what: str, complaints: bytes | bytearray = b"") -> InputError:
-    said = complaints.decode(errors="replace").strip()
-    return InputError(f"the judge `{command}` {what}." + (f" On standard error it said:\n{said}" if said else ""))
+def _failure(command: str, what: str, stderr_tail: bytes | bytearray = b"") -> InputError:
+    message = stderr_tail.decode(errors="replace").strip()
+    return InputError(f"the judge `{command}` {what}." + (f" Its standard error:\n{message}" if message else ""))

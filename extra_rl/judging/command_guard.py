@@ -1,10 +1,11 @@
-"""Runs a command so that neither it nor anything that it starts outlives whoever asked for it.
+"""Run a command whose process group never outlives the process that started this guard.
 
 usage: python command_guard.py FD COMMAND [ARGUMENT ...]
 
-FD is the read end of a pipe that the asking process holds open. When it closes, by will or by kill -9, the command's
-process group is killed; so is what the command leaves behind when it ends. Exit code: the command's, 128 + N after a
-signal N. A program of its own with the standard library alone, because the asking process may be killed itself.
+FD is the read end of a pipe that the starting process keeps open. When the pipe closes, on purpose or after kill -9,
+the command's process group is killed. When the command ends, the rest of its process group is killed too. Exit code:
+that of the command, or 128 + N after signal N. The guard is a separate program, because the starting process may itself
+be killed, and imports only the standard library.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 
 
 def main(watched: int, command: list[str]) -> int:
+    """Run the command and return its exit code, 127 if it cannot be started."""
     try:
         process = subprocess.Popen(command, process_group=0)
     except OSError as error:
@@ -34,7 +36,7 @@ def _kill_at_end_of_file(watched: int, group: int) -> None:
 
 
 def _kill(group: int) -> None:
-    """Kills a process group; nothing is left to do where it is gone already."""
+    """Kill a process group if it still exists."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,11 +1,11 @@
-"""Judging a response to an item of Reasoning Gym: by the library's own scorer, within limits.
+"""Judging a response to an item of Reasoning Gym by the library's scorer, within limits.
 
-The answer is what stands in the last `<answer>...</answer>` (the library's own extraction, "tag"), else what follows
-the last "Answer:" or "answer is" ("phrase"), else the last line that is not empty ("last_line"). Of a response that was
-cut off only a closed tag counts. The rule of a judgement is "<where the answer was found>/<score>", "tag/0.5".
+The answer is the content of the last `<answer>...</answer>` (the library's extraction, "tag"), else the text after the
+last "Answer:" or "answer is" ("phrase"), else the last line that is not empty ("last_line"). In a truncated response
+only a closed tag counts. The rule of a judgement is "<where the answer was found>/<score>", for example "tag/0.5".
 
-Scorers parse with sympy, loop over what the answer says and may evaluate it: `judge_gym` calls them in the killable
-processes of `mathjudge.bounded` only, and never lets Python see an answer that is more than arithmetic or a list
+Scorers parse answers with sympy, loop over numbers in them, and may evaluate them as Python. So `judge_gym` calls them
+only in the killable processes of `mathjudge.bounded`, and an answer that is evaluated must be arithmetic or a list
 (`gym_library.EVALUATION`, docs/tasks.md).
 """
 
@@ -24,7 +24,6 @@ from extra_rl.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig, VerifierConfig
-    from extra_rl.judging.answer import Answer
 
 PHRASE = re.compile(r"\b(?:answer[ \t*_]*:[*_]*|(answer[ \t]+is)\b[ \t]*:?)", re.IGNORECASE)
 
@@ -38,7 +37,7 @@ LONGEST_EXPRESSION = 2000
 
 @dataclass(frozen=True)
 class GymItem:
-    """One row to judge. gold: the oracle answer, for the record. record: JSON that `gym_items` wrote (`gym_record`)."""
+    """One response to judge. gold: the oracle answer. record: JSON of the item (`gym_make.GymItemMade.record`)."""
 
     gold: str
     response: str
@@ -46,27 +45,29 @@ class GymItem:
     record: str
 
     def tail(self, chars: int) -> GymItem:
-        """The end of the response, in which only a closed tag counts."""
+        """Return the item with only the end of its response, in which only a closed tag counts."""
         return replace(self, response=self.response[-chars:], truncated=True)
 
 
 @dataclass(frozen=True)
 class GymJudge:
-    """The judge of a task as a picklable callable for `judge_in_pool`. right_from: least score of a right answer.
+    """The judge of a task as a picklable callable for `judge_in_pool`.
 
-    sets: (dataset, configuration as JSON) of the task's sets, which a worker makes before it judges anything.
+    Args:
+        right_from: smallest score of a correct answer.
+        sets: (dataset, configuration as JSON) of the task's sets, which a worker makes before it judges anything.
     """
 
     right_from: float
     sets: tuple[tuple[str, str], ...] = ()
 
     def warm_up(self) -> None:
-        """Import the library and make the data sets, so that no row is charged for it. Raises ConfigError (`make`)."""
+        """Import the library and make the data sets outside the time limit of an item. ConfigError as `make`."""
         for dataset, config in self.sets:
             scorer_of(dataset, config)
 
     def __call__(self, item: GymItem) -> Judgement:
-        """The verdict. Whatever the scorer raises is raised."""
+        """Return the judgement. Errors of the scorer are raised, and the pool turns them into the verdict `error`."""
         where, answer = extracted(item.response, item.truncated)
         if answer is None:
             return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
@@ -80,7 +81,7 @@ class GymJudge:
 
 @lru_cache(maxsize=64)
 def scorer_of(dataset: str, config: str) -> Callable[[str, dict[str, Any]], float]:
-    """`score_answer` of a data set, made safe for this process. config: JSON (`gym_record`)."""
+    """Return `score_answer` of a data set after `disarm`. config: JSON (`gym_record`)."""
     made = make(dataset, dataset, from_json(config), size=1, seed=0)
     disarm(dataset, made)
     score: Callable[[str, dict[str, Any]], float] = made.score_answer
@@ -88,7 +89,7 @@ def scorer_of(dataset: str, config: str) -> Callable[[str, dict[str, Any]], floa
 
 
 def extracted(response: str, truncated: bool) -> tuple[str, str | None]:
-    """Where the answer was found ("tag", "phrase", "last_line" or "none"), and the answer; None where it is empty."""
+    """Return where the answer was found ("tag", "phrase", "last_line" or "none"), and the answer, None if empty."""
     from reasoning_gym.utils import extract_answer
 
     tagged: str | None = extract_answer(response)
@@ -104,9 +105,10 @@ def extracted(response: str, truncated: bool) -> tuple[str, str | None]:
 
 
 def is_arithmetic(answer: str, gold: str) -> bool:
-    """Whether a text is numbers, operators, brackets, one-letter names, elementary functions and names of the gold.
+    """Return whether a text is arithmetic, so that evaluating it can call nothing but elementary functions.
 
-    No dot but a decimal point, no quote, no underscore: such a text can call nothing else when Python evaluates it.
+    Allowed are numbers, operators, brackets, one-letter names, elementary functions and names in the reference answer.
+    There is no dot except decimal points, no quote and no underscore, so Python can reach no attribute or string.
     """
     if len(answer) > LONGEST_EXPRESSION or not answer.isascii() or not ARITHMETIC.fullmatch(answer):
         return False
@@ -115,17 +117,20 @@ def is_arithmetic(answer: str, gold: str) -> bool:
 
 
 def judge_gym(
-    answers: Sequence[Answer],
+    items: Sequence[GymItem],
     task: TaskConfig,
     verifier: VerifierConfig,
     progress: Callable[[int], object] | None = None,
 ) -> list[Judgement]:
-    """One judgement an answer, in order; `metadata` of each is the record of its item. progress: as in `judge_in_pool`.
+    """Return the judgement of each item, in order. Raises ConfigError if the package is missing.
 
-    Raises ConfigError where the package is missing.
+    Args:
+        items: responses with the records of their items.
+        task: the sets, and the smallest score of a correct answer.
+        verifier: limits.
+        progress: as in `judge_in_pool`.
     """
     require()
     sets = sorted({(chosen.dataset, to_json(chosen.config)) for chosen in task.sets.values()})
-    items = [GymItem(a.gold, a.response, not a.finished, a.metadata or "") for a in answers]
     judge = GymJudge(task.right_from, tuple(sets))
     return judge_in_pool(judge, items, verifier, progress=progress, preload="reasoning_gym")

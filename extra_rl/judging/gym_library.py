@@ -1,6 +1,6 @@
-"""Data sets of the package reasoning-gym: making one by name, and what is known of their scorers.
+"""Data sets of the package reasoning-gym: construction by name, and known properties of their scorers.
 
-The package is an extra of this project; it is imported here only, inside functions (2 seconds, with sympy and
+The package is an optional dependency. It is imported inside functions, because that takes 2 seconds (sympy,
 matplotlib). Source: https://github.com/open-thought/reasoning-gym, read at version 0.1.25.
 """
 
@@ -24,10 +24,10 @@ MISSING = (
 )
 
 REFUSED = {
-    "codeio": "its items are made by running programs that a language model wrote, without any limit",
-    "composite": "it mixes data sets; name its parts as sets of their own",
+    "codeio": "its items are made by running programs that a language model wrote, without limits",
+    "composite": "it mixes data sets; name its parts as separate sets",
 }
-"""Data sets that this project does not offer, and why."""
+"""Data sets that cannot be used, and why."""
 
 EVALUATION: dict[str, Literal["list", "expression", "own"]] = {
     "binary_matrix": "list",
@@ -44,45 +44,49 @@ EVALUATION: dict[str, Literal["list", "expression", "own"]] = {
     "number_sorting": "own",
     "propositional_logic": "own",
 }
-"""Data sets whose module evaluates text. `list`: eval of the answer, for a Python list; it gets ast.literal_eval in its
-place. `expression`: sympy.parse_expr of the answer, which is eval; only arithmetic is let through (`gym_judge`). `own`:
-of its own texts only, or by a parser of its own."""
+"""Data sets whose module evaluates text, and how.
+
+- list: the scorer evaluates the answer as a Python list; `disarm` replaces eval by ast.literal_eval.
+- expression: the scorer calls sympy.parse_expr on the answer, which uses eval; `gym_judge.is_arithmetic` filters it.
+- own: the module evaluates only text that it generated, or has its own parser.
+"""
 
 EVALUATES = frozenset({"eval", "exec", "parse_expr", "sympify", "lambdify", "parse_latex", "__import__", "pickle"})
+"""Names that can run text as a program."""
 
 EXAMPLES = {
     "graph_color": "possible_answer",
     "propositional_logic": "example_answer",
     "rubiks_cube": "example_correct_answer",
 }
-"""Data sets without an oracle answer that keep a right answer under this key of `metadata`."""
+"""Data sets without an oracle answer, and the key of `metadata` that contains a correct one."""
 
 NOTES = {
     "puzzle24": "its scorer takes any four numbers of the range that make 24, not only those of the question",
     "time_intervals": "its scorer gives 0.99 and more for times that are minutes off: set task.right_from to 1",
     "calendar_arithmetic": "its scorer gives 0.99 and more for large counts that are one off: set task.right_from to 1",
 }
-"""What a user should know of a scorer before training on it; said by `prepare`."""
+"""Weaknesses of scorers that a user should know before training; `prepare` prints them."""
 
 
 def installed() -> bool:
-    """Whether the package is there, without importing it."""
+    """Return whether the package is installed, without importing it."""
     return importlib.util.find_spec("reasoning_gym") is not None
 
 
 def require() -> None:
-    """ConfigError, with the command that installs it, where the package is missing."""
+    """Raise ConfigError, with the command that installs the package, if it is missing."""
     if not installed():
         raise ConfigError(MISSING)
 
 
 def release() -> str:
-    """Name and version of the installed package, for provenance: items change with it."""
+    """Return name and version of the installed package, for provenance: items depend on the version."""
     return f"reasoning-gym {importlib.metadata.version('reasoning-gym')}"
 
 
 def names() -> list[str]:
-    """All data sets that are offered, sorted. Raises ConfigError where the package is missing."""
+    """Return the names of all usable data sets, sorted. Raises ConfigError if the package is missing."""
     return sorted(set(_registered()) - set(REFUSED))
 
 
@@ -96,11 +100,18 @@ def _registered() -> dict[str, tuple[type, type]]:
 
 
 def make(name: str, dataset: str, config: Mapping[str, Any], *, size: int, seed: int) -> Any:
-    """The library's data set object. name: of the set in the configuration, for messages.
+    """Return the library's data set object.
 
-    A list becomes a tuple where the library's default is one: YAML has no tuples.
-    Raises ConfigError for a data set that does not exist or is refused, for keys that it does not have, and for values
-    that the library does not accept.
+    A list in `config` becomes a tuple if the library's default is a tuple, because YAML has none.
+
+    Args:
+        name: of the set in the configuration, for messages.
+        dataset: name in the library.
+        config: configuration of the data set, with the library's keys.
+        size: number of items.
+        seed: of the items.
+
+    Raises ConfigError for an unknown or refused data set, unknown keys, and values that the library rejects.
     """
     where = f"task.sets.{name}"
     registered = _registered()
@@ -126,7 +137,7 @@ def make(name: str, dataset: str, config: Mapping[str, Any], *, size: int, seed:
     values = {key: _as_default(fields[key], value) for key, value in config.items()}
     try:
         return made_by(config=config_class(**values, size=size, seed=seed))
-    except Exception as error:  # assertions, mostly, and what wrong types raise
+    except Exception as error:  # mostly AssertionError; values of a wrong type raise others
         reason = str(error) or type(error).__name__
         raise ConfigError(f"{where}.config: {dataset} does not accept it: {reason}") from error
 
@@ -136,7 +147,7 @@ def _as_default(field: Any, value: object) -> object:
 
 
 def evaluating(made_by: type) -> set[str]:
-    """Names in `EVALUATES` that the module of a data set's class, or of a class above it, uses."""
+    """Return the names in `EVALUATES` that the modules of a data set's class and its base classes use."""
     modules = {cls.__module__ for cls in made_by.__mro__ if cls.__module__.startswith("reasoning_gym.")}
     used = {name for module in modules for name in _names_in(inspect.getsource(sys.modules[module]))}
     return used & EVALUATES
@@ -151,6 +162,6 @@ def _names_in(source: str) -> Iterator[str]:
 
 
 def disarm(dataset: str, made: object) -> None:
-    """Put ast.literal_eval in the place of eval in the module of a `list` data set, for this process."""
+    """Replace eval by ast.literal_eval in the module of a `list` data set, in this process."""
     if EVALUATION.get(dataset) == "list":
         vars(sys.modules[type(made).__module__])["eval"] = ast.literal_eval

@@ -1,13 +1,14 @@
-"""Entries of Reasoning Gym as JSON and back, exactly: scorers compare tuples with tuples and look numbers up as keys.
+"""Lossless conversion of Reasoning Gym's entries to JSON and back.
 
-JSON has neither, so what it would change is written as an object with the key MARK:
+Scorers compare tuples with tuples and use numbers as keys. JSON has neither, so values that it would change are written
+as objects with the key MARK:
 
     (1, 2)      {"!": "tuple", "of": [1, 2]}
-    {1: 2}      {"!": "dict", "of": [[1, 2]]}         also a dictionary that has the key "!" itself
+    {1: 2}      {"!": "dict", "of": [[1, 2]]}         also a dictionary with the key "!"
     {1, 2}      {"!": "set", "of": [1, 2]}
     nan         {"!": "float", "of": "nan"}
 
-Numbers and texts of numpy become plain ones, which are equal to them. Source: our decision.
+Numbers and texts of numpy become equal Python values. Source: our decision.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ CONTAINERS: dict[str, Callable[[list[Any]], object]] = {
 
 
 def to_json(value: object) -> str:
-    """JSON text of a value. TypeError, with the type's name, for what has no faithful form here."""
+    """Return the JSON text of a value. TypeError, with the type's name, for a type that has no lossless form."""
     return json.dumps(_encoded(value), allow_nan=False, separators=(",", ":"))
 
 
 def from_json(text: str) -> Any:
-    """The value whose `to_json` is `text`. Made afresh at each call: some scorers write into the entry."""
+    """Return a new copy of the value whose `to_json` is `text`: some scorers modify the entry."""
     return json.loads(text, object_hook=_decoded)
 
 

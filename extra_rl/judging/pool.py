@@ -1,6 +1,6 @@
 """Judging in the killable processes of `mathjudge`, within the limits of the section `verifier`.
 
-`mathjudge` knows nothing of this library and has its own error. Here it becomes the pipeline's.
+`mathjudge` is independent of this library and raises its own error, which is converted here.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def judge_in_pool(
         judge: a picklable function or object of an importable module; it runs in the worker processes.
         items: anything picklable with the texts `gold` and `response` (`mathjudge.bounded.Judgeable`).
         progress: called with 1 for each finished item.
-        preload: module that the fork server imports first; None: the parser of mathematics.
+        preload: module that the fork server imports first; None: the mathematics parser.
 
-    Raises InputError where the workers cannot start.
+    Raises InputError if the workers cannot start.
     """
     with mathjudge_errors_as(InputError):
         return mathjudge.judge_all(
@@ -53,7 +53,7 @@ def judge_in_pool(
 
 @contextmanager
 def mathjudge_errors_as(kind: type[ExtraError]) -> Iterator[None]:
-    """Raise an error of `mathjudge` as one of this library, with the same message."""
+    """Convert an error of `mathjudge` to an error of this library with the same message."""
     try:
         yield
     except mathjudge.MathJudgeError as error:

@@ -1,7 +1,7 @@
-r"""What must not be trained on: benchmark problems, repetitions, golds that contradict each other or judge nothing.
+r"""Removal of training problems: benchmark problems, repetitions, contradictory or unmatchable reference answers.
 
-Each function takes training problems and returns those that stay and those that go, with the reason. Golds are compared
-by the verifier, in its killable workers: 1/2 and \frac{1}{2} are one gold.
+Each function returns the problems that are kept, and the removed ones with the reason. The verifier compares reference
+answers in its killable workers: 1/2 and \frac{1}{2} are the same answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from extra_rl.problems.templates import find_templates
 
 @dataclass(frozen=True)
 class Removed:
-    """A training problem that was removed, by which rule (contract DroppedProblems), and why."""
+    """A removed training problem, the rule (contract DroppedProblems), and the reason."""
 
     problem: RawProblem
     rule: str
@@ -79,19 +79,19 @@ def without_overlap(
 
 
 def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig) -> Cleaned:
-    """Of problems with the same normalised text the first stays; none where their golds contradict each other."""
+    """Keep the first of the problems with equal normalised text, or none if their reference answers contradict."""
     groups: defaultdict[str, list[RawProblem]] = defaultdict(list)
     for problem in problems:
         groups[normalise(problem.text)].append(problem)
-    equal = _same_golds([(group[0], other) for group in groups.values() for other in group[1:]], verifier)
+    equal = _same_references([(group[0], other) for group in groups.values() for other in group[1:]], verifier)
     reasons: dict[str, Removed] = {}
     for first, *others in groups.values():
         different = [other for other in others if not equal[first.problem_id, other.problem_id]]
         if different:
             for member in (first, *others):
                 other = different[0] if member is first else first
-                golds = f"golds {shortened(first.answer)} and {shortened(different[0].answer)}"
-                reason = f"same problem with different {golds}: {first.problem_id}, {different[0].problem_id}"
+                answers = f"reference answers {shortened(first.answer)} and {shortened(different[0].answer)}"
+                reason = f"same problem with different {answers}: {first.problem_id}, {different[0].problem_id}"
                 reasons[member.problem_id] = Removed(member, "contradictory", reason, other.problem_id)
         else:
             for other in others:
@@ -103,10 +103,11 @@ def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig)
     )
 
 
-def _same_golds(pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierConfig) -> dict[tuple[str, str], bool]:
-    """Whether the golds of each pair are one answer: the same text, or right when one is judged by the other."""
-    from extra_rl.judging.answer import Answer
-    from extra_rl.judging.dispatch import judge_answers
+def _same_references(
+    pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierConfig
+) -> dict[tuple[str, str], bool]:
+    """Return for each pair whether the texts are the same, or the second is judged correct by the first."""
+    from extra_rl.judging.dispatch import Answer, judge_answers
     from extra_rl.verdict import Verdict
 
     doubtful = [pair for pair in pairs if pair[0].answer.strip() != pair[1].answer.strip()]
@@ -118,26 +119,26 @@ def _same_golds(pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierCo
     return found
 
 
-def _as_response(gold: str) -> str:
-    """A gold as a response: a worked solution as it is, a bare answer in a box."""
-    return gold if r"\boxed" in gold or "####" in gold else rf"\boxed{{{gold}}}"
+def _as_response(reference: str) -> str:
+    """Return a reference answer as a response: a worked solution unchanged, a bare answer in a box."""
+    return reference if r"\boxed" in reference or "####" in reference else rf"\boxed{{{reference}}}"
 
 
 def without_unverifiable(
     problems: Sequence[RawProblem], verifier: VerifierConfig, progress: Callable[[int], object] | None = None
 ) -> Cleaned:
-    """Without those whose gold judges nothing (`extra_rl.judging.check`): every right response would be wrong."""
-    from extra_rl.judging.check import REASONS, check_golds
+    """Remove problems whose reference answer does not match itself, so that no response could be correct."""
+    from extra_rl.judging.check import REASONS, check_references
 
-    reasons = check_golds([problem.answer for problem in problems], verifier, progress)
+    reasons = check_references([problem.answer for problem in problems], verifier, progress)
     removed = [
-        Removed(problem, "unverifiable", f"gold {shortened(problem.answer)}: {REASONS.get(reason, reason)}")
+        Removed(problem, "unverifiable", f"reference answer {shortened(problem.answer)}: {REASONS.get(reason, reason)}")
         for problem, reason in zip(problems, reasons, strict=True)
         if reason is not None
     ]
     return list(compress(problems, [reason is None for reason in reasons])), removed
 
 
-def shortened(gold: str) -> str:
+def shortened(reference: str) -> str:
     """Return a reference answer cut to one line's length, for messages."""
-    return gold if len(gold) <= 60 else f"{gold[:57]}..."
+    return reference if len(reference) <= 60 else f"{reference[:57]}..."

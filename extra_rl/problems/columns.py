@@ -1,4 +1,4 @@
-"""Which column of a table is the problem and which the reference answer, and what the cells of a column hold."""
+"""The columns of problems and reference answers in a table, and the content of their cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from extra_rl.problems.files import Row, Table
 from extra_rl.tasks.conversation import is_conversation
 
 MISSING_WORDS = frozenset(["", "nan", "+nan", "-nan", "none", "null", "nat", "<na>", "n/a", "#n/a"])
-"""Texts that stand for no value, in any case and with white space around them: what pandas and polars write. None of
+"""Texts that mean no value, in any case and with white space around them: what pandas and polars write. None of
 them is ever a reference answer; `\\text{None}` is one."""
 
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
@@ -24,7 +24,7 @@ MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 DEFAULT_ID = "id"
 
 ABSENT = object()
-"""What `cell` returns where a row has no such column."""
+"""The value of `cell` if a row has no such column."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Roles:
 
 
 class CellError(ValueError):
-    """Why a cell cannot be read as text; the caller adds file, row and column."""
+    """The reason why a cell cannot be read as text; the caller adds file, row and column."""
 
 
 def recognise(table: Table, config: SourceConfig) -> Roles:
@@ -106,12 +106,12 @@ def require_column(table: Table, name: str) -> None:
 
 
 def has_column(table: Table, name: str) -> bool:
-    """Whether any row has this column."""
+    """Return whether any row has this column."""
     return any(cell(row, name) is not ABSENT for row in table.rows)
 
 
 def cell(row: Row, name: str) -> object:
-    """A row's value by a column's name or a dotted path into structs, which may be JSON text. ABSENT: no such column.
+    """Return a row's value by column name or a dotted path into structs or their JSON text; ABSENT: no such column.
 
     A struct that is null itself has null fields.
     """
@@ -129,7 +129,7 @@ def cell(row: Row, name: str) -> object:
 
 
 def _struct(text: str) -> object:
-    """The object that a JSON text encodes, None for an empty text, the text itself where it encodes anything else."""
+    """Return the object that a JSON text encodes, None for an empty text, the text itself if it is not an object."""
     if is_missing_text(text):
         return None
     if not text.lstrip().startswith("{"):
@@ -141,7 +141,7 @@ def _struct(text: str) -> object:
 
 
 def is_missing_text(text: str) -> bool:
-    """Whether a text stands for no value (`MISSING_WORDS`)."""
+    """Return whether a text means no value (`MISSING_WORDS`)."""
     return text.strip().casefold() in MISSING_WORDS
 
 
@@ -203,7 +203,7 @@ def tolerance_of(value: object) -> float | None:
 
 
 def media_of(row: Row) -> str | None:
-    """The name of a column that holds an image, video or sound of this row, None where there is none."""
+    """Return the name of a column with an image, video or sound of this row, None if there is none."""
     return next((name for name in MEDIA if row.get(name) and not _is_missing(row[name])), None)
 
 
@@ -212,5 +212,5 @@ def _is_missing(value: object) -> bool:
 
 
 def holds_conversations(table: Table, name: str) -> bool:
-    """Whether any row of a column holds messages."""
+    """Return whether any row of a column contains messages."""
     return any(is_conversation(cell(row, name)) for row in table.rows)

@@ -47,7 +47,7 @@ NOT_DATA = {
 
 @dataclass(frozen=True)
 class Part:
-    """What one file holds. lines: line of each row, in a format that has lines."""
+    """The content of one file. lines: line of each row, None in a format without lines."""
 
     path: str
     rows: list[Row]
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a source. name: as messages call it. columns: in the order in which they first occur."""
+    """The rows of a source. name: for messages. columns: in the order in which they first occur."""
 
     name: str
     format: str
@@ -70,7 +70,7 @@ class Table:
         object.__setattr__(self, "columns", list(dict.fromkeys(name for row in rows for name in row)))
 
     def place(self, number: int) -> str:
-        """File and row, and line where the format has lines, of a row that is counted over all parts."""
+        """Return file, row and, if the format has lines, line of a row that is counted over all parts."""
         for part in self.parts:
             if number < len(part.rows):
                 line = f" (line {part.lines[number]})" if part.lines else ""
@@ -103,7 +103,7 @@ def read_files(path: str, split: str = "train") -> Table:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a directory was written by `save_to_disk` of the library `datasets`."""
+    """Return whether a directory was written by `save_to_disk` of the library `datasets`."""
     return any((path / name).is_file() for name in SAVED)
 
 
@@ -155,7 +155,7 @@ def files_of(path: str) -> list[Path]:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that decides the format, without a `.gz` after it."""
+    """Return the suffix that decides the format, without a `.gz` after it."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
@@ -210,7 +210,7 @@ def _refuse_other_content(path: Path, content: bytes) -> None:
 
 
 def _text(path: Path) -> str:
-    """The file as text: UTF-8, without a byte order mark, decompressed where it is compressed."""
+    """Return the file as text: UTF-8 without a byte order mark, decompressed if it is compressed."""
     content = _bytes(path)
     if content.startswith(GZIP):
         try:
@@ -228,7 +228,7 @@ def _text(path: Path) -> str:
 
 
 def _separated(path: Path, text: str, separator: str, limit: int | None) -> Part:
-    """The rows of a CSV or TSV file. Raises InputError for rows that do not have the header's number of fields."""
+    """Return the rows of a CSV or TSV file. InputError for rows that do not have the header's number of fields."""
     header: list[str] = []
     rows: list[Row] = []
     lines = []
@@ -249,7 +249,7 @@ def _separated(path: Path, text: str, separator: str, limit: int | None) -> Part
 
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record begins, and its fields; blank lines are left out."""
+    """Yield the line on which each record begins, and its fields; blank lines are skipped."""
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     while True:
@@ -310,11 +310,11 @@ def _json_lines(path: Path, text: str, limit: int | None) -> Part:
 
 
 def _unrepeated(pairs: Sequence[tuple[str, object]]) -> Row:
-    """An object; ValueError where it has a key twice, of which the parser would keep the last without a word."""
+    """Return an object. ValueError if it has a key twice: the parser would silently keep the last one."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return found
 
 

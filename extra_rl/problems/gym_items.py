@@ -1,9 +1,9 @@
-"""From the sets of the task `reasoning_gym` to problems in disjoint splits, and what was left out.
+"""Problems of the task `reasoning_gym` in disjoint splits, and the items that were dropped.
 
-An item stays if the library's scorer gives its oracle answer full marks after the item went through JSON, as every
-rollout will be judged, and gives nonsense less; if its prompt leaves room for a response; and if no item before it
-asks the same. Held-out items are chosen first, over all sets, in the order of their index: a training item that equals
-one of them goes. Source: our decision.
+An item is kept if the library's scorer judges its oracle answer correct and a nonsense answer incorrect, both after the
+item went through JSON, as for every rollout; if its prompt leaves the context budget of a response; and if no item
+before it has the same question. Held-out items of all sets are chosen first, in the order of their index, so a training
+item that equals one of them is dropped. Source: our decision.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from itertools import zip_longest
 
 from extra_rl.config.sections import GymSetConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
-from extra_rl.judging.answer import Answer
-from extra_rl.judging.gym_judge import judge_gym
+from extra_rl.judging.dispatch import Answer, judge_answers
 from extra_rl.models.protocol import Tokenizer
 from extra_rl.problems.clean import Removed
 from extra_rl.problems.gym_make import GymItemMade, made_items
@@ -28,11 +27,12 @@ from extra_rl.tasks.prompts import render
 from extra_rl.verdict import Judgement, Verdict
 
 NONSENSE = "<answer>qxz</answer>"
+"""A response that no scorer should accept."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many items of a set are held out, and how many are trained on at most (None: all the others)."""
+    """Numbers of items of a set in each split. train: at most this many; None: all that are not held out."""
 
     final: int
     tuning: int
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Dropped:
-    """An item that was left out of a split, by which rule and why."""
+    """An item that was left out of a split, with rule and reason."""
 
     problem: PreparedProblem
     removed: Removed
@@ -49,6 +49,8 @@ class Dropped:
 
 @dataclass(frozen=True)
 class _Candidate:
+    """An item with its prompt. fault: why it cannot be verified. example: whether every prompt shows it."""
+
     problem: PreparedProblem
     fault: str | None
     example: bool
@@ -57,17 +59,17 @@ class _Candidate:
 def counts_of(
     sets: Mapping[str, GymSetConfig], train_per_level: Mapping[str, int], tuning: int, final: int
 ) -> dict[str, Counts]:
-    """Counts by set. Raises ConfigError for a level that is no set, or a size that holds too few items."""
+    """Return the counts of each set. Raises ConfigError for an unknown set, or a size with too few items."""
     if unknown := sorted(set(train_per_level) - set(sets)):
         raise ConfigError(f"prepare.train_per_level names {', '.join(unknown)}; task.sets has {', '.join(sets)}.")
     counts = {name: Counts(final, tuning, train_per_level.get(name)) for name in sets}
-    for name, wanted in counts.items():
-        least = final + tuning + (1 if wanted.train is None else 0)
+    for name, required in counts.items():
+        least = final + tuning + (1 if required.train is None else 0)
         if sets[name].size < least:
             raise ConfigError(
                 f"task.sets.{name}.size: {sets[name].size} items are too few: {final} are held out as final and "
-                f"{tuning} for tuning (prepare.final_per_level, tuning_per_level), and the rest is trained on: "
-                f"{least} at least."
+                f"{tuning} for tuning (prepare.final_per_level, tuning_per_level), and the rest is trained on. Set at "
+                f"least {least}."
             )
     return counts
 
@@ -78,37 +80,49 @@ def gym_problems(
     counts: Mapping[str, Counts],
     tokenizer: Tokenizer,
     *,
-    room: int,
+    prompt_tokens: int,
     seed: int,
     context: Context,
 ) -> tuple[list[PreparedProblem], list[Dropped]]:
-    """The problems, train first in a shuffled order, then tuning, then final; and what was dropped.
+    """Return the problems, first train in a shuffled order, then tuning, then final; and the dropped items.
 
-    room: longest prompt, in tokens. seed: of the order of the training problems alone. Raises ConfigError where the
-    library does not accept a set, no item of a set can be verified, or too few are left.
+    Args:
+        task: the sets, and how prompts are rendered.
+        verifier: limits of judging.
+        counts: by set.
+        tokenizer: of the policy.
+        prompt_tokens: length of the longest prompt that fits, in tokens.
+        seed: of the order of the training problems; the items have the seeds of their sets.
+        context: for progress.
+
+    Raises ConfigError if the library rejects a set, no item of a set can be verified, or too few are left.
     """
     progress = context.progress(sum(chosen.size for chosen in task.sets.values()), "prepare: item")
     made = made_items(task.sets, progress.update)
     faults = _faults(made, task, verifier, context)
     examples = _examples(made, faults, task.examples)
     candidates = _candidates(made, faults, examples, task, tokenizer)
-    split, dropped = _split(candidates, counts, room)
+    split, dropped = _split(candidates, counts, prompt_tokens)
     for name in task.sets:
         _refuse_too_few(name, task.sets[name], counts[name], split, dropped)
     train = [problem for problem in split if problem.split == "train"]
     order = generator(seed, "reasoning_gym", "train_order").permutation(len(train))
-    held_out = [problem for wanted in ("tuning", "final") for problem in split if problem.split == wanted]
+    held_out = [problem for part in ("tuning", "final") for problem in split if problem.split == part]
     return [train[n] for n in order] + held_out, dropped
 
 
 def _examples(made: Mapping[str, list[GymItemMade]], faults: Mapping[str, str], count: int) -> list[GymItemMade]:
-    """The items that every prompt shows: the last good ones of each set, one of a set in turn. ConfigError where there
-    are too few."""
+    """Return the items that every prompt shows: the last verifiable ones, from each set in turn.
+
+    The last ones, because held-out and training items are taken from the beginning. ConfigError if there are too few.
+    """
     good = [[item for item in reversed(members) if _id(item) not in faults] for members in made.values()]
     in_turn = [item for row in zip_longest(*good) for item in row if item is not None]
     distinct = {normalise(item.question): item for item in reversed(in_turn)}
     if len(distinct) < count:
-        raise ConfigError(f"task.examples: {count} wanted, task.sets has {len(distinct)} items that could be shown.")
+        raise ConfigError(
+            f"task.examples: {count} are required, but task.sets has only {len(distinct)} items that can be shown."
+        )
     return list(distinct.values())[::-1][:count]
 
 
@@ -123,7 +137,7 @@ def _candidates(
     task: TaskConfig,
     tokenizer: Tokenizer,
 ) -> dict[str, list[_Candidate]]:
-    """Every item with its prompt, and what is wrong with it, by set."""
+    """Return every item with its prompt, by set."""
     items = [item for members in made.values() for item in members]
     shown = [(item.question, _solution(item)) for item in examples]
     prompts = render([item.question for item in items], task, tokenizer, shown)
@@ -147,15 +161,17 @@ def _candidates(
 
 
 def _solution(item: GymItemMade) -> str:
-    """The oracle answer the way that the extraction reads it."""
+    """Return the oracle answer as a response from which it is extracted."""
     return f"<answer>{item.oracle}</answer>"
 
 
 def _faults(
     made: Mapping[str, list[GymItemMade]], task: TaskConfig, verifier: VerifierConfig, context: Context
 ) -> dict[str, str]:
-    """problem_id -> why the item cannot be verified: its oracle and a nonsense answer are judged. ConfigError for a set
-    of which no item can."""
+    """Return problem_id -> why the item cannot be verified, after judging its oracle answer and a nonsense answer.
+
+    ConfigError for a set without a verifiable item.
+    """
     items = [item for members in made.values() for item in members]
     judged = [n for n, item in enumerate(items) if item.record is not None and item.oracle is not None]
     answers = [
@@ -164,10 +180,10 @@ def _faults(
         for response in (_solution(items[n]), NONSENSE)
     ]
     progress = context.progress(len(answers), "prepare: judgement")
-    verdicts = iter(judge_gym(answers, task, verifier, progress.update))
+    verdicts = iter(judge_answers(answers, task, verifier, progress.update))
     pairs = {n: (next(verdicts), next(verdicts)) for n in judged}
     reasons = {
-        _id(item): _fault(*pairs[n]) if n in pairs else item.fault or "the library knows no right answer to check with"
+        _id(item): _fault(*pairs[n]) if n in pairs else item.fault or "the library has no correct answer to check with"
         for n, item in enumerate(items)
     }
     faults = {problem_id: reason for problem_id, reason in reasons.items() if reason is not None}
@@ -175,24 +191,24 @@ def _faults(
         if all(_id(item) in faults for item in members):
             raise ConfigError(
                 f"task.sets.{name}: none of the {len(members)} items of {task.sets[name].dataset} can be verified; "
-                f"of the first: {faults[_id(members[0])]}. Take another data set."
+                f"the first: {faults[_id(members[0])]}. Take another data set."
             )
     return faults
 
 
 def _fault(oracle: Judgement, nonsense: Judgement) -> str | None:
     if oracle.verdict is not Verdict.RIGHT:
-        return f"its own oracle answer is judged {oracle.verdict.value} ({oracle.rule})"
-    return "its scorer takes any answer" if nonsense.verdict is Verdict.RIGHT else None
+        return f"its oracle answer is judged {oracle.verdict.value} ({oracle.rule})"
+    return "its scorer accepts any answer" if nonsense.verdict is Verdict.RIGHT else None
 
 
 def _split(
-    candidates: Mapping[str, list[_Candidate]], counts: Mapping[str, Counts], room: int
+    candidates: Mapping[str, list[_Candidate]], counts: Mapping[str, Counts], prompt_tokens: int
 ) -> tuple[list[PreparedProblem], list[Dropped]]:
-    """Held-out items of every set, then training items of every set."""
+    """Return held-out items of every set, then training items of every set; and the dropped items."""
     split: list[PreparedProblem] = []
     dropped: list[Dropped] = []
-    first: dict[str, str] = {}  # canonical text -> problem_id of the item that has it
+    first: dict[str, str] = {}  # canonical text -> problem_id of the first item with it
     for problem in [member.problem for members in candidates.values() for member in members if member.example]:
         first[problem.canonical] = problem.problem_id
         dropped.append(
@@ -202,11 +218,12 @@ def _split(
         name: iter([member for member in members if not member.example]) for name, members in candidates.items()
     }
 
-    def take(name: str, wanted: str, count: int | None) -> None:
+    def take(name: str, part: str, count: int | None) -> None:
+        """Move items from the set's queue to a split until it has `count`; the queue goes on where it stopped."""
         taken = 0
         while (count is None or taken < count) and (candidate := next(queues[name], None)):
-            problem = replace(candidate.problem, split=wanted)
-            removed = _removed(candidate.fault, problem, room, first.get(problem.canonical))
+            problem = replace(candidate.problem, split=part)
+            removed = _removed(candidate.fault, problem, prompt_tokens, first.get(problem.canonical))
             if removed is not None:
                 dropped.append(Dropped(problem, removed))
                 continue
@@ -214,22 +231,24 @@ def _split(
             split.append(problem)
             taken += 1
 
-    for name, wanted in counts.items():
-        take(name, "final", wanted.final)
-        take(name, "tuning", wanted.tuning)
-    for name, wanted in counts.items():
-        take(name, "train", wanted.train)
+    # All sets are held out from before any is trained on, so that no training item equals a held-out item of any set.
+    for name, required in counts.items():
+        take(name, "final", required.final)
+        take(name, "tuning", required.tuning)
+    for name, required in counts.items():
+        take(name, "train", required.train)
     return split, dropped
 
 
-def _removed(fault: str | None, problem: PreparedProblem, room: int, equal: str | None) -> Removed | None:
+def _removed(fault: str | None, problem: PreparedProblem, prompt_tokens: int, equal: str | None) -> Removed | None:
+    """Return why an item is dropped, or None. equal: id of an earlier item with the same question."""
     raw = _raw(problem)
     if fault is not None:
         return Removed(raw, "unverifiable", fault)
     if equal is not None:
-        return Removed(raw, "duplicate", f"asks the same as {equal}", equal)
-    if len(problem.prompt_tokens) > room:
-        return Removed(raw, "too_long", f"prompt longer than {room} tokens, the context less the response")
+        return Removed(raw, "duplicate", f"same question as {equal}", equal)
+    if len(problem.prompt_tokens) > prompt_tokens:
+        return Removed(raw, "too_long", f"prompt longer than {prompt_tokens} tokens, the context less the response")
     return None
 
 
@@ -238,22 +257,23 @@ def _raw(problem: PreparedProblem) -> RawProblem:
 
 
 def _refuse_too_few(
-    name: str, chosen: GymSetConfig, wanted: Counts, split: list[PreparedProblem], dropped: list[Dropped]
+    name: str, chosen: GymSetConfig, required: Counts, split: list[PreparedProblem], dropped: list[Dropped]
 ) -> None:
-    """ConfigError where the held-out items of a set, or any training item, could not be found."""
-    mine = [problem.split for problem in split if problem.benchmark == name]
+    """Raise ConfigError if a set has too few held-out items left, or no training item."""
+    kept = [problem.split for problem in split if problem.benchmark == name]
     gone = [found.removed.rule for found in dropped if found.problem.benchmark == name]
     counted = ", ".join(f"{gone.count(rule)} {rule}" for rule in dict.fromkeys(gone)) or "none"
     longer = " Prompts were too long: raise model.context_tokens." if "too_long" in gone else ""
-    for kind, count in (("final", wanted.final), ("tuning", wanted.tuning)):
-        if mine.count(kind) < count:
+    for kind, count in (("final", required.final), ("tuning", required.tuning)):
+        if kept.count(kind) < count:
             raise ConfigError(
-                f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(mine)} can be used (dropped: "
-                f"{counted}), too few for prepare.{kind}_per_level = {count}, with {wanted.final + wanted.tuning} held "
-                f"out in all. Raise the size, hold out fewer, or configure more different items.{longer}"
+                f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(kept)} can be used (dropped: "
+                f"{counted}), too few for prepare.{kind}_per_level = {count}, with "
+                f"{required.final + required.tuning} held out in total. Raise the size, hold out fewer, or configure "
+                f"more different items.{longer}"
             )
-    if wanted.train != 0 and not mine.count("train"):
+    if required.train != 0 and not kept.count("train"):
         raise ConfigError(
-            f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(mine)} can be used (dropped: "
+            f"task.sets.{name}.size: of {chosen.size} items of {chosen.dataset} {len(kept)} can be used (dropped: "
             f"{counted}), all of them held out. Raise the size, or set prepare.train_per_level.{name}: 0.{longer}"
         )

@@ -1,11 +1,10 @@
-"""Makes the items of Reasoning Gym in a process of its own: the same items on every run.
+"""Generation of Reasoning Gym's items in a separate process, so that every run has the same items.
 
-Some generators walk through sets of texts, whose order changes with Python's hash seed, or draw from the global
-`random`. So the process has a fixed hash seed, and `random` is seeded for each item. What the library prints is
-dropped.
+Some generators iterate over sets of texts, whose order depends on Python's hash seed, or draw from the global `random`.
+So the process has a fixed hash seed, and `random` is seeded for each item. Output that the library prints is discarded.
 
-`made_items` is the caller's side. `python -m extra_rl.problems.gym_make` reads the sets as JSON and writes one JSON
-object a line: an item, or {"error": message} for what the user can mend.
+`made_items` starts the process. `python -m extra_rl.problems.gym_make` takes the sets as JSON and writes JSON lines: an
+item per line, or {"error": message} for an error in the configuration.
 """
 
 from __future__ import annotations
@@ -24,16 +23,22 @@ from typing import Any, TextIO
 from extra_rl.config.sections import GymSetConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.judging.gym_library import EXAMPLES, make, require
-from extra_rl.judging.gym_record import to_json
+from extra_rl.judging.gym_record import from_json, to_json
 
 HASH_SEED = "0"
 
 
 @dataclass(frozen=True)
 class GymItemMade:
-    """An item of a set. oracle: a right answer as text, None where the library knows none.
+    """An item of a set.
 
-    record: JSON of dataset, config, seed, index and the library's entry (`gym_record`), None where `fault` says why.
+    Args:
+        name: of the set in the configuration.
+        index: of the item in the set.
+        question: the problem's text.
+        oracle: a correct answer as text, None if the library has none.
+        record: JSON of dataset, config, seed, index and the library's entry (`gym_record`), None with a fault.
+        fault: why there is no record.
     """
 
     name: str
@@ -45,17 +50,17 @@ class GymItemMade:
 
 
 def made_items(sets: Mapping[str, GymSetConfig], progress: Callable[[int], object]) -> dict[str, list[GymItemMade]]:
-    """All items of each set, in the order of their index. progress: called with 1 for each.
+    """Return all items of each set in the order of their index. progress: called with 1 for each.
 
-    Raises ConfigError for a missing package and for sets that the library does not accept (`gym_library.make`),
-    InputError where the process ends too early.
+    Raises ConfigError for a missing package and for sets that the library rejects (`gym_library.make`), InputError if
+    the process fails.
     """
     require()
     environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED}
-    wanted = json.dumps({name: json.loads(to_json(chosen.model_dump())) for name, chosen in sets.items()})
+    requested = json.dumps({name: json.loads(to_json(chosen.model_dump())) for name, chosen in sets.items()})
     found: dict[str, list[GymItemMade]] = {name: [] for name in sets}
     with subprocess.Popen(
-        [sys.executable, "-m", "extra_rl.problems.gym_make", wanted],
+        [sys.executable, "-m", "extra_rl.problems.gym_make", requested],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -76,7 +81,7 @@ def made_items(sets: Mapping[str, GymSetConfig], progress: Callable[[int], objec
 
 
 def write_items(sets: Mapping[str, GymSetConfig], out: TextIO) -> None:
-    """Each item as a line of JSON. Raises ConfigError; all sets are checked before any item is made."""
+    """Write each item as a line of JSON. Raises ConfigError; all sets are checked before any item is made."""
     made = {
         name: make(name, chosen.dataset, chosen.config, size=chosen.size, seed=chosen.seed)
         for name, chosen in sets.items()
@@ -88,7 +93,7 @@ def write_items(sets: Mapping[str, GymSetConfig], out: TextIO) -> None:
 
 
 def item_of(name: str, chosen: GymSetConfig, made: Any, index: int) -> GymItemMade:
-    """One item. Raises ConfigError where the library cannot make it with this configuration."""
+    """Return one item. Raises ConfigError if the library cannot make it with this configuration."""
     import numpy as np
 
     random.seed(f"{chosen.dataset}/{chosen.seed}/{index}")
@@ -105,13 +110,13 @@ def item_of(name: str, chosen: GymSetConfig, made: Any, index: int) -> GymItemMa
     try:
         record = to_json({**about, "entry": dict(entry)})
     except TypeError as error:
-        fault = f"its metadata holds a {error}, which cannot be kept as JSON"
+        fault = f"its metadata contains a {error}, which cannot be stored as JSON"
         return GymItemMade(name, index, str(entry["question"]), oracle, None, fault)
     return GymItemMade(name, index, str(entry["question"]), oracle, record)
 
 
 def oracle_of(dataset: str, entry: Mapping[str, Any]) -> str | None:
-    """A right answer of an entry as text: its oracle answer, else the example that the data set keeps, else None."""
+    """Return a correct answer of an entry as text: the oracle answer, else the example in its metadata, else None."""
     answer = entry["answer"]
     if answer is None:
         answer = entry["metadata"].get(EXAMPLES.get(dataset, ""))
@@ -121,20 +126,18 @@ def oracle_of(dataset: str, entry: Mapping[str, Any]) -> str | None:
 
 
 def main() -> int:
-    """Reads the sets from the one argument."""
+    """Write the items of the sets in the first command-line argument."""
     out = sys.stdout
-    wanted = {name: _set_of(given) for name, given in json.loads(sys.argv[1]).items()}
+    requested = {name: _set_of(given) for name, given in json.loads(sys.argv[1]).items()}
     with contextlib.redirect_stdout(io.StringIO()):  # the library prints
         try:
-            write_items(wanted, out)
+            write_items(requested, out)
         except ConfigError as error:
             out.write(json.dumps({"error": str(error)}) + "\n")
     return 0
 
 
 def _set_of(given: object) -> GymSetConfig:
-    from extra_rl.judging.gym_record import from_json
-
     return GymSetConfig.model_validate(from_json(json.dumps(given)))
 
 

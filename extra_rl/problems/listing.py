@@ -1,4 +1,4 @@
-"""Rows of the tables `dropped` and `sources`: what `prepare` left out and why, and where the problems came from."""
+"""Rows of the tables `dropped` (removed problems with reasons) and `sources` (origin of the problems)."""
 
 from __future__ import annotations
 

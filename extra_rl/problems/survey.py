@@ -1,4 +1,4 @@
-"""What a file of problems holds, before it is trained on: columns, prompts, duplicates, reference answers, overlap."""
+"""Survey of a file of problems: columns, prompts, duplicates, reference answers, overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class Survey:
-    """What `survey` found.
+    """The results of `survey`.
 
     Args:
         prompts: every problem as the model reads it, by ascending number of tokens.

@@ -20,10 +20,10 @@ from extra_rl.run.stage import Context
 
 SHOWN = 5
 LEAST_PROSE = 5
-"""Fewer references that are prose are an error only where they are more than half."""
+"""Fewer prose references are an error only if they are more than half of the references."""
 
 
-def check_references(sources: Sequence[Source], share: float, context: Context) -> None:
+def check_prose(sources: Sequence[Source], share: float, context: Context) -> None:
     """Count the reference answers that are prose. Raise InputError for a source where they are more than `share`."""
     for source in sources:
         prose = [problem for problem in source.problems if is_prose(problem.answer)]

@@ -65,8 +65,8 @@ def execute(
     derived, run_context = stage.derived_of(job), RunContext.of_outputs(outputs.values())
     with Console(log) as console:
         given, identities = gather(stage, inputs)
-        adds = stage.added_by(job)
-        missing = set(adds) - set(outputs)
+        writes = stage.written_by(job)
+        missing = set(writes) - set(outputs)
         if missing:
             raise ConfigError(f"stage {stage.name} also writes {', '.join(sorted(missing))}: name a path for each.")
         footer = provenance(job, identities)
@@ -77,7 +77,7 @@ def execute(
         made = run(given, config, context)
         weights.require_unchanged()
         run_seconds, run_cpu = time.perf_counter() - before, time.process_time() - before_cpu
-        for role, contract in adds.items():
+        for role, contract in writes.items():
             if issubclass(contract, dy.Schema):
                 name = f"{job.place}/{outputs[role].stem}"
                 write_table(made[role], outputs[role], contract, {**footer, "name": name})

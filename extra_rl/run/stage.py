@@ -47,7 +47,7 @@ class Stage:
         version: raised by hand whenever the same inputs and section give other bytes; part of the rule's one param.
         reads: role -> contract. A role that ends in `?` may be absent (nothing precedes iteration 0); one that ends in
             `*` may be given any number of times, as `role:label`.
-        adds: role -> contract of what it writes.
+        writes: role -> contract.
         shards: what one shard writes instead; empty: the stage cannot be sharded.
         derived: the values that it takes from other sections (`extra_rl.config.derived`); an empty section: none.
     """
@@ -55,7 +55,7 @@ class Stage:
     name: str
     version: int
     reads: Mapping[str, Contract]
-    adds: Mapping[str, Contract]
+    writes: Mapping[str, Contract]
     shards: Mapping[str, Contract] = field(default_factory=dict)
     derived: type[Section] = Section
 
@@ -63,11 +63,11 @@ class Stage:
         """The validated derived values of a job; ConfigError names the key at fault."""
         return parse_config(self.derived, job.derived, f"{self.name}.derived")
 
-    def added_by(self, job: Job) -> Mapping[str, Contract]:
+    def written_by(self, job: Job) -> Mapping[str, Contract]:
         """Role -> contract of what the job writes; ConfigError for a shard of a stage that cannot be sharded."""
         if job.shard and not self.shards:
             raise ConfigError(f"stage {self.name} has no shards; generate and regenerate have.")
-        return self.shards if job.shard else self.adds
+        return self.shards if job.shard else self.writes
 
 
 @dataclass(frozen=True)

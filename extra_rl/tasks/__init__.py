@@ -1,1 +1,1 @@
-"""Generated tasks, one file each, their prompts and their demonstrations."""
+"""Generated tasks, one file each, with prompts and demonstrations."""

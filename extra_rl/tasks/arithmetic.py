@@ -1,9 +1,9 @@
-"""Arithmetic for language models: an expression of whole numbers, worked out step by step or answered at once.
+"""Arithmetic for language models: an expression of whole numbers, solved step by step or answered directly.
 
-Stepwise, the problem is `8 + 2 - 9 :` and a right response `8 + 2 = 10 ; 10 - 9 = 1`. A step replaces two neighbouring
-numbers of the expression, where the usual rules of precedence allow it; the verifier replays every step. Direct, the
-problem is `8 + 2 - 9 =`, and the last number of the response is its answer. Source: our decision (O); the levels are
-graded by what a pretrained model of 135 million weights finds easy, hard and out of reach.
+Stepwise, the problem is `8 + 2 - 9 :` and a correct response is `8 + 2 = 10 ; 10 - 9 = 1`. A step replaces two adjacent
+numbers of the expression where the usual precedence allows it, and the verifier replays every step. Direct, the problem
+is `8 + 2 - 9 =`, and the last number of the response is the answer. Source: our decision (O); for a pretrained model of
+135 million weights, the levels range from easy to unsolved.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig
 
 State = tuple[str, ...]
-"""An expression's numbers and operators in turns."""
+"""The numbers and operators of an expression, alternating."""
 
 
 class Shape(NamedTuple):
-    """What a level's expressions look like: the largest number of each operand, and the operators to choose from."""
+    """The shape of a level's expressions: the largest value of each operand, and the operators to choose from."""
 
     largest: tuple[int, ...]
     operators: str
@@ -46,16 +46,16 @@ NUMBER = re.compile(r"(?<![0-9.])-?[0-9]{1,6}(?:\.[0-9]{1,6})?(?![0-9])")
 
 
 class Arithmetic(FoldTask[State]):
-    """Stepwise arithmetic; what is shared with the other folding tasks is replaying and its rules."""
+    """Stepwise arithmetic. `FoldTask` replays the steps."""
 
     name = "arithmetic"
     levels = tuple(SHAPES)
     vocabulary = (*(str(n) for n in range(LARGEST_WORD + 1)), "+", "-", "*", "=", ";", ":")
     mark = ":"
-    """What the problem ends with."""
+    """The last word of the problem."""
 
     def sample(self, level: str, rng: np.random.Generator) -> Problem:
-        """One random problem whose value is never negative, worked out from left to right."""
+        """Return a random problem of which no intermediate value is negative, solved as by `left_to_right`."""
         shape = SHAPES[level]
         least = 2 if "*" in shape.operators else 1
         while True:
@@ -76,7 +76,7 @@ class Arithmetic(FoldTask[State]):
         )
 
     def demonstration(self, problem: Problem, rng: np.random.Generator) -> str:
-        """The solution that takes products first and then goes from left to right: one form is learned soonest."""
+        """Return the solution by `left_to_right`. A single form is easier to learn than random orders."""
         path = left_to_right(expression(problem.prompt))
         if path is None:
             raise ValueError(f"problem {problem.problem_id} has no solution")
@@ -100,7 +100,7 @@ class Arithmetic(FoldTask[State]):
 
 
 class DirectArithmetic(Arithmetic):
-    """The same problems, answered without steps: the last number of the response is judged."""
+    """The same problems without steps: the last number of the response is judged."""
 
     mark = "="
 
@@ -108,7 +108,7 @@ class DirectArithmetic(Arithmetic):
         return problem.answer
 
     def judge(self, prompt: str, answer: str, response: str, *, finished: bool) -> Judgement:
-        """RIGHT where the last number equals the answer (rule `last_number`); cut off, it has none."""
+        """Return RIGHT if the last number equals the answer (rule `last_number`). A cut-off response has none."""
         try:
             self.read(prompt, answer)
         except ValueError:
@@ -119,26 +119,26 @@ class DirectArithmetic(Arithmetic):
             return Judgement(Verdict.TRUNCATED, extracted, "length_limit")
         if extracted is None:
             return Judgement(Verdict.NO_ANSWER, None, "no_number")
-        right = Decimal(extracted) == Decimal(answer)
-        return Judgement(Verdict.RIGHT if right else Verdict.WRONG, extracted, "last_number")
+        correct = Decimal(extracted) == Decimal(answer)
+        return Judgement(Verdict.RIGHT if correct else Verdict.WRONG, extracted, "last_number")
 
     def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
-        """Always: an answer can still follow whatever stands before it. Raises ValueError as `read`."""
+        """Return True: the answer can follow any beginning. Raises ValueError as `read`."""
         self.read(prompt, answer)
         return True
 
 
 def expression(problem: str) -> State:
-    """The expression of a problem's text. Raises ValueError where it is none."""
+    """Return the expression in a problem's text. Raises ValueError if the text is not one."""
     state = tuple(problem.strip().removesuffix(":").removesuffix("=").split())
     odd_places = all(text in ("+", "-", "*") for text in state[1::2])
     if len(state) % 2 == 0 or not odd_places or not all(re.fullmatch(r"[0-9]{1,4}", text) for text in state[::2]):
-        raise ValueError(f"{problem!r} is no expression")
+        raise ValueError(f"{problem!r} is not an expression")
     return state
 
 
 def canonical(state: State) -> str:
-    """Equal for expressions that differ in the order of their terms, or of a product's factors, only."""
+    """Return a key that ignores the order of terms and of a product's factors."""
     terms: list[list[str]] = [["+", state[0]]]
     for operator, number in zip(state[1::2], state[2::2], strict=True):
         if operator == "*":
@@ -149,7 +149,7 @@ def canonical(state: State) -> str:
 
 
 def left_to_right(state: State) -> list[Step] | None:
-    """Products first, then from left to right; None where a value on the way is negative."""
+    """Return the steps, products first, then from left to right; None if an intermediate value is negative."""
     path = []
     while len(state) > 1:
         place = next((i for i in range(0, len(state) - 2, 2) if state[i + 1] == "*"), 0)
@@ -162,15 +162,17 @@ def left_to_right(state: State) -> list[Step] | None:
 
 
 def _step(state: State, place: int) -> Step | None:
-    """The step that folds the numbers at `place` and behind it; None where its value is negative."""
+    """Return the step that folds the number at `place` and the next one; None if its value is negative."""
     left, operator, right = int(state[place]), state[place + 1], int(state[place + 2])
     result = calculate(left, operator, right)
     return None if result is None else Step(left, operator, right, result)
 
 
 def _may_fold(state: State, place: int) -> bool:
-    """Whether folding there leaves the expression's value as it is: a product always; a sum or a difference unless a
-    product takes one of its numbers, or a minus stands before it."""
+    """Return whether folding at `place` keeps the expression's value.
+
+    A product always does. A sum or a difference does unless a minus is before it or a product takes one of its numbers.
+    """
     if state[place + 1] == "*":
         return True
     before = state[place - 1] if place else "+"
@@ -179,5 +181,5 @@ def _may_fold(state: State, place: int) -> bool:
 
 
 def make(config: TaskConfig) -> Arithmetic:
-    """Stepwise or direct, as `task.answers` says."""
+    """Return the stepwise or direct task, by `task.answers`."""
     return Arithmetic() if config.answers == "stepwise" else DirectArithmetic()

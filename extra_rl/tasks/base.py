@@ -1,6 +1,6 @@
-"""What a generated task is: problems with their prompt text, demonstrations, and a verifier.
+"""The interface of a generated task: problems with prompt text, demonstrations, and a verifier.
 
-A new task is one file in this folder with a function `make(config)` that gives a `Task`, and its name in `TASKS`.
+A new task is one file in this folder with a function `make(config)` that returns a `Task`, and its name in `TASKS`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 
 TASKS = ("signed_sum", "countdown", "arithmetic")
 
-MAX_MISSES_IN_A_ROW = 20_000  # a level of n problems with one left is missed so often with probability e^(-20000/n)
+MAX_MISSES_IN_A_ROW = 20_000
+"""Misses after which a level is exhausted. With one of n problems left, all miss with probability e^(-20000/n)."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """One problem of a generated task.
 
-    problem_id: stable, unique and readable, for example "signed_sum/L3/4+12+6-10".
-    canonical: equal for problems that differ in the order of their numbers only; sets are disjoint by it.
-    prompt: the problem's text, before examples and template.
+    Args:
+        problem_id: stable, unique and readable, for example "signed_sum/L3/4+12+6-10".
+        canonical: key that ignores the order of the numbers. Problem sets are disjoint by this key.
+        level: of difficulty.
+        prompt: the problem's text, before examples and template.
+        answer: the reference answer.
     """
 
     problem_id: str
@@ -39,33 +43,33 @@ class Problem:
 
 
 class Task(Protocol):
-    """A generated task. All texts are words of `vocabulary` joined by single spaces.
+    """A generated task. All texts are words of `vocabulary`, joined by single spaces.
 
-    `prompt` below is the text of `Problem.prompt`.
+    The argument `prompt` of the methods is `Problem.prompt`.
     """
 
     name: str
     levels: tuple[str, ...]
     vocabulary: tuple[str, ...]
-    boundary_token: str  # the word that ends a reasoning step: where a prefix may be cut
+    boundary_token: str  # the word that ends a reasoning step, after which a prefix may be cut
 
     def sample(self, level: str, rng: np.random.Generator) -> Problem:
-        """One random problem of the level."""
+        """Return a random problem of the level."""
 
     def demonstration(self, problem: Problem, rng: np.random.Generator) -> str:
-        """A random right response: what the warm start imitates."""
+        """Return a random correct response, which the warm start imitates."""
 
     def judge(self, prompt: str, answer: str, response: str, *, finished: bool) -> Judgement:
-        """The verdict on a response; `finished` is false when it was cut off at the token limit."""
+        """Return the judgement of a response. finished: false if it was cut off at the token limit."""
 
     def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
-        """Whether a right response may begin like this, as far as its last whole step."""
+        """Return whether a correct response can begin with the complete steps of `beginning`."""
 
 
 def load_task(config: TaskConfig) -> Task:
-    """The generated task of a section `task`. Raises ConfigError for a name that is none of TASKS."""
+    """Return the generated task of a section `task`. Raises ConfigError for a name that is not in TASKS."""
     if config.name not in TASKS:
-        raise ConfigError(f"task.name: {config.name} is no generated task; these are {', '.join(TASKS)}")
+        raise ConfigError(f"task.name: {config.name} is not a generated task; known: {', '.join(TASKS)}")
     task: Task = import_module(f"extra_rl.tasks.{config.name}").make(config)
     return task
 
@@ -73,9 +77,16 @@ def load_task(config: TaskConfig) -> Task:
 def generate(
     task: Task, level: str, count: int, rng: np.random.Generator, exclude: frozenset[str] = frozenset()
 ) -> list[Problem]:
-    """`count` problems of a level, distinct by canonical key and with none of the keys in `exclude`.
+    """Return problems of a level that are distinct by canonical key.
 
-    Raises ConfigError when the level is unknown or has too few problems left.
+    Args:
+        task: makes the problems.
+        level: of the task.
+        count: number of problems.
+        rng: consumed until there are `count` problems.
+        exclude: canonical keys that are not returned.
+
+    Raises ConfigError if the level is unknown or has too few problems left.
     """
     if level not in task.levels:
         raise ConfigError(f"task {task.name} has no level {level!r}; it has {', '.join(task.levels)}")
@@ -87,8 +98,8 @@ def generate(
             misses += 1
             if misses == MAX_MISSES_IN_A_ROW:
                 raise ConfigError(
-                    f"task {task.name}, level {level}: {count} distinct problems wanted besides "
-                    f"{len(exclude)} reserved, only {len(problems)} found; ask for fewer"
+                    f"task {task.name}, level {level}: {count} distinct problems are required in addition to "
+                    f"{len(exclude)} excluded ones, but only {len(problems)} were found; request fewer"
                 )
             continue
         misses = 0

@@ -1,7 +1,7 @@
-"""Prompts that are conversations: messages in the notation of OpenAI or ShareGPT, checked for what can be sent.
+"""Prompts that are conversations: messages in the notation of OpenAI or ShareGPT, checked before they are sent.
 
 A message is `{"role": "user", "content": "..."}` or `{"from": "human", "value": "..."}`. Content is a text or a list of
-text parts (`{"type": "text", "text": "..."}`). Everything that a chat template could drop without a word is refused.
+text parts (`{"type": "text", "text": "..."}`). Content that a chat template could drop silently is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROLES = {
     "model": "assistant",
     "tool": "tool",
 }
-"""Role in a file -> role that the chat template gets."""
+"""Role in a file -> role that is passed to the chat template."""
 
 INSTRUCTIONS = ("system", "developer")
 NOTATIONS = (("role", "content"), ("from", "value"))
@@ -30,12 +30,12 @@ PYTHON_LIST = re.compile(r"\[\s*\{\s*'(?:role|from|content|value)'\s*:")
 
 
 class ConversationError(ValueError):
-    """Why a value is no conversation that can be sent; the caller adds file and row."""
+    """The reason why a value cannot be sent as a conversation; the caller adds file and row."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. role: a value of `ROLES`. content: its text, never empty."""
+    """One turn. role: a value of `ROLES`. content: text, never empty."""
 
     role: str
     content: str
@@ -43,17 +43,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The messages of one prompt, which end in a turn that the policy answers.
-
-    place: file and row that it was read from, for messages.
-    """
+    """The messages of one prompt; the policy answers the last one. place: file and row, for errors."""
 
     messages: tuple[Message, ...]
     place: str
 
     @property
     def instruction(self) -> Message | None:
-        """The leading system (or developer) message, None where there is none."""
+        """The leading system or developer message, None if there is none."""
         first = self.messages[0]
         return first if first.role in INSTRUCTIONS else None
 
@@ -64,12 +61,12 @@ class Conversation:
 
     @property
     def text(self) -> str:
-        """The turns as one text, by which problems are compared."""
+        """The turns as one text, which is compared to find equal problems."""
         return "\n\n".join(message.content for message in self.turns)
 
 
 def is_conversation(value: object) -> bool:
-    """Whether a cell holds messages: a list of mappings, or the JSON text of one. An empty list holds none."""
+    """Return whether a cell contains messages: a list of mappings, or the JSON text of one, that is not empty."""
     if isinstance(value, str):
         return value.lstrip().startswith("[") and _from_json(value) is not None
     return isinstance(value, Sequence) and any(isinstance(member, Mapping) for member in value)
@@ -83,7 +80,7 @@ def parse_conversation(value: object, share_gpt: bool = True) -> tuple[Message, 
         share_gpt: whether the notation `from` and `value` is expected there.
 
     Raises ConversationError, with the number of the message from 1, for an unknown notation or role, content that is
-    missing or not text, tool calls, and a conversation without a user's turn or that ends in another one's.
+    missing or not text, tool calls, and a conversation that has no user message or does not end in a message to answer.
     """
     members = _from_json(value) if isinstance(value, str) else value
     assert isinstance(members, Sequence)
@@ -102,19 +99,19 @@ def parse_conversation(value: object, share_gpt: bool = True) -> tuple[Message, 
         raise ConversationError(f"it has no user message (its roles: {', '.join(roles) or 'none'})")
     if roles[-1] not in ("user", "tool"):
         raise ConversationError(
-            f"it ends in a message of the role {roles[-1]}, so nothing is left to answer: remove that message, and "
+            f"it ends in a message of the role {roles[-1]}, so there is nothing to answer: remove that message, and "
             "name a column with the reference answer"
         )
     return tuple(messages)
 
 
 def python_list(text: str) -> bool:
-    """Whether a text is a list of messages that Python printed, as pandas writes it into a CSV file."""
+    """Return whether a text is a printed Python list of messages, which pandas writes into CSV files."""
     return PYTHON_LIST.match(text.lstrip()) is not None
 
 
 def _from_json(text: str) -> list[object] | None:
-    """The list of messages that a text encodes, None where it encodes anything else."""
+    """Return the list of messages that a text encodes, None if it encodes anything else."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -147,7 +144,7 @@ def _message(number: int, member: Mapping[str, object], notations: Sequence[tupl
 
 
 def _content(number: int, content: object) -> str:
-    """The text of a message's content; empty where it is null."""
+    """Return the text of a message's content, empty if it is null."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, Sequence):

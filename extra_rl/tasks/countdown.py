@@ -1,9 +1,8 @@
-"""Countdown: reach a target by folding all the numbers, each used once.
+"""Countdown: reach a target by folding all numbers, each used once.
 
-Prompt `3 7 12 = 48 :` asks for steps `a op b = c` with op one of + - * /, every result within 1..99,
-divisions exact. Most prefixes of a failed response are dead ends, so regeneration has little to gain here;
-the many distinct solutions make it a task for the novelty reward. Source: our decision (O), after the
-countdown problems common in the field.
+A response to `3 7 12 = 48 :` is a sequence of steps `a op b = c` with op one of + - * /, results within 1..99 and exact
+divisions. Most prefixes of a failed response are dead ends, so regeneration gains little here. There are many distinct
+solutions, which suits the novelty reward. Source: our decision (O), after the countdown problems common in the field.
 """
 
 from __future__ import annotations
@@ -19,15 +18,17 @@ if TYPE_CHECKING:
 
     from extra_rl.config.sections import TaskConfig
 
-State = tuple[int, ...]  # the numbers left, sorted
+State = tuple[int, ...]  # the remaining numbers, sorted
 
 OPERATORS = "+-*/"
-NUMBERS = {"L1": 2, "L2": 3, "L3": 4, "L4": 5, "L5": 6, "L6": 7}  # how many numbers a level folds
-LARGEST_GIVEN = {"L1": 40}  # pairs of small numbers are too few for three disjoint sets
+NUMBERS = {"L1": 2, "L2": 3, "L3": 4, "L4": 5, "L5": 6, "L6": 7}  # numbers per problem
+LARGEST_GIVEN = {"L1": 40}  # there are too few pairs of small numbers for three disjoint sets
 LARGEST_GIVEN_ELSEWHERE = 12
 
 
 class Countdown(FoldTask[State]):
+    """The task. `FoldTask` replays the steps."""
+
     name = "countdown"
     levels = tuple(NUMBERS)
     vocabulary = (*NUMBER_WORDS, *OPERATORS, "=", ";", ":")
@@ -45,7 +46,7 @@ class Countdown(FoldTask[State]):
         )
 
     def _random_target(self, state: State, rng: np.random.Generator) -> int:
-        """Where random folding ends. It never gets stuck: a > b allows a - b, and a = b allows a / b."""
+        """Return the result of random folding. A step always exists: a > b allows a - b, and a = b allows a / b."""
         while len(state) > 1:
             steps = self.steps(state)
             (state,) = self.successors(state, steps[rng.integers(len(steps))])
@@ -72,5 +73,5 @@ TASK = Countdown()
 
 
 def make(config: TaskConfig) -> Countdown:
-    """The task; it has no settings."""
+    """Return the task, which has no settings."""
     return TASK

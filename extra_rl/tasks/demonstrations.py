@@ -1,6 +1,6 @@
-"""Worked solutions as the policy would write them: the examples of a prompt, and what supervised steps imitate.
+"""Worked solutions in the form of the policy's responses: examples in prompts, and targets of supervised steps.
 
-Generated tasks make their own; problems from files bring them in a column (`solution`).
+Generated tasks make them; problems from files contain them in the column `solution`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ TokenPair = tuple[list[int], list[int]]
 
 
 def examples_of(task: Task, count: int) -> list[tuple[Problem, str]]:
-    """`count` problems of a generated task with their solutions, spread over its levels from the first to the last.
+    """Return `count` problems of a generated task with their solutions, spread evenly over its levels in order.
 
-    They depend on the task and the count alone, so that every stage that renders a prompt shows the same ones.
+    They depend only on the task and the count, so every stage renders the same examples.
     """
     rng = generator(0, task.name, "examples")
     problems: dict[str, Problem] = {}
@@ -36,16 +36,23 @@ def examples_of(task: Task, count: int) -> list[tuple[Problem, str]]:
 
 
 def shown(examples: Sequence[tuple[Problem, str]]) -> list[Example]:
-    """Examples as `prompts.render` takes them."""
+    """Return examples in the form that `prompts.render` takes."""
     return [(problem.prompt, solution) for problem, solution in examples]
 
 
 def response_tokens(solution: str, task: TaskConfig, stop: str | None, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of a worked solution, with what ends a response.
+    """Return the tokens of a worked solution with the end of a response.
 
-    In a chat that is the end of the turn; in bare text `stop`, or the tokenizer's end of sequence where that is None.
-    A blank parts the problem and its solution in bare text, as in the lines of the examples.
-    Raises ConfigError where the tokenizer has no token that ends a response.
+    In a chat, the end is that of the turn. In bare text it is `stop`, or the tokenizer's end of sequence if that is
+    None, and a blank separates problem and solution as in the lines of the examples.
+
+    Args:
+        solution: text.
+        task: decides between chat and bare text.
+        stop: the sampler's stop string.
+        tokenizer: of the policy.
+
+    Raises ConfigError if the tokenizer has no token that ends a response.
     """
     chat = uses_chat(task, tokenizer)
     text = solution if chat else f" {solution}" + (stop or "")
@@ -56,7 +63,7 @@ def response_tokens(solution: str, task: TaskConfig, stop: str | None, tokenizer
     end = tokenizer.eos_token_id if turn is None or turn.token_id is None else turn.token_id
     if end is None:
         raise ConfigError(
-            "the tokenizer has no end of sequence, so a supervised response would have no end: name a stop string "
+            "the tokenizer has no end of sequence, so a supervised response would have no end: set a stop string "
             "(sampling.stop)."
         )
     return [*ids, int(end)]
@@ -72,11 +79,20 @@ def demonstrations(
     held_out: pl.DataFrame,
     train: pl.DataFrame,
 ) -> Callable[[int, int], list[TokenPair]]:
-    """A function (step, batch) -> `batch` pairs of prompt and response tokens, which depend on seed and step.
+    """Return a function (step, batch) -> `batch` pairs of prompt and response tokens, which depend on seed and step.
 
-    A generated task makes fresh problems, of levels in proportion to their weights (none: alike), and never one whose
-    canonical key is in `held_out`. Other tasks draw from the rows of `train` that have a worked solution.
-    Raises ConfigError for weights that name no level, and where no row has a solution.
+    A generated task makes new problems at every step. Other tasks draw rows of `train` that have a worked solution.
+
+    Args:
+        task: section of the configuration.
+        stop: the sampler's stop string.
+        tokenizer: of the policy.
+        seed: of the demonstrations.
+        level_weights: weight of each level of a generated task, or of each row of a source; empty: all equal.
+        held_out: contract Problems; generated problems never have one of its canonical keys.
+        train: contract Problems.
+
+    Raises ConfigError for weights of unknown levels, and if no row has a solution.
     """
     if task.name in TASKS:
         generated = load_task(task)

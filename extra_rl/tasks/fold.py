@@ -1,8 +1,7 @@
 """Tasks that fold numbers two at a time: `a op b = c`, steps joined by ` ; `.
 
-The rules of a task (`steps`, `successors`) serve its demonstrations and its verifier alike. The verifier
-replays every step, so a lucky final number does not count. Source: our decision (O); the prototype's task
-had this form.
+Demonstrations and verifier use the same rules of a task (`steps`, `successors`). The verifier replays every step, so a
+correct final number after an incorrect step does not count. Source: our decision (O), after the prototype's task.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 LARGEST_NUMBER = 99
 NUMBER_WORDS = tuple(str(n) for n in range(LARGEST_NUMBER + 1))
 
-# ASCII digits, four at most: int() must meet neither digits of other scripts nor a million of them.
+# At most four ASCII digits: int() also reads digits of other scripts, and is slow for millions of digits.
 STEP_PATTERN = re.compile(r"([0-9]{1,4}) ([-+*/]) ([0-9]{1,4}) = ([0-9]{1,4})")
 
 State = TypeVar("State", bound=Hashable)
@@ -41,7 +40,7 @@ class Step(NamedTuple):
 
 
 def calculate(left: int, operator: str, right: int) -> int | None:
-    """The value of `left operator right`; None where it is negative or a division leaves a remainder."""
+    """Return the value of `left operator right`; None if it is negative or a division has a remainder."""
     if operator == "+":
         return left + right
     if operator == "*":
@@ -52,7 +51,7 @@ def calculate(left: int, operator: str, right: int) -> int | None:
 
 
 def parse_step(text: str) -> Step | None:
-    """The step that a text between two boundaries states; None where it is anything else."""
+    """Return the step in a text between two boundaries, None if it is not exactly one step."""
     match = STEP_PATTERN.fullmatch(" ".join(text.split()))
     if match is None:
         return None
@@ -60,7 +59,7 @@ def parse_step(text: str) -> Step | None:
 
 
 def without(numbers: tuple[int, ...], *used: int) -> tuple[int, ...] | None:
-    """The numbers less one occurrence of each used one; None where one is missing."""
+    """Return the numbers without one occurrence of each used one; None if one is missing."""
     rest = list(numbers)
     for number in used:
         if number not in rest:
@@ -70,9 +69,9 @@ def without(numbers: tuple[int, ...], *used: int) -> tuple[int, ...] | None:
 
 
 class FoldTask(ABC, Generic[State]):
-    """Shared half of the folding tasks: replaying verifier and random solutions.
+    """Base class of the folding tasks: the replaying verifier and random solutions.
 
-    A subclass says what a state is, how it is read from a prompt, and which steps lead where.
+    A subclass defines the state, how it is read from a prompt, and the steps between states.
     """
 
     name: str
@@ -82,25 +81,25 @@ class FoldTask(ABC, Generic[State]):
 
     @abstractmethod
     def sample(self, level: str, rng: np.random.Generator) -> Problem:
-        """One random problem of the level."""
+        """Return a random problem of the level."""
 
     @abstractmethod
     def read(self, prompt: str, answer: str) -> tuple[State, State]:
-        """Start state and goal state. Raises ValueError where prompt and answer are not one problem."""
+        """Return start and goal state. Raises ValueError if prompt and answer do not belong to the same problem."""
 
     @abstractmethod
     def steps(self, state: State) -> list[Step]:
-        """The steps that may be written in this state, one for each ordered pair of numbers that folds."""
+        """Return the allowed steps in a state, one for each ordered pair of numbers that folds."""
 
     @abstractmethod
     def successors(self, state: State, step: Step) -> list[State]:
-        """The states that a step of right arithmetic can lead to; empty where its operands are not available.
+        """Return the states after an arithmetically correct step; empty if its operands are not available.
 
-        More than one where the text does not tell which of two equal numbers is meant.
+        There are several if the text does not determine which of two equal numbers is meant.
         """
 
     def demonstration(self, problem: Problem, rng: np.random.Generator) -> str:
-        """A random solution. Raises ValueError where the problem has none."""
+        """Return a random solution. Raises ValueError if the problem has none."""
         start, goal = self.read(problem.prompt, problem.answer)
         path = self._random_path(start, goal, rng, dead_ends=set())
         if path is None:
@@ -110,7 +109,7 @@ class FoldTask(ABC, Generic[State]):
     def _random_path(
         self, state: State, goal: State, rng: np.random.Generator, dead_ends: set[State]
     ) -> list[Step] | None:
-        """Depth-first search in random order that enters no dead end twice."""
+        """Search depth-first in random order for a path to the goal; states in `dead_ends` are not entered again."""
         if state == goal:
             return []
         steps = self.steps(state)
@@ -125,12 +124,11 @@ class FoldTask(ABC, Generic[State]):
         return None
 
     def judge(self, prompt: str, answer: str, response: str, *, finished: bool) -> Judgement:
-        """RIGHT only if every step holds, every number is used and nothing is left over (rule `step_replay`).
+        """Return RIGHT only if every step is correct and the goal state is reached (rule `step_replay`).
 
-        Other rules name the check that failed: `malformed_step`, `arithmetic`, `operands` (not available,
-        or in a forbidden order), `everything_used`; `no_step`; `length_limit`; `problem` (prompt and answer
-        disagree). A response cut off at the token limit is TRUNCATED unless what it holds is already a
-        whole solution.
+        Other rules name the failed check: `malformed_step`, `arithmetic`, `operands` (not available, or in a forbidden
+        order), `everything_used`, `no_step`, `length_limit`, and `problem` (prompt and answer disagree). A response cut
+        off at the token limit is TRUNCATED unless it already contains a complete solution.
         """
         try:
             start, goal = self.read(prompt, answer)
@@ -147,24 +145,24 @@ class FoldTask(ABC, Generic[State]):
         return Judgement(Verdict.WRONG if written else Verdict.NO_ANSWER, extracted, flaw)
 
     def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
-        """Whether a right response may still begin like this: nothing is wrong in the steps up to the last boundary,
-        and a solution with at least one more is left. What comes behind that boundary is not looked at.
+        """Return whether a correct response can begin with the steps up to the last boundary.
 
-        Raises ValueError where prompt and answer are not one problem.
+        They must be correct, and a solution with at least one more step must exist. Text after the last boundary is
+        ignored. Raises ValueError as `read`.
         """
         start, goal = self.read(prompt, answer)
         steps = [parse_step(text) for text in beginning.split(self.boundary_token)[:-1]]
         flaw, states = self._replay(steps, start)
-        rng = np.random.default_rng(0)  # the order of the search; whether there is a solution does not depend on it
+        rng = np.random.default_rng(0)  # order of the search, on which the result does not depend
         return flaw is None and any(self._random_path(state, goal, rng, set()) for state in states)
 
     def _first_flaw(self, steps: list[Step | None], start: State, goal: State) -> str | None:
-        """The rule that the first wrong step breaks; None for a whole solution."""
+        """Return the rule that the first incorrect step breaks, None for a complete solution."""
         flaw, states = self._replay(steps, start)
         return flaw if flaw or goal in states else "everything_used"
 
     def _replay(self, steps: list[Step | None], start: State) -> tuple[str | None, set[State]]:
-        """The rule that the first wrong step breaks, if any does, and the states that the right ones can lead to."""
+        """Return the rule that the first incorrect step breaks, or None, and the states after the correct steps."""
         states = {start}
         for step in steps:
             if step is None:

@@ -1,4 +1,4 @@
-"""From a problem to what the model reads: examples, suffix, system message, chat template, token ids."""
+"""Prompts of problems: examples, suffix, system message, chat template, token ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Example = tuple[str, str]
 """A problem's text and a worked solution."""
 
 Prompt = str | Conversation
-"""What a prompt is made of: a problem's text, or a whole conversation."""
+"""The content of a prompt: a problem's text, or a whole conversation."""
 
 REPEATS = 8
 OTHER_DATES = ("1999-12-31", "2001-02-03")
@@ -27,25 +27,31 @@ END_OF_THINKING = "</think>"
 
 
 def uses_chat(task: TaskConfig, tokenizer: Tokenizer) -> bool:
-    """Whether prompts are rendered by the tokenizer's chat template."""
+    """Return whether prompts are rendered by the tokenizer's chat template."""
     return task.chat_template and bool(getattr(tokenizer, "chat_template", None))
 
 
 def render(
     problems: Sequence[Prompt], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example] = ()
 ) -> list[tuple[str, list[int]]]:
-    """Return prompt and token ids of each problem. Exactly this is sent and stored (`prompt`, `prompt_tokens`).
+    """Return prompt and token ids of each problem, exactly as they are sent and stored (`prompt`, `prompt_tokens`).
 
-    With a chat template, the template writes the special tokens and none is added. A text is a user's message. A
-    conversation is sent whole; its own system message replaces `task.system`. Each example is a turn before the
+    With a chat template, the template writes the special tokens and none is added. A text is a user message. A
+    conversation is sent whole, and its system message replaces `task.system`. Each example is a turn before the
     problem, `task.suffix` follows the last message, `task.thinking` is passed as `enable_thinking` (a template may
     ignore it), and `task.date` replaces today's date.
 
-    Without one (the tokenizer has none, or `task.chat_template` is false) the text is sent bare, with the tokenizer's
-    own special tokens; the system message and each example are lines above it.
+    Without one (the tokenizer has none, or `task.chat_template` is false), the bare text is sent with the tokenizer's
+    special tokens; the system message and each example are lines above it.
 
-    Raises ModelError where the template cannot be used for any prompt or the tokenizer has no tokens for a text, and
-    InputError, with file and row, where it cannot be used for one conversation.
+    Args:
+        problems: texts or conversations.
+        task: section of the configuration.
+        tokenizer: of the policy.
+        examples: shown in every prompt.
+
+    Raises ModelError if the template cannot be used for any prompt or the tokenizer has no tokens for a text, and
+    InputError, with file and row, if it cannot be used for one conversation.
     """
     shown = [(problem + task.suffix, solution) for problem, solution in examples]
     own = sum(isinstance(problem, Conversation) and problem.instruction is not None for problem in problems)
@@ -61,7 +67,7 @@ def render(
 
 
 def _bare(problem: Prompt, task: TaskConfig, examples: str) -> str:
-    """One prompt without a template. InputError for a conversation of several turns, which bare text cannot show."""
+    """Return a prompt without a template. InputError for several turns, which bare text cannot represent."""
     system, text = task.system, problem
     if isinstance(problem, Conversation):
         if len(problem.turns) > 1:
@@ -75,23 +81,23 @@ def _bare(problem: Prompt, task: TaskConfig, examples: str) -> str:
 
 
 def _note_first_token(prompts: Sequence[tuple[str, list[int]]], tokenizer: Tokenizer) -> None:
-    """Print a note where a pretrained model's first token belongs to the problem.
+    """Print a note if the first token of a pretrained model's prompts belongs to the problem.
 
-    Many models use the first position as an attention sink and read little of what it contains (arXiv 2309.17453).
+    Many models use the first position as an attention sink and make little use of its content (arXiv 2309.17453).
     """
     pretrained = getattr(tokenizer, "name_or_path", "") and len({tokens[0] for _, tokens in prompts if tokens}) > 1
     if pretrained:
         note_once(
-            f"{name_of(tokenizer)}: the tokenizer puts nothing before a prompt, so that each begins with the problem "
-            "itself, and many models read little of their first token: give task.system, which is the first line of "
-            "bare text, or task.examples."
+            f"{name_of(tokenizer)}: the tokenizer adds no token before a prompt, so each begins with the problem, and "
+            "many models make little use of their first token: set task.system, which is the first line of bare text, "
+            "or task.examples."
         )
 
 
 def _chats(
     problems: Sequence[Prompt], task: TaskConfig, tokenizer: Tokenizer, examples: Sequence[Example]
 ) -> list[str]:
-    """Each problem in the template. Raises ModelError or InputError where the template cannot be used."""
+    """Return each problem in the template. Raises ModelError or InputError if the template cannot be used."""
     if not problems:
         return []
     name = name_of(tokenizer)
@@ -111,12 +117,12 @@ def _chats(
         return [_whole(chat, p, task, name) if isinstance(p, Conversation) else chat(p) for p in problems]
     except (ModelError, InputError):
         raise
-    except Exception as error:  # a template is a program of its own: it can raise anything
+    except Exception as error:  # a template is a program: it can raise anything
         raise ModelError(f"{name}: the chat template fails ({reason_of(error)}): {_remedy(chat, task)}.") from error
 
 
 def _messages(problem: Prompt, task: TaskConfig, examples: Sequence[Message]) -> list[Message]:
-    """System message, examples, then the problem's turns; the suffix follows the last one."""
+    """Return system message, examples, and the problem's turns with the suffix after the last one."""
     system = [Message("system", task.system)] if task.system else []
     turns: Sequence[Message] = [Message("user", problem)] if isinstance(problem, str) else problem.turns
     if isinstance(problem, Conversation) and problem.instruction:
@@ -126,11 +132,11 @@ def _messages(problem: Prompt, task: TaskConfig, examples: Sequence[Message]) ->
 
 
 def _whole(chat: Callable[..., str], conversation: Conversation, task: TaskConfig, name: str) -> str:
-    """The conversation in the template. InputError where the template refuses it or does not write all of it."""
+    """Return the conversation in the template. InputError if the template refuses it or omits part of it."""
     roles = ", ".join(message.role for message in conversation.messages)
     try:
         rendered = chat(conversation)
-    except Exception as error:  # a template is a program of its own: it can raise anything
+    except Exception as error:  # a template is a program: it can raise anything
         raise InputError(
             f"{conversation.place}: the chat template of {name} refuses this conversation ({reason_of(error)}); its "
             f"roles: {roles}. Change or remove the row, or {NO_TEMPLATE} where there is one turn."
@@ -143,19 +149,19 @@ def _whole(chat: Callable[..., str], conversation: Conversation, task: TaskConfi
         if found < 0:
             raise InputError(
                 f"{conversation.place}: the chat template of {name} does not write message {number} ({message.role}) "
-                f"of this conversation as it is given; its roles: {roles}. Change or remove the row."
+                f"of this conversation unchanged; its roles: {roles}. Change or remove the row."
             )
         position = found + len(content.strip())
     return rendered
 
 
 def _check_template(chat: Callable[..., str], task: TaskConfig, name: str) -> None:
-    """ModelError for a template that loses a message or is not a function of it; a note where it writes a date."""
+    """Raise ModelError for a template that omits a message or is not deterministic; note one that writes a date."""
     first = chat(QUESTION)
     if QUESTION not in first:
         raise ModelError(
             f"{name}: the chat template writes {'nothing' if not first.strip() else 'no user message'}, so the problem "
-            f"would not be in the prompt: mend the template, or {NO_TEMPLATE}."
+            f"would not be in the prompt: correct the template, or {NO_TEMPLATE}."
         )
     if task.system and SYSTEM not in chat(QUESTION, system=SYSTEM):
         raise ModelError(
@@ -165,24 +171,24 @@ def _check_template(chat: Callable[..., str], task: TaskConfig, name: str) -> No
     if any(chat(QUESTION) != first for _ in range(REPEATS)):
         raise ModelError(
             f"{name}: the chat template writes another text for the same message each time, so prompts could not be "
-            f"repeated: mend the template, or {NO_TEMPLATE}."
+            f"repeated: correct the template, or {NO_TEMPLATE}."
         )
     if any(chat(QUESTION, date=other) != first for other in OTHER_DATES):
         note_once(f"{name}: the chat template writes a date; it is fixed to {task.date} (task.date).")
 
 
 def _refuse_lost_examples(rendered: str, examples: Sequence[Example], name: str) -> None:
-    """ModelError where a template leaves an example out or shortens it."""
+    """Raise ModelError if a template omits or shortens an example."""
     for number, text in enumerate(text for example in examples for text in example):
         if text.strip() not in rendered:
             raise ModelError(
                 f"{name}: the chat template does not write the {('problem', 'solution')[number % 2]} of example "
-                f"{number // 2 + 1} as it is given: set task.examples: 0, or {NO_TEMPLATE}."
+                f"{number // 2 + 1} unchanged: set task.examples: 0, or {NO_TEMPLATE}."
             )
 
 
 def _remedy(chat: Callable[..., str], task: TaskConfig) -> str:
-    """What to do about a template that fails: the setting without which it does not."""
+    """Return how to avoid the failure of a template: the setting without which it works, if there is one."""
     remedies: list[tuple[bool, dict[str, Any], str]] = [
         (bool(task.system), {"system": ""}, "leave task.system empty or put its text into task.suffix"),
         (task.thinking is not None, {"thinking": None}, "leave task.thinking null"),
@@ -190,13 +196,13 @@ def _remedy(chat: Callable[..., str], task: TaskConfig) -> str:
     for applies, changed, remedy in remedies:
         if applies and _works(chat, changed):
             return f"{remedy}, or {NO_TEMPLATE}"
-    return f"mend the template, or {NO_TEMPLATE}"
+    return f"correct the template, or {NO_TEMPLATE}"
 
 
 def _works(chat: Callable[..., str], changed: dict[str, Any]) -> bool:
     try:
         return QUESTION in chat(QUESTION, **changed)
-    except Exception:  # the answer to the question
+    except Exception:  # a template can raise anything; it does not work then
         return False
 
 
@@ -205,9 +211,9 @@ def _with_tokens(prompts: list[str], tokenizer: Tokenizer, *, add_special_tokens
         return []
     try:
         tokens: list[list[int]] = tokenizer(prompts, add_special_tokens=add_special_tokens)["input_ids"]
-    except Exception as error:  # the tokenizers library raises nothing more special
+    except Exception as error:  # the tokenizers library raises no narrower class
         raise ModelError(
-            f"the model's tokenizer cannot read these problems ({error}). Its vocabulary is made for another task: "
-            "evaluate this policy on the problems it was trained for."
+            f"the model's tokenizer cannot read these problems ({error}). Its vocabulary was made for another task: "
+            "evaluate this policy on the problems that it was trained on."
         ) from error
     return list(zip(prompts, tokens, strict=True))

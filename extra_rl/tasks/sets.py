@@ -1,7 +1,7 @@
 """Disjoint problem sets of a generated task, and its stream of demonstrations.
 
-The final set is drawn first and the training set last, each from its own generator: more training problems
-never change what is held out. Source: our decision (O).
+The final set is drawn first and the training set last, each from its own generator, so the number of training problems
+does not change the held-out sets. Source: our decision (O).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from extra_rl.tasks.base import Problem, Task, generate
 class ProblemSets:
     """Three sets, disjoint and distinct by canonical key.
 
-    train: shuffled over levels, so that reading it in order meets the levels in proportion to their counts.
-    tuning: for choosing settings. final: for reported numbers only. Both ordered by level.
+    Args:
+        train: in random order, so that every part of it has the levels in proportion to their counts.
+        tuning: for choosing settings, ordered by level.
+        final: for reported numbers only, ordered by level.
     """
 
     train: list[Problem]
@@ -28,7 +30,7 @@ class ProblemSets:
 
     @property
     def held_out(self) -> frozenset[str]:
-        """Canonical keys that no training, the warm start included, may see."""
+        """Canonical keys that must not occur in any training, including the warm start."""
         return frozenset(problem.canonical for problem in [*self.tuning, *self.final])
 
 
@@ -41,9 +43,14 @@ def make_sets(
     final_per_level: int,
     exclude: frozenset[str] = frozenset(),
 ) -> ProblemSets:
-    """Draw the three sets; `train` maps a level to its number of training problems (absent: none).
+    """Draw the three sets.
 
-    exclude: canonical keys that no set may hold (those of the prompts' examples).
+    Args:
+        task: makes the problems.
+        seed: of the sets.
+        train: level -> number of training problems; absent: none.
+        tuning_per_level, final_per_level: number of held-out problems of every level.
+        exclude: canonical keys that no set may contain (of the examples in prompts).
 
     Raises ConfigError for an unknown level or one with too few problems.
     """
@@ -68,17 +75,23 @@ def make_sets(
 def demonstration_stream(
     task: Task, seed: int, *, level_weights: Mapping[str, float], exclude: frozenset[str]
 ) -> Callable[[int, int], list[tuple[str, str]]]:
-    """A function (step, batch) -> `batch` pairs of prompt and right response, for the warm start.
+    """Return a function (step, batch) -> `batch` pairs of prompt and correct response, for the warm start.
 
-    Problems are fresh at every step, of levels in proportion to their weights, and never of a key in
-    `exclude`. A step's batch depends on the seed and the step alone. Raises ConfigError for weights that
-    name no level of the task or do not sum to more than 0.
+    Every step has new problems. Its batch depends only on the seed and the step.
+
+    Args:
+        task: makes the problems.
+        seed: of the stream.
+        level_weights: level -> weight, proportional to its probability.
+        exclude: canonical keys that never occur.
+
+    Raises ConfigError for unknown levels, negative weights, and weights that are all 0.
     """
     unknown = sorted(set(level_weights) - set(task.levels))
     total = sum(level_weights.values())
     if unknown or total <= 0 or min(level_weights.values()) < 0:
         raise ConfigError(
-            f"level weights {dict(level_weights)}: name levels out of {', '.join(task.levels)}, "
+            f"level weights {dict(level_weights)}: use levels from {', '.join(task.levels)}, "
             "with weights of 0 or more that are not all 0"
         )
     levels = list(level_weights)

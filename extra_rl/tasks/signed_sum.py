@@ -1,9 +1,9 @@
-"""Signed sum: compute sum(P) - sum(M) in any order of folding.
+"""Signed sum: compute sum(P) - sum(M), folding in any order.
 
-Prompt `4 12 6 - 10 :` means P = (4, 12, 6), M = (10). Within a list `a + b = c`; across the lists `a - b =
-c` with a from P, b from M and a >= b, and c joins P. A problem of n numbers takes n - 1 steps and has many
-right orders, none of which can get stuck: sum(P) >= sum(M) holds after every step. So diversity is real,
-failures are slips, and the prefix of a failed response is worth keeping. Source: our decision (O).
+The prompt `4 12 6 - 10 :` means P = (4, 12, 6), M = (10). A step within a list is `a + b = c`; a step across the lists
+is `a - b = c` with a from P, b from M and a >= b, and c joins P. A problem of n numbers takes n - 1 steps in many
+correct orders. None reaches a dead end, because sum(P) >= sum(M) after every step. So correct responses are diverse,
+failures are single incorrect steps, and the prefix of a failed response is useful. Source: our decision (O).
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ LARGEST_GIVEN = 12
 
 
 class Shape(NamedTuple):
-    """What a level's problems look like: counts of numbers, all within 1..12, but one of P within 1..widest."""
+    """The shape of a level's problems: numbers in P and M, all within 1..12 except one of P within 1..widest."""
 
     plus: int
     minus: int
     widest: int = LARGEST_GIVEN
 
 
-# The numbers 1 to 12 make only 78 pairs, too few for three disjoint sets; one wide number makes 366. With both wide
-# (1 to 40, 820 pairs) the first level was no longer easy: its sums occur nowhere else and a warm start got 40 % right.
+# The numbers 1 to 12 give only 78 pairs, too few for three disjoint sets; one wider number gives 366. With both wider
+# (1 to 40, 820 pairs) the first level was no longer easy: its sums occur at no other level, and the accuracy after a
+# warm start was 40 %.
 SHAPES = {
     "L1": Shape(2, 0, widest=36),
     "L2": Shape(2, 1),
@@ -45,6 +46,8 @@ SHAPES = {
 
 
 class SignedSum(FoldTask[State]):
+    """The task. `FoldTask` replays the steps."""
+
     name = "signed_sum"
     levels = tuple(SHAPES)
     vocabulary = (*NUMBER_WORDS, "+", "-", "=", ";", ":")
@@ -93,11 +96,12 @@ class SignedSum(FoldTask[State]):
 
 
 def joined(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
+    """Return the numbers with one more, sorted."""
     return tuple(sorted((*numbers, number)))
 
 
 def expression(plus: list[int], minus: list[int]) -> str:
-    """`4+12+6-10`: the problem as one reads it aloud."""
+    """Return the problem as an expression, for example `4+12+6-10`."""
     return "+".join(map(str, plus)) + "".join(f"-{number}" for number in minus)
 
 
@@ -105,5 +109,5 @@ TASK = SignedSum()
 
 
 def make(config: TaskConfig) -> SignedSum:
-    """The task; it has no settings."""
+    """Return the task, which has no settings."""
     return TASK

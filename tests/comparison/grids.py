@@ -53,7 +53,7 @@ def results(folder: Path, policies: Mapping[str, Mapping[str, int]], **config: A
     """The same as files, as the workflow leaves them in a folder of results."""
     made, _ = compared(folder, policies, **config)
     for name, table in made.items():
-        contract = compare.STAGE.adds[name]
+        contract = compare.STAGE.writes[name]
         assert isinstance(contract, type)
         write_table(table, folder / f"{name}.parquet", contract, {})  # type: ignore[arg-type]
     return folder

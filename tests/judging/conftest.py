@@ -1,4 +1,4 @@
-"""The benchmark answers, shared with the tests of the mathematics verifier."""
+"""The benchmarks' reference answers, shared with the tests of the mathematics verifier."""
 
 from __future__ import annotations
 

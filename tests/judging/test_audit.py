@@ -1,4 +1,4 @@
-"""Second judges of the house: what each takes for equal, on mathematics and on generated tasks."""
+"""Built-in second judges: which answers each judges equal, for mathematics and for generated tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verdicts(judge: str, cases: list[Case], task: TaskConfig = MATH) -> list[tup
     return [(j.verdict.value, j.extracted, j.rule) for j in found]
 
 
-def test_string_knows_spelling_and_no_values() -> None:
+def test_string_compares_spelling_and_not_values() -> None:
     cases = [
         case(r"\frac{1}{2}", r"so \boxed{\dfrac12}"),
         case("1/2", r"so \boxed{0.5}"),
@@ -37,12 +37,12 @@ def test_string_knows_spelling_and_no_values() -> None:
     ]
 
 
-def test_sympy_only_knows_values_and_none_of_our_rules() -> None:
+def test_sympy_only_compares_values_without_our_rules() -> None:
     cases = [case("1/2", r"\boxed{0.5}"), case("1/2", r"\boxed{0.6}"), case("10", r"\boxed{10_7}")]
     assert [v for v, _, _ in verdicts("sympy_only", cases)] == ["right", "wrong", "right"]
 
 
-def test_both_by_themselves() -> None:
+def test_both_judge_a_single_item() -> None:
     assert string(Item("1/2", r"\boxed{\frac12}")).verdict == "wrong"
     assert string(Item(r"\frac{1}{2}", r"\boxed{\dfrac12}")).verdict == "right"
     assert sympy_only(Item("1/2", r"\boxed{0.5}")).verdict == "right"
@@ -51,16 +51,16 @@ def test_both_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("judge", ["string", "sympy_only"])
-def test_a_generated_task_is_compared_by_the_answer_that_was_read_however_it_was_reached(judge: str) -> None:
+def test_a_generated_task_is_compared_by_the_extracted_answer_without_its_steps(judge: str) -> None:
     cases = [
-        case("7", "2 + 2 = 7", extracted="7"),  # a lucky number: no step holds
+        case("7", "2 + 2 = 7", extracted="7"),  # a correct number after an incorrect step
         case("7", "3 + 4 = 8", extracted="8"),
         case("7", "nothing 7", extracted=None),
     ]
     assert [v for v, _, _ in verdicts(judge, cases, SUM)] == ["right", "wrong", "no_answer"]
 
 
-def test_the_limits_of_the_verifier_hold() -> None:
+def test_the_limits_of_the_verifier_apply() -> None:
     verifier = VerifierConfig(max_chars=100)
     long = case("7", r"\boxed{7}" + "x" * 200)
     (found,) = second_judgements("string", [long], MATH, verifier, timeout_s=60)
@@ -68,10 +68,10 @@ def test_the_limits_of_the_verifier_hold() -> None:
 
 
 @pytest.mark.parametrize(("judge", "part"), [("", "name a judge"), ("   ", "name a judge"), ("sh 'x", "command line")])
-def test_what_cannot_be_a_judge(judge: str, part: str) -> None:
+def test_an_invalid_judge_is_refused(judge: str, part: str) -> None:
     assert part in (judge_mistake(judge) or "")
 
 
 @pytest.mark.parametrize("judge", ["none", "string", "sympy_only", "python judge.py --strict"])
-def test_what_can(judge: str) -> None:
+def test_a_name_or_a_command_line_is_a_judge(judge: str) -> None:
     assert judge_mistake(judge) is None

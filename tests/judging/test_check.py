@@ -1,24 +1,23 @@
-"""check_golds: which golds nothing can be judged against, and why."""
+"""check_references: which reference answers cannot be matched, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 import mathjudge
 from extra_rl.config.sections import VerifierConfig
 from extra_rl.judging import check
-from extra_rl.judging.check import REASONS, GoldCheck, check_golds, is_prose
+from extra_rl.judging.check import REASONS, ReferenceCheck, check_references, is_prose
 from extra_rl.verdict import Judgement, Verdict
 from mathjudge import Item, Policy
 
 LIMITS = VerifierConfig(timeout_s=5.0)
 
 
-def test_every_gold_has_its_reason_in_its_place() -> None:
-    golds = {
+def test_reasons_are_in_the_order_of_the_references() -> None:
+    references = {
         "": "empty",
         "   ": "empty",
         r"\frac{1}{": "unbalanced",
@@ -32,24 +31,24 @@ def test_every_gold_has_its_reason_in_its_place() -> None:
         "15\\mbox{ cm}^2": None,
         "the blue one": None,
     }
-    assert dict(zip(golds, check_golds(list(golds), LIMITS), strict=True)) == golds
+    assert dict(zip(references, check_references(list(references), LIMITS), strict=True)) == references
 
 
-def test_equal_golds_are_judged_once_and_each_gets_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_equal_references_are_judged_once_and_each_gets_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
 
     def judge_in_pool(
-        judge: GoldCheck, items: list[Item], _: VerifierConfig, *, progress: Callable[[Item], object]
+        judge: ReferenceCheck, items: list[Item], _: VerifierConfig, *, progress: Callable[[Item], object]
     ) -> list[Judgement]:
-        asked.extend(item.gold for item in items)
+        judged.extend(item.gold for item in items)
         for item in items:
             progress(item)
         return [judge(item) for item in items]
 
     monkeypatch.setattr(check, "judge_in_pool", judge_in_pool)
     done: list[int] = []
-    assert check_golds(["7", "", "7", "7", ""], LIMITS, done.append) == [None, "empty", None, None, "empty"]
-    assert asked == ["7", ""]
+    assert check_references(["7", "", "7", "7", ""], LIMITS, done.append) == [None, "empty", None, None, "empty"]
+    assert judged == ["7", ""]
     assert sum(done) == 5
 
 
@@ -63,7 +62,7 @@ def test_equal_golds_are_judged_once_and_each_gets_its_reason(monkeypatch: pytes
         (mathjudge.Verdict.TRUNCATED, "unclosed_box", "not_found"),
     ],
 )
-def test_what_its_own_box_is_judged_as(
+def test_the_reason_follows_from_the_judgement_of_the_boxed_reference(
     verdict: mathjudge.Verdict, rule: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str]] = []
@@ -73,7 +72,7 @@ def test_what_its_own_box_is_judged_as(
         return mathjudge.Judgement(verdict, None, rule)
 
     monkeypatch.setattr(check, "judge", judge)
-    found = GoldCheck(Policy())(Item(r"so it is \boxed{7}", ""))
+    found = ReferenceCheck(Policy())(Item(r"so it is \boxed{7}", ""))
     assert found.rule == (reason or rule)
     assert (found.verdict is mathjudge.Verdict.RIGHT) == (reason is None)
     ((gold, response),) = seen
@@ -82,33 +81,33 @@ def test_what_its_own_box_is_judged_as(
     assert reason is None or reason in REASONS
 
 
-def test_a_gold_that_takes_too_long_or_breaks_the_judge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_that_takes_too_long_or_breaks_the_judge_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     judgements = [
         Judgement(Verdict.TIMEOUT, None, "time"),
         Judgement(Verdict.ERROR, None, "KeyError"),
         Judgement(Verdict.NO_ANSWER, None, "too_long"),
     ]
     monkeypatch.setattr(check, "judge_in_pool", lambda *_, **__: judgements)
-    reasons = check_golds(["a", "b", "c"], LIMITS)
+    reasons = check_references(["a", "b", "c"], LIMITS)
     assert reasons == ["timeout", "error", "too_long"]
     assert set(reasons) <= set(REASONS)
 
 
-def test_hostile_golds_cost_themselves_only() -> None:
+def test_hostile_references_do_not_affect_others() -> None:
     hostile = ["9^{9^{9^{9}}}", "(10^9)!", "{" * 20_000, "1" * 30_000, r"\boxed{" * 5000]
-    reasons = check_golds([*hostile, "7"], VerifierConfig(timeout_s=1.0))
+    reasons = check_references([*hostile, "7"], VerifierConfig(timeout_s=1.0))
     assert reasons[-1] is None
     assert reasons[2] == "too_long" or reasons[2] == "unbalanced"
     assert reasons[3] == "too_long"
 
 
-def test_no_gold_of_the_six_benchmarks_is_refused(benchmark_golds: list[str]) -> None:
+def test_every_reference_of_the_six_benchmarks_passes(benchmark_golds: list[str]) -> None:
     assert len(benchmark_golds) == 1547
-    assert set(check_golds(benchmark_golds, LIMITS)) == {None}
+    assert set(check_references(benchmark_golds, LIMITS)) == {None}
 
 
-def test_no_golds(tmp_path: Path) -> None:
-    assert check_golds([], LIMITS) == []
+def test_no_references_give_no_reasons() -> None:
+    assert check_references([], LIMITS) == []
 
 
 @pytest.mark.parametrize("gold", ["Paris", "yes", r"\text{Evelyn}", "def f(x):\n  return x+1", "北京", "no solution"])

@@ -1,4 +1,4 @@
-"""A command as a judge: what it is asked, what it may answer, and every way in which it can misbehave."""
+"""A command as a judge: its input, valid answers, and every way in which it can fail."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def program(folder: Path, code: str) -> str:
 
 
 def answers(folder: Path, *lines: str) -> str:
-    """A command that writes these lines, whatever it is asked."""
+    """A command that writes these lines for any input."""
     return program(folder, f"print({chr(10).join(lines)!r})")
 
 
-def test_it_is_asked_everything_and_answers_in_any_order(tmp_path: Path) -> None:
+def test_it_receives_every_case_and_answers_in_any_order(tmp_path: Path) -> None:
     code = (
         READ
         + f"""
-with open({str(tmp_path / "asked")!r}, "w") as file: json.dump(rows, file)
+with open({str(tmp_path / "received")!r}, "w") as file: json.dump(rows, file)
 for row in reversed(rows):
     answer = {{"id": row["id"], "verdict": "wrong" if row["truncated"] else "right", "extracted": row["gold"]}}
     print(json.dumps(answer | ({{"rule": "mine"}} if row["truncated"] else {{}})))
@@ -54,18 +54,18 @@ for row in reversed(rows):
     found = judge_by_command(program(tmp_path, code), CASES, 30, lines.append)
     assert found == [Judgement(Verdict.RIGHT, "4", "command"), Judgement(Verdict.WRONG, "2", "mine")]
     assert sum(lines) == 2
-    asked = json.loads((tmp_path / "asked").read_text())
-    assert asked == [
+    received = json.loads((tmp_path / "received").read_text())
+    assert received == [
         {"id": "a/0", "problem": "2 + 2 =", "gold": "4", "response": "it is 4", "truncated": False},
         {"id": "a/1", "problem": "1 + 1 =", "gold": "2", "response": "it is ½\n\u2028 \x00", "truncated": True},
     ]
 
 
-def test_without_a_case_it_is_not_started() -> None:
+def test_without_cases_the_program_is_not_started() -> None:
     assert judge_by_command("/no/such/program", [], 1) == []
 
 
-def test_no_shell_reads_the_command(tmp_path: Path) -> None:
+def test_the_command_is_not_run_by_a_shell(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         judge_by_command(f"true; touch {tmp_path}/made $(touch {tmp_path}/made)", CASES, 30)
     assert not (tmp_path / "made").exists()
@@ -80,28 +80,28 @@ A, B = '{"id": "a/0", "verdict": "right"}', '{"id": "a/1", "verdict": "wrong"}'
         ([A], "left 1 of 2 responses unanswered, first a/1"),
         ([""], "left 2 of 2 responses unanswered, first a/0"),
         ([A, B, A], "wrote in line 3 a second answer to a/0"),
-        ([A, '{"id": "a/7", "verdict": "right"}'], "line 2 an id that it was not asked about: 'a/7'"),
-        ([A, '{"verdict": "right"}'], "line 2 an id that it was not asked about: None"),
-        ([A, '{"id": ["a/1"], "verdict": "right"}'], "line 2 an id that it was not asked about"),
+        ([A, '{"id": "a/7", "verdict": "right"}'], "line 2 an unknown id: 'a/7'"),
+        ([A, '{"verdict": "right"}'], "line 2 an unknown id: None"),
+        ([A, '{"id": ["a/1"], "verdict": "right"}'], "line 2 an unknown id"),
         ([A, '{"id": "a/1", "verdict": "correct"}'], "line 2 the verdict 'correct'; known: right, wrong"),
         ([A, '{"id": "a/1", "verdict": true}'], "line 2 the verdict True"),
         ([A, '{"id": "a/1", "verdict": ["right"]}'], "line 2 the verdict"),
         ([A, '{"id": "a/1"}'], "line 2 the verdict None"),
-        ([A, '{"id": "a/1", "verdict": "right", "extracted": 2}'], "line 2 an `extracted` or `rule` that is no text"),
-        ([A, '{"id": "a/1", "verdict": "right", "rule": null}'], "line 2 an `extracted` or `rule` that is no text"),
+        ([A, '{"id": "a/1", "verdict": "right", "extracted": 2}'], "line 2 an `extracted` or `rule` that is not text"),
+        ([A, '{"id": "a/1", "verdict": "right", "rule": null}'], "line 2 an `extracted` or `rule` that is not text"),
         (["loading the model ...", A, B], "line 1 no JSON: b'loading the model ...'"),
         ([A, "[" * 10_000], "line 2 no JSON"),
         ([A, '"a/1"'], "line 2 no JSON object"),
     ],
 )
-def test_an_answer_that_is_none_is_one_error(lines: list[str], message: str, tmp_path: Path) -> None:
+def test_an_invalid_answer_is_one_error(lines: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         judge_by_command(answers(tmp_path, *lines), CASES, 30)
     assert message in str(caught.value)
     assert len(str(caught.value)) < 600
 
 
-def test_text_that_no_table_can_hold_is_replaced(tmp_path: Path) -> None:
+def test_text_that_a_table_cannot_store_is_replaced(tmp_path: Path) -> None:
     lone = '{"id": "a/0", "verdict": "right", "extracted": "\\ud800", "rule": "\\udfff"}'
     first, _ = judge_by_command(answers(tmp_path, lone, B), CASES, 30)
     assert (first.extracted, first.rule) == ("?", "?")
@@ -112,7 +112,7 @@ def test_text_that_no_table_can_hold_is_replaced(tmp_path: Path) -> None:
     [
         (
             "import sys; sys.exit('my model is missing')",
-            r"exit code 1\. On standard error it said:\nmy model is missing",
+            r"exit code 1\. Its standard error:\nmy model is missing",
         ),
         (ANSWER + "sys.exit(3)", r"exit code 3"),
         (ANSWER + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"exit code 137"),
@@ -127,7 +127,7 @@ def test_a_program_that_fails_is_one_error(code: str, message: str, tmp_path: Pa
     assert len(str(caught.value)) < 3000
 
 
-def test_no_such_program_and_one_that_may_not_run(tmp_path: Path) -> None:
+def test_a_missing_and_a_forbidden_program_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`no-such-judge` ended .*\nno-such-judge: No such file"):
         judge_by_command("no-such-judge", CASES, 30)
     (tmp_path / "judge").write_text("")
@@ -148,7 +148,7 @@ with open({pids!r}, "w") as file: print(child.pid, file=file)
     ["time.sleep(600)", "while True: pass", "sys.stdout.close(); sys.stderr.close(); time.sleep(600)"],
     ids=["sleeps", "spins", "closes its output"],
 )
-def test_one_that_hangs_is_killed_with_its_children(rest: str, tmp_path: Path) -> None:
+def test_a_program_that_hangs_is_killed_with_its_children(rest: str, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     began = time.monotonic()
     with pytest.raises(InputError, match=r"did not finish within 2 s \(audit\.timeout_s\)"):
@@ -157,7 +157,7 @@ def test_one_that_hangs_is_killed_with_its_children(rest: str, tmp_path: Path) -
     assert_gone(int(pids.read_text()))
 
 
-def test_what_a_program_leaves_behind_is_killed_and_not_waited_for(tmp_path: Path) -> None:
+def test_children_that_outlive_the_program_are_killed_and_not_waited_for(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     began = time.monotonic()
     found = judge_by_command(program(tmp_path, HANGS.format(pids=str(pids), rest=ANSWER)), CASES, 60)
@@ -167,7 +167,7 @@ def test_what_a_program_leaves_behind_is_killed_and_not_waited_for(tmp_path: Pat
 
 
 def test_it_does_not_outlive_a_caller_that_is_killed(tmp_path: Path) -> None:
-    """As at kill -9 of the workflow: nobody is left to end it."""
+    """As after kill -9 of the workflow, when no process of ours can end the program."""
     pids = tmp_path / "pids"
     command = program(tmp_path, HANGS.format(pids=str(pids), rest="time.sleep(600)"))
     code = f"""
@@ -184,7 +184,7 @@ judge_by_command({command!r}, [Case("a", "", "", "", False, None)], 600)
 
 
 def test_a_batch_larger_than_a_pipe_does_not_block(tmp_path: Path) -> None:
-    """It answers while it has not read its questions, and each side fills what lies between them."""
+    """The program answers before it reads its input, so both pipes fill up."""
     cases = [Case(f"r{n}", "p" * 500, "4", "r" * 500, False, None) for n in range(2000)]
     code = """
 import json, sys
@@ -207,5 +207,5 @@ def wait_for(condition: object, seconds: float = 20.0) -> None:
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"still false after {seconds:g} s"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Judging answers to Reasoning Gym: extraction, threshold, limits, and answers that are programs."""
+"""Judging of answers to Reasoning Gym: extraction, threshold, limits, and answers that are programs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 from extra_rl.config.sections import GymSetConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging import gym_library
-from extra_rl.judging.answer import Answer
-from extra_rl.judging.dispatch import judge_answers
+from extra_rl.judging.dispatch import Answer, judge_answers
 from extra_rl.judging.gym_record import from_json, to_json
 from extra_rl.verdict import Judgement
 
@@ -33,7 +32,7 @@ def judged(made: GymItemMade, *responses: str, finished: bool = True, right_from
     return judge_answers(answers, task, VerifierConfig(**limits))
 
 
-def test_records_come_back_as_they_were() -> None:
+def test_records_are_restored_exactly() -> None:
     value = {
         "a": (1, [2, (3,)]),
         "b": {1: {2, 3}, (4, 5): None},
@@ -67,26 +66,26 @@ def test_where_the_answer_is_found(response: str, where: str, answer: str | None
     assert extracted(response, truncated=False) == (where, answer)
 
 
-def test_of_a_truncated_response_only_a_closed_tag_counts() -> None:
+def test_only_a_closed_tag_counts_in_a_truncated_response() -> None:
     assert extracted("Answer: 12", truncated=True) == ("none", None)
     assert extracted("<answer>12</answer> and", truncated=True) == ("tag", "12")
 
 
 def test_verdicts() -> None:
     made = item("chain_sum")
-    right = made.oracle
-    found = judged(made, f"<answer>{right}</answer>", f"Answer: {right}", f"x\n{right}", "<answer>1</answer>", "")
+    oracle = made.oracle
+    found = judged(made, f"<answer>{oracle}</answer>", f"Answer: {oracle}", f"x\n{oracle}", "<answer>1</answer>", "")
     assert [j.verdict.value for j in found] == ["right", "right", "right", "wrong", "no_answer"]
     assert [j.rule for j in found] == ["tag/1", "phrase/1", "last_line/1", "tag/0", "none"]
-    assert found[0].extracted == right
-    cut = judged(made, f"Answer: {right}", f"<answer>{right}</answer> so", finished=False)
+    assert found[0].extracted == oracle
+    cut = judged(made, f"Answer: {oracle}", f"<answer>{oracle}</answer> so", finished=False)
     assert [j.verdict.value for j in cut] == ["truncated", "right"]
-    long = judged(made, f"Answer: {right}" + " " * 200, max_chars=100)
+    long = judged(made, f"Answer: {oracle}" + " " * 200, max_chars=100)
     assert long == [Judgement(long[0].verdict, None, "too_long")]
     assert long[0].verdict.value == "no_answer"
 
 
-def test_partial_credit_is_right_from_the_threshold_on() -> None:
+def test_partial_credit_is_correct_at_the_threshold_and_above() -> None:
     made = item("chain_sum")
     twice = f"<answer>{made.oracle} {made.oracle}</answer>"  # the library: len(oracle) / len(answer)
     share = len(made.oracle or "") / (2 * len(made.oracle or "") + 1)
@@ -104,7 +103,7 @@ def test_a_hanging_scorer_is_a_timeout_and_a_failing_one_an_error() -> None:
 
 
 @pytest.mark.parametrize("dataset", sorted(d for d, kind in gym_library.EVALUATION.items() if kind != "own"))
-def test_no_answer_is_run_as_a_program(dataset: str, tmp_path: Path) -> None:
+def test_answers_are_never_run_as_programs(dataset: str, tmp_path: Path) -> None:
     victim = tmp_path / "written"
     call = f"open('{victim}', 'w').write('x')"
     programs = [call, f"[{call}]", f"eval(chr(40)) + {call}", f"1\n.__class__ + {call}", f"(lambda: {call})()"]
@@ -113,14 +112,14 @@ def test_no_answer_is_run_as_a_program(dataset: str, tmp_path: Path) -> None:
     assert not victim.exists()
 
 
-def test_lists_still_get_the_credit_of_the_library() -> None:
+def test_lists_have_the_score_of_the_library() -> None:
     made = item("spiral_matrix")
     as_list = str([int(word) for word in (made.oracle or "").split()])
     assert [j.rule for j in judged(made, f"<answer>{as_list}</answer>")] == ["tag/0.1"]
 
 
 @pytest.mark.parametrize("text", ["2*(3 + 4)/7.5 - x**2", "sin(x)*exp(-x) + C", "long + 1", "5!", "1.e5"])
-def test_arithmetic_is_let_through(text: str) -> None:
+def test_arithmetic_is_allowed(text: str) -> None:
     assert is_arithmetic(text, "long + x")
 
 
@@ -128,7 +127,7 @@ def test_arithmetic_is_let_through(text: str) -> None:
     "text",
     ["a.b", "1..real", "1. .real", "'x'", "x[0]", "open(1)", "exit()", "_", "x = 1", "ｅval(1)", "1;2", "1.5.real"],
 )
-def test_anything_else_is_not(text: str) -> None:
+def test_anything_else_is_refused(text: str) -> None:
     assert not is_arithmetic(text, "x + 1")
 
 
@@ -138,7 +137,7 @@ def test_every_module_that_evaluates_text_is_known() -> None:
     assert evaluating == set(gym_library.EVALUATION) | {"codeio"}
 
 
-def test_config_errors_name_the_set_and_what_is_near() -> None:
+def test_config_errors_name_the_set_and_similar_names() -> None:
     def message(dataset: str, **config: Any) -> str:
         with pytest.raises(ConfigError, match=r"task\.sets\.mine") as caught:
             gym_library.make("mine", dataset, config, size=1, seed=0)

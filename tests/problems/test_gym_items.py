@@ -1,4 +1,4 @@
-"""Items of Reasoning Gym: their splits, what is dropped, and every data set of the library with its own scorer."""
+"""Items of Reasoning Gym: splits, dropped items, and every data set of the library with its scorer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from extra_rl.config.sections import GymSetConfig, ModelConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging import gym_library
-from extra_rl.judging.answer import Answer
-from extra_rl.judging.dispatch import judge_answers
+from extra_rl.judging.dispatch import Answer, judge_answers
 from extra_rl.judging.gym_record import from_json
 from extra_rl.planning.counts import held_out, training_problems
 from extra_rl.planning.shapes import shape_of
@@ -28,12 +27,11 @@ SUMS = {"dataset": "chain_sum", "config": ONE_DIGIT, "size": 60, "seed": 3}
 LATER = {**SUMS, "size": 60, "seed": 4}  # item i of seed 4 is item i + 1 of seed 3
 LEGS = {"dataset": "leg_counting", "size": 12}
 
-UNVERIFIABLE = {
-    "boxnet": "no right answer is known",
-    "rush_hour": "no right answer is known",
-    "game_of_life_halting": "its scorer takes any answer",
-}
-"""Data sets of which no item passes."""
+NO_ORACLE = {"boxnet", "rush_hour"}
+"""Data sets without correct answers."""
+
+UNVERIFIABLE = {*NO_ORACLE, "game_of_life_halting"}
+"""Data sets of which no item passes; the scorer of the last one accepts any answer."""
 
 
 def section(sets: dict[str, Any], **changed: Any) -> dict[str, Any]:
@@ -68,7 +66,7 @@ def test_each_set_is_held_out_first_and_trained_on_up_to_its_cap(made: dict[str,
 
 
 @needs_package
-def test_no_question_is_there_twice_and_what_repeats_is_listed(made: dict[str, pl.DataFrame]) -> None:
+def test_questions_are_unique_and_repetitions_are_listed(made: dict[str, pl.DataFrame]) -> None:
     kept = pl.concat([made["train"], made["held_out"]])
     assert kept["canonical"].is_unique().all()
     dropped = made["dropped"]
@@ -84,7 +82,7 @@ def test_no_question_is_there_twice_and_what_repeats_is_listed(made: dict[str, p
 
 
 @needs_package
-def test_the_record_is_enough_to_make_and_to_judge_the_item_again(made: dict[str, pl.DataFrame]) -> None:
+def test_the_record_reproduces_the_item_and_its_judgement(made: dict[str, pl.DataFrame]) -> None:
     row = made["train"].filter(benchmark="legs").row(0, named=True)
     record = from_json(row["metadata"])
     assert json.loads(row["metadata"])["dataset"] == "leg_counting"
@@ -115,7 +113,9 @@ def test_items_that_cannot_be_verified_or_do_not_fit_are_dropped() -> None:
     made = prepared(sets, model={**MODEL, "context_tokens": 590 + 50})
     dropped = made["dropped"]
     assert {"unverifiable", "too_long"} <= set(dropped["rule"])
-    assert "judged no_answer" in dropped.filter(rule="unverifiable")["reason"][0]  # nothing is left of the program
+    assert (
+        "judged no_answer" in dropped.filter(rule="unverifiable")["reason"][0]
+    )  # the program rewrites to an empty text
     assert dropped.filter(rule="too_long")["prompt_length"].min() > 590
 
 
@@ -129,7 +129,7 @@ def test_items_that_cannot_be_verified_or_do_not_fit_are_dropped() -> None:
         ({"s": {"dataset": "chain_sums"}}, {}, "task.sets.s.dataset.*nearest: chain_sum"),
         ({"s": {"dataset": "chain_sum", "config": {"min_terms": -1}}}, {}, "task.sets.s.config: chain_sum"),
         ({"s": {"dataset": "rush_hour", "size": 9}}, {}, "none of the 9 items of rush_hour can be verified"),
-        ({"s": SUMS}, {"task": {"examples": 64}}, "task.examples: 64 wanted"),
+        ({"s": SUMS}, {"task": {"examples": 64}}, "task.examples: 64"),
     ],
 )
 def test_config_errors(sets: dict[str, Any], changed: dict[str, Any], message: str) -> None:
@@ -173,25 +173,25 @@ def test_a_plan_counts_from_the_sizes() -> None:
 
 
 @needs_package
-def test_every_data_set_judges_its_own_answer_right_and_nonsense_not() -> None:
+def test_every_data_set_accepts_its_oracle_answer_and_rejects_nonsense() -> None:
     """Two items of each; under a minute of CPU time."""
     from extra_rl.problems.gym_make import made_items
 
     sets = {name: GymSetConfig(dataset=name, size=2, seed=7) for name in gym_library.names()}
     made = [item for members in made_items(sets, lambda _: None).values() for item in members]
     assert [item.name for item in made if item.record is None] == []
-    assert {item.name for item in made if item.oracle is None} == {"boxnet", "rush_hour"}
+    assert {item.name for item in made if item.oracle is None} == NO_ORACLE
     responses = [(item, text) for item in made for text in (f"<answer>{item.oracle}</answer>", "<answer>qxz</answer>")]
     answers = [Answer(item.question, item.oracle or "", text, True, metadata=item.record) for item, text in responses]
     judged = judge_answers(answers, TaskConfig(name="reasoning_gym", sets=sets), VerifierConfig(timeout_s=20))
     pairs = zip(made, judged[::2], judged[1::2], strict=True)
     wrong = {item.name for item, oracle, nonsense in pairs if oracle.verdict != "right" or nonsense.verdict == "right"}
-    assert wrong - {"ab"} == set(UNVERIFIABLE)
+    assert wrong - {"ab"} == UNVERIFIABLE
 
 
 @needs_package
 @pytest.mark.parametrize("dataset", ["list_functions", "word_ladder", "polynomial_multiplication"])
-def test_items_are_the_same_whatever_the_hash_seed(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_do_not_depend_on_the_hash_seed(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from extra_rl.problems.gym_make import made_items
 
     sets = {"s": GymSetConfig(dataset=dataset, size=8)}

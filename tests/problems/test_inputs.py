@@ -1,4 +1,4 @@
-"""Files as users bring them, format by format and fault by fault: what is read, and what is refused with which words.
+"""Input files by format and by fault: the problems that are read, and the errors of refused files.
 
 docs/data.md summarises this table.
 """
@@ -140,7 +140,7 @@ READ: dict[str, tuple[str, bytes, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read(name: str, tmp_path: Path) -> None:
+def test_valid_files_are_read(name: str, tmp_path: Path) -> None:
     file, content, expected = READ[name]
     (tmp_path / file).write_bytes(content)
     found = read_source("mine", SourceConfig(path=str(tmp_path / file))).problems
@@ -256,7 +256,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name: str, tmp_path: Path) -> None:
+def test_faulty_files_are_refused(name: str, tmp_path: Path) -> None:
     file, content, message = REFUSED[name]
     path = tmp_path / (file or "absent.jsonl")
     if file:
@@ -270,7 +270,7 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "word", ["nan", "NaN", "NAN", "None", "none", "null", "NULL", "<NA>", "N/A", "NaT", "-nan", " nan ", "", "\t"]
 )
-def test_a_missing_value_in_any_spelling_is_left_out_where_that_is_asked_for(word: str, tmp_path: Path) -> None:
+def test_a_missing_value_in_any_spelling_is_left_out_with_missing_drop(word: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(csv("id,problem,answer", "a,q,1", f'b,r,"{word}"', f'c,"{word}",3', f'"{word}",s,4'))
     with pytest.raises(InputError, match="3 of 4 rows have no value"):
@@ -283,7 +283,7 @@ def test_a_missing_value_in_any_spelling_is_left_out_where_that_is_asked_for(wor
 
 
 @pytest.mark.parametrize("word", [r"\text{None}", "nano", "0", "Na"])
-def test_what_only_looks_like_a_missing_value_is_an_answer(word: str, tmp_path: Path) -> None:
+def test_similar_words_are_answers(word: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines({"problem": "q", "answer": word}))
     (problem,) = read_source("mine", SourceConfig(path=str(tmp_path / "a.jsonl"))).problems
     assert problem.answer == word
@@ -309,7 +309,7 @@ def test_a_folder_a_pattern_and_their_rows(tmp_path: Path) -> None:
         (["train.csv", "validation.csv"], "several splits"),
     ],
 )
-def test_a_folder_that_would_be_read_wrongly(files: list[str], message: str, tmp_path: Path) -> None:
+def test_an_ambiguous_folder_is_refused(files: list[str], message: str, tmp_path: Path) -> None:
     for name in files:
         (tmp_path / name).write_bytes(CSV)
     with pytest.raises(InputError, match=message):

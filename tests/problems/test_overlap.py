@@ -94,7 +94,7 @@ def test_exactly_three_quarters_is_enough() -> None:
 
 
 def test_the_share_is_of_the_benchmarks_grams() -> None:
-    """A long training problem that holds a short benchmark problem overlaps; one that is a part of it need not."""
+    """A long training problem that contains a short benchmark problem overlaps; a part of one need not."""
     assert index(p=TWELVE).find(f"Before {LONG} after").rule == "8-grams"  # type: ignore[union-attr]
     assert index(p=LONG).find(TWELVE) is None  # 5 of 13
 
@@ -116,7 +116,7 @@ def test_the_best_benchmark_problem_is_named() -> None:
 
 
 def test_repeated_words_count_once() -> None:
-    """ "a a a ..." has one distinct 8-gram, however often it stands there."""
+    """ "a a a ..." has one distinct 8-gram, for any number of repetitions."""
     assert index(p="a " * 30).find("a " * 8 + "b").share == 1.0  # type: ignore[union-attr]
 
 

@@ -48,7 +48,7 @@ def test_a_local_file(tmp_path: Path, name: str) -> None:
     assert (source.rows, source.commit) == (3, None)
 
 
-def test_the_digest_is_of_what_was_taken(tmp_path: Path) -> None:
+def test_the_digest_covers_the_problems_that_are_used(tmp_path: Path) -> None:
     path = written(tmp_path, ROWS)
     lines = b'["mine/a","1 + 1","2"]\n["mine/b","2 + 2","4"]\n'
     assert read(path, limit=2).digest == hashlib.sha256(lines).hexdigest()
@@ -157,28 +157,28 @@ def test_without_the_hub_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatc
     assert "\n" not in str(raised.value)
 
 
-def test_the_commit_that_a_revision_stands_for_is_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_of_a_revision_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
     import huggingface_hub
 
-    asked: list[object] = []
+    requested: list[object] = []
 
     class Info:
         sha = "c" * 40
 
     def dataset_info(_: object, name: str, **options: object) -> Info:
-        asked.append((name, options["revision"]))
+        requested.append((name, options["revision"]))
         return Info()
 
     def load_dataset(name: str, subset: str | None, **options: object) -> datasets.Dataset:
-        asked.append((name, subset, options["split"], options["revision"]))
+        requested.append((name, subset, options["split"], options["revision"]))
         return datasets.Dataset.from_dict({"problem": ["1 + 1"], "answer": ["2"]})
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     source = read_source("s", SourceConfig(dataset="a/b", subset="x", split="test", revision="v1", id=None))
     assert source.commit == "c" * 40
-    assert asked == [("a/b", "v1"), ("a/b", "x", "test", "c" * 40)]
+    assert requested == [("a/b", "v1"), ("a/b", "x", "test", "c" * 40)]
 
 
 DATA = os.environ.get("EXTRA_TEST_DATA")

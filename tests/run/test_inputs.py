@@ -25,7 +25,7 @@ STAGE = Stage(
     name="judge",
     version=1,
     reads={"verdicts": contracts.Verdicts, "policy": PolicyDirectory},
-    adds={"judge": contracts.Verdicts},
+    writes={"judge": contracts.Verdicts},
 )
 
 

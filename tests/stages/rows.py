@@ -204,6 +204,6 @@ def run_stage(
     made = module.run(inputs, section, context)
     return {
         role: check(made[role], contract, Path(role))
-        for role, contract in stage.adds.items()
+        for role, contract in stage.writes.items()
         if issubclass(contract, dy.Schema)
     }

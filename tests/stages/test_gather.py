@@ -85,4 +85,4 @@ def test_only_a_job_of_a_shard_names_it() -> None:
 
 def test_other_stages_have_no_shards() -> None:
     with pytest.raises(ConfigError, match="stage novelty has no shards"):
-        novelty.STAGE.added_by(Job("novelty", 1, 0, {}, shard="0of2"))
+        novelty.STAGE.written_by(Job("novelty", 1, 0, {}, shard="0of2"))

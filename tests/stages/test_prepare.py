@@ -146,7 +146,7 @@ def test_math_needs_a_benchmark_and_evaluates_without_training_problems(task: di
 def test_a_local_file_is_an_input_known_by_its_bytes(task: dict[str, Any], tmp_path: Path) -> None:
     config = {"task": task, "model": MODEL, "sampling": {}, "verifier": {}}
     job = Job("prepare", prepare.STAGE.version, 0, config)
-    outputs = {role: tmp_path / "out" / f"{role}.parquet" for role in prepare.STAGE.adds}
+    outputs = {role: tmp_path / "out" / f"{role}.parquet" for role in prepare.STAGE.writes}
     moved = tmp_path / "moved.parquet"
     Path(task["train"]["path"]).rename(moved)
     inputs = {"source:train": moved, "source:farm": Path(task["benchmarks"]["farm"]["path"])}

@@ -40,7 +40,7 @@ def test_all_turns_are_sent_and_the_suffix_follows_the_last() -> None:
     )
 
 
-def test_its_own_system_message_replaces_the_configured_one_and_a_note_counts_them(
+def test_the_system_message_of_a_conversation_replaces_the_configured_one_and_a_note_counts_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(chat_template, "_noted", set())
@@ -49,7 +49,7 @@ def test_its_own_system_message_replaces_the_configured_one_and_a_note_counts_th
     assert prompt_of(TURNS[1:], system="Be long.").startswith(chatml(("system", "Be long."))[:40])
 
 
-def test_examples_stand_between_the_system_message_and_the_conversation() -> None:
+def test_examples_are_between_the_system_message_and_the_conversation() -> None:
     conversation = Conversation(TURNS[:2], "a.jsonl, row 7")
     ((prompt, _),) = render([conversation], TaskConfig(name="math"), byte_level(), [("0 + 1?", "1")])
     assert prompt == chatml(("system", "Be brief."), ("user", "0 + 1?"), ("assistant", "1"), ("user", "1 + 1?"))
@@ -65,7 +65,7 @@ def test_examples_stand_between_the_system_message_and_the_conversation() -> Non
         (TURNS[1:], "{{ messages[-1].content }}", r"does not write message 1 \(user\)"),
     ],
 )
-def test_what_the_template_refuses_or_leaves_out_names_the_row(
+def test_a_conversation_that_the_template_refuses_or_shortens_is_an_error_with_its_row(
     messages: tuple[Message, ...], template: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as refused:
@@ -73,19 +73,19 @@ def test_what_the_template_refuses_or_leaves_out_names_the_row(
     assert str(refused.value).startswith("a.jsonl, row 7: ")
 
 
-def test_thinking_that_a_template_leaves_out_of_earlier_turns_is_no_loss() -> None:
+def test_a_template_may_omit_the_thinking_of_earlier_turns() -> None:
     template = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}\n{% endfor %}"
     turns = (TURNS[1], Message("assistant", "<think>easy</think>It is 2."), TURNS[3])
     assert prompt_of(turns, tokenizer_with(template)) == "1 + 1?\nIt is 2.\nAnd 2 more?\n"
 
 
-def test_bare_text_takes_a_system_line_and_one_turn_only() -> None:
+def test_bare_text_has_a_system_line_and_one_turn_only() -> None:
     assert prompt_of(TURNS[:2], chat_template=False, suffix=" Box it.") == "Be brief.\n1 + 1? Box it."
     with pytest.raises(InputError, match=r"row 7: a conversation of 3 turns needs a chat template"):
         prompt_of(TURNS, chat_template=False)
 
 
-def test_the_text_by_which_problems_are_compared_has_all_turns_and_no_instruction() -> None:
+def test_the_compared_text_has_all_turns_and_no_instruction() -> None:
     assert Conversation(TURNS, "").text == "1 + 1?\n\n2\n\nAnd 2 more?"
 
 

@@ -1,4 +1,4 @@
-"""Countdown: its rules, where they differ from the signed sum's, and dead ends."""
+"""Countdown: rules that differ from those of the signed sum, and dead ends."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_each_rule_decides(response: str, verdict: Verdict, rule: str) -> None:
 @pytest.mark.parametrize(
     ("prompt", "answer", "response"),
     [
-        ("10 12 3 = 40 :", "40", "10 * 12 = 120 ; 120 / 3 = 40"),  # 120 is no word of the vocabulary
+        ("10 12 3 = 40 :", "40", "10 * 12 = 120 ; 120 / 3 = 40"),  # 120 is not in the vocabulary
         ("5 5 7 = 7 :", "7", "5 - 5 = 0 ; 0 + 7 = 7"),
     ],
 )
@@ -56,7 +56,7 @@ def test_a_problem_without_solution_is_named() -> None:
 
 
 @pytest.mark.parametrize("level", TASK.levels)
-def test_levels_differ_in_how_many_numbers_they_fold(level: str) -> None:
+def test_levels_differ_in_the_number_of_numbers(level: str) -> None:
     problem = TASK.sample(level, np.random.default_rng(0))
     numbers, _, target = problem.prompt.removesuffix(" :").partition(" = ")
     assert len(numbers.split()) == NUMBERS[level]
@@ -68,5 +68,5 @@ def test_levels_differ_in_how_many_numbers_they_fold(level: str) -> None:
     ("beginning", "can"),
     [("7 - 3 = 4 ;", True), ("12 / 3 = 4 ;", False), ("3 + 7 = 10 ; 10", False)],  # flawless, but dead ends
 )
-def test_a_dead_end_cannot_end_right(beginning: str, can: bool) -> None:
+def test_a_dead_end_cannot_end_correctly(beginning: str, can: bool) -> None:
     assert TASK.can_end_right(PROMPT, ANSWER, beginning) is can

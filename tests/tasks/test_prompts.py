@@ -1,4 +1,4 @@
-"""What is sent to the model: template, system message, suffix, thinking."""
+"""Prompts as they are sent: template, system message, suffix, thinking."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_without_a_template_the_text_has_the_tokenizers_own_special_tokens() -> 
     assert tokens[0] == tokenizer.bos_token_id
 
 
-def test_many_keep_their_order_and_none_is_none() -> None:
+def test_prompts_keep_their_order() -> None:
     texts = ["b" * 300, "a", "c"]
     prompts = [prompt for prompt, _ in render(texts, TaskConfig(chat_template=False), byte_level())]
     assert prompts == texts
@@ -74,7 +74,7 @@ def refusal_of(template: Any, **section: Any) -> str:
     return message
 
 
-def test_a_refused_system_message_says_what_to_do() -> None:
+def test_the_error_for_a_refused_system_message_names_the_remedy() -> None:
     message = refusal_of(families.GEMMA, bos="<bos>", system="Be brief.")
     assert "System role not supported" in message
     assert "leave task.system empty or put its text into task.suffix" in message
@@ -104,14 +104,14 @@ def test_a_system_message_that_is_left_out_is_refused() -> None:
 def test_a_template_that_fails_is_one_clear_line(template: Any, found: str) -> None:
     message = refusal_of(template, system="Be brief.", thinking=True)
     assert found in message
-    assert "mend the template, or set task.chat_template: false" in message
+    assert "task.chat_template: false" in message
 
 
-def test_a_template_without_a_system_message_that_fails_does_not_blame_it() -> None:
+def test_the_error_of_another_failure_does_not_name_the_system_message() -> None:
     assert "task.system" not in refusal_of("{{ raise_exception('no') }}")
 
 
-def test_a_refused_thinking_switch_says_so() -> None:
+def test_the_error_for_a_refused_thinking_switch_names_it() -> None:
     template = "{% if enable_thinking %}{{ raise_exception('no thinking') }}{% endif %}" + families.CHATML
     assert "leave task.thinking null" in refusal_of(template, thinking=True)
 
@@ -207,7 +207,9 @@ def test_a_first_token_that_is_the_problems_own_is_noted(capsys: pytest.CaptureF
     render(["3 4 :", "5 6 :"], task.model_copy(update={"system": "Add."}), tokenizer)
     assert capsys.readouterr().err == ""
     render(["3 4 :", "5 6 :"], task, tokenizer)
-    assert "a/model-that-has-no-bos: the tokenizer puts nothing before a prompt" in capsys.readouterr().err
+    note = capsys.readouterr().err
+    assert note.count("a/model-that-has-no-bos") == 1
+    assert "task.system" in note
     words = word_level(TASK.vocabulary)
     words.name_or_path = "a/model-that-has-one"
     render(["3 4 :", "5 6 :"], task, words)

@@ -1,4 +1,4 @@
-"""Laws that every generated task keeps, and the disjointness of its sets."""
+"""Properties of every generated task, and the disjointness of its sets."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def canonicals(problems: list[Problem]) -> set[str]:
     return {problem.canonical for problem in problems}
 
 
-def test_demonstrations_are_right_and_vary(task: Task) -> None:
+def test_demonstrations_are_correct_and_vary(task: Task) -> None:
     rng = np.random.default_rng(0)
     for level in task.levels:
         for problem in generate(task, level, 10, rng):
@@ -29,19 +29,19 @@ def test_demonstrations_are_right_and_vary(task: Task) -> None:
             assert judgement.verdict is Verdict.RIGHT, (problem, response)
             assert judgement.extracted == problem.answer
     many = {task.demonstration(problem, rng) for _ in range(20)}
-    assert len(many) > 5 or task.name == "arithmetic"  # which shows one form
+    assert len(many) > 5 or task.name == "arithmetic"  # which has one form
 
 
-def test_every_beginning_of_a_demonstration_can_end_right_until_a_slip(task: Task) -> None:
+def test_every_beginning_of_a_demonstration_can_end_correctly_until_an_error(task: Task) -> None:
     rng = np.random.default_rng(0)
     for level in task.levels:
         for problem in generate(task, level, 5, rng):
             words = task.demonstration(problem, rng).split()
             for length in range(len(words)):
                 assert task.can_end_right(problem.prompt, problem.answer, " ".join(words[:length]))
-            slip = words.index("=") + 1
-            slipped = [*words[:slip], str(int(words[slip]) + 1), *words[slip + 1 :], task.boundary_token]
-            assert not task.can_end_right(problem.prompt, problem.answer, " ".join(slipped))
+            place = words.index("=") + 1
+            faulty = [*words[:place], str(int(words[place]) + 1), *words[place + 1 :], task.boundary_token]
+            assert not task.can_end_right(problem.prompt, problem.answer, " ".join(faulty))
 
 
 def test_texts_are_words_of_the_vocabulary(task: Task) -> None:
@@ -57,7 +57,7 @@ def test_texts_are_words_of_the_vocabulary(task: Task) -> None:
 
 
 def test_sets_are_disjoint_and_distinct_in_every_level(task: Task) -> None:
-    count = 30 if task.name == "arithmetic" else 96  # its products are 116
+    count = 30 if task.name == "arithmetic" else 96  # its level L2 has 116 products
     train, levels = dict.fromkeys(task.levels, count + count // 2), len(task.levels)
     sets = make_sets(task, 0, train=train, tuning_per_level=count, final_per_level=count)
     assert (len(sets.train), len(sets.tuning), len(sets.final)) == (sum(train.values()), levels * count, levels * count)
@@ -67,7 +67,7 @@ def test_sets_are_disjoint_and_distinct_in_every_level(task: Task) -> None:
     assert sets.held_out == canonicals(sets.tuning) | canonicals(sets.final)
 
 
-def test_sets_obey_the_seed_and_training_size_leaves_held_out_sets_alone(task: Task) -> None:
+def test_sets_depend_on_the_seed_and_held_out_sets_not_on_the_training_size(task: Task) -> None:
     few = make_sets(task, 0, train={"L6": 5}, tuning_per_level=8, final_per_level=8)
     again = make_sets(task, 0, train={"L6": 5}, tuning_per_level=8, final_per_level=8)
     more = make_sets(task, 0, train={"L5": 9, "L6": 7}, tuning_per_level=8, final_per_level=8)
@@ -84,16 +84,16 @@ def test_the_training_set_is_shuffled_over_levels(task: Task) -> None:
     assert 15 < first_half.count("L1") < 35
 
 
-def test_a_level_that_is_too_small_says_so() -> None:
+def test_a_level_that_is_too_small_is_named() -> None:
     task = load_task(TaskConfig(name="signed_sum"))
-    with pytest.raises(ConfigError, match=r"signed_sum, level L1: 1000 distinct problems wanted"):
+    with pytest.raises(ConfigError, match=r"signed_sum, level L1: 1000 distinct problems"):
         generate(task, "L1", 1000, np.random.default_rng(0))
     assert len(generate(task, "L1", 366, np.random.default_rng(0))) == 366  # 12 * 36 - 12 * 11 / 2: all
 
 
 def test_unknown_names_are_refused() -> None:
     task = load_task(TaskConfig(name="signed_sum"))
-    with pytest.raises(ConfigError, match=r"task\.name: math is no generated task"):
+    with pytest.raises(ConfigError, match=r"task\.name: math"):
         load_task(TaskConfig(name="math"))
     with pytest.raises(ConfigError, match="no level 'L7'"):
         generate(task, "L7", 1, np.random.default_rng(0))

@@ -30,7 +30,7 @@ LAST = f"iteration_{ITERATIONS - 1:04d}"
 def files_of(stage: Stage) -> dict[str, Contract]:
     """File within an iteration's folder -> contract, for the tables that a stage writes there."""
     files: dict[str, Contract] = {}
-    for role, contract in stage.adds.items():
+    for role, contract in stage.writes.items():
         if contract is PolicyDirectory:
             files["policy/manifest.json"] = contract
         elif stage.name in PER_SOURCE:
@@ -52,12 +52,12 @@ def test_every_stage_of_an_iteration_leaves_valid_files(mini_run: Run, arm: str,
 def test_files_that_all_arms_share_are_valid(mini_run: Run) -> None:
     results = mini_run.results
     for name, file in (("prepare", "train"), ("prepare", "held_out"), ("prepare", "dropped"), ("prepare", "sources")):
-        check_file(results / name / f"{file}.parquet", load(name).STAGE.adds[file], "s0")
-    check_file(results / "warm_start" / "warm_start.parquet", load("warm_start").STAGE.adds["warm_start"], "s0")
+        check_file(results / name / f"{file}.parquet", load(name).STAGE.writes[file], "s0")
+    check_file(results / "warm_start" / "warm_start.parquet", load("warm_start").STAGE.writes["warm_start"], "s0")
     check_file(results / "warm_start" / "policy" / "manifest.json", PolicyDirectory, "s0")
     for name in ("compare", "compare_seeds", "compare_differences"):
-        check_file(results / f"{name}.parquet", load("compare").STAGE.adds[name], "s0")
-    for name, contract in load("evaluate").STAGE.adds.items():
+        check_file(results / f"{name}.parquet", load("compare").STAGE.writes[name], "s0")
+    for name, contract in load("evaluate").STAGE.writes.items():
         check_file(results / "warm_start" / f"{name}.parquet", contract, "s0")
         for arm in ARMS:
             check_file(results / arm / "s0" / LAST / f"{name}.parquet", contract, f"{arm}/s0/i{ITERATIONS - 1}")
