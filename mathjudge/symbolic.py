@@ -46,7 +46,7 @@ def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
 def mixed_points(symbols: set[Any]) -> list[dict[Any, Any]]:
     r"""Return points at which neighbouring symbols differ in sign.
 
-    \sqrt{a^2 b} is not a\sqrt{b} for a < 0 < b, where both are real.
+    |a|\sqrt{b} is not a\sqrt{b} for a < 0 < b, where both are real.
     """
     import sympy
 
@@ -90,8 +90,8 @@ def same_value(a: Any, b: Any) -> bool | None:
     r"""Whether two scalar expressions are equal; None if no point decides (nothing is defined at any of them).
 
     They must agree wherever both are defined and real. If both contain roots of symbols, the symbols are taken as
-    positive, as in \sqrt{a/b} and \sqrt{ab}/b; not if only one contains an absolute value: \sqrt{a^2 b} is
-    |a|\sqrt{b}, and not a\sqrt{b}.
+    positive, as in \sqrt{a/b} and \sqrt{ab}/b; but not if only one contains an absolute value: |a|\sqrt{b} is not
+    a\sqrt{b}.
     """
     import sympy
 
