@@ -102,17 +102,15 @@ def same_value(a: Any, b: Any) -> bool | None:
     rooted = has_roots(a) and has_roots(b)
     strict = bool(a.atoms(sympy.Abs)) != bool(b.atoms(sympy.Abs))
     agreed = agreed_real = 0
-    for point in [
-        *points(symbols),
-        *(mixed_points(symbols) if rooted and strict else ()),
-        *points(symbols, integer=True),
-    ]:
+    signs = mixed_points(symbols) if rooted and strict else []
+    for point in points(symbols) + signs + points(symbols, integer=True):
         left, right = value(a, point), value(b, point)
         if left is None or right is None or is_real_value(left) != is_real_value(right):
             continue
         if not close(left, right):
-            if on_branch(a, point) or on_branch(b, point):
+            if on_branch(a, point) or on_branch(b, point):  # one of them is not real there: nothing is decided
                 continue
+            # Roots agree at two positive points: a negative one only shows which sign their square has lost.
             if rooted and not strict and agreed_real >= 2 and any(number < 0 for number in point.values()):
                 continue
             return False
