@@ -16,9 +16,9 @@ from extra_rl.judging.pool import judge_in_pool
 from extra_rl.verdict import Judgement, Verdict
 from mathjudge import Item
 from mathjudge.extract import extract
-from mathjudge.reference import reference_text
 from mathjudge.normalise import clean, squash
 from mathjudge.policy import FALLBACKS
+from mathjudge.reference import reference_text
 
 
 def string(item: Item) -> Judgement:
