@@ -24,6 +24,9 @@ from mathjudge.sentences import (
     last_value,
 )
 
+MAX_SENTENCE = 4000
+"""Characters of the longest sentence that is searched for an asserted value."""
+
 # A sentence concludes if it opens with such a word: ", so there are 12 of them" inside a sentence is a step. Sentences
 # are not always split, so a capital letter marks the opening as well.
 CONCLUDES = re.compile(
@@ -35,8 +38,8 @@ CONCLUDES = re.compile(
 # The text ends with its sentence: a full stop, or a displayed formula.
 FINISHED = re.compile(r"[.!。](?:\s|\$|\\[)\]]|\*)*$|(?:\$\$|\\\])\s*$")
 WORKING = re.compile(
-    r"^\W*(?:first|next|then|let|since|because|suppose|consider|note|if|given|step|now|we\s+(?:also\s+)?(?:have|know)|assume|for|when|to|"
-    r"\w+ing)\b",
+    r"^\W*(?:first|next|then|let|since|because|suppose|consider|note|if|given|step|now|assume|for|when|to|\w+ing|"
+    r"we\s+(?:also\s+)?(?:have|know))\b",
     re.IGNORECASE,
 )
 # The last line belongs to an item of a numbered list: a step of the solution.
@@ -98,13 +101,14 @@ IS_THE_ANSWER = re.compile(
     re.IGNORECASE,
 )
 # After an asserted value: the end, or the words of its unit.
-UNIT_WORDS = re.compile(r"\s*(?:[A-Za-z%°²³€£¥₹'’/^()$\\{}\d-]+\s*){0,16}")
+UNIT_WORDS = re.compile(r"\s*(?:[A-Za-z%°²³€£¥₹'’/^()$\\{}\d-]+(?:\s+|$)){0,16}")
 CHINESE_UNIT = re.compile(r"\s*[\u4e00-\u9fff]{0,10}(?:\s*[a-zA-Z²³]{0,3})")
 NO_UNIT = re.compile(
     r"\b(?:is|are|was|were|must|can|cannot|could|should|would|will|may|might|has|have|had|do|does|did|we|it|they|he|she|you|"
     r"this|which|where|while|but|when|if|because|since|so|then|into|divides?|cancels?|vanish\w*|appears?|works?|fails?|"
     r"holds?|remains?|follows?|gives?|means?|implies|satisf\w+|next|below|above|first|second|step|case|as|by|both\s+sides|"
-    r"hundred|dozen|half|equations?|conditions?|constraints?|inequalit\w+|unknowns?|to\s+(?:finish|check|solve|consider|try|examine|test|go|find|compute|be|get|obtain|both))\b"
+    r"hundred|dozen|half|equations?|conditions?|constraints?|inequalit\w+|unknowns?|"
+    r"to\s+(?:finish|check|solve|consider|try|examine|test|go|find|compute|be|get|obtain|both))\b"
     r"|[是否满足整除代入但则能需继续选再]|可以|^\s*(?:[万亿百十]|千(?![米克瓦]))",
     re.IGNORECASE,
 )
@@ -189,6 +193,8 @@ def asserted_value(sentence: str) -> str | None:
 
     Values of several names ("the maximum is 2 and the minimum is 1") are returned as a list with these names.
     """
+    if len(sentence) > MAX_SENTENCE:
+        return None
     sentence = AS_REQUIRED.sub("", sentence.strip().rstrip(".!。"))
     sentence = CONDITION.sub("", sentence)
     span = last_span(sentence)

@@ -38,6 +38,8 @@ SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 
+MAX_GROUPS = 200
+"""Braces of a text in which groups are looked at: their number times the text's length is the cost."""
 # A brace that may group nothing: at the start, after an operator, a digit, a closing brace, a space or a dollar sign.
 FREE_GROUP = re.compile(r"(?:^|[-+*/=(,;:<>\d}\s$])\{")
 
@@ -224,7 +226,7 @@ def argument(text: str, at: int) -> tuple[str, int]:
 
 def free_groups(text: str) -> str:
     r"""Braces that group nothing, as spaces: {5} \text{ cm}. Around a sum or before a power they become parentheses."""
-    if "{" not in text:
+    if not 0 < text.count("{") <= MAX_GROUPS:
         return text
     text = re.sub(r"^\\\{([^{},|]*)\\\}\s*(?=\\text\{[^{}]*\}$)", r"\1 ", text)
     if not FREE_GROUP.search(text):
@@ -236,7 +238,7 @@ def free_groups(text: str) -> str:
         if not _is_free(text, start) or r"\choose" in content:
             continue
         powered = re.match(r"\s*[\^_'!]", text[end + 1 :]) and not re.fullmatch(r"\w|\\[A-Za-z]+", content)
-        summed = re.search(r"(?<=[\w)}\s])\s*[-+]", content) and (text[:start].strip() or text[end + 1 :].strip())
+        summed = re.search(r"(?<=[\w)}\s])[-+]", content) and (text[:start].strip() or text[end + 1 :].strip())
         opening, close = ("(", ")") if powered or summed else (" ", " ")
         text = f"{text[:start]}{opening}{content}{close}{text[end + 1 :]}"
     return text

@@ -25,7 +25,7 @@ HASHES = re.compile(
 HEADING = (
     r"(?:^|\n)[ \t]*(?:#+[ \t]*)?(?:\\(?:textbf|mathbf|text|(?:sub)*section\*?)\s*\{\s*)?"
     r"(?:(?:the[ \t]+)?final[ \t]+(?:answer|result|solution)|answer|最终答案|答案)s?[ \t]*:?[ \t]*\}?[ \t]*:?[ \t]*"
-    r"\n(?:\s|-{3,})*"
+    r"\n(?:\s|---+\n)*"
 )
 PHRASE = re.compile(
     rf"{HEADING}"

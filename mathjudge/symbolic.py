@@ -46,7 +46,7 @@ def points(symbols: set[Any], integer: bool = False) -> list[dict[Any, Any]]:
 def mixed_points(symbols: set[Any]) -> list[dict[Any, Any]]:
     r"""Return points at which neighbouring symbols differ in sign.
 
-    \sqrt{a^2 b} is not a\sqrt{b} for a < 0 < b, where both are real.
+    |a|\sqrt{b} is not a\sqrt{b} for a < 0 < b, where both are real.
     """
     import sympy
 
@@ -90,8 +90,8 @@ def same_value(a: Any, b: Any) -> bool | None:
     r"""Whether two scalar expressions are equal; None if no point decides (nothing is defined at any of them).
 
     They must agree wherever both are defined and real. If both contain roots of symbols, the symbols are taken as
-    positive, as in \sqrt{a/b} and \sqrt{ab}/b; not if only one contains an absolute value: \sqrt{a^2 b} is
-    |a|\sqrt{b}, and not a\sqrt{b}.
+    positive, as in \sqrt{a/b} and \sqrt{ab}/b; but not if only one contains an absolute value: |a|\sqrt{b} is not
+    a\sqrt{b}.
     """
     import sympy
 
@@ -102,17 +102,15 @@ def same_value(a: Any, b: Any) -> bool | None:
     rooted = has_roots(a) and has_roots(b)
     strict = bool(a.atoms(sympy.Abs)) != bool(b.atoms(sympy.Abs))
     agreed = agreed_real = 0
-    for point in [
-        *points(symbols),
-        *(mixed_points(symbols) if rooted and strict else ()),
-        *points(symbols, integer=True),
-    ]:
+    signs = mixed_points(symbols) if rooted and strict else []
+    for point in points(symbols) + signs + points(symbols, integer=True):
         left, right = value(a, point), value(b, point)
         if left is None or right is None or is_real_value(left) != is_real_value(right):
             continue
         if not close(left, right):
-            if on_branch(a, point) or on_branch(b, point):
+            if on_branch(a, point) or on_branch(b, point):  # one of them is not real there: nothing is decided
                 continue
+            # Roots agree at two positive points: a negative one only shows which sign their square has lost.
             if rooted and not strict and agreed_real >= 2 and any(number < 0 for number in point.values()):
                 continue
             return False
