@@ -24,7 +24,8 @@ def test_local_sources_that_exist_are_inputs(tmp_path: Path) -> None:
             "parts": {"path": str(tmp_path / "parts")},
         },
     }
-    layout = Layout(experiment_of({"name": "x", "iterations": 1, "task": task, "arms": {"grpo": {}}}))
+    raw = {"name": "x", "iterations": 1, "task": task, "model": {"tokenizer": "bytes"}, "arms": {"grpo": {}}}
+    layout = Layout(experiment_of(raw))
     assert layout.sources() == {
         "source:train": str(tmp_path / "train.jsonl"),
         "source:aime24": str(tmp_path / "my data" / "aime24.parquet"),

@@ -70,7 +70,7 @@ def test_commands_that_show_rollouts_work_without_scores(run: Run, capsys: pytes
     rows = scan_run(run.results / "cheap").collect()
     unscored = rows.filter(pl.col("entropies").is_null(), iteration=1)["rollout_id"][0]
     assert main(["explain", unscored, "--results", str(run.results)]) == 0
-    assert "not scored: score_entropy has not run yet, or left this rollout out" in capsys.readouterr().out
+    assert "score_entropy.rows: signal" in capsys.readouterr().out
     folder = run.results / "cheap" / "s0" / "iteration_0001"
     assert studies(["prefix-signal", str(folder), "--out", str(run.workdir)]) != 0
     assert "failed rollouts have no entropies" in capsys.readouterr().err
