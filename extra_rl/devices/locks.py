@@ -1,7 +1,9 @@
 """Exclusive locks on named things, such as devices: the first free ones are taken, until the process ends.
 
 A lock is `flock` on one file a name, as in run/lock.py: the kernel releases it when the process ends, at kill -9 too.
-All runs of a user share the locks of a machine. Source: our decision (docs/decisions/0009-shards.md).
+A file that something removes (a cleaner of temporary files) stays open in its holder, so whoever locks the file that
+took its place looks for that holder first. All runs of a user share the locks of a machine. Source: our decision
+(docs/decisions/0009-shards.md).
 """
 
 from __future__ import annotations
@@ -64,14 +66,35 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _lock(path: Path) -> bool:
+    """Lock the file, made if absent; False where another process holds it, under this name or as a removed file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return False
+    if not _is_named(descriptor, path) or _is_held_as_removed_file(path):
+        os.close(descriptor)
+        return False
     _HELD[path] = descriptor
     return True
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has this name: it may have been removed between its opening and its locking."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_held_as_removed_file(path: Path) -> bool:
+    """Whether a process of this user has a removed file of this name open, and so holds the lock of that name."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # the process has ended, or belongs to another user
+            if os.readlink(link) == f"{path.resolve()} (deleted)":
+                return True
+    return False
 
 
 def _require_own_folder(folder: Path) -> None:

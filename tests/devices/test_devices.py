@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -67,6 +68,34 @@ def test_the_first_free_one_until_its_holder_is_killed(folder: Path) -> None:
         for process in filter(None, (first, second)):
             process.kill()
             process.communicate()
+
+
+def test_a_lock_whose_file_was_removed_is_not_held_twice(folder: Path) -> None:
+    first = holder(folder)
+    try:
+        assert said(first) == "['a']"
+        (folder / "a.lock").unlink()
+        for _ in range(2):  # the second attempt finds the file that the first one made
+            assert take_free(["a"], 1, folder, wait=False) is None
+        first.kill()
+        first.wait()
+        assert take_free(["a"], 1, folder, wait=False) == ["a"]
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_a_file_that_is_replaced_before_it_is_locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking, another process removes the file and locks a new one of that name."""
+    lock = fcntl.flock
+
+    def replace_first(descriptor: int, operation: int) -> None:
+        (folder / "a.lock").unlink()
+        (folder / "a.lock").touch()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(locks.fcntl, "flock", replace_first)
+    assert take_free(["a"], 1, folder, wait=False) is None
 
 
 def test_no_child_keeps_the_locks_of_its_parent(folder: Path) -> None:
