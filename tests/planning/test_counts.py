@@ -136,12 +136,13 @@ def test_problems_of_benchmarks_and_files(tmp_path: Path) -> None:
         "train": {"mine": {"path": str(file), "limit": 2}, "other": {"path": str(tmp_path / "own.jsonl")}},
         "benchmarks": {"aime24": {}, "math500": {"limit": 10}, "own": {"path": str(file)}},
     }
-    made = sections(task=task)
+    made = sections(task=task, model={"tokenizer": "bytes"})
     assert counts.training_problems(made) == 4
     assert counts.held_out(made) == {"aime24": 30, "math500": 10, "own": 3}
 
 
 def test_counts_known_only_from_the_data_are_none() -> None:
     task = {"name": "math", "train": {"path": "missing.parquet"}, "benchmarks": {"x": {"dataset": "someone/x"}}}
-    assert counts.training_problems(sections(task=task)) is None
-    assert counts.held_out(sections(task=task)) == {"x": None}
+    made = sections(task=task, model={"tokenizer": "bytes"})
+    assert counts.training_problems(made) is None
+    assert counts.held_out(made) == {"x": None}
