@@ -88,7 +88,7 @@ def test_a_base_model_is_known_with_its_own_context() -> None:
 def test_unknown_models_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'someone/model' is no local directory.*Qwen3-1\.7B"):
         shape_of(ModelConfig(source="someone/model"), WORDS)
-    with pytest.raises(InputError, match=r"config\.json: there is no such file"):
+    with pytest.raises(InputError, match=r"config\.json: no such file"):
         shape_of(ModelConfig(source=str(tmp_path)), WORDS)
     file = tmp_path / "config.json"
     for text, said in (
