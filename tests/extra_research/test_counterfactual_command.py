@@ -212,5 +212,5 @@ def test_a_table_that_this_code_would_not_make(
     write_table(table, file, contracts.Advantages, {})
     assert main(["counterfactual", str(folder)]) == 2
     said = capsys.readouterr().err
-    assert "extra/s0/i1: advantage of the run is not what stage advantage version 1 makes of the same inputs" in said
+    assert "extra/s0/i1: advantage of the run is not what stage advantage version" in said
     assert not (folder / "counterfactual").exists()
