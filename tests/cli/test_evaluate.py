@@ -235,7 +235,7 @@ def test_an_interrupt_reports_that_samples_are_cached(
     run(exit_code=130)
     assert "Samples are cached in results/evaluations" in capsys.readouterr().out
     run("--no-cache", exit_code=130)
-    assert "No cache" in capsys.readouterr().out
+    assert "No samples are cached" in capsys.readouterr().out
 
 
 def test_a_killed_evaluation_continues_with_equal_bytes(

@@ -45,7 +45,10 @@ def test_every_configuration_names_the_schema(path: Any) -> None:
     [
         {"update": None, "arms": {"grpo": None}},
         {"arms": {"a": {"preset": "paper", "update": {"learning_rate": 1e-6}}}},
-        {"task": {"name": "math", "train": "dapo_math_17k", "benchmarks": ["aime24", "math500"]}},
+        {
+            "task": {"name": "math", "train": "dapo_math_17k", "benchmarks": ["aime24", "math500"]},
+            "model": {"tokenizer": "bytes"},
+        },
         {"task": {"train": ["gsm8k_train", "math_12k"], "benchmarks": {"aime24": {}, "own": {"path": "own.parquet"}}}},
         {"task": {"train": {"path": "a.jsonl", "id": None}}},
         {"retention": {"weights_every": 5, "optimizer_states": 2}, "seeds": [0, 1]},

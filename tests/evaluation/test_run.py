@@ -215,7 +215,7 @@ def test_a_prompt_beyond_the_context_is_refused_before_sampling(tmp_path: Path, 
     evaluated(tmp_path, problems(*TWO), max_response_tokens=16)  # 4 + 16
     with pytest.raises(ModelError, match=r"A/100 has 6 and its response up to 16.*at most 14\."):
         evaluated(tmp_path, problems(*TWO, "A/100"), max_response_tokens=16)
-    with pytest.raises(ModelError, match=r"1 problem\(s\) do not fit\. Leave them out"):
+    with pytest.raises(ModelError, match=r"1 problem\(s\) do not fit\. Remove them"):
         evaluated(tmp_path, problems("A/" + "1" * 30), max_response_tokens=1)
     assert script.requests == 6
 
