@@ -65,7 +65,7 @@ def test_a_reader_sees_no_shards(sharded: Run) -> None:
     tables = [pl.read_parquet(sharded.results / PLACE / f"{of}.parquet") for of in ("generate", "regenerate")]
     assert rows["rollout_id"].to_list() == pl.concat(tables)["rollout_id"].to_list()
     (line, *_) = lines_of(sharded.results)
-    assert line.startswith("extra/s0 1/1")
+    assert line.startswith("extra/s0: 1/1 ")
     assert "Nothing to be done" in sharded.snakemake("--dry-run").stdout
 
 
