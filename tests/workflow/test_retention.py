@@ -23,8 +23,9 @@ KEEP = {"weights_every": 3, "optimizer_states": 2}
 
 
 def a_run(workdir: Path, **changes: object) -> Run:
-    """One arm without a token budget, so that every iteration may take steps."""
-    common = {"iterations": ITERATIONS, "select": {"token_budget": None}, "arms": {"extra": {"preset": "prototype"}}}
+    """One arm without a token budget, so that every iteration may take steps, and without a model of embeddings."""
+    arm = {"preset": "prototype", "novelty": {"measure": "lexical"}}
+    common = {"iterations": ITERATIONS, "select": {"token_budget": None}, "arms": {"extra": arm}}
     return new_run(workdir, **{**common, **changes})
 
 
