@@ -95,7 +95,7 @@ def training_samples_the_whole_distribution(of: Sections, run: RunConfig) -> Ite
 
 
 @reads("model.context_tokens", "sampling.max_response_tokens", "evaluate.max_response_tokens")
-def a_prompt_fits_beside_the_response(of: Sections, run: RunConfig) -> Iterator[str]:
+def a_prompt_fits_next_to_the_response(of: Sections, run: RunConfig) -> Iterator[str]:
     context = of["model"]["context_tokens"]
     if context is None:  # read from the model
         return
@@ -197,7 +197,7 @@ def the_weighted_levels_have_problems(of: Sections, run: RunConfig) -> Iterator[
 
 
 @reads("verify.gold", "choose_prefixes.groups", "choose_prefixes.when")
-def displaced_golds_need_the_next_batch(of: Sections, run: RunConfig) -> Iterator[str]:
+def displaced_references_need_the_next_batch(of: Sections, run: RunConfig) -> Iterator[str]:
     prefixes = of["choose_prefixes"]
     if of["verify"]["gold"] == "displaced" and prefixes["groups"] != 0 and prefixes["when"] == "same_iteration":
         yield "verify.gold: displaced needs choose_prefixes.when: next_iteration, as in the released code"

@@ -102,7 +102,7 @@ def validated(
 
 
 def _follows_from(mistake: Mistake, wrong: set[str]) -> bool:
-    """Whether a mistake may be due to the default in the place of a wrong value: it names that key."""
+    """Whether a mistake may be due to the default instead of a wrong value: it names that key."""
     return any(key in mistake.path[:1] or re.search(rf"\b{key}\b", mistake.reason) for key in wrong)
 
 

@@ -12,7 +12,7 @@ from extra_rl.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen; unknown keys, infinite numbers and yes/no in the place of a number are refused."""
+    """Base of all sections: frozen; unknown keys, infinite numbers and yes/no instead of a number are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ def _holds_truth_value(value: object) -> bool:
 class StageConfig(Section):
     """Base of every stage's `Config`.
 
-    SHORTHAND: the key that plain text in the place of the section sets (`audit: string`); None: none.
+    SHORTHAND: the key that plain text instead of the section sets (`audit: string`); None: none.
     """
 
     SHORTHAND: ClassVar[str | None] = None

@@ -12,7 +12,6 @@ from extra_rl.config.mistakes import nearest
 from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
 from extra_rl.problems.files import Row, Table
-from extra_rl.tasks.conversation import is_conversation
 
 MISSING_WORDS = frozenset(["", "nan", "+nan", "-nan", "none", "null", "nat", "<na>", "n/a", "#n/a"])
 """Texts that mean no value, in any case and with white space around them: what pandas and polars write. None of
@@ -209,8 +208,3 @@ def media_of(row: Row) -> str | None:
 
 def _is_missing(value: object) -> bool:
     return isinstance(value, str) and is_missing_text(value)
-
-
-def holds_conversations(table: Table, name: str) -> bool:
-    """Return whether any row of a column contains messages."""
-    return any(is_conversation(cell(row, name)) for row in table.rows)

@@ -96,7 +96,7 @@ def read_files(path: str, split: str = "train") -> Table:
                 f"example `{Path(path)}/*.parquet`."
             )
         count = f" ({len(files)} files)" if len(files) > 1 else ""
-        table = Table(path, f"{kinds.pop()}{count}", [_read(file) for file in files])
+        table = Table(path, f"{kinds.pop()}{count}", [read_part(file) for file in files])
     if not table.rows:
         raise InputError(f"{path}: holds no rows.")
     return table
@@ -166,7 +166,8 @@ def format_of(path: Path) -> str:
     return FORMATS[suffix]
 
 
-def _read(path: Path) -> Part:
+def read_part(path: Path) -> Part:
+    """Return the rows of one file. Raises InputError for a file that cannot be read."""
     kind = format_of(path)
     if kind == "Parquet":
         return Part(str(path), _parquet_rows(path))

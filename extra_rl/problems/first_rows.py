@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from extra_rl.errors import InputError
-from extra_rl.problems.files import GZIP, Part, Table, files_of, format_of, is_saved, rows_of_text
+from extra_rl.problems.files import GZIP, Part, Table, files_of, format_of, is_saved, read_part, rows_of_text
 
 BEGINNING = 1 << 20
 """Bytes of a text file that are read."""
@@ -26,14 +26,14 @@ def first_rows(path: str, count: int) -> Table | None:
     if kind == "Parquet":
         return Table(path, kind, [Part(str(file), _parquet_rows(file, count))])
     content, whole = _beginning(file)
-    if not whole and content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+    if whole:
+        part = read_part(file)
+        return Table(path, kind, [Part(part.path, part.rows[:count], part.lines)])
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         return None
-    text = content.decode("utf-8-sig", errors="strict" if whole else "ignore")
     try:
-        part = rows_of_text(file, kind, text, count)
+        part = rows_of_text(file, kind, content.decode("utf-8-sig", errors="ignore"), count)
     except InputError:
-        if whole:
-            raise
         return None  # the row in which the beginning ends
     return Table(path, kind, [part])
 

@@ -2,7 +2,7 @@
 
 Snakemake re-runs what its own records (`.snakemake/`) say has changed. Results that were copied without these records
 hold every job in the footers, so nothing has to be trusted: a file that stays must have been made by the job that the
-configuration gives today, lie where its name says, and come from the very files that lie beside it.
+configuration gives today, lie where its name says, and come from the files that are next to it.
 Source: our decision (docs/decisions/0020-files-are-known-by-content.md).
 """
 

@@ -24,7 +24,7 @@ DIGEST_KEY = b"extra_rl_sha256"
 """Key of its digest, in the same place."""
 
 ZEROS = b"0" * 64
-"""What is hashed in the place of the digest's hex digits."""
+"""What is hashed instead of the digest's hex digits."""
 
 FIELD = DIGEST_KEY + b"\x18\x40"
 """How the footer (Thrift's compact protocol) announces the digest: its key, then a string of 64 bytes."""

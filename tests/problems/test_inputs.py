@@ -346,7 +346,10 @@ def test_first_rows_are_those_of_the_whole_file(tmp_path: Path) -> None:
         assert table.rows == rows[:3], name
     array = first_rows(str(tmp_path / "p.json"), 3)
     assert array is not None
-    assert array.rows[:3] == rows[:3]
+    assert array.rows == rows[:3]
+    (tmp_path / "latin.csv").write_bytes("problem,answer\né,1\n".encode("latin-1"))
+    with pytest.raises(InputError, match="line 2 is not UTF-8"):
+        first_rows(str(tmp_path / "latin.csv"), 3)
 
 
 def test_the_first_rows_of_a_large_file_do_not_depend_on_where_its_beginning_ends(tmp_path: Path) -> None:
