@@ -27,6 +27,19 @@ from stages.pipeline import STEPS
 
 Result = TypeVar("Result")
 
+PRELOAD = (
+    "stages.command",
+    *(f"stages.{stage}" for stage in STAGES),
+    # What the stages import inside of functions.
+    "extra_rl.models.embedding",
+    "extra_rl.sampling.plain",
+    "extra_rl.sampling.transformers",
+    "extra_rl.scoring.packed",
+    "extra_rl.tasks.sets",
+    "extra_rl.training.trainer",
+)
+"""The project's modules that the worker imports once. A job imports them again if one of their files has changed."""
+
 
 def experiment_of(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Experiment:
     """Validate a raw configuration, as Snakemake has read it. files: those that it was read from.
@@ -118,7 +131,7 @@ def run_context(experiment: Experiment) -> RunContext:
 def start_worker() -> None:
     """Start the warm worker from this process (Snakemake's). With EXTRA_COLD set there is none, and stages run cold."""
     if not os.environ.get("EXTRA_COLD"):
-        launch.start(Path(".snakemake"))
+        launch.start(Path(".snakemake"), preload_extra=PRELOAD)
 
 
 def open_engines(experiment: Experiment) -> None:
