@@ -20,7 +20,7 @@ from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
-from extra_rl.worker import launch
+from extra_rl.worker import client, launch
 from stages import STAGES
 from stages.load import load
 from stages.pipeline import STEPS
@@ -129,8 +129,11 @@ def run_context(experiment: Experiment) -> RunContext:
 
 
 def start_worker() -> None:
-    """Start the warm worker from this process (Snakemake's). With EXTRA_COLD set there is none, and stages run cold."""
-    if not os.environ.get("EXTRA_COLD"):
+    """Start the warm worker from this process (Snakemake's), unless EXTRA_WORKER names one that listens already.
+
+    With EXTRA_COLD set there is none, and stages run cold.
+    """
+    if not os.environ.get("EXTRA_COLD") and not client.listens():
         launch.start(Path(".snakemake"), preload_extra=PRELOAD)
 
 
