@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment, resolve
-from extra_rl.config.files import refuse_repeated_keys
+from extra_rl.config.files import refuse_ambiguous
 from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
 from extra_rl.preflight.faults import has_training_problems, refuse_faults
@@ -31,9 +31,9 @@ Result = TypeVar("Result")
 def experiment_of(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Experiment:
     """Validate a raw configuration, as Snakemake has read it. files: those that it was read from.
 
-    Raises ConfigError, which lists all mistakes; keys that a file gives twice come first, as one of the two is lost.
+    Raises ConfigError, which lists all mistakes; what YAML changes in silence comes first.
     """
-    refuse_repeated_keys(map(Path, files))
+    refuse_ambiguous(map(Path, files))
     return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
 
 
