@@ -18,9 +18,9 @@ from stages.experiment import (
     use_this_python,
 )
 from stages.layout import Layout, as_inputs, by_role
-from stages.terminal import is_shown
+from stages.terminal import Terminal
 
-logger.addFilter(is_shown)
+logger.addFilter(Terminal().is_shown)
 use_this_python()
 sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 
