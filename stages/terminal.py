@@ -14,11 +14,16 @@ NOISE = (
     "Shutting down, this might take some time.",
     "Exiting because a job execution failed.",
     "Terminating processes on user request",
+    "Ignore corrupted or currently written metadata record",
 )
 FAILED = "RuleException:\nCalledProcessError"
 """How the message on a failed job begins. It goes on with the job's whole command line."""
 AGAIN = "Trying to restart job"
 NO_RULE = "MissingRuleException:\nNo rule to produce "
+RECORDS = re.compile(
+    r"Error recording metadata for finished job \(\[Errno \d+\] (.*?)\)\..* the directory (.*)", re.DOTALL
+)
+"""Snakemake could not write its records, of a full disk for example."""
 END = "WorkflowError:\nAt least one job did not complete successfully."
 GOES_ON = "What is finished is kept: the same command goes on from there."
 INTERRUPTED = ("(exit status 130)", "(ended by SIGINT)")
@@ -30,6 +35,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.interrupted = False
+        self._records = ""
 
     def is_shown(self, record: logging.LogRecord) -> bool:
         """Return whether a record of Snakemake's logger is shown; some messages are rewritten in place."""
@@ -57,6 +63,10 @@ class Terminal:
                 f"There is no rule or file {file} in this configuration. `snakemake --list` prints the rules; a file "
                 "is named by its path, results/<name>/..."
             )
+        if found := RECORDS.search(message):
+            line = f"{found[2].strip()}: cannot be written ({found[1]}). {GOES_ON}"
+            line, self._records = "" if line == self._records else line, line
+            return line
         if message.startswith(END):
             return f"{'Interrupted' if self.interrupted else 'The run ended at the error above'}. {GOES_ON}"
         return message

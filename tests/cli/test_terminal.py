@@ -76,3 +76,13 @@ def test_an_unknown_target_is_named() -> None:
     assert said is not None
     assert "sumary.json in this configuration" in said
     assert "input functions" not in said
+
+
+def test_a_full_disk_under_snakemakes_records_is_one_line() -> None:
+    terminal = Terminal()
+    message = (
+        "WorkflowError:\nError recording metadata for finished job ([Errno 28] No space left on device). Please ensure "
+        "write permissions for the directory /x/.snakemake"
+    )
+    assert shown(message, terminal) == f"/x/.snakemake: cannot be written (No space left on device). {GOES_ON}"
+    assert shown(message, terminal) is None
