@@ -15,6 +15,7 @@ from extra_rl.config.files import refuse_ambiguous
 from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
 from extra_rl.preflight.faults import has_training_problems, refuse_faults
+from extra_rl.preflight.hub import on_hub
 from extra_rl.results import start_folder
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
@@ -55,13 +56,11 @@ def preflight(experiment: Experiment, results: Path, *, packages: bool) -> None:
         packages: whether the stages run in this environment, so that optional packages must be installed here.
     """
     starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.warm_starts]
-    refuse_faults(
-        experiment,
-        results,
-        problems=not (results / "prepare" / "train.parquet").exists(),
-        model=not all(path.exists() for path in starts),
-        packages=packages,
-    )
+    problems = not (results / "prepare" / "train.parquet").exists()
+    model = not all(path.exists() for path in starts)
+    refuse_faults(experiment, results, problems=problems, model=model, packages=packages)
+    for line in on_hub(experiment.common["prepare"], problems=problems, model=model):
+        print(f"NOTE: {line}", file=sys.stderr)
 
 
 def refuse_without_training(experiment: Experiment) -> None:

@@ -20,6 +20,7 @@ from extra_rl.config.experiment import Experiment
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.audit import JUDGES, NONE
+from extra_rl.preflight.hub import LOCAL
 from extra_rl.preflight.model import faults_of_model
 from extra_rl.preflight.sources import faults_of_sources
 from extra_rl.tasks.base import TASKS
@@ -29,8 +30,6 @@ Section = Mapping[str, Any]
 INTERPRETERS = ("python", "python3", "bash", "sh")
 ROOM_BYTES = 1 << 20
 """What must fit into a folder before a run: a full disk is noticed, and how much the run needs is not checked."""
-LOCAL = (".", "/", "~")
-"""How a name begins that is a path, and no name on the hub."""
 
 
 def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, model: bool, packages: bool) -> None:
