@@ -72,8 +72,13 @@ def _refuse_ambiguous(path: Path, text: str) -> None:
 
 
 def _not_yaml(path: Path, error: Exception) -> ConfigError:
-    reason = str(error).replace('in "<unicode string>", ', "")
-    return ConfigError(f"{path}: not valid YAML: {reason}")
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ConfigError(f"{path}: not valid YAML: {error}")
+    problem, spaces = str(getattr(error, "problem", error)), ""
+    if "'\\t'" in problem:
+        spaces = "; indent with spaces instead of tabs"
+    return ConfigError(f"{path}: not valid YAML: line {mark.line + 1}, column {mark.column + 1}: {problem}{spaces}")
 
 
 def repeated_keys(node: yaml.Node | None, above: str = "") -> Iterator[tuple[str, int, int]]:

@@ -279,6 +279,17 @@ def test_what_is_no_plain_yaml_is_one_error(text: str, tmp_path: Path) -> None:
         read_yaml(path)
 
 
+def test_a_fault_of_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "tab.yaml"
+    path.write_text("a:\n\tb: 1\n")
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    assert str(error.value) == (
+        f"{path}: not valid YAML: line 2, column 1: found character '\\t' that cannot start any token; indent with "
+        "spaces instead of tabs"
+    )
+
+
 def test_anchors_and_merged_keys_are_no_repetition(tmp_path: Path) -> None:
     path = tmp_path / "anchors.yaml"
     path.write_text("a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: *a, <<: *b, x: 3}\nd: [*a, *a]\n")
