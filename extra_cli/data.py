@@ -147,6 +147,7 @@ def template_share(raw: dict[str, Any]) -> float:
 
 def recognised(found: Survey) -> Iterator[str]:
     """Format, columns and numbers of rows, line by line."""
+    from extra_rl.problems.columns import shown
     from extra_rl.problems.survey import roles_of
 
     source, roles = found.source, found.source.roles
@@ -156,7 +157,7 @@ def recognised(found: Survey) -> Iterator[str]:
     yield f"answer       {roles.answer}"
     yield f"id           {roles.id or 'row numbers'}"
     if unused := [name for name in source.columns if name not in columns_of(roles.problem, roles.answer, roles.id)]:
-        yield f"not read     {', '.join(unused)}"
+        yield f"not read     {shown(unused)}"
     yield f"rows         {source.rows}, of which {len(source.problems)} are problems"
     yield f"missing      {len(source.missing)} rows without a value" + listed(
         [f"{one.problem.place}: {one.column}" for one in source.missing]
@@ -172,6 +173,9 @@ def prompts(found: Survey, about: str) -> Iterator[str]:
     """Lengths, and the shortest, median and longest prompt as they are sent."""
     from extra_rl.problems.survey import QUANTILES
 
+    if not found.prompts:
+        yield "tokens       no row has a problem, an answer and an id"
+        return
     lengths = ", ".join(f"{share:.0%} {tokens}" for share, tokens in zip(QUANTILES, found.token_quantiles, strict=True))
     yield f"tokens       of a prompt, at most, for this share of rows: {lengths} ({about})"
     places = {problem.problem_id: problem.place for problem in found.source.problems}

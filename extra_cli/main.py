@@ -1,4 +1,4 @@
-"""Plan, inspect, check and evaluate runs of ExTra. Training itself is started with `snakemake`.
+"""Start, plan, inspect, check and evaluate runs of ExTra. `extra run` starts one, or `snakemake` itself.
 
 A command is one file in this folder with `HELP`, `add_arguments(parser)` and `run(arguments) -> exit code`, and its
 name in `COMMANDS`. Any installed package adds such a module as a command by an entry point in the group
@@ -19,6 +19,7 @@ from extra_rl.errors import ConfigError, ExtraError
 
 COMMANDS = (
     "init",
+    "run",
     "show",
     "compare",
     "doctor",
@@ -31,6 +32,14 @@ COMMANDS = (
     "explain",
     "check",
 )
+FIRST = """\
+Type first:
+  extra doctor                      does this machine have what a run needs?
+  extra plan config/tiny.yaml       what does a configuration cost at most?
+  extra run config/tiny.yaml -n     which jobs would run? Without -n they run.
+
+"""
+"""Part of the help."""
 GROUP = "extra.commands"
 """Entry points of this group are commands of other packages: name -> module."""
 
@@ -43,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ExtraError as error:
         print(f"extra: {error}", file=sys.stderr)
         return error.exit_code
-    return run_command("extra", (__doc__ or "").splitlines()[0], modules, words)
+    return run_command("extra", (__doc__ or "").splitlines()[0], modules, words, FIRST)
 
 
-def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words: Sequence[str]) -> int:
+def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words: Sequence[str], first: str = "") -> int:
     """Run the command that the words name and return its exit code. Without words, print the help and return 2.
 
     Args:
@@ -54,9 +63,13 @@ def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words:
         about: one sentence about it.
         modules: name -> module of each command.
         words: of the command line.
+        first: what to type first, for the help.
     """
     parser = argparse.ArgumentParser(
-        prog=prog, description=about, epilog=f"`{prog} COMMAND --help` explains a command with examples."
+        prog=prog,
+        description=about,
+        epilog=f"{first}`{prog} COMMAND --help` explains a command with examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for name, module in modules.items():
@@ -70,6 +83,12 @@ def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words:
         )
     if not words:
         parser.print_help()
+        return 2
+    if not words[0].startswith("-") and words[0] not in modules:
+        from extra_rl.config.mistakes import nearest
+
+        near = nearest(words[0], modules) or f" (the commands are {', '.join(modules)})"
+        print(f"{prog}: there is no command {words[0]!r}{near}", file=sys.stderr)
         return 2
     arguments = parser.parse_args(words)
     try:

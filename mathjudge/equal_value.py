@@ -104,7 +104,7 @@ def same_formula(reference: Node, answer: Node, policy: Policy) -> Rule:
         return None
     b = symbolic.unify_case(a, b)
     if infinite(a) or infinite(b):
-        return "formula" if a == b else None
+        return "formula" if a == b and not undefined(a) else None
     readings = _readings(a, reference.unit, b, answer.unit, policy)[int(converted) :]
     for rule, left, right in readings:
         equal = symbolic.same_value(left, right)
@@ -133,6 +133,13 @@ def infinite(expression: Any) -> bool:
     import sympy
 
     return any(part in (sympy.oo, -sympy.oo, sympy.zoo) for part in (expression, *expression.args))
+
+
+def undefined(expression: Any) -> bool:
+    """Whether an expression divides by zero: 1/0 is not 2/0."""
+    import sympy
+
+    return bool(expression.has(sympy.zoo))
 
 
 def _readings(a: Any, unit_a: str, b: Any, unit_b: str, policy: Policy) -> list[tuple[str, Any, Any]]:

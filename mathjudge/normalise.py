@@ -108,7 +108,9 @@ def strip_sizing(text: str) -> str:
     text = re.sub(r"\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\}|rm|bf|it)(?![a-z])", " ", text)
     text = re.sub(r"(?<!\\)\\(?:[,;:! ]|quad|qquad|enspace|thinspace|hspace\{[^{}]*\})|~", " ", text)
     text = re.sub(
-        r"\\(?:color|hspace)\s*\{[^{}]*\}|\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-z])", " ", text
+        r"\\(?:color|hspace|tag\*?|label)\s*\{[^{}]*\}|\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-z])",
+        " ",
+        text,
     )
     text = re.sub(r"\\(?:textcolor\s*\{[^{}]*\}|underline)\s*(?=\{)", "", text)
     text = re.sub(r"\\[lch]?dots[cbmio]?(?![a-z])|\.{3,}", r"\\dots ", text)
@@ -156,6 +158,13 @@ def brackets(text: str) -> str:
     return re.sub(r"\\(?:bigcup|cupdot|sqcup)(?![a-z])", r"\\cup ", text)
 
 
+SCALES = {"C": "celsius", "F": "fahrenheit", "K": "kelvin"}
+TEMPERATURE = re.compile(
+    r"\s*(?:(\\text\s*\{)\s*)?(?:°\s*(?:\\text\s*\{\s*([CFK])\s*\}|([CFK])\b)|"
+    r"(?<=[\d}\s{])degrees?\s+([Cc]elsius|[Ff]ahrenheit)\b)(?(1)\s*\})"
+)
+
+
 def degrees_and_percent(text: str) -> str:
     """° and % for their many spellings, the words included."""
     text = re.sub(
@@ -163,7 +172,8 @@ def degrees_and_percent(text: str) -> str:
         "°",
         text,
     )
-    text = re.sub(r"\s*°(?:\s*(?:\\text\s*\{\s*)?[CFK]\b(?:\s*\})?)?", "°", text)
+    text = TEMPERATURE.sub(lambda found: rf" \text{{{SCALES[(found[2] or found[3] or found[4])[0].upper()]}}}", text)
+    text = re.sub(r"\s*°", "°", text)
     text = re.sub(r"(?<=[\d}\s)])\s*(?:\\text\{\s*)?\bdegrees?\b\s*\}?", "°", text)
     text = re.sub(r"\s*\\%|\s+%", "%", text)
     return re.sub(r"\s*(?:\\text\{\s*)?(?<![a-z])(?:percent(?:age)?|per cent|pct)\b\.?(?:\s*\})?", "%", text)

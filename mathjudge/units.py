@@ -66,9 +66,11 @@ SYNONYMS = {
     "yd": "yd yard", "mi": "mi mile", "L": "l liter litre", "mL": "ml milliliter millilitre", "cent": "cent ¢",
     "$": "$ dollar usd", "€": "€ euro", "£": "£", "lb": "lb pound", "oz": "oz ounce", "J": "j joule", "N": "n newton",
     "W": "w watt", "Hz": "hz hertz", "mol": "mol mole", "kJ": "kj kilojoule", "ms": "ms millisecond",
-    "dm": "dm decimeter decimetre", "rad": "rad radian",
+    "dm": "dm decimeter decimetre", "rad": "rad radian", "celsius": "celsius", "fahrenheit": "fahrenheit",
+    "kelvin": "kelvin",
 }  # fmt: skip
 COMPOUND_NAMES = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h"}
+TEMPERATURES = frozenset(["celsius", "fahrenheit"])
 CANONICAL = {spelling: unit for unit, spellings in SYNONYMS.items() for spelling in spellings.split()}
 
 
@@ -149,4 +151,6 @@ def compatible(a: str, b: str) -> bool:
     if not a or not b:
         return True
     left, right = canonical(a), canonical(b)
+    if "°" in (left, right) and {left, right} & TEMPERATURES:  # degrees of a scale that the problem states
+        return True
     return left is None or right is None or left == right

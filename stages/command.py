@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
         arguments = parser(module).parse_args(words)
         job, inputs, outputs = plan(module.STAGE, arguments)
         execute(module.STAGE, module.Config, module.run, job, inputs, outputs, arguments.log)
+        if arguments.rerun:
+            print("\n".join(written(outputs)), flush=True)
     except ExtraError as error:
         print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -52,6 +54,15 @@ def main(argv: list[str]) -> int:
         print(f"{name}: InputError: {fault}", file=sys.stderr, flush=True)
         return fault.exit_code
     return 0
+
+
+def written(outputs: Mapping[str, Path]) -> Iterator[str]:
+    """A line for each file that was written by hand: its path, and the rows of a table."""
+    from pyarrow.parquet import read_metadata
+
+    for path in outputs.values():
+        rows = f" ({read_metadata(path).num_rows} rows)" if path.suffix == ".parquet" else ""
+        yield f"wrote {path}{rows}"
 
 
 def stage_in(argv: list[str]) -> tuple[str, list[str]]:
@@ -109,6 +120,8 @@ def plan(stage: Stage, arguments: argparse.Namespace) -> tuple[Job, dict[str, Pa
             raise ConfigError("--rerun needs --to DIR, so that nothing is overwritten.")
         record = read_record(arguments.rerun)
         job = Job.from_json(record["job"])
+        if job.stage != stage.name:
+            raise ConfigError(f"{arguments.rerun} was made by another stage: python -m stages {job.stage} --rerun ...")
         inputs = {role: Path(path) for role, path in record["inputs"].items()}
         root = _common_parent([Path(path) for path in record["outputs"].values()])
         outputs = {r: arguments.to / Path(path).relative_to(root) for r, path in record["outputs"].items()}

@@ -71,7 +71,9 @@ def check(dag: Any, results: Path) -> None:
 def this_command() -> str:
     """The command line that planned this run, without the flag of a dry run."""
     words = [word for word in sys.argv[1:] if word not in ("-n", "--dry-run", "--dryrun")]
-    return shlex.join(["snakemake", *words]) if Path(sys.argv[0]).name == "snakemake" else "snakemake ..."
+    return (
+        shlex.join(["snakemake", *words]) if Path(sys.argv[0]).name in ("snakemake", "__main__.py") else "snakemake ..."
+    )
 
 
 def _kept_jobs(dag: Any, results: Path) -> Iterator[Any]:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment, resolve
-from extra_rl.config.files import refuse_repeated_keys
+from extra_rl.config.files import refuse_ambiguous
 from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
 from extra_rl.preflight.faults import has_training_problems, refuse_faults
+from extra_rl.preflight.hub import on_hub
 from extra_rl.results import start_folder
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
@@ -44,9 +45,9 @@ PRELOAD = (
 def experiment_of(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Experiment:
     """Validate a raw configuration, as Snakemake has read it. files: those that it was read from.
 
-    Raises ConfigError, which lists all mistakes; keys that a file gives twice come first, as one of the two is lost.
+    Raises ConfigError, which lists all mistakes; what YAML changes in silence comes first.
     """
-    refuse_repeated_keys(map(Path, files))
+    refuse_ambiguous(map(Path, files))
     return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
 
 
@@ -68,13 +69,11 @@ def preflight(experiment: Experiment, results: Path, *, packages: bool) -> None:
         packages: whether the stages run in this environment, so that optional packages must be installed here.
     """
     starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.warm_starts]
-    refuse_faults(
-        experiment,
-        results,
-        problems=not (results / "prepare" / "train.parquet").exists(),
-        model=not all(path.exists() for path in starts),
-        packages=packages,
-    )
+    problems = not (results / "prepare" / "train.parquet").exists()
+    model = not all(path.exists() for path in starts)
+    refuse_faults(experiment, results, problems=problems, model=model, packages=packages)
+    for line in on_hub(experiment.common["prepare"], problems=problems, model=model):
+        print(f"NOTE: {line}", file=sys.stderr)
 
 
 def refuse_without_training(experiment: Experiment) -> None:

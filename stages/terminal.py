@@ -11,17 +11,65 @@ NOISE = (
     "Assuming unrestricted shared filesystem usage",
     "Select jobs to execute...",
     "Execute ",
+    "Shutting down, this might take some time.",
+    "Exiting because a job execution failed.",
+    "Terminating processes on user request",
+    "Ignore corrupted or currently written metadata record",
 )
 FAILED = "RuleException:\nCalledProcessError"
 """How the message on a failed job begins. It goes on with the job's whole command line."""
+AGAIN = "Trying to restart job"
+NO_RULE = "MissingRuleException:\nNo rule to produce "
+RECORDS = re.compile(
+    r"Error recording metadata for finished job \(\[Errno \d+\] (.*?)\)\..* the directory (.*)", re.DOTALL
+)
+"""Snakemake could not write its records, of a full disk for example."""
+END = "WorkflowError:\nAt least one job did not complete successfully."
+GOES_ON = "What is finished is kept: the same command goes on from there."
+INTERRUPTED = ("(exit status 130)", "(ended by SIGINT)")
+"""How a job ends after Ctrl-C."""
 
 
-def is_shown(record: logging.LogRecord) -> bool:
-    """Return whether a record of Snakemake's logger is shown. The message on a failed job is shortened in place."""
-    message = record.getMessage()
-    if message.startswith(FAILED):
-        record.msg, record.args = failure(message), None
-    return not message.startswith(NOISE)
+class Terminal:
+    """What a run has said so far, which decides what its last line says."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._records = ""
+
+    def is_shown(self, record: logging.LogRecord) -> bool:
+        """Return whether a record of Snakemake's logger is shown; some messages are rewritten in place."""
+        message = record.getMessage()
+        new = self.rewritten(message)
+        if new != message:
+            record.msg, record.args = new, None
+        return bool(new)
+
+    def rewritten(self, message: str) -> str:
+        """Return the message as it is shown; "" for one that is hidden."""
+        if message.startswith(FAILED):
+            line = failure(message)
+            self.interrupted = any(end in line for end in INTERRUPTED)
+            return "" if self.interrupted else line
+        if message.startswith("Terminating processes on user request"):
+            self.interrupted = True
+        if message.startswith(NOISE):
+            return ""
+        if message.startswith(AGAIN):
+            return "This job is tried once more."
+        if message.startswith(NO_RULE):
+            file = message.removeprefix(NO_RULE).partition(" (if you use")[0]
+            return (
+                f"There is no rule or file {file} in this configuration. `snakemake --list` prints the rules; a file "
+                "is named by its path, results/<name>/..."
+            )
+        if found := RECORDS.search(message):
+            line = f"{found[2].strip()}: cannot be written ({found[1]}). {GOES_ON}"
+            line, self._records = "" if line == self._records else line, line
+            return line
+        if message.startswith(END):
+            return f"{'Interrupted' if self.interrupted else 'The run ended at the error above'}. {GOES_ON}"
+        return message
 
 
 def failure(message: str) -> str:

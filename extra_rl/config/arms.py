@@ -23,6 +23,8 @@ SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
 """Sections that no arm may change: they configure what is made once for all arms."""
 RESERVED_NAMES = ("prepare", "logs")
 """Folders of a run's results that are not arms, in addition to those that begin with `warm_start`."""
+LONGEST_NAME = 100
+"""Characters of an arm's name: file systems take 255, and a folder may also carry its regime."""
 
 
 class Regime(BaseModel):
@@ -60,6 +62,7 @@ def regimes_of(raw: Mapping[str, Any], mistakes: Mistakes) -> dict[str, Regime]:
     found = {}
     for name, given in raw.items():
         where = f"regimes.{name}"
+        require_text(name, where, mistakes)
         if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)):
             mistakes.add(where, "the name of a regime is part of a folder's name; use letters, digits and _")
         diff = mistakes.mapping(given, where)
@@ -83,6 +86,7 @@ def cells_of(raw: Mapping[str, Any], regimes: Mapping[str, Regime], mistakes: Mi
     for regime in regimes or ("",):
         for name, given in raw.items():
             where = f"arms.{name}"
+            require_text(name, where, mistakes)
             diff = arm_diff(str(name), given, mistakes)
             chosen = chosen_regimes(diff.pop("regimes", None), regimes, where, mistakes)
             extra = mistakes.mapping(diff.pop("in_regime", None), f"{where}.in_regime")
@@ -100,6 +104,12 @@ def cells_of(raw: Mapping[str, Any], regimes: Mapping[str, Regime], mistakes: Mi
                 layers={place: own, where: diff, f"regimes.{regime}": below},
             )
     return cells
+
+
+def require_text(name: object, where: str, mistakes: Mistakes) -> None:
+    """Note a name that YAML has read as another value: `on` and `yes` are true, `null` is none, 2024-01-01 a date."""
+    if isinstance(name, bool) or not isinstance(name, int | str):
+        mistakes.add(where, f"YAML reads this name as {name!r}: write it in quotes")
 
 
 def chosen_regimes(given: Any, regimes: Mapping[str, Regime], where: str, mistakes: Mistakes) -> list[str]:
@@ -121,7 +131,12 @@ def no_regime(name: str, regimes: Mapping[str, Regime]) -> str:
 def arm_diff(name: str, given: Any, mistakes: Mistakes) -> dict[str, Any]:
     """An arm's diff, over its preset if it names one."""
     where = f"arms.{name}"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in RESERVED_NAMES or name.startswith("warm_start"):
+    if (
+        len(name) > LONGEST_NAME
+        or not re.fullmatch(r"[A-Za-z0-9_-]+", name)
+        or name in RESERVED_NAMES
+        or name.startswith("warm_start")
+    ):
         mistakes.add(
             where,
             "an arm's name is a folder's name; use letters, digits, - and _, and none of "

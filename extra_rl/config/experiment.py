@@ -105,9 +105,10 @@ def resolved(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) ->
         if name not in SHARED and name not in stages
     ]
     wrong: set[str] = set()
+    elsewhere = keys_of(stages)
     shared: dict[str, BaseModel | None] = {}
     for name, model in SHARED.items():
-        shared[name] = _complete(name, model, _given(raw.get(name), name, mistakes), mistakes, wrong)
+        shared[name] = _complete(name, model, _given(raw.get(name), name, mistakes), elsewhere, mistakes, wrong)
     sections = {}
     for name, config_class in stages.items():
         given = raw.get(name)
@@ -118,18 +119,29 @@ def resolved(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) ->
             mistakes.append(Mistake((name, key), f"`{key}` is a shared section; set it at the top"))
             del section[key]
         used = {key: shared[key] or model() for key, model in SHARED.items() if key in config_class.model_fields}
-        found = _complete(name, config_class, section | used, mistakes, wrong)
+        found = _complete(name, config_class, section | used, elsewhere, mistakes, wrong)
         if found is not None:
             sections[name] = found.model_dump(mode="json")
     return Resolved(sections, mistakes, wrong)
 
 
 def _complete(
-    name: str, model: type[BaseModel], given: Mapping[str, Any], mistakes: list[Mistake], wrong: set[str]
+    name: str,
+    model: type[BaseModel],
+    given: Mapping[str, Any],
+    elsewhere: Mapping[str, Iterable[str]],
+    mistakes: list[Mistake],
+    wrong: set[str],
 ) -> BaseModel | None:
-    """A section with its defaults; its mistakes are added to `mistakes`, and its invalid keys to `wrong`."""
+    """A section with its defaults; its mistakes are added to `mistakes`, and its invalid keys to `wrong`.
+
+    elsewhere: other section -> its keys, for a key that is in the wrong one.
+    """
     section, found = validated(model, given, hidden=SHARED)
+    own = set(model.model_fields) - set(SHARED)
     for mistake in found:
+        if mistake.unknown and len(mistake.path) == 1:
+            mistake = mistake._replace(reason=unknown_key(mistake.path[0], own, elsewhere))
         mistakes.append(mistake._replace(path=(name, *mistake.path)))
         if not mistake.unknown:
             wrong.add(".".join((name, *mistake.path[:1])))

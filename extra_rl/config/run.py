@@ -55,11 +55,13 @@ class RetentionConfig(Section):
 class RunConfig(Section):
     """Top-level keys, in addition to the sections and arms."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results are written to results/<name>")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, description="results are written to results/<name>"
+    )
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(
         [0], min_length=1, description="experiment seeds; every arm runs with each"
     )
-    warm_starts: list[Annotated[int, Field(ge=0)]] = Field(
+    warm_starts: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(
         [0],
         min_length=1,
         description="seeds of the initial policies; the i-th experiment seed starts from the i-th of them, in turn, "

@@ -6,8 +6,8 @@ checked without a network, and what a run has made already is not looked at agai
 
 from __future__ import annotations
 
+import errno
 import importlib.util
-import os
 import shlex
 import shutil
 import tempfile
@@ -20,6 +20,7 @@ from extra_rl.config.experiment import Experiment
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.audit import JUDGES, NONE
+from extra_rl.preflight.hub import LOCAL
 from extra_rl.preflight.model import faults_of_model
 from extra_rl.preflight.sources import faults_of_sources
 from extra_rl.tasks.base import TASKS
@@ -27,8 +28,8 @@ from extra_rl.tasks.base import TASKS
 Section = Mapping[str, Any]
 
 INTERPRETERS = ("python", "python3", "bash", "sh")
-LOCAL = (".", "/", "~")
-"""How a name begins that is a path, and no name on the hub."""
+ROOM_BYTES = 1 << 20
+"""What must fit into a folder before a run: a full disk is noticed, and how much the run needs is not checked."""
 
 
 def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, model: bool, packages: bool) -> None:
@@ -84,7 +85,7 @@ def has_training_problems(prepare: Section) -> bool:
 
 def faults_of_folders(experiment: Experiment, results: Path) -> Iterator[str]:
     """Folders that a run writes to and cannot."""
-    named = {f"name: {experiment.run.name}": results}
+    named = {f"name: {experiment.run.name}": results, "working directory": Path(".snakemake")}
     for sections in (experiment.common, *experiment.arms.values()):
         if cache := sections["evaluate"]["cache"]:
             named["evaluate.cache"] = Path(cache)
@@ -98,8 +99,8 @@ def faults_of_folders(experiment: Experiment, results: Path) -> Iterator[str]:
 def unwritable(folder: Path) -> str | None:
     """Return why nothing can be written to a folder, which may not exist yet; None where something can.
 
-    A temporary folder is made and removed in the nearest folder that exists: permissions alone do not tell of read-only
-    and of special file systems.
+    A temporary file is written and removed in the nearest folder that exists: permissions alone do not tell of
+    read-only, of full and of special file systems.
     """
     place = folder
     while not place.exists() and not place.is_symlink() and place != place.parent:
@@ -107,9 +108,13 @@ def unwritable(folder: Path) -> str | None:
     if not place.is_dir():
         return f"{place} is a file, or a link that leads nowhere; move it or choose another place"
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".extra-", dir=place))
+        with tempfile.NamedTemporaryFile(prefix=".extra-", dir=place) as file:
+            file.write(bytes(ROOM_BYTES))
+            file.flush()
     except OSError as error:
-        return f"{error.strerror or error} ({place}); choose another folder, or change its permissions"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room" if full else "choose another folder, or change its permissions"
+        return f"{error.strerror or error} ({place}); {advice}"
     return None
 
 

@@ -15,6 +15,7 @@ from extra_rl.models import adapter
 from extra_rl.models.context import bounded, positions_of
 from extra_rl.models.files import CONFIG, INDEX_SUFFIX, read_json
 from extra_rl.models.load import place_of, readable_gguf, require_checkpoint
+from extra_rl.preflight.hub import fault_of_name
 from extra_rl.preflight.template import fault_of_template
 
 Targets = Mapping[str, str | Sequence[str]]
@@ -36,6 +37,9 @@ def faults_of_model(
     """
     if model.source == "new":
         yield from unknown_targets(targets, NEW_LAYERS)
+        return
+    if reason := fault_of_name(model.source):
+        yield f"model.source: {reason}"
         return
     try:
         directory, gguf = place_of(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from extra_rl.config.sections import SourceConfig, TaskConfig
 from extra_rl.errors import InputError
+from extra_rl.preflight.hub import LOCAL, fault_of_name
 from extra_rl.problems.columns import recognise
 from extra_rl.problems.first_rows import first_rows
 
@@ -31,8 +32,11 @@ def faults_of_source(place: str, source: SourceConfig) -> Iterator[str]:
     place: path of the source in the configuration.
     """
     if source.path is None:
-        if str(source.dataset).startswith((".", "/", "~")) and not Path(str(source.dataset)).exists():
-            yield f"{place}.dataset: {source.dataset}: there is no such directory"
+        dataset = str(source.dataset)
+        if dataset.startswith(LOCAL) and not Path(dataset).exists():
+            yield f"{place}.dataset: {dataset}: there is no such directory"
+        elif reason := fault_of_name(dataset):
+            yield f"{place}.dataset: {reason}"
         return
     try:
         table = first_rows(source.path, FIRST_ROWS)

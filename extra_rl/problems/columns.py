@@ -11,11 +11,16 @@ from decimal import Decimal
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.sections import SourceConfig
 from extra_rl.errors import InputError
-from extra_rl.problems.files import Row, Table
+from extra_rl.problems.files import RepeatedKeyError, Row, Table, unrepeated
 
-MISSING_WORDS = frozenset(["", "nan", "+nan", "-nan", "none", "null", "nat", "<na>", "n/a", "#n/a"])
-"""Texts that mean no value, in any case and with white space around them: what pandas and polars write. None of
-them is ever a reference answer; `\\text{None}` is one."""
+MISSING_WORDS = frozenset(
+    [
+        *("", "nan", "+nan", "-nan", "none", "null", "nat", "<na>", "n/a", "#n/a", "#n/a n/a", "inf", "+inf", "-inf"),
+        *("1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind"),
+    ]
+)
+"""Texts that mean no value, in any case and with white space or dollar signs around them: what pandas, polars and
+spreadsheets write. None of them is ever a reference answer; `\\text{None}` is one."""
 
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 """Columns whose content belongs to the problem and cannot be sent."""
@@ -91,7 +96,7 @@ def recognise(table: Table, config: SourceConfig) -> Roles:
     known = "; ".join(f"{layout.problem} with {' or '.join(layout.answers)}" for layout in LAYOUTS)
     raise InputError(
         f"{table.name}: no columns of problems and reference answers are known there (it has "
-        f"{', '.join(table.columns)}). Known: {known}. Name others with `problem` and `answer` of the source."
+        f"{shown(table.columns)}). Known: {known}. Name others with `problem` and `answer` of the source."
     )
 
 
@@ -99,20 +104,27 @@ def require_column(table: Table, name: str) -> None:
     """Raise InputError where no row has this column (a dot leads into a struct)."""
     if not has_column(table, name):
         raise InputError(
-            f"{table.name}: no column {name} (it has {', '.join(table.columns)}). Name the right one in the "
+            f"{table.name}: no column {name} (it has {shown(table.columns)}). Name the right one in the "
             f"configuration's task section{nearest(name, table.columns) or '.'}"
         )
 
 
 def has_column(table: Table, name: str) -> bool:
     """Return whether any row has this column."""
-    return any(cell(row, name) is not ABSENT for row in table.rows)
+    return any(_has_cell(row, name) for row in table.rows)
+
+
+def _has_cell(row: Row, name: str) -> bool:
+    try:
+        return cell(row, name) is not ABSENT
+    except CellError:  # reported with its row when it is read
+        return True
 
 
 def cell(row: Row, name: str) -> object:
     """Return a row's value by column name or a dotted path into structs or their JSON text; ABSENT: no such column.
 
-    A struct that is null itself has null fields.
+    A struct that is null itself has null fields. Raises CellError for JSON text that has a key twice.
     """
     if name in row:
         return row[name]
@@ -128,20 +140,25 @@ def cell(row: Row, name: str) -> object:
 
 
 def _struct(text: str) -> object:
-    """Return the object that a JSON text encodes, None for an empty text, the text itself if it is not an object."""
+    """Return the object that a JSON text encodes, None for an empty text, the text itself if it is not an object.
+
+    Raises CellError for an object that has a key twice.
+    """
     if is_missing_text(text):
         return None
     if not text.lstrip().startswith("{"):
         return text
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unrepeated)
+    except RepeatedKeyError as error:
+        raise CellError(f"holds JSON that cannot be read: {error}") from error
     except (ValueError, RecursionError):
         return text
 
 
 def is_missing_text(text: str) -> bool:
     """Return whether a text means no value (`MISSING_WORDS`)."""
-    return text.strip().casefold() in MISSING_WORDS
+    return text.strip().strip("$").strip().casefold() in MISSING_WORDS
 
 
 def text_of(value: object) -> str | None:
@@ -149,8 +166,8 @@ def text_of(value: object) -> str | None:
 
     Missing: an absent column, null, a number that is not finite, `MISSING_WORDS`, and a list that is empty or has a
     missing member. The members of a list are joined by ", ". A float is written out without an exponent, because a
-    reader of LaTeX takes 1e5 for a product. Raises CellError for structs, nested lists, bytes, and text that UTF-8
-    cannot store.
+    reader of LaTeX takes 1e5 for a product. Raises CellError for structs, nested lists, bytes, dates and other types
+    whose text is a matter of taste, and text that UTF-8 cannot store.
     """
     if value is ABSENT or value is None:
         return None
@@ -173,6 +190,8 @@ def text_of(value: object) -> str | None:
             raise CellError("holds nested lists; expected text, or a list of texts")
         members = [text_of(member) for member in value]
         return None if None in members or not members else ", ".join(text for text in members if text is not None)
+    if not isinstance(value, int | Decimal):
+        raise CellError(f"holds a {type(value).__name__}; expected text or a number: write it as text")
     return str(value)
 
 
@@ -202,9 +221,20 @@ def tolerance_of(value: object) -> float | None:
 
 
 def media_of(row: Row) -> str | None:
-    """Return the name of a column with an image, video or sound of this row, None if there is none."""
-    return next((name for name in MEDIA if row.get(name) and not _is_missing(row[name])), None)
+    """Return the name of a column with an image, video or sound of this row, None if there is none.
+
+    Such a column has a known name (`MEDIA`), or holds files as the library `datasets` stores them.
+    """
+    return next((name for name, value in row.items() if _is_media(name, value)), None)
 
 
-def _is_missing(value: object) -> bool:
-    return isinstance(value, str) and is_missing_text(value)
+def _is_media(name: str, value: object) -> bool:
+    if name in MEDIA and value:
+        return not (isinstance(value, str) and is_missing_text(value))
+    members = value if isinstance(value, list) else (value,)
+    return any(isinstance(member, dict) and isinstance(member.get("bytes"), bytes) for member in members)
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return column names for a message; blanks and characters that cannot be seen are made visible."""
+    return ", ".join(name if name.isprintable() and name == name.strip() else repr(name) for name in names)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from extra_rl.errors import InputError
+from extra_rl.problems.frames import first_line, is_saved, load_saved, rows_of_frame
 
 Row = dict[str, object]
 
@@ -32,8 +33,6 @@ FORMATS = {
 
 WILDCARDS = re.compile(r"[*?\[]")
 SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])")
-SAVED = ("dataset_info.json", "dataset_dict.json")
-"""Files of a directory that `datasets` wrote with `save_to_disk`."""
 
 GZIP = b"\x1f\x8b"
 NOT_DATA = {
@@ -42,6 +41,7 @@ NOT_DATA = {
     b"<html": "a web page, not data: download the file itself",
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+    b"pk\x03\x04": "a zip archive: unpack it",
 }
 
 
@@ -102,34 +102,6 @@ def read_files(path: str, split: str = "train") -> Table:
     return table
 
 
-def is_saved(path: Path) -> bool:
-    """Return whether a directory was written by `save_to_disk` of the library `datasets`."""
-    return any((path / name).is_file() for name in SAVED)
-
-
-def load_saved(path: str, split: str) -> list[Row]:
-    """Return the rows of a directory that `datasets` wrote with `save_to_disk`.
-
-    split: of a directory that holds several; one that holds a single data set has none. Raises InputError for an
-    unknown split and for files that are damaged or missing.
-    """
-    import datasets
-
-    try:
-        loaded = datasets.load_from_disk(path)
-        splits = list(loaded) if isinstance(loaded, datasets.DatasetDict) else None
-        if splits is None or split in splits:
-            rows: list[Row] = (loaded if splits is None else loaded[split]).to_polars().to_dicts()
-            return rows
-    except Exception as error:  # the library and Arrow each have their own errors
-        raise InputError(
-            f"{path}: not a readable directory of the library datasets ({type(error).__name__}: "
-            f"{_first_line(error)}). Save it again with "
-            "`save_to_disk`."
-        ) from error
-    raise InputError(f"{path}: has no split {split}; it has {', '.join(splits)}. Set `split` of this source.")
-
-
 def files_of(path: str) -> list[Path]:
     """Return the data files that a path names, sorted by name. Raises InputError where there is none, or two splits."""
     place = Path(path)
@@ -187,10 +159,10 @@ def _parquet_rows(path: Path) -> list[Row]:
 
     _refuse_other_content(path, _bytes(path, 64))
     try:
-        return pl.read_parquet(path, glob=False).to_dicts()
+        return rows_of_frame(pl.read_parquet(path, glob=False))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
-            f"{path}: not a readable Parquet file, or one that is cut off ({_first_line(error)})."
+            f"{path}: not a readable Parquet file, or one that is cut off ({first_line(error)})."
         ) from error
 
 
@@ -217,15 +189,21 @@ def _text(path: Path) -> str:
         try:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
-            raise InputError(f"{path}: the compressed data are damaged or cut off ({_first_line(error)}).") from error
+            raise InputError(f"{path}: the compressed data are damaged or cut off ({first_line(error)}).") from error
     elif path.name.lower().endswith(".gz"):
         raise InputError(f"{path}: its name ends in .gz, but it is not compressed: rename it.")
     _refuse_other_content(path, content)
+    if content.startswith(b"PAR1"):
+        raise InputError(f"{path}: this is a Parquet file: name it .parquet.")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}: line {line} is not UTF-8 text: save the file as UTF-8.") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{path}: line {line} holds a NUL character: save the file as UTF-8 text.")
+    return text
 
 
 def _separated(path: Path, text: str, separator: str, limit: int | None) -> Part:
@@ -277,7 +255,7 @@ def _checked_header(path: Path, names: list[str]) -> list[str]:
 
 def _json_array(path: Path, text: str) -> Part:
     try:
-        members = json.loads(text, object_pairs_hook=_unrepeated)
+        members = json.loads(text, object_pairs_hook=unrepeated)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable JSON file, or one that is cut off ({_reason(error)}).") from error
     rows: list[Row] = []
@@ -295,7 +273,7 @@ def _json_lines(path: Path, text: str, limit: int | None) -> Part:
         if not line.strip():
             continue
         try:
-            member = json.loads(line, object_pairs_hook=_unrepeated)
+            member = json.loads(line, object_pairs_hook=unrepeated)
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{path}: line {number} is not JSON, or it is cut off ({_reason(error, lines=False)}). Expected one "
@@ -310,26 +288,25 @@ def _json_lines(path: Path, text: str, limit: int | None) -> Part:
     return Part(str(path), rows, lines)
 
 
-def _unrepeated(pairs: Sequence[tuple[str, object]]) -> Row:
-    """Return an object. ValueError if it has a key twice: the parser would silently keep the last one."""
+class RepeatedKeyError(ValueError):
+    """An object of a JSON text has a key twice."""
+
+
+def unrepeated(pairs: Sequence[tuple[str, object]]) -> Row:
+    """Return an object; for `json.loads`. RepeatedKeyError for a key twice, of which the parser keeps the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+        raise RepeatedKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return found
 
 
 def _reason(error: Exception, lines: bool = True) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}: {f'line {error.lineno}, ' if lines else ''}column {error.colno}"
-    return _first_line(error)
+    return first_line(error)
 
 
 def _kind(value: object) -> str:
     kinds: dict[type, str] = {list: "list", str: "text", bool: "truth value", type(None): "null"}
     return kinds.get(type(value), "number")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

@@ -7,7 +7,8 @@ import zlib
 from pathlib import Path
 
 from extra_rl.errors import InputError
-from extra_rl.problems.files import GZIP, Part, Table, files_of, format_of, is_saved, read_part, rows_of_text
+from extra_rl.problems.files import GZIP, Part, Table, files_of, format_of, read_part, rows_of_text
+from extra_rl.problems.frames import is_saved, rows_of_frame
 
 BEGINNING = 1 << 20
 """Bytes of a text file that are read."""
@@ -42,7 +43,7 @@ def _parquet_rows(file: Path, count: int) -> list[dict[str, object]]:
     import polars as pl
 
     try:
-        return pl.scan_parquet(file, glob=False).head(count).collect().to_dicts()
+        return rows_of_frame(pl.scan_parquet(file, glob=False).head(count).collect())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]}).") from error
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extra_rl.errors import InputError
-from extra_rl.problems.files import Row, is_saved, load_saved
+from extra_rl.problems.files import Row
+from extra_rl.problems.frames import is_saved, load_saved, rows_of_frame
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import SourceConfig
@@ -35,7 +36,7 @@ def load(source: SourceConfig) -> tuple[list[Row], str | None]:
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(name, source.subset, split=source.split, revision=commit or source.revision)
-        rows: list[Row] = loaded.to_polars().to_dicts()
+        rows: list[Row] = rows_of_frame(loaded.to_polars())
         return rows, commit
     except Exception as error:  # the library, its formats and its transport each have their own errors
         raise InputError(

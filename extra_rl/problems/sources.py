@@ -135,10 +135,14 @@ def _problem(
             f"{place}: column {media} is not empty, and only text can be sent: remove the row, or the column where the "
             "text is complete without it."
         )
-    statement = columns.cell(row, roles.problem)
+    statement = _cell(row, roles.problem, place)
     conversation, text = None, None
     if is_conversation(statement):
         conversation, text = _conversation(statement, roles, place)
+    elif isinstance(statement, list) and statement:
+        raise InputError(
+            f"{place}: column {roles.problem} holds a list; expected text or messages. Write one problem a row."
+        )
     else:
         text = _text(statement, roles.problem, place)
         if text is not None and python_list(text):
@@ -146,8 +150,8 @@ def _problem(
                 f"{place}: column {roles.problem} holds a list of messages as Python prints it, which is not read: "
                 "write the file as JSON lines or Parquet, or the column with json.dumps."
             )
-    answer = _text(columns.cell(row, roles.answer), roles.answer, place)
-    row_id = _text(columns.cell(row, roles.id), roles.id, place) if roles.id else str(number)
+    answer = _text(_cell(row, roles.answer, place), roles.answer, place)
+    row_id = _text(_cell(row, roles.id, place), roles.id, place) if roles.id else str(number)
     absent = next(
         (
             column
@@ -156,11 +160,11 @@ def _problem(
         ),
         None,
     )
-    tolerance = columns.tolerance_of(columns.cell(row, config.tolerance)) if config.tolerance else 0.0
+    tolerance = columns.tolerance_of(_cell(row, config.tolerance, place)) if config.tolerance else 0.0
     if tolerance is None:
-        given = columns.cell(row, str(config.tolerance))
+        given = _cell(row, str(config.tolerance), place)
         raise InputError(f"{place} has the tolerance {given!r}; expected a number of 0 or more.")
-    solution = _text(columns.cell(row, config.solution), config.solution, place) if config.solution else None
+    solution = _text(_cell(row, config.solution, place), config.solution, place) if config.solution else None
     problem = RawProblem(
         problem_id=f"{name}/{f'row {number}' if row_id is None else row_id}",
         benchmark=name,
@@ -187,6 +191,13 @@ def _conversation(value: object, roles: Roles, place: str) -> tuple[Conversation
         return None, None
     alone = len(conversation.messages) == 1
     return None if alone else conversation, conversation.text
+
+
+def _cell(row: Row, column: str, place: str) -> object:
+    try:
+        return columns.cell(row, column)
+    except CellError as error:
+        raise InputError(f"{place}: column {column} {error}.") from error
 
 
 def _text(value: object, column: str, place: str) -> str | None:

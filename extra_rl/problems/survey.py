@@ -43,14 +43,16 @@ class Survey:
 
     @property
     def token_quantiles(self) -> list[int]:
-        """Prompt tokens at `QUANTILES`."""
+        """Prompt tokens at `QUANTILES`; none where there is no problem."""
+        if not self.prompts:
+            return []
         last = len(self.prompts) - 1
         return [len(self.prompts[round(share * last)].prompt_tokens) for share in QUANTILES]
 
     @property
     def examples(self) -> list[PreparedProblem]:
         """The shortest, the median and the longest prompt; fewer where there are fewer problems."""
-        numbers = dict.fromkeys((0, len(self.prompts) // 2, len(self.prompts) - 1))
+        numbers = dict.fromkeys((0, len(self.prompts) // 2, len(self.prompts) - 1) if self.prompts else ())
         return [self.prompts[number] for number in numbers]
 
 

@@ -1,12 +1,13 @@
-"""Start and stop the worker, in the process that it must not outlive (Snakemake's, in `onstart`)."""
+"""Start, watch and stop the worker, in the process that it must not outlive (Snakemake's, in `onstart`)."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from extra_rl.worker.client import SOCKET_VARIABLE, connect
@@ -17,20 +18,69 @@ LOG_NAME = "worker.log"
 LISTEN_SECONDS = 20.0
 """How long `start` waits for the socket, which the server opens before it preloads any module."""
 STOP_SECONDS = 10.0
+RESTARTS = 3
+"""How often a worker that was killed is started again; a machine that kills it more often lacks memory."""
 
 
-@dataclass(frozen=True)
 class Worker:
-    """A running worker. It does not depend on this object: the pipe stays open while this process lives."""
+    """A running worker, which is started again when it is killed. It needs no reference to this object to live."""
 
-    process: subprocess.Popen[bytes]
-    socket: Path
-    pipe_fd: int
+    def __init__(self, socket: Path, log: Path, modules: Sequence[str]) -> None:
+        self.socket = socket
+        self._log, self._modules = log, modules
+        self._stopping = threading.Event()
+        self.process, self._pipe_fd = self._spawned()
+
+    def _spawned(self) -> tuple[subprocess.Popen[bytes], int]:
+        """Start the process; return it and the write end of its pipe, which only this process holds."""
+        self.socket.unlink(missing_ok=True)
+        read_fd, write_fd = os.pipe()
+        command = [sys.executable, "-m", "extra_rl.worker", "--socket", str(self.socket)]
+        command += ["--parent-fd", str(read_fd), "--preload", ",".join(self._modules)]
+        with self._log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=Path(__file__).parents[2],  # where `-m` finds this package, installed or not
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(read_fd,),
+                start_new_session=True,
+            )
+        os.close(read_fd)
+        return process, write_fd
+
+    def listens(self) -> bool:
+        """Wait for the socket; return whether the worker listens there."""
+        deadline = time.monotonic() + LISTEN_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if connection := connect(str(self.socket)):
+                connection.close()
+                return True
+            time.sleep(0.01)
+        return False
+
+    def watch(self, restarts: int) -> None:
+        """Start the worker again each time that it is killed, at most this often; return when it is stopped.
+
+        Until a new one listens, the stages run cold. Every end is one line on standard error.
+        """
+        for left in reversed(range(restarts + 1)):
+            code = self.process.wait()
+            if self._stopping.is_set():
+                return
+            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            then = "a new one is started" if left else f"stages run cold from here; see {self._log}"
+            print(f"extra: the warm worker ended ({how}); {then}", file=sys.stderr, flush=True)
+            if left:
+                os.close(self._pipe_fd)
+                self.process, self._pipe_fd = self._spawned()
 
     def stop(self) -> None:
         """Kill the running jobs, end the worker and remove its socket. Call it once."""
+        self._stopping.set()
         os.environ.pop(SOCKET_VARIABLE, None)
-        os.close(self.pipe_fd)
+        os.close(self._pipe_fd)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:  # in the middle of a slow import
@@ -39,7 +89,12 @@ class Worker:
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
 
-def start(directory: Path, preload_extra: Sequence[str] = (), preload: Sequence[str] = PRELOAD) -> Worker:
+def start(
+    directory: Path,
+    preload_extra: Sequence[str] = (),
+    preload: Sequence[str] = PRELOAD,
+    restarts: int = RESTARTS,
+) -> Worker:
     """Start the worker and set `EXTRA_WORKER` to its socket, so that commands started later find it.
 
     The worker runs in a separate session, so Ctrl-C does not reach it: it ends when the last write end of its pipe
@@ -51,35 +106,15 @@ def start(directory: Path, preload_extra: Sequence[str] = (), preload: Sequence[
         directory: of the log, `worker.log`.
         preload_extra: further modules to preload.
         preload: modules to preload.
+        restarts: how often a worker that is killed is started again.
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / LOG_NAME
-    socket = make_folder() / "socket"
-    read_fd, write_fd = os.pipe()
-    command = [sys.executable, "-m", "extra_rl.worker", "--socket", str(socket)]
-    command += ["--parent-fd", str(read_fd), "--preload", ",".join((*preload, *preload_extra))]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=Path(__file__).parents[2],  # where `-m` finds this package, installed or not
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(read_fd,),
-            start_new_session=True,
-        )
-    os.close(read_fd)
-    os.environ[SOCKET_VARIABLE] = str(socket)
-    if not _listens(socket, process):
+    log.unlink(missing_ok=True)
+    worker = Worker(make_folder() / "socket", log, (*preload, *preload_extra))
+    os.environ[SOCKET_VARIABLE] = str(worker.socket)
+    if worker.listens():
+        threading.Thread(target=worker.watch, args=(restarts,), name="worker", daemon=True).start()
+    else:
         print(f"extra: no warm worker, stages run cold; see {log}", file=sys.stderr)
-    return Worker(process, socket, write_fd)
-
-
-def _listens(socket: Path, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + LISTEN_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if connection := connect(str(socket)):
-            connection.close()
-            return True
-        time.sleep(0.01)
-    return False
+    return worker

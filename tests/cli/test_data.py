@@ -45,6 +45,14 @@ def test_everything_that_prepare_would_stumble_on_is_listed(tmp_path: Path, caps
         assert part in printed
 
 
+def test_a_file_without_any_problem_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, [{"prompt": "q", "answer": None, "ground_truth": "1"}])
+    assert main(["data", path]) == 1
+    printed = capsys.readouterr().out
+    assert "rows         1, of which 0 are problems" in printed
+    assert f"{path}, row 0 (line 1): answer" in printed
+
+
 def test_a_file_without_a_fault_and_one_that_overlaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = written(tmp_path, [dict(row) for row in ROWS[:2]], "good.jsonl")
     assert main(["data", good]) == 0

@@ -60,6 +60,13 @@ def test_a_section_is_complete_and_plain_json() -> None:
     assert set(experiment.arms["grpo"]["advantage"]) == set(load("advantage").Config.model_fields)
 
 
+@pytest.mark.parametrize("update", [{}, {"lora": {}}, {"lora": {"rank": 4}}, {"lora": {"targets": ["q_proj"]}}])
+def test_a_stage_reads_the_resolved_section_again(update: dict[str, Any]) -> None:
+    """Defaults are valid values too: the section in a job has them written out."""
+    for stage, section in resolved(update=update).items():
+        assert load(stage).Config.model_validate(section).model_dump(mode="json") == section
+
+
 def test_jobs_that_all_arms_share_name_no_arm() -> None:
     experiment = experiment_of(MINIMAL | {"arms": {"grpo": {}, "other": {}}})
     assert '"arm":""' in job_json(experiment, "prepare", {})

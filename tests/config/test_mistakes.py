@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extra_rl.config.files import read_yaml, refuse_repeated_keys
+from extra_rl.config.files import read_yaml, refuse_ambiguous
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of
 from stages.load import load
@@ -62,6 +62,12 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("seeds", [], "seeds: "),
     ("seeds", ["a"], "seeds.0: "),
     ("seeds", [1, 1], "seeds: name each once"),
+    ("seeds", [2**63], "seeds.0: Input should be less than 9223372036854775808"),
+    ("name", "x" * 101, "name: "),
+    ("arms", {True: {}}, "arms.True: YAML reads this name as True: write it in quotes"),
+    ("arms", {"x" * 101: {}}, "an arm's name is a folder's name"),
+    ("update.group_size", 4, "update.group_size: unknown key here; did you mean `generate.group_size`?"),
+    ("sampling.seeds", [1], "sampling.seeds: unknown key here; did you mean `seeds`?"),
     ("iterations", "ten", "iterations: "),
     ("iterations", True, "iterations: expected no truth value (given: True)"),
     ("update.learning_rate", True, "update.learning_rate: expected no truth value"),
@@ -218,7 +224,7 @@ update: {}
 def test_keys_that_are_given_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text(TWICE)
-    for read in (read_yaml, lambda path: refuse_repeated_keys([path]), lambda path: experiment_of({}, [path])):
+    for read in (read_yaml, lambda path: refuse_ambiguous([path]), lambda path: experiment_of({}, [path])):
         with pytest.raises(ConfigError) as error:
             read(path)
         assert str(error.value).splitlines() == [
@@ -227,6 +233,61 @@ def test_keys_that_are_given_twice_are_named_with_their_lines(tmp_path: Path) ->
             "  line 7: arms.a.update.epochs is given on line 7 already",
             "  line 8: update is given on line 2 already",
         ]
+
+
+MISREAD = """\
+name: misread
+iterations: 010
+seeds: [1:30, "011", 0, 0x10, 1e3, -012]
+arms: {007: {}}
+"""
+
+
+def test_numbers_of_another_base_are_named_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "misread.yaml"
+    path.write_text(MISREAD)
+    for read in (read_yaml, lambda path: refuse_ambiguous([path])):
+        with pytest.raises(ConfigError) as error:
+            read(path)
+        assert str(error.value).splitlines()[1:] == [
+            "  line 2: iterations: YAML reads 010 as 8",
+            "  line 3: seeds: YAML reads 1:30 as 90",
+            "  line 3: seeds: YAML reads -012 as -10",
+            "  line 4: arms.007: YAML reads 007 as 7",
+        ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: !!python/object/apply:os.system [x]",
+        "? [a, b]\n: 1",
+        "a: &r {b: *r}",
+        "a: {<<: [1]}",
+        "a: *b",
+        "a: 2020-13-45",
+        "a: b: c",
+        "\ta: 1",
+        "a: 1\n---\na: 2",
+        "a: \0",
+    ],
+)
+def test_what_is_no_plain_yaml_is_one_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml: "):
+        read_yaml(path)
+
+
+def test_a_fault_of_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "tab.yaml"
+    path.write_text("a:\n\tb: 1\n")
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    assert str(error.value) == (
+        f"{path}: not valid YAML: line 2, column 1: found character '\\t' that cannot start any token; indent with "
+        "spaces instead of tabs"
+    )
 
 
 def test_anchors_and_merged_keys_are_no_repetition(tmp_path: Path) -> None:

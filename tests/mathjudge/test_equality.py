@@ -22,6 +22,8 @@ SAME = [
     (r"10 \text{ cm}", r"10 \text{ centimeters}"), (r"15\mbox{ cm}^2", r"15 \text{ square cm}"), (r"\$10", "10"),
     (r"50\%", "0.5"), (r"50\%", "50"), ("0.335", "33.5 percent"), ("62.5%", r"\frac{5}{8}"), ("42", "42 apples"),
     (r"\frac{\pi}{6}", r"30^\circ"), (r"\frac{270}{7}\text{ degrees}", r"\frac{270}{7}"),
+    (r"5^\circ C", r"5^\circ\text{C}"), ("20°C", "20 degrees Celsius"), (r"20\text{ °C}", "20"), ("20 degrees", "20°C"),
+    (r"20^{\circ}\mathrm{F}", "20°F"), (r"20 \text{ degrees Fahrenheit}", r"20^\circ\mathrm{F}"),
     # choices and words
     ("8", r"\textbf{(C)}\ 8"), (r"\text{(C)}", r"\textbf{(C)}\ 8"), ("C", r"\text{(C)}"),
     (r"\text{Evelyn}", "evelyn"),
@@ -41,7 +43,7 @@ SAME = [
     # labels and equations
     ("x=5", "5"), ("5", "2+3 = 5"), (r"\angle APC = 74^\circ", "74"), (r"\frac{NO}{BO}=\frac12", r"\frac12"),
     ("f(z)=z", "f(x)=x"), ("f(x)=1", r"f(x) = 1 \text{ for all } x > 0"), ("5x - 7y + 4 = 0", "-5x+7y-4=0"),
-    ("y = 2x + 3", "2x - y + 3 = 0"), ("xy = 6", r"\frac{6}{x}"),
+    ("y = 2x + 3", "2x - y + 3 = 0"), ("xy = 6", r"\frac{6}{x}"), ("4", r"4 \tag{1}"),
     (r"\rho\sin\theta = \sqrt{3}", r"\sqrt{3}\csc\theta"),
     (r"y^{\prime}+r y-r x(t)=0", "y' + ry = r x(t)"), (r"x = k\pi", r"n\pi"),
     # formulas and matrices
@@ -54,6 +56,8 @@ SAME = [
 ]  # fmt: skip
 
 DIFFERENT = [
+    (r"5^\circ C", r"5^\circ F"), ("20°C", "20 degrees Fahrenheit"), (r"20\text{ °C}", r"20\text{ °F}"),
+    (r"\frac{1}{0}", r"\frac{2}{0}"), (r"\infty", r"\frac{1}{0}"),
     ("3", "-3"), ("3", "3.01"), ("17.001", "17"), ("12", "1,2"), ("11", "1 1"), ("5", "2 3"), ("46", "12 34"),
     (r"\frac{1}{3}", "0.333333"), ("0.458", r"\frac{27}{59}"), (r"2\pi", "6.28"), ("50", "0.5"),
     ("30", r"\frac{\pi}{6}"),

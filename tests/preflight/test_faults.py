@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from extra_rl.config.sections import ModelConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.context import context_tokens_of, positions_of
 from extra_rl.preflight.faults import missing_program, unwritable
+from extra_rl.preflight.hub import fault_of_name, on_hub
 from extra_rl.preflight.model import layers_of
 from stages.experiment import experiment_of, preflight, refuse_without_training
 from tests.conftest import POLICY, new_run
@@ -190,6 +192,30 @@ def test_layers_are_read_from_headers_and_from_an_index(tmp_path: Path) -> None:
     assert layers_of(tmp_path) == {"c_attn"}
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *(("Qwen/Qwen3-1.7B", True), ("gpt2", True), ("./here", True), ("models/a/b", False), ("m.gguf", False)),
+        *(("org/x.safetensors", False), ("a b/c", False), ("C:\\models", False), ("https://hub/x", False)),
+        ("package:any/model", True),
+    ],
+)
+def test_a_name_that_is_neither_here_nor_on_the_hub(name: str, known: bool) -> None:
+    assert (fault_of_name(name) is None) == known
+
+
+def test_names_that_are_looked_up_later_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = {"dapo": {"dataset": "org/dapo"}, "mine": {"dataset": None}}
+    prepare = {"model": {"source": "models/x"}, "task": {"name": "math", "train": sets, "benchmarks": {}}}
+    model, data = on_hub(prepare, problems=True, model=True)
+    assert model.startswith("model.source: there is no directory models/x here")
+    assert data.startswith("task.train.dapo: ")
+    assert not list(on_hub(prepare, problems=False, model=False))
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    assert len(list(on_hub(prepare, problems=False, model=True))) == 0
+
+
 def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert unwritable(tmp_path / "new" / "deep") is None
@@ -199,6 +225,13 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     assert "a link that leads nowhere" in str(unwritable(tmp_path / "link"))
     Path("results").mkdir()
     Path("results/pre").touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert "File too large" in str(unwritable(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob(".extra-*"))
     assert faults()[0].startswith("name: pre: cannot write to results/pre: results/pre is a file")
 
 

@@ -5,6 +5,7 @@ docs/data.md summarises this table.
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
 import json
@@ -100,6 +101,19 @@ READ: dict[str, tuple[str, bytes, list[tuple[str, str]]]] = {
         "a.parquet",
         parquet(problem=["q", "r"], answer=[["1", "2"], ["3"]]),
         [("q", "1, 2"), ("r", "3")],
+    ),
+    "parquet, numbers in single precision": (
+        "a.parquet",
+        parquet(problem=["q", "r"], answer=pl.Series([0.1, 1e-7], dtype=pl.Float32)),
+        [("q", "0.1"), ("r", "0.0000001")],
+    ),
+    "parquet, lists and structs of single precision": (
+        "a.parquet",
+        parquet(
+            prompt=["q"],
+            reward_model=pl.Series([{"ground_truth": [0.1]}], dtype=pl.Struct({"ground_truth": pl.List(pl.Float32)})),
+        ),
+        [("q", "0.1")],
     ),
     "question and answer": ("a.jsonl", lines({"question": "q", "answer": "1"}), [("q", "1")]),
     "question and final_answer": ("a.jsonl", lines({"question": "q", "final_answer": ["1"]}), [("q", "1")]),
@@ -204,6 +218,30 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "not compressed": ("a.jsonl.gz", lines(*ROWS), "is not compressed"),
     "parquet, cut off": ("a.parquet", parquet(*ROWS)[:-20], "not a readable Parquet file"),
     "parquet, bytes": ("a.parquet", parquet(problem=["q"], answer=[b"1"]), "column answer holds bytes"),
+    "parquet, dates": (
+        "a.parquet",
+        parquet(problem=["q"], answer=[datetime.date(2020, 1, 2)]),
+        "column answer holds a date",
+    ),
+    "parquet, images in another column": (
+        "a.parquet",
+        parquet(problem=["q"], answer=["1"], figure=[{"bytes": b"x", "path": "x.png"}]),
+        "row 0: column figure is not empty",
+    ),
+    "json by columns of lists": (
+        "a.json",
+        b'{"problem": ["q", "r"], "answer": ["1", "2"]}',
+        r"row 0 \(line 1\): column problem holds a list",
+    ),
+    "a struct as JSON with a key twice": (
+        "a.csv",
+        csv("prompt,reward_model", 'q,"{""ground_truth"": ""1"", ""ground_truth"": ""2""}"'),
+        "row 0 .*: column reward_model.ground_truth .*'ground_truth' occurs twice",
+    ),
+    "csv, blanks in the header": ("a.csv", csv("problem, answer", "q, 1"), "it has problem, ' answer'"),
+    "UTF-16 without a mark": ("a.csv", CSV.decode().encode("utf-16-le"), "line 1 holds a NUL character"),
+    "a zip archive": ("a.csv", b"PK\x03\x04" + bytes(30), "a zip archive"),
+    "Parquet called .jsonl": ("a.jsonl", parquet(*ROWS), r"a Parquet file: name it \.parquet"),
     "unknown columns": ("a.jsonl", lines({"input": "q", "output": "1"}), r"it has input, output.*Name others"),
     "no answers": ("a.jsonl", lines({"problem": "q"}), "no columns of problems and reference answers"),
     "an image of a row": ("a.jsonl", row(image={"path": "x.png"}), r"row 1 \(line 2\): column image is not empty"),
@@ -268,7 +306,11 @@ def test_faulty_files_are_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["nan", "NaN", "NAN", "None", "none", "null", "NULL", "<NA>", "N/A", "NaT", "-nan", " nan ", "", "\t"]
+    "word",
+    [
+        *("nan", "NaN", "NAN", "None", "none", "null", "NULL", "<NA>", "N/A", "NaT", "-nan", " nan ", "", "\t"),
+        *("inf", "-inf", "+Inf", "$nan$", "#N/A N/A", "1.#QNAN", "-1.#IND"),
+    ],
 )
 def test_a_missing_value_in_any_spelling_is_left_out_with_missing_drop(word: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -170,3 +171,13 @@ def test_every_key_of_a_section_that_is_not_known_is_named() -> None:
     with pytest.raises(ConfigError, match=r"advantage\.wieght: unknown key; did you mean `weight`\?"):
         run_stage(advantage, {}, {"wieght": 0.1})
     assert issubclass(advantage.Config, StageConfig)
+
+
+def test_an_interrupted_command_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(module: str, argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("extra_rl.worker.client.run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("stages", run_name="__main__")
+    assert ended.value.code == 130

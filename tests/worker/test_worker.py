@@ -230,7 +230,7 @@ def test_a_worker_that_dies_fails_its_jobs_and_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
     monkeypatch.setenv(client.SOCKET_VARIABLE, "")
-    worker = start(tmp_path, preload=[])
+    worker = start(tmp_path, preload=[], restarts=0)
     process, pids = nap(tmp_path / "pids")
     worker.process.send_signal(how)
     output, errors = process.communicate(timeout=5)
@@ -243,11 +243,33 @@ def test_a_worker_that_dies_fails_its_jobs_and_leaves_none(
     assert client.SOCKET_VARIABLE not in os.environ
 
 
+def test_a_worker_that_is_killed_between_jobs_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    worker = start(tmp_path, preload=[], restarts=1)
+    dead = worker.process
+    dead.kill()
+    assert wait_until(lambda: worker.process is not dead)
+    assert worker.listens()
+    assert outcome("say", "x")[0] == 7
+    worker.process.kill()
+    said: list[str] = []
+    assert wait_until(lambda: said.extend(capfd.readouterr().err.splitlines()) or len(said) == 2)
+    assert outcome("say", "x")[0] == NEVER_COLD
+    worker.stop()
+    assert not worker.socket.parent.exists()
+    assert said == [
+        "extra: the warm worker ended (SIGKILL); a new one is started",
+        f"extra: the warm worker ended (SIGKILL); stages run cold from here; see {tmp_path / LOG_NAME}",
+    ]
+
+
 def test_a_job_dies_even_if_worker_and_client_are_killed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(client.SOCKET_VARIABLE, "")
-    worker = start(tmp_path, preload=[])
+    worker = start(tmp_path, preload=[], restarts=0)
     process, pids = nap(tmp_path / "pids")
     worker.process.send_signal(signal.SIGSTOP)  # or it would see the client go
     process.kill()

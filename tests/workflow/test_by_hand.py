@@ -85,13 +85,17 @@ def test_the_workflow_ran_warm(mini_run: Run) -> None:
     assert all(record["warm"] for record in records)
 
 
-def test_set_changes_the_section(mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_changes_the_section(
+    mini_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(mini_run.workdir)
     file = "results/mini/grpo/s0/iteration_0000/novelty.parquet"
     assert pl.read_parquet(file)["novelty"].max() == 0
     settings = ["measure=lexical", "params.n=2"]
     assert main(["novelty", "--rerun", file, "--to", str(tmp_path), "--set", *settings]) == 0
-    assert pl.read_parquet(tmp_path / "novelty.parquet")["novelty"].max() > 0
+    table = pl.read_parquet(tmp_path / "novelty.parquet")
+    assert table["novelty"].max() > 0
+    assert f"wrote {tmp_path / 'novelty.parquet'} ({len(table)} rows)" in capsys.readouterr().out
     job = json.loads(json.loads((tmp_path / "novelty.run.json").read_text())["job"])
     assert (job["config"]["measure"], job["config"]["params"]) == ("lexical", {"n": 2})
 

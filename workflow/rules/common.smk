@@ -1,4 +1,6 @@
 # What all rules share: the resolved configuration, the paths, and the one param of a rule.
+import logging
+
 from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
@@ -18,9 +20,10 @@ from stages.experiment import (
     use_this_python,
 )
 from stages.layout import Layout, as_inputs, by_role
-from stages.terminal import is_shown
+from stages.terminal import Terminal
 
-logger.addFilter(is_shown)
+logger.addFilter(Terminal().is_shown)
+logging.raiseExceptions = False  # a log file that cannot be written prints no traceback for each message
 use_this_python()
 sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 
