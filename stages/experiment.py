@@ -108,6 +108,7 @@ def run_context(experiment: Experiment) -> RunContext:
     )
     return RunContext(
         horizon=Horizon(run.iterations, tokens, compute),
+        cells=tuple(f"{arm}/s{seed}" for arm in experiment.arms for seed in run.seeds),
         retention=Retention(
             **run.retention.model_dump(), evaluate_every=run.evaluate_every, first_iteration=run.first_iteration
         ),

@@ -27,7 +27,7 @@ from extra_rl.models.probe import forget_probes, probes_made
 from extra_rl.models.watch import WeightsWatch
 from extra_rl.run.context import RunContext
 from extra_rl.run.identity import content_digest, require_place
-from extra_rl.run.progress import Console
+from extra_rl.run.progress import Console, started_line
 from extra_rl.run.stage import Context, Inputs, Job, PolicyDirectory, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
@@ -64,6 +64,7 @@ def execute(
     expect_version(stage, job)
     derived, run_context = stage.derived_of(job), RunContext.of_outputs(outputs.values())
     with Console(log) as console:
+        console.note(started_line(started, os.getpid(), platform.node()))
         given, identities = gather(stage, inputs)
         writes = stage.written_by(job)
         missing = set(writes) - set(outputs)
