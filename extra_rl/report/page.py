@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.report.text import figure, interval, signed
+from extra_rl.report.glossary import explained
+from extra_rl.report.text import amount, figure, interval, signed, span
 from extra_rl.tables.files import write_whole
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int
 
 def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:
     """Return the values of the template."""
-    from extra_rl.report import answer, collect, provenance, sources, tables
+    from extra_rl.report import answer, collect, problems, provenance, setup, sources, tables
 
     found = sources.find(results)
     iterations = collect.iterations(found)
@@ -44,19 +45,22 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
     footers = provenance.footers(found)
     sections = provenance.sections(footers)
     ks = answer.ks_of(found, evaluations)
-    table = answer.rows(found, ks, answer.scores(evaluations, ks))
+    table = answer.rows(found, ks, answer.scores(evaluations, ks), problems.difference_intervals(found, ks))
     differences = answer.differences(found)
     return {
         "sources": found,
         "name": found.results.resolve().name,
+        "unfinished": found.unfinished(),
         "missing": found.missing(),
-        "sentence": answer.sentence(found, table),
+        "setup": setup.what_was_run(found, sections),
+        "sentence": answer.sentence(found),
+        "sentences": answer.sentences(found, table),
         "ks": ks,
         "table": table,
         "base": found.arms[0],
         "differences": differences,
         "by_regime": answer.by_regime(differences, found.regimes),
-        "figures": figures(found, iterations, evaluations, ks),
+        "figures": figures(found, iterations, collect.updates(found), evaluations, ks),
         "solutions": tables.solutions(found),
         "budget": tables.spending(found, iterations, sections),
         "config_diff": provenance.differing(sections),
@@ -65,7 +69,9 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
     }
 
 
-def figures(sources: Sources, iterations: pl.DataFrame, evaluations: pl.DataFrame, ks: list[int]) -> list[Figure]:
+def figures(
+    sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, evaluations: pl.DataFrame, ks: list[int]
+) -> list[Figure]:
     """Return the figures of the page in order, without those that these results have no data for."""
     from extra_rl.report import held_out_figures, regime_figures, training_figures
     from extra_rl.report.figure import looks
@@ -80,6 +86,7 @@ def figures(sources: Sources, iterations: pl.DataFrame, evaluations: pl.DataFram
         *training_figures.composition(sources, iterations),
         *training_figures.regeneration(sources, iterations, arms),
         *training_figures.entropy_and_length(sources, iterations, arms),
+        *training_figures.update(sources, iterations, updates, arms),
         *training_figures.bonus(sources, iterations, arms),
     ]
     return [figure for figure in made if figure.panels]
@@ -102,6 +109,9 @@ def render(values: dict[str, Any]) -> str:
         "signed": signed,
         "figure": figure,
         "interval": interval,
+        "span": span,
+        "amount": amount,
+        "explained": explained,
     }
     environment.filters.update(filters)
     with_explorer = values["explorer_data"] is not None
@@ -110,7 +120,7 @@ def render(values: dict[str, Any]) -> str:
         style=Markup(_inline("page.css") + (_inline("explorer.css") if with_explorer else "")),
         library=Markup(_library()),
         script=Markup(_inline("page.js")),
-        explorer_script=Markup(_inline("explorer.js") if with_explorer else ""),
+        explorer_script=Markup(_inline("rollout.js") + _inline("explorer.js") if with_explorer else ""),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from extra_rl import __version__
 from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.digests import with_files
@@ -88,6 +89,7 @@ def execute(
         "inputs": {role: str(path) for role, path in inputs.items()},
         "outputs": {role: str(path) for role, path in outputs.items()},
         "started": started,
+        "code": run_context.code or __version__,
         "run_s": run_seconds,
         "run_cpu_s": run_cpu,
         "wall_s": time.perf_counter() - wall,
