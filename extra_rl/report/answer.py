@@ -160,14 +160,14 @@ def rows(
 
 
 def sentence(sources: Sources) -> str:
-    """Return one sentence: which differences are significant, or why none can be tested."""
+    """Return one sentence: how many differences are significant, or why none can be tested."""
     if not sources.section:
         return "The run is not finished: its arms have not been compared yet."
     if len(sources.arms) == 1 and len(sources.regimes) == 1:
         return f"The run has one arm, {sources.arms[0]}, so there is nothing to compare."
     if len(sources.seeds) == 1:
         return "One seed cannot tell whether the arms differ."
-    return lines.sentence([row for row in _rows(sources) if row["named"]], MINUS)
+    return lines.sentence([row for row in _rows(sources) if row["named"]], MINUS, listed=False)
 
 
 def sentences(sources: Sources, table: list[dict[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ The same results give the same bytes: no clock is read, and dates come from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from extra_rl.report.text import amount, figure, interval, signed, span
 from extra_rl.tables.files import write_whole
 
 if TYPE_CHECKING:
+    import jinja2
     import polars as pl
 
     from extra_rl.report.figure import Figure
@@ -93,7 +94,23 @@ def figures(
 
 
 def render(values: dict[str, Any]) -> str:
-    """Return the filled template. Model output and names are escaped; only our own scripts and styles are not."""
+    """Return the filled template of the report."""
+    from markupsafe import Markup
+
+    explorer = values["explorer_data"] is not None
+    return template("page.html", styles=("page.css", "explorer.css") if explorer else ("page.css",)).render(
+        **values,
+        library=Markup(_library()),
+        script=Markup(_inline("page.js")),
+        explorer_script=Markup(_inline("rollout.js") + _inline("explorer.js") if explorer else ""),
+    )
+
+
+def template(name: str, styles: Sequence[str]) -> jinja2.Template:
+    """Return a template with our filters, and with `style` and `words` (the script of explained words) filled.
+
+    Model output and names are escaped; only our own scripts and styles are not.
+    """
     import jinja2
     from markupsafe import Markup
 
@@ -114,14 +131,8 @@ def render(values: dict[str, Any]) -> str:
         "explained": explained,
     }
     environment.filters.update(filters)
-    with_explorer = values["explorer_data"] is not None
-    return environment.get_template("page.html").render(
-        **values,
-        style=Markup(_inline("page.css") + (_inline("explorer.css") if with_explorer else "")),
-        library=Markup(_library()),
-        script=Markup(_inline("page.js")),
-        explorer_script=Markup(_inline("rollout.js") + _inline("explorer.js") if with_explorer else ""),
-    )
+    fixed = {"style": Markup("".join(map(_inline, styles))), "words": Markup(_inline("words.js"))}
+    return environment.get_template(name, globals=fixed)
 
 
 def embedded(value: Any) -> Any:

@@ -20,7 +20,7 @@ from extra_rl.watch.state import Progress, State
 if TYPE_CHECKING:
     from rich.text import Text
 
-WIDE = 130
+WIDE = 150
 """Columns from which the arms and seeds are a table; below, each has a few lines."""
 NOTE_LETTERS = 400
 """Characters of a note that are shown; its log has the rest."""
@@ -65,7 +65,7 @@ def frame(
     hidden = 0
     if height is not None:
         if len(tail) > max(4, height // 2):
-            tail = [*tail[: max(4, height // 2)], _text("... more notes: extra watch --once", "dim")]
+            tail = [*tail[: max(4, height // 2)], _text("... more notes (--once shows all)", "dim")]
         room = max(1, (height - len(head) - len(tail) - 4) // size)
         if len(cells) > room:
             shown = sorted(range(len(cells)), key=lambda i: (not cells[i].jobs, i))[:room]
@@ -73,7 +73,8 @@ def frame(
             cells = [cells[i] for i in sorted(shown)]
     body = _table(cells, width, levels) if width >= WIDE else _cards(cells, width, levels)
     if hidden:
-        body.append(_text(f"and {hidden} more, which this window has no lines for: extra watch --once shows all", "dim"))
+        more = _text(f"and {hidden} more, for which this window is too low (--once shows all)", "dim")
+        body.append(_cut(more, width))
     blank = [_text("")]
     return [*head, *(blank + body if body else []), *(blank + tail if tail else [])]
 
@@ -139,7 +140,7 @@ def _lines_of_cell(cells: Sequence[Progress]) -> int:
 
 def _table(cells: Sequence[Progress], width: int, levels: str) -> list[Text]:
     """Return a line per arm and seed, below a line of titles; the sparklines share the width that is left."""
-    spark = max(5, min(20, (width - 104) // len(FIGURES)))
+    spark = max(5, min(20, (width - 130) // len(FIGURES)))
     rows: list[list[tuple[str, str]]] = []
     for one in cells:
         total = f"/{one.total}" if one.total else ""
