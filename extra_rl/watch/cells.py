@@ -39,49 +39,51 @@ class Iteration:
 class Cell:
     """One arm and seed. name: `extra/s0`. damaged: summaries that cannot be read -> the reason.
 
-    tolerance: of sampler and policy in nats, with the iteration (number, time) that it belongs to; None: not read yet.
+    iterations: those that could be read, in order. tolerance: of sampler and policy in nats, with the iteration (number, time) that it belongs to; None: not read yet.
     """
 
     run: RunFolder
     name: str
     damaged: dict[Path, str] = field(default_factory=dict)
+    iterations: list[Iteration] = field(default_factory=list)
     tolerance: tuple[tuple[int, float], float] | None = None
     _read: dict[int, tuple[Stamp, Iteration | None]] = field(default_factory=dict)
     _held_out: dict[Path, tuple[Stamp, float | None]] = field(default_factory=dict)
     _folders: list[int] = field(default_factory=list)
 
     @property
-    def iterations(self) -> list[Iteration]:
-        """Return the iterations that could be read, in order."""
-        return [one for _, (_, one) in sorted(self._read.items()) if one is not None]
-
-    @property
     def done(self) -> int:
         """Return the number of iterations up to the last finished one."""
-        return max((one.number + 1 for _, one in self._read.values() if one is not None), default=0)
+        return self.iterations[-1].number + 1 if self.iterations else 0
 
     @property
     def gaps(self) -> list[int]:
         """Return earlier iterations that have a folder but no summary: the file is gone."""
-        return [number for number in self._folders if number < self.done and number not in self._read]
+        done = self.done
+        return [number for number in self._folders if number < done and number not in self._read]
 
     def unfinished(self) -> list[int]:
         """Return the iterations that have a folder and come after the last finished one."""
-        return [number for number in self._folders if number >= self.done]
+        done = self.done
+        return [number for number in self._folders if number >= done]
 
     def refresh(self) -> int:
         """Read the summaries that are new or have changed, and return how many. Files may vanish at any time."""
         self._folders = sorted(_iterations_of(self.run.path))
         found: dict[int, Stamp] = {}
+        folder = str(self.run.path)
         for number in self._folders:
-            if stamp := stamp_of(self._summary(number)):
+            if stamp := stamp_of(f"{folder}/{iteration_name(number)}/summarize.parquet"):
                 found[number] = stamp
-        for number in self._read.keys() - found.keys():
+        gone = self._read.keys() - found.keys()
+        for number in gone:
             self._forget(number)
         new = [number for number, stamp in found.items() if self._read.get(number, (None,))[0] != stamp]
         for number in new:
             self._forget(number)
             self._read[number] = (found[number], self._row(number, found[number]))
+        if new or gone:
+            self.iterations = [one for _, (_, one) in sorted(self._read.items()) if one is not None]
         return len(new)
 
     def held_out(self, every: int) -> tuple[int, float] | None:
@@ -138,7 +140,7 @@ def pass_at_1(path: Path) -> float | None:
     return float(found["value"][0]) if len(found) else None
 
 
-def stamp_of(path: Path) -> Stamp | None:
+def stamp_of(path: Path | str) -> Stamp | None:
     """Return the stamp of a file; None where there is none."""
     try:
         found = os.stat(path)
@@ -150,7 +152,8 @@ def stamp_of(path: Path) -> Stamp | None:
 def _iterations_of(folder: Path) -> list[int]:
     try:
         with os.scandir(folder) as entries:
-            found = [IterationFolder.at(Path(entry.name)) for entry in entries]
+            names = [entry.name for entry in entries]
     except OSError:
         return []
+    found = (IterationFolder.at(Path(name)) for name in names)
     return [one.number for one in found if one]

@@ -91,7 +91,8 @@ def _head(state: State) -> list[Text]:
     first.append_text(_text(f"  {state.phase}", COLOURS.get(state.phase, "")))
     if state.owner and state.phase in ("running", "unknown"):
         where = "" if state.owner.alive else f" on {state.owner.host}"
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.owner.since))
+        begun, today = time.localtime(state.owner.since), time.localtime(state.now)
+        since = time.strftime("%H:%M" if begun[:3] == today[:3] else "%Y-%m-%d %H:%M", begun)
         first.append_text(_text(f" (process {state.owner.process}{where}, since {since})", "dim"))
     if not state.cells:
         return [first, *_now(state)]
