@@ -139,7 +139,9 @@ def sentence(named: Sequence[Mapping[str, Any]], minus: str = "-", *, listed: bo
         )
     subject = "The difference" if one else f"{len(found)} of the {len(named)} differences"
     verb = "is" if len(found) == 1 else "are"
-    return f"{subject} named before the run {verb} significant ({RULE}){_which(found, others, minus) if listed else ''}."
+    return (
+        f"{subject} named before the run {verb} significant ({RULE}){_which(found, others, minus) if listed else ''}."
+    )
 
 
 def _which(found: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], minus: str) -> str:

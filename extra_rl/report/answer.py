@@ -11,6 +11,7 @@ import polars as pl
 
 from extra_rl.comparison import lines
 from extra_rl.comparison.differences import significant
+from extra_rl.config.comparisons import WARM_START
 from extra_rl.evaluation.figures import MEAN
 from extra_rl.report.curves import band
 from extra_rl.report.sources import Cell, Sources
@@ -171,9 +172,9 @@ def sentence(sources: Sources) -> str:
 
 
 def sentences(sources: Sources, table: list[dict[str, Any]]) -> list[str]:
-    """Return one sentence for each difference: those named before the run, else those to the base arm; `AT_ONCE` of them.
+    """Return one sentence for each difference: those named before the run, else those to the base arm.
 
-    table: `rows`.
+    At most `AT_ONCE` of them. table: `rows`.
     """
     shown = {(d.regime, d.arm, d.base, d.k): d for row in table for d in row["against"].values()}
     named = [shown.get((d.regime, d.arm, d.base, d.k), d) for d in differences(sources) if d.named]
@@ -184,7 +185,7 @@ def in_words(difference: Difference) -> str:
     """Return a difference as one sentence, with its interval and what that is over."""
     d = difference
     where = f"{d.regime}: " if d.regime else ""
-    base = d.base.replace(lines.WARM_START, "the warm start")
+    base = d.base.replace(WARM_START, "the warm start")
     size = figure(abs(round(d.value, 1)))
     points = "point" if size == "1.0" else "points"
     how = f"{size} {points} {'above' if d.value > 0 else 'below'}" if float(size) else "equal to"

@@ -50,8 +50,10 @@ def updates(sources: Sources) -> pl.DataFrame:
     schema = {"path": pl.String, "folder": pl.String, "seed": pl.Int64, "iteration": pl.Int64}
     keys = pl.DataFrame([(path, *place) for path, place in places.items()], schema=schema, orient="row")
     if keys.is_empty():
-        return keys.drop("path").with_columns(arm=pl.lit(""), regime=pl.lit(""), clip_share=pl.lit(0.0)).with_columns(
-            pl.lit(0.0).alias(name) for name in OF_STEPS
+        return (
+            keys.drop("path")
+            .with_columns(arm=pl.lit(""), regime=pl.lit(""), clip_share=pl.lit(0.0))
+            .with_columns(pl.lit(0.0).alias(name) for name in OF_STEPS)
         )
     means = (
         pl.scan_parquet(list(places), glob=False, include_file_paths="path")

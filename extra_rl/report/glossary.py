@@ -21,18 +21,18 @@ GLOSSARY = {
     "rescued": "Groups of which every fresh rollout was incorrect and a continuation is correct.",
     "continued": "Groups from whose incorrect rollouts prefixes were cut and sampled on.",
     "continuation": "A rollout that begins with a prefix of an earlier, incorrect one.",
-    "advantage": "By how much a rollout's reward differs from its group's mean, divided by the standard deviation, plus "
-    "the novelty bonus. It is the weight of the rollout's tokens in the loss.",
+    "advantage": "By how much a rollout's reward differs from its group's mean, divided by the standard deviation, "
+    "plus the novelty bonus. It is the weight of the rollout's tokens in the loss.",
     "bonus": "The part of an advantage that rewards a correct rollout for differing from the others.",
-    "entropy": "The mean uncertainty of the policy about the next token, in nats. Near 0, all rollouts of a problem are "
-    "alike.",
-    "KL": "Kullback-Leibler divergence: how far two policies are apart, in nats per token. Here between the policy before "
-    "and after the optimizer steps of an iteration, on the trained tokens.",
+    "entropy": "The mean uncertainty of the policy about the next token, in nats. Near 0, all rollouts of a problem "
+    "are alike.",
+    "KL": "Kullback-Leibler divergence: how far two policies are apart, in nats per token. Here between the policy "
+    "before and after the optimizer steps of an iteration, on the trained tokens.",
     "gradient norm": "The length of the gradient before clipping, mean over the optimizer steps of an iteration.",
     "clip share": "The share of trained tokens whose probability ratio left the clipping range, so that they give no "
     "gradient.",
-    "mismatch": "Mean absolute difference between the log-probabilities that sampler and policy give to a sampled token, "
-    "in nats. Large values mean that the rollouts do not come from the policy that is trained.",
+    "mismatch": "Mean absolute difference between the log-probabilities that sampler and policy give to a sampled "
+    "token, in nats. Large values mean that the rollouts do not come from the policy that is trained.",
     "cut off": "Responses that reached the token limit before they ended.",
     "standard deviation": "The spread of the seeds around their mean. It is not an interval of the mean.",
     "t interval": "95 % interval of a mean difference over seeds, by Student's t.",

@@ -20,9 +20,9 @@ INDEX = "index.html"
 
 @dataclass(frozen=True)
 class Line:
-    """One run. scores: of each cell, k -> score. problem: why it cannot be read; "" where it can. link: "" without report.
+    """One run. scores: of each cell, k -> score. problem: why it cannot be read; "" where it can.
 
-    unfinished: `6 of 40 iterations`; "" for a finished run.
+    link: "" without a report. unfinished: `6 of 40 iterations`; "" for a finished run.
     """
 
     name: str

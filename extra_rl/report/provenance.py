@@ -94,7 +94,7 @@ def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[t
         ("seeds", ", ".join(map(str, sources.seeds))),
         *((name.replace("_", " "), _digest(folder)) for name, folder in sources.warm_starts.items()),
         ("held-out problems", _problems(found)),
-        ("code", "; ".join(codes(sources.results))),
+        ("code", "; ".join(codes(sources))),
         ("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages))),
         ("stage versions", ", ".join(f"{name} {version}" for name, version in sorted(stages))),
         ("started", f"{started[0]} to {started[-1]}" if started else ""),
@@ -112,11 +112,11 @@ def dates(results: Path) -> list[str]:
     return sorted(found - {""})
 
 
-def codes(results: Path) -> list[str]:
-    """Return the versions of this package that made the run, from the records of the same stages as `dates`."""
-    found = {
-        str(json.loads(path.read_text()).get("code", "")) for pattern in DATED for path in sorted(results.glob(pattern))
-    }
+def codes(sources: Sources) -> list[str]:
+    """Return the versions of this package that made the run, from the records of `DATED` and of each last iteration."""
+    paths = [path for pattern in DATED for path in sorted(sources.results.glob(pattern))]
+    paths += [folders[-1] / "summarize.run.json" for folders in sources.iterations.values()]
+    found = {str(json.loads(path.read_text()).get("code", "")) for path in paths if path.is_file()}
     return [f"extra-rl {code}" for code in sorted(found - {""})]
 
 

@@ -55,7 +55,7 @@ def parameters(sources: Sources) -> int | None:
             row = pl.read_parquet(folder / "summarize.parquet", glob=False).row(0, named=True)
             tokens = 2 * sum(row.get(name) or 0 for name in COUNTED) + 6 * (row.get("trained_tokens") or 0)
             if tokens and row.get("compute"):
-                return round(row["compute"] / tokens)
+                return round(float(row["compute"]) / float(tokens))
     return None
 
 
@@ -128,7 +128,7 @@ def _first(shared: Mapping[str, Any], sections: Sections, stage: str, key: str) 
 
 
 def _by_arm(sections: Sections, stage: str, key: str, form: str = "{}") -> str:
-    """Return a key's value, or `value (arm, arm); value (arm)` where arms differ; null and absent values are left out."""
+    """Return a key's value, or `value (arm, arm); value (arm)` where arms differ, without null and absent values."""
     values: dict[str, list[str]] = {}
     for cell, stages in sections.items():
         value: Any = stages.get(stage, {})

@@ -16,7 +16,6 @@ from extra_rl.results import IterationFolder, RunFolder
 from extra_rl.run.context import CONTEXT_FILE, RunContext
 from extra_rl.tables.files import read_provenance
 
-
 _EVALUATED = re.compile(r"/i(\d+)/evaluate$", re.ASCII)
 
 

@@ -105,9 +105,7 @@ UPDATE = (
 """Panels of `update`: column, title, unit, whether it is a share."""
 
 
-def update(
-    sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, arms: list[Look]
-) -> Iterator[Figure]:
+def update(sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
     """Yield what shows whether training is sound: loss, gradient norm, KL, clip share, cut-off rollouts, mismatch."""
     rows = iterations.with_columns(cut_off=pl.col("truncated") / pl.col("rollouts"))
     panels = []

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-
 STARTED = "== started "
 """How the line begins that a stage writes into its log when it starts."""
 

@@ -39,7 +39,8 @@ class Iteration:
 class Cell:
     """One arm and seed. name: `extra/s0`. damaged: summaries that cannot be read -> the reason.
 
-    iterations: those that could be read, in order. tolerance: of sampler and policy in nats, with the iteration (number, time) that it belongs to; None: not read yet.
+    iterations: those that could be read, in order. tolerance: of sampler and policy, nats, with the iteration (number,
+    time) that it belongs to; None: not read yet.
     """
 
     run: RunFolder
@@ -136,7 +137,9 @@ def pass_at_1(path: Path) -> float | None:
         rows = pl.read_parquet(path, glob=False, columns=["benchmark", "metric", "k", "value"])
     except (OSError, pl.exceptions.PolarsError):
         return None  # `extra check` names damaged files; here only this figure stays empty
-    found = rows.filter(pl.col("benchmark") == "mean", pl.col("metric").cast(pl.String) == "pass_at_k", pl.col("k") == 1)
+    found = rows.filter(
+        pl.col("benchmark") == "mean", pl.col("metric").cast(pl.String) == "pass_at_k", pl.col("k") == 1
+    )
     return float(found["value"][0]) if len(found) else None
 
 

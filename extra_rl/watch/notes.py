@@ -74,9 +74,7 @@ def _of_run(state: State, standstill: float) -> Iterator[Note]:
             "a cluster, or a stage takes long without a message: look at the last log and at the load of the machine.",
         )
     if state.other:
-        yield Note(
-            "run", f"{', '.join(state.other)}: not part of the configuration that runs now, so it is not shown."
-        )
+        yield Note("run", f"{', '.join(state.other)}: not part of the configuration that runs now, so it is not shown.")
 
 
 def of_cell(cell: Cell) -> Iterator[Note]:
@@ -84,14 +82,18 @@ def of_cell(cell: Cell) -> Iterator[Note]:
     rows = [one for one in cell.iterations if one.get("rollouts")]
     if cell.gaps:
         numbers = ", ".join(map(str, cell.gaps))
-        yield Note(cell.name, f"summarize.parquet of iteration {numbers} is gone. `extra check` tells how to remake it.")
+        yield Note(
+            cell.name, f"summarize.parquet of iteration {numbers} is gone. `extra check` tells how to remake it."
+        )
     if not rows:
         return
     last = rows[-1]
     place = f"{cell.name}/i{last.number}"
     dry = _without_signal(rows)
     if dry >= NO_SIGNAL:
-        correct, incorrect = (sum(one.get(name) or 0 for one in rows[-dry:]) for name in ("all_correct", "all_incorrect"))
+        correct, incorrect = (
+            sum(one.get(name) or 0 for one in rows[-dry:]) for name in ("all_correct", "all_incorrect")
+        )
         advice = "harder problems" if correct > incorrect else "easier problems, larger groups, or continued rollouts"
         yield Note(
             place,
@@ -134,8 +136,8 @@ def _entropy(name: str, rows: list[Iteration]) -> Iterator[Note]:
     if now < ENTROPY_LEFT * first:
         yield Note(
             name,
-            f"the entropy fell from {first:.3g} to {now:.3g} nats. Rollouts of one problem become alike, so fewer groups "
-            "are mixed. A larger update.clip_high, update.entropy_weight or a novelty bonus keeps it up.",
+            f"the entropy fell from {first:.3g} to {now:.3g} nats. Rollouts of one problem become alike, so fewer "
+            "groups are mixed. A larger update.clip_high, update.entropy_weight or a novelty bonus keeps it up.",
         )
 
 

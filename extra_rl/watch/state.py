@@ -27,7 +27,8 @@ RECENT = 5
 class Progress:
     """How far an arm and seed is. spent, budget, unit: of the budget that ends it first; budget 0: none, or unknown.
 
-    total: iterations of the run; 0: unknown. left: iterations that it still has to compute; None where the length of the run is unknown.
+    total: iterations of the run; 0: unknown. left: iterations that it still has to compute; None where the length of
+    the run is unknown.
     """
 
     cell: Cell
@@ -139,9 +140,7 @@ class Follower:
             self.read += cell.refresh()
         return list(self._cells.values())
 
-    def _phase(
-        self, cells: Sequence[Progress], horizon: Horizon, owner: Owner | None, jobs: Sequence[Job]
-    ) -> Phase:
+    def _phase(self, cells: Sequence[Progress], horizon: Horizon, owner: Owner | None, jobs: Sequence[Job]) -> Phase:
         complete = bool(horizon.iterations) and all(one.done >= horizon.iterations for one in cells)
         if cells and complete and stamp_of(self.results / "summary.json") and not jobs:
             return "finished"

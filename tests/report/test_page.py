@@ -320,7 +320,7 @@ def test_the_training_panel_shows_means_of_summaries_and_steps(two_seeds: tuple[
     results = Path(shutil.copytree(two_seeds[0], tmp_path / "grid"))
     for seed, kl in ((0, 0.125), (1, 0.375)):
         steps = [
-            {name: 0.0 for name in contracts.UpdateSteps.columns()}
+            dict.fromkeys(contracts.UpdateSteps.columns(), 0.0)
             | {"step": step, "approx_kl": kl, "clipped_low": 0.125, "clipped_high": 0.25 * step}
             for step in (0, 1)
         ]

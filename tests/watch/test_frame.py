@@ -39,7 +39,11 @@ def root(tmp_path: Path) -> Path:
     for cell in cells:
         for number in range(6):
             finish(root, cell, number, at=NOW - 60 + number, pass_rate=number / 8, mean_reward=0.5)
-    log(root / "extra" / "s0" / iteration_name(6), "generate", "  extra/s0/i6 generate: rollouts 12/96 (12%), 3m00s left")
+    log(
+        root / "extra" / "s0" / iteration_name(6),
+        "generate",
+        "  extra/s0/i6 generate: rollouts 12/96 (12%), 3m00s left",
+    )
     lock(root)
     return root
 
@@ -127,7 +131,9 @@ def test_a_terminal_shows_frames_until_it_is_interrupted(root: Path, number: int
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "extra_cli.main", "watch", str(root), "--every", "0.2"]
     env = environment() | {"TERM": "xterm", "COLUMNS": "80", "LINES": "30", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=follower, stderr=follower, stdin=follower, env=env, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=follower, stderr=follower, stdin=follower, env=env, start_new_session=True
+    )
     os.close(follower)
     seen = read_until(leader, "6/40")
     finish(root, "grpo/s0", 6)
