@@ -59,7 +59,7 @@ def frame(
     if state.phase == "absent":
         return _wrapped([_absent(state)], width)
     head = _wrapped(_head(state), width)
-    tail = [line for note in notes for line in _wrapped([_note(note)], width)]
+    tail = _wrapped(_notes(notes), width)
     cells = list(state.cells)
     size = 1 if width >= WIDE else _lines_of_cell(cells)
     hidden = 0
@@ -87,7 +87,8 @@ def _absent(state: State) -> Text:
 
 
 def _head(state: State) -> list[Text]:
-    first = _text(str(state.results), "bold")
+    first = _text("")
+    first.append_text(_text(str(state.results), "bold"))
     first.append_text(_text(f"  {state.phase}", COLOURS.get(state.phase, "")))
     if state.owner and state.phase in ("running", "unknown"):
         where = "" if state.owner.alive else f" on {state.owner.host}"
@@ -131,7 +132,7 @@ def _cards(cells: Sequence[Progress], width: int, levels: str) -> list[Text]:
                     line.append_text(_text(f"{value:>7} "))
                     line.append_text(_text(f"{drawn:<{spark}} ", "cyan"))
                 lines.append(_cut(line, width))
-        lines.append(_cut(_text(f"  {_doing(one)}", "green" if one.jobs else "dim"), width))
+        lines.append(_cut(_text(f"  {_doing(one)}", _colour(one)), width))
     return lines
 
 
@@ -141,15 +142,13 @@ def _lines_of_cell(cells: Sequence[Progress]) -> int:
 
 def _table(cells: Sequence[Progress], width: int, levels: str) -> list[Text]:
     """Return a line per arm and seed, below a line of titles; the sparklines share the width that is left."""
-    spark = max(5, min(20, (width - 130) // len(FIGURES)))
     rows: list[list[tuple[str, str]]] = []
     for one in cells:
         total = f"/{one.total}" if one.total else ""
         row = [(one.cell.name, "bold"), (f"{one.done}{total}", ""), (_spent(one), "")]
         for figure in FIGURES:
-            value, drawn = _figure(one, figure, spark, levels)
-            row += [(value, ""), (drawn, "cyan")]
-        row += [(_groups(one), ""), (_held_out(one), ""), (_doing(one, short=True), "green" if one.jobs else "dim")]
+            row += [(_figure(one, figure, 0, levels)[0], ""), ("", "cyan")]
+        row += [(_groups(one), ""), (_held_out(one), ""), (_doing(one, short=True), _colour(one))]
         rows.append(row)
     titles = ["arm/seed", "iterations", "budget"]
     for figure in FIGURES:
@@ -159,8 +158,13 @@ def _table(cells: Sequence[Progress], width: int, levels: str) -> list[Text]:
         max([_width(titles[i]), *(min(_width(visible(row[i][0], keep="")), 28) for row in rows)])
         for i in range(len(titles))
     ]
-    for place in range(4, 4 + 2 * len(FIGURES), 2):
+    sparks = range(4, 4 + 2 * len(FIGURES), 2)
+    others = sum(widths) + 2 * len(widths) - len(FIGURES)
+    spark = max(5, min(20, (width - others) // len(FIGURES)))
+    for number, place in enumerate(sparks):
         widths[place] = spark
+        for row, one in zip(rows, cells, strict=True):
+            row[place] = (_figure(one, FIGURES[number], spark, levels)[1], "cyan")
     right = {1, 2, *range(3, 3 + 2 * len(FIGURES), 2)}
     lines = [_row([(title, "dim") for title in titles], widths, right)]
     lines += [_row(row, widths, right) for row in rows]
@@ -232,14 +236,28 @@ def _doing(one: Progress, *, short: bool = False) -> str:
     return "waiting" if one.done else "not started"
 
 
+def _colour(one: Progress) -> str:
+    states = {job.state for job in one.jobs}
+    return "bold red" if "failed" in states else "yellow" if "interrupted" in states else "green" if states else "dim"
+
+
 def _said(job: Job) -> str:
     return job.state if job.state != "running" else job.said.removeprefix(f"{job.place} {job.stage}: ")
 
 
-def _note(note: Note) -> Text:
-    line = _text("ERROR " if note.error else "WARNING ", "bold red" if note.error else "bold yellow")
-    line.append_text(_text(f"{note.place}: {bounded(note.text, NOTE_LETTERS)}"))
-    return line
+def _notes(notes: Sequence[Note]) -> list[Text]:
+    """Return the notes, each advice once."""
+    lines, given = [], {""}
+    for note in notes:
+        line = _text("")
+        line.append_text(_text("ERROR " if note.error else "WARNING ", "bold red" if note.error else "bold yellow"))
+        line.append_text(_text(f"{note.place}: ", "bold"))
+        line.append_text(_text(bounded(note.text, NOTE_LETTERS)))
+        if note.advice not in given:
+            given.add(note.advice)
+            line.append_text(_text(f" {note.advice}", "dim"))
+        lines.append(line)
+    return lines
 
 
 def _text(content: str, style: str = "") -> Text:

@@ -29,11 +29,12 @@ ENTROPY_LEFT, ENTROPY_OVER = 0.5, 3
 
 @dataclass(frozen=True)
 class Note:
-    """One thing to know. error: it has stopped a job, or lost a file."""
+    """One thing to know. error: it has stopped a job, or lost a file. advice: what it means and what to do."""
 
     place: str
     text: str
     error: bool = False
+    advice: str = ""
 
 
 def notes_of(state: State, standstill: float = STANDSTILL) -> list[Note]:
@@ -83,7 +84,9 @@ def of_cell(cell: Cell) -> Iterator[Note]:
     if cell.gaps:
         numbers = ", ".join(map(str, cell.gaps))
         yield Note(
-            cell.name, f"summarize.parquet of iteration {numbers} is gone. `extra check` tells how to remake it."
+            cell.name,
+            f"summarize.parquet of iteration {numbers} is gone.",
+            advice="`extra check` prints the command that makes it again.",
         )
     if not rows:
         return
@@ -91,21 +94,21 @@ def of_cell(cell: Cell) -> Iterator[Note]:
     place = f"{cell.name}/i{last.number}"
     dry = _without_signal(rows)
     if dry >= NO_SIGNAL:
-        correct, incorrect = (
-            sum(one.get(name) or 0 for one in rows[-dry:]) for name in ("all_correct", "all_incorrect")
-        )
+        kinds = ("correct", "incorrect")
+        correct, incorrect = (sum(one.get(f"all_{kind}") or 0 for one in rows[-dry:]) for kind in kinds)
         advice = "harder problems" if correct > incorrect else "easier problems, larger groups, or continued rollouts"
         yield Note(
             place,
             f"no signal for {dry} iterations: {incorrect} groups all incorrect, {correct} all correct, none mixed or "
-            f"rescued. Equal rewards give no advantage, so the policy does not improve. Try {advice}.",
+            "rescued.",
+            advice=f"Equal rewards give no advantage, so the policy does not improve. Try {advice}.",
         )
     cut = (last.get("truncated") or 0) / last.row["rollouts"]
     if cut > TRUNCATED:
         yield Note(
             place,
-            f"{cut:.0%} of the rollouts were cut off at the token limit, and count as incorrect. Raise "
-            "sampling.max_response_tokens, or ask for shorter responses.",
+            f"{cut:.0%} of the rollouts were cut off at the token limit.",
+            advice="They count as incorrect. Raise sampling.max_response_tokens, or ask for shorter responses.",
         )
     yield from _entropy(cell.name, rows)
     yield from (Note(place, text) for text in warnings(Lenient(last.row), _tolerance(cell, last)))
@@ -136,8 +139,9 @@ def _entropy(name: str, rows: list[Iteration]) -> Iterator[Note]:
     if now < ENTROPY_LEFT * first:
         yield Note(
             name,
-            f"the entropy fell from {first:.3g} to {now:.3g} nats. Rollouts of one problem become alike, so fewer "
-            "groups are mixed. A larger update.clip_high, update.entropy_weight or a novelty bonus keeps it up.",
+            f"the entropy fell from {first:.3g} to {now:.3g} nats.",
+            advice="Rollouts of one problem become alike, so fewer groups are mixed. A larger update.clip_high, "
+            "update.entropy_weight or a novelty bonus keeps it up.",
         )
 
 

@@ -167,3 +167,13 @@ def test_sparklines() -> None:
     assert sparkline([], 8) == ""
     assert sparkline([0, 2, 2, 2], 2, ASCII) == ASCII[4] + ASCII[7]  # means of halves: 1 and 2
     assert len(sparkline([1.0] * 500, 20)) == 20
+
+
+def test_an_advice_is_given_once(tmp_path: Path) -> None:
+    cells = ("grpo/s0", "extra/s0")
+    root = make(tmp_path / "run", cells)
+    for cell in cells:
+        finish(root, cell, 0, rollouts=40, truncated=30)
+    text = " ".join(lines(root, 400))
+    assert text.count("75% of the rollouts were cut off") == 2
+    assert text.count("Raise sampling.max_response_tokens") == 1
