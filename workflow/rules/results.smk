@@ -84,7 +84,7 @@ rule refresh_report:
     conda:
         "../envs/extra.yaml"
     params:
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
     shell:
         "python -m extra_cli.main report {params.results} > {log} 2>&1"
         " || {{ echo 'WARNING: the report was not refreshed, because:' >&2; cat {log} >&2; }}"
