@@ -60,21 +60,21 @@ def build_index(folder: Path) -> tuple[Path, int]:
 
 def line_of(results: Path) -> Line:
     """Return the line of one run."""
-    import polars as pl
-
     from extra_rl.report import answer, collect, provenance, setup, sources
+    from extra_rl.report.page import readable
 
     report = results / "report.html"
     link = quote(f"{results.name}/report.html") if report.is_file() else ""
     try:
-        found = sources.find(results)
-        sections = provenance.sections(provenance.footers(found))
-        evaluations = collect.evaluations(found)
-        ks = answer.ks_of(found, evaluations)
-        scores = answer.scores(evaluations, ks)
-        facts = dict(setup.what_was_run(found, sections))
-        started = provenance.dates(results)
-    except (ExtraError, OSError, ValueError, pl.exceptions.PolarsError) as error:
+        with readable(results):
+            found = sources.find(results)
+            sections = provenance.sections(provenance.footers(found))
+            evaluations = collect.evaluations(found)
+            ks = answer.ks_of(found, evaluations)
+            scores = answer.scores(evaluations, ks)
+            facts = dict(setup.what_was_run(found, sections))
+            started = provenance.dates(results)
+    except (ExtraError, OSError, ValueError) as error:
         return Line(results.name, link, problem=str(error).splitlines()[0])
     return Line(
         results.name,

@@ -6,10 +6,12 @@ The same results give the same bytes: no clock is read, and dates come from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extra_rl.errors import InputError
 from extra_rl.report.glossary import explained
 from extra_rl.report.text import amount, figure, interval, signed, span
 from extra_rl.tables.files import write_whole
@@ -29,11 +31,41 @@ EXPLORER_LIMIT = 1500
 def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int:
     """Write the report of a results folder and return its size in bytes.
 
-    Raises InputError where no iteration is finished.
+    Raises InputError where no iteration is finished, and for a file that cannot be read.
     """
-    html = render(context(results, explorer_limit)).encode()
+    with readable(results):
+        html = render(context(results, explorer_limit)).encode()
     write_whole(out, lambda tmp: tmp.write_bytes(html))
     return len(html)
+
+
+@contextmanager
+def readable(results: Path) -> Iterator[None]:
+    """Raise InputError, which names the file, where a table of the results cannot be read, or vanishes meanwhile."""
+    import polars as pl
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename or error}: it vanished while the report was made. Try again.") from error
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        path = first_unreadable(results)
+        what = f"{path}: not a readable Parquet file" if path else f"{results}: a table there cannot be read"
+        raise InputError(f"{what} ({error}). `extra check {results}` prints how to make it again.") from error
+
+
+def first_unreadable(results: Path) -> Path | None:
+    """Return the first table below a folder whose footer cannot be read; None where all can."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in sorted(results.rglob("*.parquet")):
+        try:
+            pq.read_metadata(path)
+        except (OSError, pa.ArrowException):
+            return path
+    return None
 
 
 def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:

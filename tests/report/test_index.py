@@ -62,7 +62,7 @@ def test_an_unfinished_run_is_marked_and_a_name_is_escaped(page: str) -> None:
 
 
 def test_a_damaged_run_is_listed_with_the_reason(page: str) -> None:
-    assert "cannot be read" in row(page, "wrong")
+    assert "iteration_0001/summarize.parquet: not a readable Parquet file" in row(page, "wrong")
 
 
 def test_the_page_loads_nothing_and_has_the_same_bytes_again(page: str, folder: Path) -> None:

@@ -94,6 +94,17 @@ def test_an_unfinished_run_is_marked_at_the_top(two_seeds: tuple[Path, str], tmp
     assert "Comparisons named before the run" not in text
 
 
+def test_a_damaged_table_is_one_clear_error(
+    two_seeds: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Path(shutil.copytree(two_seeds[0], tmp_path / "grid"))
+    damaged = results / "low-grpo" / "s0" / "iteration_0001" / "summarize.parquet"
+    damaged.write_bytes(b"PAR1 cut off")
+    assert main(["report", str(results)]) == 2
+    assert f"{damaged}: not a readable Parquet file" in capsys.readouterr().err
+    assert not (results / "report.html").exists()
+
+
 def test_a_damaged_context_is_one_clear_error(
     two_seeds: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
