@@ -11,6 +11,7 @@ NOISE = (
     "Assuming unrestricted shared filesystem usage",
     "Select jobs to execute...",
     "Execute ",
+    "Touching output file ",
 )
 FAILED = "RuleException:\nCalledProcessError"
 """How the message on a failed job begins. It goes on with the job's whole command line."""

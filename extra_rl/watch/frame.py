@@ -73,7 +73,7 @@ def frame(
             cells = [cells[i] for i in sorted(shown)]
     body = _table(cells, width, levels) if width >= WIDE else _cards(cells, width, levels)
     if hidden:
-        more = _text(f"and {hidden} more, for which this window is too low (--once shows all)", "dim")
+        more = _text(f"and {hidden} more that do not fit here (--once shows all)", "dim")
         body.append(_cut(more, width))
     blank = [_text("")]
     return [*head, *(blank + body if body else []), *(blank + tail if tail else [])]

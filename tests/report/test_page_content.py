@@ -42,7 +42,9 @@ def test_the_page_begins_with_what_was_run(two_seeds: tuple[Path, str]) -> None:
 @pytest.mark.slow
 def test_what_was_run_in_a_real_run(mini_run: Run) -> None:
     found = sources.find(mini_run.results)
-    facts = dict(setup.what_was_run(found, provenance.sections(provenance.footers(found))))
+    footers = provenance.footers(found)
+    facts = dict(setup.what_was_run(found, provenance.sections(footers)))
+    assert dict(provenance.facts(found, footers))["code"].startswith("extra-rl 0.1.0")
     weights = sum(
         tensor.numel()
         for tensor in load_file(mini_run.results / "warm_start" / "policy" / "model.safetensors").values()
