@@ -42,6 +42,14 @@ def seconds(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    try:
+        return watch(arguments)
+    except KeyboardInterrupt:  # before the first frame
+        return 130
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Print one frame, or follow the run in a terminal."""
     from rich.console import Console
 
     from extra_rl.watch.state import Follower

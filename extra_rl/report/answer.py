@@ -174,11 +174,16 @@ def sentence(sources: Sources) -> str:
 def sentences(sources: Sources, table: list[dict[str, Any]]) -> list[str]:
     """Return one sentence for each difference: those named before the run, else those to the base arm.
 
-    At most `AT_ONCE` of them. table: `rows`.
+    At most `AT_ONCE` of them, and how many more there are. table: `rows`.
     """
     shown = {(d.regime, d.arm, d.base, d.k): d for row in table for d in row["against"].values()}
     named = [shown.get((d.regime, d.arm, d.base, d.k), d) for d in differences(sources) if d.named]
-    return [in_words(d) for d in (named or list(shown.values()))[:AT_ONCE]]
+    found = named or list(shown.values())
+    more = len(found) - AT_ONCE
+    return [
+        *(in_words(d) for d in found[:AT_ONCE]),
+        *([f"{more} more difference{'s are' if more > 1 else ' is'} in the tables."] if more > 0 else []),
+    ]
 
 
 def in_words(difference: Difference) -> str:
@@ -191,6 +196,6 @@ def in_words(difference: Difference) -> str:
     how = f"{size} {points} {'above' if d.value > 0 else 'below'}" if float(size) else "equal to"
     known = d.t or d.problems
     over = f"{d.seeds} seeds" if d.t else "problems, one seed"
-    ends = f", 95 % interval {signed(known[0])} to {signed(known[1])} over {over}" if known else ""
-    tested = "" if d.holm is None else " It is significant." if d.significant else " It is not significant."
-    return f"{where}{d.arm} is {how} {base} at pass@{d.k}{ends}.{tested}"
+    ends = f" (95 % interval {signed(known[0])} to {signed(known[1])} over {over})" if known else ""
+    tested = "" if d.holm is None else ", which is significant" if d.significant else ", which is not significant"
+    return f"{where}{d.arm} is {how} {base} at pass@{d.k}{ends}{tested}."

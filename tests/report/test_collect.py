@@ -135,16 +135,16 @@ def test_the_sentence_says_which_differences_are_significant_or_why_none_can_be(
     assert one_seed.startswith("One seed cannot tell whether the arms differ.")
     # every problem has one more correct sample of four under extra, so resampling problems changes nothing
     assert one_seed.splitlines()[1:] == [
-        "extra is 25.0 points above grpo at pass@1, 95 % interval +25.0 to +25.0 over problems, one seed.",
-        "extra is equal to grpo at pass@4, 95 % interval 0.0 to 0.0 over problems, one seed.",
+        "extra is 25.0 points above grpo at pass@1 (95 % interval +25.0 to +25.0 over problems, one seed).",
+        "extra is equal to grpo at pass@4 (95 % interval 0.0 to 0.0 over problems, one seed).",
     ]
     # eight seeds, all differences positive: p = 2 / 2^8 = 0.0078, times two for pass@1 and pass@4 (which differ by 0)
     eight = said(tmp_path / "eight", both, list(range(8)), **named)
     assert eight.startswith("1 of the 2 differences named before the run is significant (")
     first, second = eight.splitlines()[1:]
-    assert first.startswith("extra is 37.5 points above grpo at pass@1, 95 % interval +")
-    assert first.endswith(" over 8 seeds. It is significant.")
-    assert second.endswith(" It is not significant.")
+    assert first.startswith("extra is 37.5 points above grpo at pass@1 (95 % interval +")
+    assert first.endswith(" over 8 seeds), which is significant.")
+    assert second.endswith(", which is not significant.")
     # three seeds reach 2 / 2^3 = 0.25 at best, 0.5 after Holm over two
     assert "reach a Holm-adjusted p of 0.5 at best" in said(tmp_path / "few", both, [0, 1, 2], **named)
 
