@@ -21,6 +21,7 @@ COMMANDS = (
     "init",
     "run",
     "show",
+    "watch",
     "compare",
     "doctor",
     "evaluate",

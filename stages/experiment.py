@@ -18,6 +18,7 @@ from extra_rl.preflight.faults import has_training_problems, refuse_faults
 from extra_rl.preflight.hub import on_hub
 from extra_rl.results import start_folder
 from extra_rl.run.context import Guards, Horizon, RunContext
+from extra_rl.run.records import code_version
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json
@@ -120,6 +121,8 @@ def run_context(experiment: Experiment) -> RunContext:
     )
     return RunContext(
         horizon=Horizon(run.iterations, tokens, compute),
+        code=code_version(),
+        cells=tuple(f"{arm}/s{seed}" for arm in experiment.arms for seed in run.seeds),
         retention=Retention(
             **run.retention.model_dump(), evaluate_every=run.evaluate_every, first_iteration=run.first_iteration
         ),

@@ -149,6 +149,18 @@ class Layout:
             if (iteration + 1) % every == 0
         ]
 
+    def refreshed_reports(self) -> list[str]:
+        """Marks of the reports that are written during the run (`report.every`); [] without."""
+        run = self._experiment.run
+        every = run.report.every or run.iterations
+        return [
+            f"{self.iteration(arm, seed, iteration)}/refresh_report.done"
+            for arm in self._experiment.arms
+            for seed in run.seeds
+            for iteration in range(run.first_iteration, run.iterations - 1)
+            if (iteration + 1) % every == 0
+        ]
+
     def audits(self) -> list[str]:
         """Disagreements of the second judge, for the arms that name one (`audit.judge`)."""
         run = self._experiment.run

@@ -15,6 +15,7 @@ NOISE = (
     "Exiting because a job execution failed.",
     "Terminating processes on user request",
     "Ignore corrupted or currently written metadata record",
+    "Touching output file ",
 )
 FAILED = "RuleException:\nCalledProcessError"
 """How the message on a failed job begins. It goes on with the job's whole command line."""

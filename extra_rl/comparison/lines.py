@@ -101,12 +101,13 @@ def named_lines(named: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["", "differences in percentage points, 95 % intervals", *difference_lines(named), "", sentence(named)]
 
 
-def sentence(named: Sequence[Mapping[str, Any]], minus: str = "-") -> str:
+def sentence(named: Sequence[Mapping[str, Any]], minus: str = "-", *, listed: bool = True) -> str:
     """Return one sentence that lists the significant differences, or says why there is none.
 
     Args:
         named: rows of contracts.Differences that were named before the run, mean over benchmarks.
         minus: the minus sign, which a web page can write as U+2212.
+        listed: name the significant differences, instead of only counting them.
     """
     if not named:
         return (
@@ -138,7 +139,9 @@ def sentence(named: Sequence[Mapping[str, Any]], minus: str = "-") -> str:
         )
     subject = "The difference" if one else f"{len(found)} of the {len(named)} differences"
     verb = "is" if len(found) == 1 else "are"
-    return f"{subject} named before the run {verb} significant ({RULE}){_which(found, others, minus)}."
+    return (
+        f"{subject} named before the run {verb} significant ({RULE}){_which(found, others, minus) if listed else ''}."
+    )
 
 
 def _which(found: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], minus: str) -> str:

@@ -26,6 +26,17 @@ class GenerationConfig(Section):
     )
 
 
+class ReportConfig(Section):
+    """When `report.html` is written, besides the end of the run. No stage reads it."""
+
+    every: int = Field(
+        0,
+        ge=0,
+        description="also write the report after every k-th iteration of each arm and seed, marked as unfinished "
+        "(docs/report.md); 0: only at the end; changing it re-runs no stage",
+    )
+
+
 class RetentionConfig(Section):
     """What stays on disk of a run's policies. It is part of the run's context, and of no stage's section."""
 
@@ -79,6 +90,9 @@ class RunConfig(Section):
     )
     evaluate_every: int = Field(
         0, ge=0, description="also evaluate the policy of every k-th iteration; 0: only the final one"
+    )
+    report: ReportConfig = Field(
+        default_factory=ReportConfig, description="when `report.html` is written during the run"
     )
     retention: RetentionConfig = Field(
         default_factory=RetentionConfig, description="which policies stay on disk; changing it re-runs nothing"

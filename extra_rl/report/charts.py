@@ -28,6 +28,7 @@ def lines(
     *,
     percent: bool = False,
     top: float | None = None,
+    zero: bool = True,
 ) -> Spec:
     """Return a chart with one line per arm and its band over seeds.
 
@@ -38,9 +39,13 @@ def lines(
         looks: of the arms.
         percent: y is a share.
         top: upper end of y, common to the panels of a figure.
+        zero: y begins at zero; False for figures that may be negative.
     """
-    axis = alt.Axis(format=SHARE) if percent else alt.Axis()
-    scale = alt.Scale(domainMin=0, nice=True) if top is None else alt.Scale(domain=[0, top], nice=True)
+    axis = alt.Axis(format=SHARE if percent else "~g")
+    least = alt.Scale(domainMin=0, nice=True) if zero else alt.Scale(zero=False, nice=True)
+    if zero and not curves.select(pl.max_horizontal("mean", "high").max()).item():
+        least = alt.Scale(domain=[0, 1])  # a line at zero belongs to the bottom
+    scale = least if top is None else alt.Scale(domain=[0, top], nice=True)
     base = alt.Chart().encode(x=_x(*x), color=_colour(looks))
     opacity = 0.16 if len(looks) < 4 else 0.08  # many bands overlap
     band = (

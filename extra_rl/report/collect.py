@@ -11,7 +11,11 @@ from extra_rl.report.sources import Sources
 from extra_rl.results import IterationFolder
 
 COUNTS = ("groups", "all_incorrect", "mixed", "all_correct", "regenerated_groups", "rescued_groups")
-FIGURES = ("pass_rate", "mean_entropy", "mean_length", "bonus_share")
+FIGURES = (
+    *("pass_rate", "mean_entropy", "mean_length", "bonus_share"),
+    *("truncated", "loss", "gradient_norm", "mismatch_mean"),
+)
+OF_STEPS = ("approx_kl", "clipped_low", "clipped_high", "kl_to_reference")
 KEY = {"folder": pl.String, "arm": pl.String, "regime": pl.String, "seed": pl.Int64, "iteration": pl.Int64}
 
 
@@ -32,9 +36,41 @@ def iterations(sources: Sources) -> pl.DataFrame:
     return rows.join(_cells(sources), on="folder", how="left", maintain_order="left")
 
 
+def updates(sources: Sources) -> pl.DataFrame:
+    """Return one row per iteration with an optimizer step: its KEY, and means over its steps of `OF_STEPS`, clip_share.
+
+    clip_share: of the loss tokens, from below and above.
+    """
+    places = {
+        str(folder / "update.parquet"): (name, seed, _number(folder))
+        for (name, seed), folders in sources.iterations.items()
+        for folder in folders
+        if (folder / "update.parquet").is_file()
+    }
+    schema = {"path": pl.String, "folder": pl.String, "seed": pl.Int64, "iteration": pl.Int64}
+    keys = pl.DataFrame([(path, *place) for path, place in places.items()], schema=schema, orient="row")
+    if keys.is_empty():
+        return (
+            keys.drop("path")
+            .with_columns(arm=pl.lit(""), regime=pl.lit(""), clip_share=pl.lit(0.0))
+            .with_columns(pl.lit(0.0).alias(name) for name in OF_STEPS)
+        )
+    means = (
+        pl.scan_parquet(list(places), glob=False, include_file_paths="path")
+        .select("path", *OF_STEPS)
+        .group_by("path", maintain_order=True)
+        .agg(pl.col(name).mean() for name in OF_STEPS)
+        .with_columns(clip_share=pl.col("clipped_low") + pl.col("clipped_high"))
+        .collect()
+    )
+    rows = keys.join(means, on="path", how="inner", maintain_order="left").drop("path")
+    return rows.join(_cells(sources), on="folder", how="left", maintain_order="left")
+
+
 def evaluations(sources: Sources) -> pl.DataFrame:
     """Return pass@k of every evaluated policy: KEY, tokens (sampled until then), final, benchmark, k, value in percent.
 
+    low, high: its 95 % interval over problems.
     A warm start has the folder `warm_start...`, seed and iteration -1, and tokens 0.
     """
     found = [
@@ -48,7 +84,8 @@ def evaluations(sources: Sources) -> pl.DataFrame:
         for name, folder in sources.warm_starts.items()
     ]
     frames = [_pass_at_k(path).with_columns(**{k: pl.lit(v) for k, v in place.items()}) for path, place in found]
-    empty = pl.DataFrame(schema={"benchmark": pl.String, "k": pl.Int64, "value": pl.Float64, **KEY})
+    figures = dict.fromkeys(("value", "low", "high"), pl.Float64)
+    empty = pl.DataFrame(schema={"benchmark": pl.String, "k": pl.Int64, **figures, **KEY})
     rows = pl.concat([empty.drop("arm", "regime").lazy(), *frames], how="diagonal_relaxed").collect()
     last = pl.DataFrame(
         [(name, seed, _number(folders[-1]), True) for (name, seed), folders in sources.iterations.items()],
@@ -72,7 +109,7 @@ def final_samples(sources: Sources) -> Iterator[tuple[tuple[str, int], pl.DataFr
 
 def _pass_at_k(path: Path) -> pl.LazyFrame:
     rows = pl.scan_parquet(path, glob=False).filter(pl.col("metric").cast(pl.String) == "pass_at_k")
-    return rows.select("benchmark", pl.col("k").cast(pl.Int64), "value")
+    return rows.select("benchmark", pl.col("k").cast(pl.Int64), "value", "low", "high")
 
 
 def _tokens(sources: Sources, wanted: Iterable[Path]) -> pl.DataFrame:

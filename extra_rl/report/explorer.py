@@ -1,4 +1,4 @@
-"""The data of the page's rollout explorer (`explorer.html`, `explorer.js`): a sample of a run's rollouts.
+"""The data of the page's rollout explorer (`explorer.html`, `explorer.js`, `rollout.js`): a sample of a run's rollouts.
 
 Text of a model is data here; the page shows it as text only.
 """

@@ -6,14 +6,18 @@ The same results give the same bytes: no clock is read, and dates come from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extra_rl.report.text import figure, interval, signed
+from extra_rl.errors import InputError
+from extra_rl.report.glossary import explained
+from extra_rl.report.text import amount, figure, interval, signed, span
 from extra_rl.tables.files import write_whole
 
 if TYPE_CHECKING:
+    import jinja2
     import polars as pl
 
     from extra_rl.report.figure import Figure
@@ -27,16 +31,46 @@ EXPLORER_LIMIT = 1500
 def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int:
     """Write the report of a results folder and return its size in bytes.
 
-    Raises InputError where no iteration is finished.
+    Raises InputError where no iteration is finished, and for a file that cannot be read.
     """
-    html = render(context(results, explorer_limit)).encode()
+    with readable(results):
+        html = render(context(results, explorer_limit)).encode()
     write_whole(out, lambda tmp: tmp.write_bytes(html))
     return len(html)
 
 
+@contextmanager
+def readable(results: Path) -> Iterator[None]:
+    """Raise InputError, which names the file, where a table of the results cannot be read, or vanishes meanwhile."""
+    import polars as pl
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename or error}: it vanished while the report was made. Try again.") from error
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        path = first_unreadable(results)
+        what = f"{path}: not a readable Parquet file" if path else f"{results}: a table there cannot be read"
+        raise InputError(f"{what} ({error}). `extra check {results}` prints how to make it again.") from error
+
+
+def first_unreadable(results: Path) -> Path | None:
+    """Return the first table below a folder whose footer cannot be read; None where all can."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in sorted(results.rglob("*.parquet")):
+        try:
+            pq.read_metadata(path)
+        except (OSError, pa.ArrowException):
+            return path
+    return None
+
+
 def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:
     """Return the values of the template."""
-    from extra_rl.report import answer, collect, provenance, sources, tables
+    from extra_rl.report import answer, collect, problems, provenance, setup, sources, tables
 
     found = sources.find(results)
     iterations = collect.iterations(found)
@@ -44,19 +78,22 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
     footers = provenance.footers(found)
     sections = provenance.sections(footers)
     ks = answer.ks_of(found, evaluations)
-    table = answer.rows(found, ks, answer.scores(evaluations, ks))
+    table = answer.rows(found, ks, answer.scores(evaluations, ks), problems.difference_intervals(found, ks))
     differences = answer.differences(found)
     return {
         "sources": found,
         "name": found.results.resolve().name,
+        "unfinished": found.unfinished(),
         "missing": found.missing(),
-        "sentence": answer.sentence(found, table),
+        "setup": setup.what_was_run(found, sections),
+        "sentence": answer.sentence(found),
+        "sentences": answer.sentences(found, table),
         "ks": ks,
         "table": table,
         "base": found.arms[0],
         "differences": differences,
         "by_regime": answer.by_regime(differences, found.regimes),
-        "figures": figures(found, iterations, evaluations, ks),
+        "figures": figures(found, iterations, collect.updates(found), evaluations, ks),
         "solutions": tables.solutions(found),
         "budget": tables.spending(found, iterations, sections),
         "config_diff": provenance.differing(sections),
@@ -65,7 +102,9 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
     }
 
 
-def figures(sources: Sources, iterations: pl.DataFrame, evaluations: pl.DataFrame, ks: list[int]) -> list[Figure]:
+def figures(
+    sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, evaluations: pl.DataFrame, ks: list[int]
+) -> list[Figure]:
     """Return the figures of the page in order, without those that these results have no data for."""
     from extra_rl.report import held_out_figures, regime_figures, training_figures
     from extra_rl.report.figure import looks
@@ -80,13 +119,30 @@ def figures(sources: Sources, iterations: pl.DataFrame, evaluations: pl.DataFram
         *training_figures.composition(sources, iterations),
         *training_figures.regeneration(sources, iterations, arms),
         *training_figures.entropy_and_length(sources, iterations, arms),
+        *training_figures.update(sources, iterations, updates, arms),
         *training_figures.bonus(sources, iterations, arms),
     ]
     return [figure for figure in made if figure.panels]
 
 
 def render(values: dict[str, Any]) -> str:
-    """Return the filled template. Model output and names are escaped; only our own scripts and styles are not."""
+    """Return the filled template of the report."""
+    from markupsafe import Markup
+
+    explorer = values["explorer_data"] is not None
+    return template("page.html", styles=("page.css", "explorer.css") if explorer else ("page.css",)).render(
+        **values,
+        library=Markup(_library()),
+        script=Markup(_inline("page.js")),
+        explorer_script=Markup(_inline("rollout.js") + _inline("explorer.js") if explorer else ""),
+    )
+
+
+def template(name: str, styles: Sequence[str]) -> jinja2.Template:
+    """Return a template with our filters, and with `style` and `words` (the script of explained words) filled.
+
+    Model output and names are escaped; only our own scripts and styles are not.
+    """
     import jinja2
     from markupsafe import Markup
 
@@ -102,16 +158,13 @@ def render(values: dict[str, Any]) -> str:
         "signed": signed,
         "figure": figure,
         "interval": interval,
+        "span": span,
+        "amount": amount,
+        "explained": explained,
     }
     environment.filters.update(filters)
-    with_explorer = values["explorer_data"] is not None
-    return environment.get_template("page.html").render(
-        **values,
-        style=Markup(_inline("page.css") + (_inline("explorer.css") if with_explorer else "")),
-        library=Markup(_library()),
-        script=Markup(_inline("page.js")),
-        explorer_script=Markup(_inline("explorer.js") if with_explorer else ""),
-    )
+    fixed = {"style": Markup("".join(map(_inline, styles))), "words": Markup(_inline("words.js"))}
+    return environment.get_template(name, globals=fixed)
 
 
 def embedded(value: Any) -> Any:

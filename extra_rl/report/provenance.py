@@ -85,7 +85,6 @@ def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[t
     every = [footer for footers in found.values() for footer in footers]
     packages = {(name, version) for footer in every for name, version in footer.get("packages", {}).items()}
     stages = {(f["job"]["stage"], f["job"]["version"]) for f in every if "job" in f}
-    commits = {str(footer["commit"]) for footer in every if footer.get("commit")}
     started = dates(sources.results)
     named = [
         ("results", sources.results.name),
@@ -95,10 +94,10 @@ def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[t
         ("seeds", ", ".join(map(str, sources.seeds))),
         *((name.replace("_", " "), _digest(folder)) for name, folder in sources.warm_starts.items()),
         ("held-out problems", _problems(found)),
+        ("code", "; ".join(codes(sources))),
         ("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages))),
         ("stage versions", ", ".join(f"{name} {version}" for name, version in sorted(stages))),
         ("started", f"{started[0]} to {started[-1]}" if started else ""),
-        ("commit", ", ".join(sorted(commits))),
     ]
     return [(name, value) for name, value in named if value]
 
@@ -111,6 +110,14 @@ def dates(results: Path) -> list[str]:
             record = json.loads(path.read_text())
             found.add(str(record.get("started", ""))[:16].replace("T", " "))
     return sorted(found - {""})
+
+
+def codes(sources: Sources) -> list[str]:
+    """Return the versions of this package that made the run, from the records of `DATED` and of each last iteration."""
+    paths = [path for pattern in DATED for path in sorted(sources.results.glob(pattern))]
+    paths += [folders[-1] / "summarize.run.json" for folders in sources.iterations.values()]
+    found = {str(json.loads(path.read_text()).get("code", "")) for path in paths if path.is_file()}
+    return [f"extra-rl {code}" for code in sorted(found - {""})]
 
 
 def _digest(folder: Path) -> str:

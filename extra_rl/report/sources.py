@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import polars as pl
 
 from extra_rl.config.comparisons import WARM_START
 from extra_rl.errors import InputError
-from extra_rl.results import RunFolder
+from extra_rl.results import IterationFolder, RunFolder
+from extra_rl.run.context import CONTEXT_FILE, RunContext
 from extra_rl.tables.files import read_provenance
+
+_EVALUATED = re.compile(r"/i(\d+)/evaluate$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Sources:
     """The contents of a results folder.
 
     cells: in the order of the configuration where it is known. iterations: (cell folder, seed) -> folders of finished
-    iterations in order. section: the section of the stage `compare`; {} before it has run.
+    iterations in order. section: the section of the stage `compare`; {} before it has run. planned: (cell folder, seed)
+    -> iterations of the run; {} where it is unknown.
     """
 
     results: Path
@@ -40,6 +44,7 @@ class Sources:
     warm_starts: dict[str, Path]
     section: dict[str, Any]
     summary: dict[str, Any]
+    planned: dict[tuple[str, int], int] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[str]:
@@ -62,15 +67,29 @@ class Sources:
         return sorted({seed for _, seed in self.iterations})
 
     def table(self, name: str) -> pl.DataFrame | None:
-        """Return a table of the comparison, None where it is missing."""
+        """Return a table of the comparison, None where it is missing or of an earlier, shorter run."""
         path = self.results / f"{name}.parquet"
-        return pl.read_parquet(path, glob=False) if path.is_file() else None
+        return pl.read_parquet(path, glob=False) if self.section and path.is_file() else None
+
+    def unfinished(self) -> str:
+        """Return how far an unfinished run is, `6 of 40 iterations`; "" where it is finished, or its length unknown."""
+        done = {place: IterationFolder.at(found[-1]).number + 1 for place, found in self.iterations.items()}  # type: ignore[union-attr]
+        total = sum(self.planned.values())
+        count = sum(min(done.get(place, 0), length) for place, length in self.planned.items())
+        if not total or (count >= total and self.section):
+            return ""
+        text = f"{count:,} of {total:,} iterations"
+        if len(self.planned) > 1:
+            text += f" ({len(self.planned)} arms and seeds of {max(self.planned.values()):,})"
+        return text if count < total else f"{text}, not compared yet"
 
     def missing(self) -> list[str]:
         """Return one sentence for each thing that an unfinished run lacks."""
         said = []
         if not self.section:
-            said.append("compare.parquet is missing: the run is not finished.")
+            old = (self.results / "compare.parquet").is_file()
+            state = "is of an earlier, shorter run and left out" if old else "is missing"
+            said.append(f"compare.parquet {state}: the run is not finished.")
             if self.regimes != [""]:
                 said.append("Regimes are guessed from the names of the folders; their numbers are not known yet.")
         if not self.warm_starts:
@@ -85,11 +104,14 @@ class Sources:
                 said.append(
                     f"{run.arm}/s{run.seed}: summarize.parquet of iteration {numbers} is gone, so these are left out."
                 )
-        seeds = self.seeds
+        seeds = sorted({*self.seeds, *(seed for _, seed in self.planned)})
+        cells = {cell.folder for cell in self.cells}
+        if absent := dict.fromkeys(folder for folder, _ in self.planned if folder not in cells):
+            said.append(f"No finished iteration of {', '.join(absent)}.")
         for cell in self.cells:
-            absent = [seed for seed in seeds if (cell.folder, seed) not in self.iterations]
-            if absent:
-                said.append(f"{cell.folder} has no finished iteration of seed {', '.join(map(str, absent))}.")
+            behind = [seed for seed in seeds if (cell.folder, seed) not in self.iterations]
+            if behind:
+                said.append(f"{cell.folder} has no finished iteration of seed {', '.join(map(str, behind))}.")
         return said
 
 
@@ -101,11 +123,13 @@ def find(results: Path) -> Sources:
             found[run.arm, run.seed] = list(finished.values())
     if not found:
         raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
-    job = _compare_job(results)
+    context = _context(results)
+    job = _compare_job(results, context.horizon.iterations)
     section, derived = job.get("config", {}), job.get("derived", {})
     summary_file = results / "summary.json"
-    summary = json.loads(summary_file.read_text()) if summary_file.is_file() else {}
-    folders = _in_order({folder for folder, _ in found}, summary)
+    summary = json.loads(summary_file.read_text()) if section and summary_file.is_file() else {}
+    planned = [name.rpartition("/s") for name in context.cells]
+    folders = _in_order({folder for folder, _ in found}, summary, [folder for folder, _, _ in planned])
     regimes: dict[str, float | None] = dict(derived.get("regimes", {})) if section else guessed_regimes(folders)
     order = {key: place for place, key in enumerate(folders)}
     return Sources(
@@ -117,6 +141,7 @@ def find(results: Path) -> Sources:
         },
         section=section,
         summary=summary,
+        planned={(folder, int(seed)): context.horizon.iterations for folder, _, seed in planned},
     )
 
 
@@ -134,16 +159,28 @@ def cell_of(folder: str, regimes: dict[str, float | None]) -> Cell:
     return Cell(folder, arm, regime, regimes[regime]) if arm and regime in regimes else Cell(folder, folder)
 
 
-def _in_order(folders: set[str], summary: dict[str, Any]) -> list[str]:
-    """Return the folders in the order of summary.json; those it lacks by name, grpo first."""
-    known = [name for name in summary.get("arms", {}) if name in folders]
+def _in_order(folders: set[str], summary: dict[str, Any], planned: list[str]) -> list[str]:
+    """Return the folders in the order of summary.json, else of the configuration; others by name, grpo first."""
+    known = list(dict.fromkeys(name for name in [*summary.get("arms", {}), *planned] if name in folders))
     return known + sorted(folders - set(known), key=lambda name: (not re.search(r"(^|-)grpo$", name), name))
 
 
-def _compare_job(results: Path) -> dict[str, Any]:
-    """The job of the stage `compare`, {} before it has run."""
+def _context(results: Path) -> RunContext:
+    path = results / CONTEXT_FILE
+    return RunContext.read(path) if path.is_file() else RunContext()
+
+
+def _compare_job(results: Path, iterations: int) -> dict[str, Any]:
+    """The job of the stage `compare`; {} before it has run, and where it compared an earlier, shorter run.
+
+    iterations: of the run; 0: unknown.
+    """
     path = results / "compare.parquet"
     if not path.is_file():
         return {}
-    job: dict[str, Any] = read_provenance(path).get("job", {})
+    footer = read_provenance(path)
+    compared = [int(found[1]) for one in footer.get("inputs", {}).values() if (found := _EVALUATED.search(one["name"]))]
+    if iterations and compared and max(compared) + 1 < iterations:
+        return {}
+    job: dict[str, Any] = footer.get("job", {})
     return job

@@ -12,7 +12,7 @@ from extra_rl.report.text import joins_to, token_pieces, tokenizer_of, visible
 from extra_rl.results import iteration_name
 
 LEVELS = (0.1, 0.3, 0.7, 1.2, 2.0)
-"""Entropies in nats at which the next colour begins; explorer.js has the same."""
+"""Entropies in nats at which the next colour begins; rollout.js has the same."""
 COLOURS = ("", "\x1b[30;48;5;230m", "\x1b[30;48;5;223m", "\x1b[30;48;5;221m", "\x1b[30;48;5;215m", "\x1b[30;48;5;208m")
 """Black on pale to strong orange, legible with any colours of the terminal."""
 RESET = "\x1b[0m"

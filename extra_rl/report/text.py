@@ -16,7 +16,7 @@ MINUS = "\u2212"
 
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that are shown as code points: controls, format characters (text direction, zero width),
-surrogates, private and unassigned code points, line and paragraph separators. explorer.js has the same list."""
+surrogates, private and unassigned code points, line and paragraph separators. rollout.js has the same list."""
 
 
 def figure(value: float | None, form: str = ".1f") -> str:
@@ -29,9 +29,27 @@ def signed(value: float | None) -> str:
     return "" if value is None else number(value, signed=True).replace("-", MINUS)
 
 
+def amount(value: float | None) -> str:
+    """Return a positive number with three digits, whole from 100 on: `0.0123`, `12.3`, `12,345`. "" for None."""
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def short_number(value: float) -> str:
+    """Return a count with three digits and k, M or B: `1.72 B`, `134 M`, `85.2 k`, `912`."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
 def interval(ends: tuple[float, float] | None) -> str:
     """Return `[low, high]`; "" for None."""
     return f"[{signed(ends[0])}, {signed(ends[1])}]" if ends else ""
+
+
+def span(ends: tuple[float, float] | None) -> str:
+    """Return `[low, high]` of figures without a sign; "" for None."""
+    return f"[{figure(ends[0])}, {figure(ends[1])}]" if ends else ""
 
 
 def visible(text: str, keep: str = "\n") -> str:

@@ -93,6 +93,45 @@ def entropy_and_length(sources: Sources, iterations: pl.DataFrame, arms: list[Lo
     )
 
 
+UPDATE = (
+    ("loss", "loss", "", False),
+    ("gradient_norm", "gradient norm", "", False),
+    ("approx_kl", "KL of the updates", "nats per token", False),
+    ("kl_to_reference", "KL to the initial policy", "nats per token", False),
+    ("clip_share", "clip share", "share of tokens", True),
+    ("cut_off", "cut off", "share of rollouts", True),
+    ("mismatch_mean", "mismatch of sampler and policy", "nats per token", False),
+)
+"""Panels of `update`: column, title, unit, whether it is a share."""
+
+
+def update(sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield what shows whether training is sound: loss, gradient norm, KL, clip share, cut-off rollouts, mismatch."""
+    rows = iterations.with_columns(cut_off=pl.col("truncated") / pl.col("rollouts"))
+    panels = []
+    for regime in sources.regimes:
+        for name, title, unit, percent in UPDATE:
+            table = rows if name in rows.columns else updates
+            part = curves.over_seeds(table.filter(regime=regime), BY, name)
+            if part.is_empty():
+                continue
+            spec = charts.lines(part, X, unit or title, arms, percent=percent, zero=name != "loss")
+            panels.append(Panel(label(sources, regime, title), spec))
+    yield Figure(
+        "training",
+        "Training",
+        "Training: loss, gradient, KL, clip share, cut-off rollouts, mismatch",
+        "Means over the optimizer steps of an iteration. KL: estimated between the policy before and after a step, on "
+        "the trained tokens. Clip share: trained tokens outside of the clipping range. Cut off: rollouts that reached "
+        "the token limit. Mismatch: mean absolute difference of the log-probabilities of sampler and policy. Values "
+        f"that an iteration does not have, such as the loss without a step, are left out. {BANDS} Source: "
+        "summarize.parquet and update.parquet.",
+        panels,
+        arms,
+        small=True,
+    )
+
+
 def bonus(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
     """Yield the share of the novelty bonus over iterations."""
     shares = curves.over_seeds(iterations, BY, "bonus_share")

@@ -60,12 +60,15 @@ class Guards:
 class RunContext(BaseModel):
     """The content of `context.json`. The defaults are those of a stage that is run by hand, outside of a run's folder.
 
-    retention: None removes nothing.
+    code: version of this package that the run was started with (`records.code_version`), for the run records.
+    cells: `<arm>/s<seed>` of every arm and seed, in the order of the configuration. retention: None removes nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     horizon: Horizon = Horizon()
+    code: str = ""
+    cells: tuple[str, ...] = ()
     retention: Retention | None = None
     guards: Guards = Guards()
 

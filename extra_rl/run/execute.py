@@ -19,6 +19,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from extra_rl import __version__
 from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.digests import with_files
@@ -27,7 +28,7 @@ from extra_rl.models.probe import forget_probes, probes_made
 from extra_rl.models.watch import WeightsWatch
 from extra_rl.run.context import RunContext
 from extra_rl.run.identity import content_digest, require_place
-from extra_rl.run.progress import Console
+from extra_rl.run.progress import Console, started_line
 from extra_rl.run.stage import Context, Inputs, Job, PolicyDirectory, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
@@ -64,6 +65,7 @@ def execute(
     expect_version(stage, job)
     derived, run_context = stage.derived_of(job), RunContext.of_outputs(outputs.values())
     with Console(log) as console:
+        console.note(started_line(started, os.getpid(), platform.node()))
         given, identities = gather(stage, inputs)
         writes = stage.written_by(job)
         missing = set(writes) - set(outputs)
@@ -87,6 +89,7 @@ def execute(
         "inputs": {role: str(path) for role, path in inputs.items()},
         "outputs": {role: str(path) for role, path in outputs.items()},
         "started": started,
+        "code": run_context.code or __version__,
         "run_s": run_seconds,
         "run_cpu_s": run_cpu,
         "wall_s": time.perf_counter() - wall,

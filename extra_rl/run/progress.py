@@ -11,6 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+STARTED = "== started "
+"""How the line begins that a stage writes into its log when it starts."""
+
+
+def started_line(when: str, process: int, host: str) -> str:
+    """Return the first line of a stage's run in its log. A log has one for each time that the stage was started."""
+    return f"{STARTED}{when}, process {process} on {host} =="
+
 
 class Console:
     """Writes each line to standard output and, where there is one, to the log."""

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from extra_rl import __version__
 
 OPENING_SECONDS = "opening_s"
 """Figure of a sampling stage: seconds until its sampler was ready."""
 MISMATCH_TOLERANCE = "mismatch_tolerance"
 """Figure of `score_entropy`: the tolerance on the mean difference of sampler and policy, in nats."""
+
+
+def code_version() -> str:
+    """Return the version of this package and, in a git checkout, its commit: `0.1.0, commit 1a2b3c4d5e6f, changed`.
+
+    `changed`: tracked files differ from the commit.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return f"{__version__}, commit unknown"
+    return f"{__version__}, commit {commit}" + (", changed" if changed else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
 
 
 def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:

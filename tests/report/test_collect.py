@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.report import answer, collect, curves, provenance, sources, tables
+from extra_rl.report import answer, collect, curves, problems, provenance, sources, tables
 from tests.report.results_folder import footer, write_iteration, write_results
 
 REGIMES = {"low": 50.0, "high": 90.0}
@@ -98,7 +98,7 @@ def test_scores_are_means_over_benchmarks_then_seeds_with_the_sample_sd(results:
     assert scores["extra"][1].mean == pytest.approx(62.5)
     assert scores["extra"][1].sd == pytest.approx(25 / 2**0.5)
     assert scores["extra"][4].mean == 100.0
-    assert scores["warm_start"][1] == answer.Score(0.0, None, 1)
+    assert scores["warm_start"][1] == answer.Score(0.0, None, 1, (0.0, 0.0))
     finals = evaluations.filter(pl.col("final"))
     assert set(finals["tokens"]) == {3000}
     assert set(evaluations.filter(seed=-1)["tokens"]) == {0}
@@ -119,7 +119,10 @@ def test_the_table_has_differences_against_the_first_arm_of_the_same_regime(resu
 def said(folder: Path, folders: list[str], seeds: list[int], rights: Any = right, **options: Any) -> str:
     found = sources.find(write_results(folder, folders, seeds, rights, iterations=1, **options))
     ks = answer.ks_of(found, collect.evaluations(found))
-    return answer.sentence(found, answer.rows(found, ks, answer.scores(collect.evaluations(found), ks)))
+    table = answer.rows(
+        found, ks, answer.scores(collect.evaluations(found), ks), problems.difference_intervals(found, ks)
+    )
+    return "\n".join([answer.sentence(found), *answer.sentences(found, table)])
 
 
 def test_the_sentence_says_which_differences_are_significant_or_why_none_can_be(tmp_path: Path) -> None:
@@ -130,11 +133,18 @@ def test_the_sentence_says_which_differences_are_significant_or_why_none_can_be(
     assert said(tmp_path / "open", both, [0, 1]).startswith("No comparison was named before the run")
     one_seed = said(tmp_path / "seed", both, [0], **named)
     assert one_seed.startswith("One seed cannot tell whether the arms differ.")
-    assert "extra \u2212 grpo is +25.0 at pass@1; extra \u2212 grpo is 0.0 at pass@4" in one_seed
+    # every problem has one more correct sample of four under extra, so resampling problems changes nothing
+    assert one_seed.splitlines()[1:] == [
+        "extra is 25.0 points above grpo at pass@1 (95 % interval +25.0 to +25.0 over problems, one seed).",
+        "extra is equal to grpo at pass@4 (95 % interval 0.0 to 0.0 over problems, one seed).",
+    ]
     # eight seeds, all differences positive: p = 2 / 2^8 = 0.0078, times two for pass@1 and pass@4 (which differ by 0)
     eight = said(tmp_path / "eight", both, list(range(8)), **named)
     assert eight.startswith("1 of the 2 differences named before the run is significant (")
-    assert "): extra \u2212 grpo is +37.5 [" in eight
+    first, second = eight.splitlines()[1:]
+    assert first.startswith("extra is 37.5 points above grpo at pass@1 (95 % interval +")
+    assert first.endswith(" over 8 seeds), which is significant.")
+    assert second.endswith(", which is not significant.")
     # three seeds reach 2 / 2^3 = 0.25 at best, 0.5 after Holm over two
     assert "reach a Holm-adjusted p of 0.5 at best" in said(tmp_path / "few", both, [0, 1, 2], **named)
 

@@ -230,6 +230,6 @@ def test_an_arm_that_samples_nothing_has_no_rates_per_token(tmp_path: Path) -> N
         figures_of=lambda folder, seed, iteration: nothing if folder.endswith("supervised") else {},
     )
     text = built(results, tmp_path / "out.html", "--rollouts", "0")
-    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', text[text.index("mixed groups per 1,000 tokens") :])
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', text[text.index('aria-label="Budget"') :])
     last_two = [(arm, re.findall(r"<td>([^<]*)</td>", cells)[-2:]) for arm, cells in rows]
     assert last_two == [("grpo", ["3.00", "0.00"]), ("supervised", ["", ""])] * 2

@@ -53,6 +53,7 @@ rule compare:
 rule report:
     input:
         LAYOUT.extra_evaluations(),
+        LAYOUT.refreshed_reports(),  # an earlier report must not replace this one
         compare=f"{RESULTS}/compare.parquet",
         compare_differences=f"{RESULTS}/compare_differences.parquet",
         summary=f"{RESULTS}/summary.json",
@@ -69,3 +70,21 @@ rule report:
     shell:
         "python -m extra_cli.main report $(dirname {input.summary}) --out {output.report} 2> {log}"
         " || {{ code=$?; cat {log} >&2; exit $code; }}"
+
+
+# The report of the run so far, for `report.every`. It replaces report.html as a whole. The run goes on where it fails:
+# the next one, or that of the end, shows the same iterations.
+rule refresh_report:
+    input:
+        f"{HERE}/summarize.parquet",
+    output:
+        touch(f"{HERE}/refresh_report.done"),
+    log:
+        f"{RESULTS}/logs/refresh_report/{{arm}}_s{{seed}}_{{iteration}}.log",
+    conda:
+        "../envs/extra.yaml"
+    params:
+        results=lambda wildcards: RESULTS,
+    shell:
+        "python -m extra_cli.main report {params.results} > {log} 2>&1"
+        " || {{ echo 'WARNING: the report was not refreshed, because:' >&2; cat {log} >&2; }}"
