@@ -177,6 +177,18 @@ def the_evaluated_split_has_problems(of: Sections, run: RunConfig) -> Iterator[s
         yield f"evaluate.split: {split} has no problem, as prepare.{key} is 0"
 
 
+@reads("update.learning_rate_decay", "iterations")
+def every_iteration_has_a_learning_rate(of: Sections, run: RunConfig) -> Iterator[str]:
+    decay = of["update"].get("learning_rate_decay")
+    if decay and decay["final_share"] == 0 and decay["over"] < run.iterations:
+        yield (
+            f"update.learning_rate_decay: with over: {decay['over']} and final_share: 0 the iterations "
+            f"{decay['over']} to {run.iterations - 1} would have the learning rate 0. Set final_share above 0, which "
+            f"changes the rates of finished iterations, as over: {run.iterations} does; or let them go on at another "
+            f"decay by an entry of `schedule` from iteration {decay['over']} on (docs/course.md)"
+        )
+
+
 @reads("select.level_weights", "task.name", "task.train", "task.sets", "prepare.train_per_level")
 def the_weighted_levels_have_problems(of: Sections, run: RunConfig) -> Iterator[str]:
     task, counts = of["task"], of["prepare"]["train_per_level"]
