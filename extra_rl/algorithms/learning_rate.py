@@ -1,8 +1,8 @@
 """The learning rate of an iteration, as a share of its peak: a pure function of the iteration's number.
 
-It is no function of the optimizer's steps, because an iteration without a signal takes none: the number of steps of a run
-is not known before it ends, the number of iterations is. All mini-batches of an iteration share its rate. Nothing is
-stored between iterations, so an interrupted, forked or extended run has the same rates as one that was never stopped.
+It is no function of the optimizer's steps, because an iteration without a signal takes none: the number of steps of a
+run is not known before it ends, the number of iterations is. All mini-batches of an iteration share its rate. Nothing
+is stored between iterations, so an interrupted, forked or extended run has the rates of one that was never stopped.
 Source: linear decay, and cosine decay (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts).
 """
 

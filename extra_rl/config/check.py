@@ -43,14 +43,21 @@ Checked = tuple[Sections, set[str]]
 """An arm's sections, and the paths of the keys whose value was invalid."""
 
 
-def contradictions(common: Checked, arms: Mapping[str, Checked], run: RunConfig | None) -> list[str]:
+def contradictions(
+    common: Checked, arms: Mapping[str, Checked], run: RunConfig | None, ends: Mapping[str, int] | None = None
+) -> list[str]:
     """Return one line for every contradiction; one that not all arms have begins with their names.
 
-    Without arms the sections that all arms share are checked.
+    Args:
+        common: the sections that all arms share; they are checked where there are no arms.
+        arms: folder of an arm -> its sections.
+        run: the keys of the run; None where they are invalid, and nothing is checked.
+        ends: folder of an arm -> the iteration before which its sections end, where a schedule changes them.
     """
     if run is None:
         return []
-    return grouped({name: broken(*checked, run) for name, checked in (arms or {"": common}).items()})
+    runs = {name: run.model_copy(update={"iterations": end}) for name, end in (ends or {}).items()}
+    return grouped({name: broken(*checked, runs.get(name, run)) for name, checked in (arms or {"": common}).items()})
 
 
 def grouped(lines: Mapping[str, Iterable[str]]) -> list[str]:
