@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def fork(arguments: argparse.Namespace) -> list[str]:
     """Make the fork; return what was done. Raises ConfigError or InputError before anything is made."""
-    from extra_rl.config.selection import Selection, numbers, words
     from extra_rl.config.forked import changed, changes_of
+    from extra_rl.config.selection import Selection, numbers, words
     from extra_rl.results import start_folder
     from extra_rl.run import lock
     from extra_rl.run.configuration import as_yaml
@@ -86,9 +86,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
         done = share(paths, results, unfinished, name)
         record = provenance(results, at, changes, policies, read_fork(results))
         write_whole(unfinished / FORK_FILE, lambda tmp: tmp.write_text(json.dumps(record, indent=1) + "\n"))
-        title = (
-            f"# {results.name} until iteration {at - 1}, made by `extra fork`.\n" if at else "# Made by `extra fork`.\n"
-        )
+        title = f"# Made by `extra fork {results} --at {at}`.\n"
         write_whole(out, lambda tmp: tmp.write_text(title + as_yaml(new), encoding="utf-8"))
         os.rename(unfinished, target)
     finally:

@@ -14,6 +14,7 @@ HELP = "write report.html of a run: significant differences, figures, rollouts"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="folder of a run, for example results/tiny; it may be unfinished")
     parser.add_argument("--out", type=Path, help="file to write (default: RESULTS/report.html)")
+    parser.add_argument("--compared", action="store_true", help="only arms and seeds of the finished comparison")
     parser.add_argument("--rollouts", type=int, default=1500, help="maximum number of rollouts in the page; 0: none")
 
 
@@ -21,6 +22,6 @@ def run(arguments: argparse.Namespace) -> int:
     from extra_rl.report.page import build
 
     out = arguments.out or arguments.results / "report.html"
-    size = build(arguments.results, out, arguments.rollouts)
+    size = build(arguments.results, out, arguments.rollouts, arguments.compared)
     print(f"{out}: {size / 1e6:.1f} MB")
     return 0

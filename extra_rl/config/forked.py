@@ -88,9 +88,8 @@ def _choose_arms(new: dict[str, Any], names: Sequence[str] | None) -> None:
     known = dict(new["arms"])
     for name in names:
         if name not in known:
-            raise ConfigError(
-                f"--arms {','.join(names)}: there is no arm {name!r}; the run has {', '.join(known)}{nearest(name, known)}."
-            )
+            there = f"the run has {', '.join(known)}{nearest(name, known)}"
+            raise ConfigError(f"--arms {','.join(names)}: there is no arm {name!r}; {there}.")
     new["arms"] = {name: diff for name, diff in known.items() if name in names}
     compare = new.get("compare") or {}
     if compare.get("comparisons"):
@@ -121,6 +120,6 @@ def _choose_seeds(new: dict[str, Any], seeds: Sequence[int] | None) -> None:
                 new["warm_starts"] = cycle
             return
     raise ConfigError(
-        f"--seeds {','.join(map(str, seeds))}: their initial policies are {', '.join(map(str, needed))}, which `warm_starts` "
-        "cannot assign in turn. Choose or order the seeds so that it can, or keep all."
+        f"--seeds {','.join(map(str, seeds))}: their initial policies are {', '.join(map(str, needed))}, which "
+        "`warm_starts` cannot assign in turn. Choose or order the seeds so that it can, or keep all."
     )

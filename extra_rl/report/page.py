@@ -24,21 +24,21 @@ EXPLORER_LIMIT = 1500
 """Rollouts in the explorer, about 2 MB of a page."""
 
 
-def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int:
+def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool = False) -> int:
     """Write the report of a results folder and return its size in bytes.
 
-    Raises InputError where no iteration is finished.
+    compared: only of the arms and seeds of its comparison. Raises InputError where no iteration is finished.
     """
-    html = render(context(results, explorer_limit)).encode()
+    html = render(context(results, explorer_limit, compared)).encode()
     write_whole(out, lambda tmp: tmp.write_bytes(html))
     return len(html)
 
 
-def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:
+def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool = False) -> dict[str, Any]:
     """Return the values of the template."""
     from extra_rl.report import answer, collect, provenance, sources, tables
 
-    found = sources.find(results)
+    found = sources.find(results, compared)
     iterations = collect.iterations(found)
     evaluations = collect.evaluations(found)
     footers = provenance.footers(found)

@@ -116,6 +116,8 @@ def remade_note(results: Path, remade: Iterable[Kept]) -> str:
     """
     reasons: dict[str, list[Path]] = {}
     for one in remade:
+        if one.path.parent == results:
+            continue  # the comparison is made again whenever a run grows
         try:
             made = identity_of(one.path).job
         except InputError:
