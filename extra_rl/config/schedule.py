@@ -40,7 +40,6 @@ FIXED = {
     "audit": "one second judge audits the whole run",
     "verifier": "all iterations and evaluations are judged alike",
     "compute": _RESERVED,
-    "arms": "list the arms that an entry is for as [name, ...], and what changes as sections of the entry",
     "regimes": "an entry is for all regimes of its arms",
     "select.token_budget": _BUDGET,
     "select.compute_budget": _BUDGET,
