@@ -89,7 +89,7 @@ def _choose_arms(new: dict[str, Any], names: Sequence[str] | None) -> None:
     for name in names:
         if name not in known:
             there = f"the run has {', '.join(known)}{nearest(name, known)}"
-            raise ConfigError(f"--arms {','.join(names)}: there is no arm {name!r}; {there}.")
+            raise ConfigError(f"--arms {','.join(names)}: there is no arm {name!r}; {there}")
     new["arms"] = {name: diff for name, diff in known.items() if name in names}
     compare = new.get("compare") or {}
     if compare.get("comparisons"):

@@ -81,7 +81,7 @@ def select(experiment: Experiment, selection: Selection) -> Experiment:
         if name not in names:
             raise ConfigError(
                 f"--config arms={','.join(arms)}: there is no arm {name!r}; the configuration has {', '.join(names)}"
-                f"{nearest(name, names)}."
+                f"{nearest(name, names)}"
             )
     run = experiment.run
     seeds = run.seeds if selection.seeds is None else selection.seeds

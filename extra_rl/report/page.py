@@ -6,7 +6,7 @@ The same results give the same bytes: no clock is read, and dates come from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool 
     from extra_rl.report import answer, collect, provenance, sources, tables
 
     found = sources.find(results, compared)
+    places = {f"{folder}/s{seed}" for folder, seed in found.iterations} if compared else None
     iterations = collect.iterations(found)
     evaluations = collect.evaluations(found)
     footers = provenance.footers(found)
@@ -61,7 +62,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool 
         "budget": tables.spending(found, iterations, sections),
         "config_diff": provenance.differing(sections),
         "facts": provenance.facts(found, footers),
-        "explorer_data": _explorer(results, explorer_limit),
+        "explorer_data": _explorer(results, explorer_limit, places),
     }
 
 
@@ -149,9 +150,9 @@ def _safe(text: str, name: str) -> str:
     return text
 
 
-def _explorer(results: Path, limit: int) -> Any:
+def _explorer(results: Path, limit: int, places: Container[str] | None) -> Any:
     if limit == 0:
         return None
     from extra_rl.report.explorer import collect
 
-    return collect(results, limit)
+    return collect(results, limit, places)
