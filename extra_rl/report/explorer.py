@@ -33,7 +33,8 @@ def collect(results: Path, limit: int, places: Container[str] | None = None) -> 
     """Return at most `limit` rollouts of a run in whole groups (`choice.choose_groups`), ready for JSON.
 
     places: `{arm}/s{seed}` of the runs that are shown; None: all.
-    settings: arm -> its section `advantage`, and `{arm} {iteration}` where it differs from the first one. problems: problem_id -> prompt. pieces: distinct texts of tokens.
+    settings: arm -> its section `advantage`, and `{arm} {iteration}` where it differs from the first one.
+    problems: problem_id -> prompt. pieces: distinct texts of tokens.
     tokenizer: false where token ids are shown instead of texts.
     rows: columns with one value per rollout (`PLAIN`), or `{"texts", "codes"}` where codes are indices into texts, null
     for none (`SHARED`). `tokens` are indices into pieces and `entropies` hundredths of nats, of the shown tokens: the
