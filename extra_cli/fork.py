@@ -75,22 +75,22 @@ def fork(arguments: argparse.Namespace) -> list[str]:
             f"--at {at}: the run ends before this iteration. Give it more: --set iterations={at + 10}, for example."
         )
     runs = runs_of(experiment, results)
-    lock.hold(results)  # a run that is going on would be forked in the middle of an iteration
-    require_forkable(runs, at, finished_tables(), reads_previous_policy(experiment, at))
-    starts = [start_folder(start) for start in experiment.run.starts]
-    paths = list(files_to_share(results, runs, starts, at))
-    refuse_other_configuration(results, experiment, paths, at)
-    policies = policies_of(results, runs, starts, at)
+    descriptor = lock.hold(results)  # a run that is going on would be forked in the middle of an iteration
     unfinished = target.with_name(f".{name}.{secrets.token_hex(6)}.fork")
     try:
+        require_forkable(runs, at, finished_tables(), reads_previous_policy(experiment, at))
+        starts = [start_folder(start) for start in experiment.run.starts]
+        paths = list(files_to_share(results, runs, starts, at))
+        refuse_other_configuration(results, experiment, paths, at)
+        record = provenance(results, at, changes, policies_of(results, runs, starts, at), read_fork(results))
         done = share(paths, results, unfinished, name)
-        record = provenance(results, at, changes, policies, read_fork(results))
         write_whole(unfinished / FORK_FILE, lambda tmp: tmp.write_text(json.dumps(record, indent=1) + "\n"))
         title = f"# Made by `extra fork {results} --at {at}`.\n"
         write_whole(out, lambda tmp: tmp.write_text(title + as_yaml(new), encoding="utf-8"))
         os.rename(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        lock.release(descriptor)
     places = ", ".join(f"{one.arm}/s{one.seed}" for one in runs)
     return [
         f"{results.parent / name}: forked from {results} at iteration {at}: {places}",

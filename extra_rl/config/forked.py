@@ -55,6 +55,8 @@ def changed(
     of_sections = {key: value for key, value in changes.items() if key not in of_run}
     for key, value in of_run.items():
         new = merge(new, nested(key, value))
+    if (new.get("first_iteration") or 0) > at:  # the window of a run does not reach back before it
+        new["first_iteration"] = at
     _choose_arms(new, chosen.arms)
     _choose_seeds(new, chosen.seeds)
     notes: list[str] = []
