@@ -53,7 +53,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
     from extra_rl.config.selection import Selection, numbers, words
     from extra_rl.results import start_folder
     from extra_rl.run import lock
-    from extra_rl.run.configuration import as_yaml
+    from extra_rl.run.configuration import as_yaml, keep_configuration
     from extra_rl.run.fork import FORK_FILE, files_to_share, read_fork, require_forkable, share
     from extra_rl.tables.files import write_whole
     from stages.experiment import experiment_of
@@ -85,6 +85,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
         record = provenance(results, at, changes, policies_of(results, runs, starts, at), read_fork(results))
         done = share(paths, results, unfinished, name)
         write_whole(unfinished / FORK_FILE, lambda tmp: tmp.write_text(json.dumps(record, indent=1) + "\n"))
+        keep_configuration(new, unfinished)
         title = f"# Made by `extra fork {results} --at {at}`.\n"
         write_whole(out, lambda tmp: tmp.write_text(title + as_yaml(new), encoding="utf-8"))
         os.rename(unfinished, target)

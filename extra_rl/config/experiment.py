@@ -24,6 +24,7 @@ from extra_rl.config.schedule import (
     Entry,
     Phase,
     entries_of,
+    longer_responses,
     place_of,
     remembered_otherwise,
 )
@@ -101,7 +102,7 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         for name, cell in cells.items():
             mine = [entry for entry in entries if entry.is_for(cell)]
             phases[name] = phases_of(merge(base, cell.diff), mine, arms[name], stages, mistakes)
-            broken_in_phases(phases[name], mine, run, mistakes)
+            broken_in_phases(phases[name], common, run, mistakes)
     mistakes.refuse()
     assert run is not None  # a mistake otherwise
     return Experiment(
@@ -148,12 +149,13 @@ def phases_of(
     return list(phases.values())
 
 
-def broken_in_phases(phases: Sequence[Phase], entries: Sequence[Entry], run: RunConfig, mistakes: Mistakes) -> None:
+def broken_in_phases(phases: Sequence[Phase], common: Resolved, run: RunConfig, mistakes: Mistakes) -> None:
     """Note every rule between sections that a phase breaks. Its run ends where the next phase begins."""
     ends = [phase.start for phase in phases[1:]] + [run.iterations]
     for phase, end in zip(phases, ends, strict=False):
         until = run.model_copy(update={"iterations": end})
-        for line in contradictions((phase.sections, set()), {}, until):
+        lines = contradictions((phase.sections, set()), {}, until)
+        for line in [*lines, *longer_responses(common.sections, phase.sections)]:
             mistakes.add(f"{KEY}, from {phase.start}", line)
 
 

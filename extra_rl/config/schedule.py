@@ -180,3 +180,21 @@ def remembered_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> s
         f"novelty.{changed[0]} cannot change while novelty.remember is {old['remember']}: rollouts of earlier "
         "iterations would be compared by another measure than they were remembered for"
     )
+
+
+def longer_responses(common: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say that responses become longer than `prepare` has left tokens for next to the prompts; none where they do not.
+
+    Args:
+        common: the sections that all arms share.
+        now: those of a phase.
+    """
+    if "prepare" not in common or "generate" not in now:
+        return []
+    most, wanted = (of["sampling"]["max_response_tokens"] for of in (common["prepare"], now["generate"]))
+    if wanted <= most:
+        return []
+    return [
+        f"sampling.max_response_tokens: {wanted:,} is more than the run's {most:,}, next to which `prepare` keeps only "
+        "prompts that fit. Set the largest value at the top, and a lower one in `arms` for the beginning"
+    ]

@@ -127,6 +127,15 @@ def test_invalid_values_and_contradictions_of_a_later_phase_are_named_with_their
     assert line.startswith("schedule, from 2: update.minibatches: 10,000 are more than the 192 rollouts")
 
 
+def test_responses_become_no_longer_than_the_problems_were_prepared_for() -> None:
+    (line,) = refusal({"from": 2, "sampling.max_response_tokens": 80})
+    assert line.startswith("schedule, from 2: sampling.max_response_tokens: 80 is more than the run's 64")
+    arms = {"extra": {"sampling": {"max_response_tokens": 32}}}
+    experiment = scheduled({"from": 2, "sampling.max_response_tokens": 64}, arms=arms)
+    sampling = [job["config"]["sampling"] for job in jobs(experiment, "generate", "extra")]
+    assert [section["max_response_tokens"] for section in sampling] == [32, 32, 64, 64, 64, 64]
+
+
 def test_remembered_rollouts_are_compared_with_one_measure() -> None:
     arms = {"extra": {"novelty": {"measure": "lexical", "remember": 6}}}
     (line,) = refusal({"from": 2, "novelty.tail_tokens": 7}, arms=arms)
