@@ -166,8 +166,8 @@ def message(results: Path, findings: Findings, command: str) -> str:
     shown = " ".join(first[:FILES_SHOWN])
     rest = f" (and {len(first) - FILES_SHOWN} more: `extra check {results}`)" if len(first) > FILES_SHOWN else ""
     lines += [
-        "Either put the old values back (or give this run another `name`), or make these files and all that follows "
-        "from them again:",
+        "Either put the old values back (or give this run another `name`; `extra fork` shares the files before the "
+        "change), or make these files and all that follows from them again:",
         f"  {command} --forcerun {shown}{rest}",
     ]
     return "\n".join(lines)
