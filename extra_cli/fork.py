@@ -54,7 +54,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
     from extra_rl.results import start_folder
     from extra_rl.run import lock
     from extra_rl.run.configuration import as_yaml, keep_configuration
-    from extra_rl.run.fork import FORK_FILE, files_to_share, read_fork, require_forkable, share
+    from extra_rl.run.fork import FORK_FILE, files_to_share, later_times, read_fork, require_forkable, share
     from extra_rl.tables.files import write_whole
     from stages.experiment import experiment_of
 
@@ -83,7 +83,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
         paths = list(files_to_share(results, runs, starts, at))
         refuse_other_configuration(results, experiment, paths, at)
         record = provenance(results, at, changes, policies_of(results, runs, starts, at), read_fork(results))
-        done = share(paths, results, unfinished, name)
+        done = share(paths, results, unfinished, name, later_times(paths))
         write_whole(unfinished / FORK_FILE, lambda tmp: tmp.write_text(json.dumps(record, indent=1) + "\n"))
         keep_configuration(new, unfinished)
         title = f"# Made by `extra fork {results} --at {at}`.\n"

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from extra_rl.models.digests import MANIFEST, with_files
 from extra_rl.models.policy import OPTIMIZER_FILE, read_manifest
 from extra_rl.models.removed import how_to_rebuild, read_removed
 from extra_rl.results import RunFolder
+from extra_rl.run.records import relocate
 
 FORK_FILE = "fork.json"
 RECORD = ".run.json"
@@ -100,7 +102,40 @@ def files_to_share(results: Path, runs: Iterable[RunFolder], starts: Iterable[st
                 yield path
 
 
-def share(paths: Iterable[Path], source: Path, target: Path, name: str) -> Shared:
+def later_times(paths: Iterable[Path]) -> dict[Path, int]:
+    """Return file -> time (nanoseconds) for the files that are older than what they were made from, by their records.
+
+    Snakemake keeps such a file where its own records tell that the content was the same (a table that was made again, a
+    file of problems that was touched). A fork has no records of Snakemake, so the times have to be in order.
+    """
+    made_from: dict[Path, set[Path]] = {}
+    for record in paths:
+        if record.name.endswith(RECORD):
+            for output, inputs in _files_of(record):
+                made_from[output] = inputs
+    times: dict[Path, int] = {}
+    for path in TopologicalSorter(made_from).static_order():
+        if path.is_file():
+            before = [times[source] for source in made_from.get(path, ()) if source in times]
+            times[path] = max([path.stat().st_mtime_ns, *before])
+    return {path: time for path, time in times.items() if path in made_from and time > path.stat().st_mtime_ns}
+
+
+def _files_of(record: Path) -> Iterator[tuple[Path, set[Path]]]:
+    """Every output of a stage's record, and the inputs, where they lie today; nothing for a damaged record."""
+    try:
+        content = json.loads(record.read_text())
+        outputs, inputs = list(content["outputs"].values()), list(content["inputs"].values())
+        beside = str(Path(outputs[0]).with_name(record.name))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return
+    sources = {relocate(record, beside, path).resolve() for path in inputs}
+    for path in outputs:
+        found = relocate(record, beside, path).resolve()
+        yield found, sources - {found}
+
+
+def share(paths: Iterable[Path], source: Path, target: Path, name: str, later: Mapping[Path, int]) -> Shared:
     """Give the files below `source` a second name below `target`; returns what was done.
 
     Args:
@@ -108,6 +143,7 @@ def share(paths: Iterable[Path], source: Path, target: Path, name: str) -> Share
         source: `results/<name>`.
         target: folder that takes the place of `results/NEW`; it may have another name meanwhile.
         name: NEW, for the paths in records.
+        later: file -> time of files that are copied, since they need another time (`later_times`).
     Raises InputError where the disk is full or a folder cannot be written.
     """
     done = Shared()
@@ -122,10 +158,12 @@ def share(paths: Iterable[Path], source: Path, target: Path, name: str) -> Share
                 continue
             real = path.resolve()  # a link to an optimizer's state elsewhere becomes a file next to the policy
             size = real.stat().st_size
-            if _link(real, new):
+            if real not in later and _link(real, new):
                 done.linked, done.linked_bytes = done.linked + 1, done.linked_bytes + size
             else:
                 shutil.copy2(real, new)
+                if real in later:
+                    os.utime(new, ns=(later[real], later[real]))
                 done.copied, done.copied_bytes = done.copied + 1, done.copied_bytes + size
         except OSError as error:
             raise disk_fault(error, new) or InputError(f"{new}: cannot be made ({error}).") from error

@@ -13,7 +13,7 @@ from extra_rl.models.policy import write_same_policy
 from extra_rl.models.removed import write_removed
 from extra_rl.results import RunFolder
 from extra_rl.run import fork
-from extra_rl.run.fork import fault, files_to_share, fork_lines, read_fork, require_forkable, share
+from extra_rl.run.fork import fault, files_to_share, fork_lines, later_times, read_fork, require_forkable, share
 from tests.run.small_run import ARMS, small_run
 
 TABLES = ("generate", "verify_generate", "update")
@@ -100,7 +100,7 @@ def test_files_are_shared_or_copied(
     here = prepared(results)
     paths = list(files_to_share(results, runs[:1], ["warm_start"], 1))
     target = results.parent / "new"
-    done = share(paths, results, target, "new")
+    done = share(paths, results, target, "new", {})
     found = {str(path.relative_to(results)) for path in paths}
     assert files(target).keys() == found
     assert {"extra/s0/iteration_0000/policy/model.safetensors", "warm_start/policy/manifest.json"} <= found
@@ -116,6 +116,37 @@ def test_files_are_shared_or_copied(
     assert record["outputs"] == {"update": "results/new/extra/s0/iteration_0000/update.parquet"}
     assert record["inputs"] == {"x": "elsewhere"}
     assert not (target / here.relative_to(results) / "policy" / "optimizer.safetensors").is_symlink()
+
+
+def test_a_file_older_than_its_source_is_copied_with_a_later_time_and_so_is_what_follows(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake's records tell that a touched source is the same; a fork has only the times."""
+    monkeypatch.chdir(results.parents[1])
+    source, here = Path("problems.jsonl"), Path("results/small/extra/s0/iteration_0000")
+    train, generate, update = (
+        Path("results/small/prepare/train.parquet"),
+        here / "generate.parquet",
+        here / "update.parquet",
+    )
+    for second, path in enumerate((train, generate, update), start=1):
+        os.utime(path, (second, second))
+    source.write_text("x")
+    os.utime(source, (2, 2))  # after train, not after update
+    chain = {train: source, generate: train, update: generate}
+    for path, made_from in chain.items():
+        record = {"inputs": {"x": str(made_from)}, "outputs": {"y": str(path)}}
+        path.with_suffix(".run.json").write_text(json.dumps(record))
+    (here / "damaged.run.json").write_text("{")
+    paths = [*train.parent.iterdir(), *here.glob("*.*")]
+    assert later_times(paths) == {train.resolve(): 2 * 10**9}
+    os.utime(source, (9, 9))
+    later = later_times(paths)
+    assert later == dict.fromkeys([path.resolve() for path in chain], 9 * 10**9)
+    share(paths, small, Path("results/new"), "new", later)
+    copied = Path("results/new/prepare/train.parquet")
+    assert (copied.stat().st_mtime, train.stat().st_mtime) == (9, 1)
+    assert copied.read_bytes() == train.read_bytes()
 
 
 def test_the_lineage_of_a_fork_of_a_fork(tmp_path: Path) -> None:
