@@ -123,12 +123,9 @@ def test_a_file_older_than_its_source_is_copied_with_a_later_time_and_so_is_what
 ) -> None:
     """Snakemake's records tell that a touched source is the same; a fork has only the times."""
     monkeypatch.chdir(results.parents[1])
-    source, here = Path("problems.jsonl"), Path("results/small/extra/s0/iteration_0000")
-    train, generate, update = (
-        Path("results/small/prepare/train.parquet"),
-        here / "generate.parquet",
-        here / "update.parquet",
-    )
+    source, small = Path("problems.jsonl"), Path("results/small")
+    here, train = small / "extra" / "s0" / "iteration_0000", small / "prepare" / "train.parquet"
+    generate, update = here / "generate.parquet", here / "update.parquet"
     for second, path in enumerate((train, generate, update), start=1):
         os.utime(path, (second, second))
     source.write_text("x")
