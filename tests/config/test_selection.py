@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from extra_cli.plan import experiment_of_files
 from extra_rl.config.experiment import Experiment
 from extra_rl.errors import ConfigError
 from stages.experiment import experiment_of, job_json, keep_configuration_of
@@ -96,3 +97,7 @@ def test_a_text_in_the_file_itself_is_a_mistake(file: Path) -> None:
 def test_the_whole_configuration_is_kept(file: Path, tmp_path: Path) -> None:
     keep_configuration_of(RAW | {"arms": "grpo", "seeds": 3}, [file], tmp_path)
     assert yaml.safe_load((tmp_path / "configuration.yaml").read_text()) == RAW
+
+
+def test_the_plan_of_a_selection(file: Path) -> None:
+    assert list(experiment_of_files([file], ["arms=extra", "seeds=4"]).arms) == ["extra"]
