@@ -125,3 +125,4 @@ def test_a_policy_that_is_saved_again_leaves_the_files_that_a_fork_shares(tmp_pa
     saved(tmp_path / "b", seed=1)
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.name in before} == before
     assert (tmp_path / "b" / "model.safetensors").read_bytes() != before["model.safetensors"]
+    assert not any((tmp_path / "a" / name).samefile(tmp_path / "b" / name) for name in before)
