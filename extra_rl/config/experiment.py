@@ -102,7 +102,7 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         for name, cell in cells.items():
             mine = [entry for entry in entries if entry.is_for(cell)]
             phases[name] = phases_of(merge(base, cell.diff), mine, arms[name], stages, mistakes)
-            broken_in_phases(phases[name], common, run, mistakes)
+            broken_in_phases(arms[name], phases[name], common, run, mistakes)
     mistakes.refuse()
     assert run is not None  # a mistake otherwise
     return Experiment(
@@ -149,14 +149,21 @@ def phases_of(
     return list(phases.values())
 
 
-def broken_in_phases(phases: Sequence[Phase], common: Resolved, run: RunConfig, mistakes: Mistakes) -> None:
-    """Note every rule between sections that a phase breaks. Its run ends where the next phase begins."""
-    ends = [phase.start for phase in phases[1:]] + [run.iterations]
-    for phase, end in zip(phases, ends, strict=False):
+def broken_in_phases(
+    first: Resolved, phases: Sequence[Phase], common: Resolved, run: RunConfig, mistakes: Mistakes
+) -> None:
+    """Note every rule between sections that a phase breaks, and the arm without a schedule (`first`) does not.
+
+    The run of a phase ends where the next one begins.
+    """
+    ends = [phase.start for phase in phases] + [run.iterations]
+    known = set(contradictions((first.sections, first.wrong), {}, run.model_copy(update={"iterations": ends[0]})))
+    for phase, end in zip(phases, ends[1:], strict=True):
         until = run.model_copy(update={"iterations": end})
         lines = contradictions((phase.sections, set()), {}, until)
         for line in [*lines, *longer_responses(common.sections, phase.sections)]:
-            mistakes.add(f"{KEY}, from {phase.start}", line)
+            if line not in known:
+                mistakes.add(f"{KEY}, from {phase.start}", line)
 
 
 class Resolved(NamedTuple):

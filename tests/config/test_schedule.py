@@ -127,6 +127,11 @@ def test_invalid_values_and_contradictions_of_a_later_phase_are_named_with_their
     assert line.startswith("schedule, from 2: update.minibatches: 10,000 are more than the 192 rollouts")
 
 
+def test_a_contradiction_of_the_arm_itself_is_said_once() -> None:
+    (line,) = refusal({"from": 2, "update.clip_low": 0.1}, update={"minibatches": 10_000})
+    assert line.startswith("update.minibatches: 10,000 are more than")
+
+
 def test_responses_become_no_longer_than_the_problems_were_prepared_for() -> None:
     (line,) = refusal({"from": 2, "sampling.max_response_tokens": 80})
     assert line.startswith("schedule, from 2: sampling.max_response_tokens: 80 is more than the run's 64")
