@@ -32,6 +32,7 @@ COMMANDS = (
     "report",
     "explain",
     "check",
+    "fork",
 )
 FIRST = """\
 Type first:

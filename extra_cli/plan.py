@@ -68,7 +68,7 @@ def experiment_of_files(files: list[Path], changes: list[str]) -> Experiment:
             raw = merge(raw, {key: yaml.safe_load(value)})
         except yaml.YAMLError:
             raise ConfigError(f"--config {change}: not a YAML value; quote it if it is text.") from None
-    return experiment_of(raw)
+    return experiment_of(raw, configured=files)
 
 
 def refuse_no_prompt(experiment: Experiment) -> None:

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--index", action="store_true", help="write index.html of all runs below a folder instead")
     parser.add_argument("--out", type=Path, help="file to write (default: RESULTS/report.html)")
+    parser.add_argument("--compared", action="store_true", help="only arms and seeds of the finished comparison")
     parser.add_argument("--rollouts", type=int, default=1500, help="maximum number of rollouts in the page; 0: none")
 
 
@@ -33,6 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
     from extra_rl.report.page import build
 
     out = arguments.out or arguments.results / "report.html"
-    size = build(arguments.results, out, arguments.rollouts)
+    size = build(arguments.results, out, arguments.rollouts, arguments.compared)
     print(f"{out}: {size / 1e6:.1f} MB")
     return 0

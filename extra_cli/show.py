@@ -30,12 +30,13 @@ def lines_of(results: Path) -> list[str]:
 
     from extra_rl.report.summary_line import summary_line
     from extra_rl.run.context import Horizon
+    from extra_rl.run.fork import fork_lines, read_fork
     from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 
     files = sorted(results.glob(f"{ITERATIONS}/summarize.parquet"))
     if not files:
         raise InputError(f"{results}: no finished iteration below it. Is it the folder of a run (results/<name>)?")
-    lines = []
+    lines = [f"forked from {line}" for line in fork_lines(read_fork(results))]
     for file in files:
         row = pl.read_parquet(file).row(0, named=True)
         iterations = len(list(file.parents[1].glob("iteration_*")))

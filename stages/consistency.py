@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import InputError
-from extra_rl.run.consistency import Kept, compare, message
+from extra_rl.run.consistency import Kept, compare, message, remade_note
 from extra_rl.run.identity import has_identity
 from extra_rl.tables.files import remove_temporary
 from stages.experiment import or_exit
@@ -44,9 +44,13 @@ def remove_leftovers(results: str) -> None:
 
 def check(dag: Any, results: Path) -> None:
     """InputError where a file that is kept has another job, place or ancestry than it should; a note where a file is
-    missing that nothing left to do reads."""
-    kept, missing = [], []
-    for job in _kept_jobs(dag, results):
+    missing that nothing left to do reads, and where finished files are made again by another configuration."""
+    kept, missing, remade = [], [], []
+    for job in _jobs_of_stages(dag, results):
+        if dag.needrun(job):
+            made = [path for path in map(Path, job.output) if path.is_file() and has_identity(path)]
+            remade += [Kept(path, _jobs(job)) for path in made]
+            continue
         jobs = _jobs(job)
         after = tuple(Path(path) for other in dag.dependencies[job] for path in other.output)
         for path in map(Path, job.output):
@@ -57,6 +61,8 @@ def check(dag: Any, results: Path) -> None:
     findings = compare(results, kept)
     if findings.reasons:
         raise InputError(message(results, findings, this_command()))
+    if note := remade_note(results, remade):
+        print(note, file=sys.stderr, flush=True)
     if missing:
         shown = " ".join(map(str, missing[:MISSING_SHOWN])) + (" ..." if len(missing) > MISSING_SHOWN else "")
         print(
@@ -76,11 +82,11 @@ def this_command() -> str:
     )
 
 
-def _kept_jobs(dag: Any, results: Path) -> Iterator[Any]:
-    """The stages that Snakemake will not run, in the order in which data flows."""
+def _jobs_of_stages(dag: Any, results: Path) -> Iterator[Any]:
+    """The jobs of stages, in the order in which data flows."""
     for level in dag.toposorted():
         for job in sorted(level, key=lambda job: str(job.output)):
-            if dag.needrun(job) or not job.output or not {"job", "jobs"} & dict(job.rule.params.items()).keys():
+            if not job.output or not {"job", "jobs"} & dict(job.rule.params.items()).keys():
                 continue
             if all(Path(path).is_relative_to(results) for path in job.output):
                 yield job

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from extra_rl.config.derived import derive
+from extra_rl.config.derived import derive, in_force_since
 from extra_rl.config.experiment import Experiment, resolve
 from extra_rl.config.files import refuse_ambiguous
+from extra_rl.config.selection import select, split
 from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
 from extra_rl.preflight.faults import has_training_problems, refuse_faults
 from extra_rl.preflight.hub import on_hub
 from extra_rl.results import start_folder
+from extra_rl.run.configuration import keep_configuration
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.records import code_version
 from extra_rl.run.stage import Job
@@ -43,13 +45,26 @@ PRELOAD = (
 """The project's modules that the worker imports once. A job imports them again if one of their files has changed."""
 
 
-def experiment_of(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Experiment:
-    """Validate a raw configuration, as Snakemake has read it. files: those that it was read from.
+def experiment_of(
+    raw: Mapping[str, Any], files: Iterable[str | Path] = (), configured: Iterable[str | Path] = ()
+) -> Experiment:
+    """Validate a raw configuration, as Snakemake has read it, and take the part of it that runs.
 
+    Args:
+        raw: the configuration. Texts instead of `arms` or `seeds` select some (`extra_rl.config.selection`).
+        files: those that it was read from.
+        configured: those in which the arms and seeds of a selection are found; `files` if empty.
     Raises ConfigError, which lists all mistakes; what YAML changes in silence comes first.
     """
+    files = list(files)
     refuse_ambiguous(map(Path, files))
-    return resolve(with_nulls(raw), {name: load(name).Config for name in STAGES})
+    whole, selection = split(raw, list(configured) or files)
+    return select(resolve(with_nulls(whole), {name: load(name).Config for name in STAGES}), selection)
+
+
+def keep_configuration_of(raw: Mapping[str, Any], configured: Iterable[str | Path], results: Path) -> None:
+    """Keep the whole configuration in the results of the run; arguments as in `experiment_of`."""
+    keep_configuration(with_nulls(split(raw, configured)[0]), results)
 
 
 def with_nulls(value: Any) -> Any:
@@ -69,10 +84,10 @@ def preflight(experiment: Experiment, results: Path, *, packages: bool) -> None:
         results: the folder of the run; what it holds already is not checked again.
         packages: whether the stages run in this environment, so that optional packages must be installed here.
     """
-    starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.warm_starts]
+    starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.starts]
     problems = not (results / "prepare" / "train.parquet").exists()
     model = not all(path.exists() for path in starts)
-    refuse_faults(experiment, results, problems=problems, model=model, packages=packages)
+    refuse_faults(experiment.with_phases_as_arms(), results, problems=problems, model=model, packages=packages)
     for line in on_hub(experiment.common["prepare"], problems=problems, model=model):
         print(f"NOTE: {line}", file=sys.stderr)
 
@@ -93,16 +108,18 @@ def job_json(experiment: Experiment, stage: str, wildcards: Mapping[str, str]) -
     (wildcard `start`).
     """
     arm, starts = wildcards.get("arm", ""), {start_folder(start): start for start in experiment.run.warm_starts}
-    sections = experiment.arms[arm] if arm else experiment.common
+    iteration = int(wildcards.get("iteration", 0))
+    sections = experiment.at(arm, iteration) if arm else experiment.common
     return Job(
         stage=stage,
         version=load(stage).STAGE.version,
         seed=int(wildcards.get("seed", starts.get(wildcards.get("start", ""), 0))),
         config=sections[stage],
         arm=arm,
-        iteration=int(wildcards.get("iteration", 0)),
+        iteration=iteration,
         shard=wildcards.get("shard", ""),
-        derived=derive(experiment, stage, arm),
+        derived=derive(experiment, stage, arm, iteration),
+        since=in_force_since(experiment, stage, arm, iteration) if arm else 0,
     ).to_json()
 
 

@@ -55,8 +55,9 @@ class Layout:
         """Input function: the files of `found`; none where the stage does not read the role under the arm's section."""
 
         def find(wildcards: Wildcards) -> str | list[str]:
-            section = self._experiment.arms[wildcards.arm][stage]
-            derived = derive(self._experiment, stage, wildcards.arm)
+            iteration = int(wildcards.iteration)
+            section = self._experiment.at(wildcards.arm, iteration)[stage]
+            derived = derive(self._experiment, stage, wildcards.arm, iteration)
             return [] if role in unread(stage, section, derived) else found(wildcards)
 
         return find
@@ -97,7 +98,7 @@ class Layout:
 
     def starts(self) -> dict[str, int]:
         """Folder of every initial policy -> its seed."""
-        return {start_folder(start): start for start in self._experiment.run.warm_starts}
+        return {start_folder(start): start for start in self._experiment.run.starts}
 
     def worked_solutions(self) -> list[str]:
         """The training problems, where the warm start imitates their solutions; generated tasks create solutions."""

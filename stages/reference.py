@@ -17,6 +17,7 @@ from extra_rl.config.arms import PRESETS
 from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED, GymSetConfig, SourceConfig
 from extra_rl.training.lora import LoraConfig
+from extra_rl.training.settings import DecayConfig
 from stages import STAGES
 from stages.load import load
 from stages.schema import schema
@@ -41,6 +42,14 @@ and a diff under the diff of every arm. An arm may list the `regimes` that it ru
 regimes:
   s50: {{value: 50, select: {{level_weights: {{L2: 1, L6: 1}}}}}}
   s90: {{value: 90, select: {{level_weights: {{L2: 1, L6: 9}}}}}}
+```
+
+To change keys from an iteration on, list entries in `schedule` (docs/course.md):
+
+```yaml
+schedule:
+  - {{from: 10, update: {{learning_rate: 1.0e-4}}}}
+  - {{from: 20, arms: [extra], generate.group_size: 16}}
 ```
 
 Unknown keys are refused. A shared section is set once, at the top; every stage that needs it gets it. Changing a key of
@@ -81,6 +90,7 @@ def page() -> str:
     parts.append(table("A source of problems, under its name in `task.train` or `task.benchmarks`", SourceConfig))
     parts.append(table("A set of Reasoning Gym, under its name in `task.sets`", GymSetConfig))
     parts += ["# Stages\n", *(table(f"`{name}`", load(name).Config) for name in STAGES)]
+    parts.append(table("`update.learning_rate_decay`, where it is set", DecayConfig))
     parts.append(table("`update.lora`, where it is set", LoraConfig))
     return "\n".join(parts)
 

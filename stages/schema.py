@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from extra_rl.config.arms import PRESETS, RESERVED_NAMES, SHARED_BY_ARMS
 from extra_rl.config.run import RunConfig
+from extra_rl.config.schedule import CHANGEABLE, KEY
 from extra_rl.config.sections import SHARED
 from stages import STAGES
 from stages.load import load
@@ -66,6 +67,22 @@ def schema() -> dict[str, Any]:
             "required": ["value"],
         },
     }
+    definitions["entry"] = {
+        "type": "object",
+        "properties": {
+            "from": {"type": "integer", "minimum": 1, "description": "first iteration in which it holds"},
+            "arms": {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "default: all arms"},
+            **{name: references[name] for name in CHANGEABLE},
+        },
+        "patternProperties": {rf"^({'|'.join(CHANGEABLE)})\.": {}},
+        "required": ["from"],
+        "additionalProperties": False,
+    }
+    schedule = {
+        "type": ["array", "null"],
+        "description": "changes from an iteration on; dotted keys may be used (docs/course.md)",
+        "items": {"$ref": REFERENCE.format(model="entry")},
+    }
     arms = {
         "type": "object",
         "description": "name -> diff; every arm runs with every seed",
@@ -80,7 +97,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ExTra configuration",
         "type": "object",
-        "properties": {**run["properties"], **references, "arms": arms, "regimes": regimes},
+        "properties": {**run["properties"], **references, "arms": arms, "regimes": regimes, KEY: schedule},
         "required": [*run["required"], "arms"],
         "additionalProperties": False,
         "$defs": definitions,

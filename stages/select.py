@@ -42,6 +42,7 @@ class Derived(Section):
     """Values that follow from other sections."""
 
     rounds: int = Field(1, ge=1, description="generate.rounds: problems for all rounds of an iteration are selected")
+    continued: bool = Field(False, description="whether a schedule has changed how many problems an iteration takes")
 
 
 STAGE = Stage(
@@ -71,7 +72,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
             f"select.level_weights: train has no problem of {', '.join(sorted(unknown))}. Remove or correct it."
         )
     rounds = context.derived.rounds
-    start, count = first_position(inputs, config.prompts, rounds, context.job.iteration), config.prompts * rounds
+    known = rounds == 1 and not context.derived.continued
+    start = context.job.iteration * config.prompts if known else next_position(inputs)
+    count = config.prompts * rounds
     rows = problem_stream(
         train["benchmark"].to_list(),
         config.level_weights,
@@ -102,11 +105,7 @@ def budget_spent(previous: pl.DataFrame, config: Config) -> bool:
     return False
 
 
-def first_position(inputs: Inputs, prompts: int, rounds: int, iteration: int) -> int:
-    """The iteration's first position in the stream.
-
-    With several rounds it follows the last problem that the previous iteration sampled, as recorded in its state.
-    """
-    if rounds == 1 or iteration == 0:
-        return iteration * prompts
-    return int(inputs["previous_summarize_state"]["next_position"].item())
+def next_position(inputs: Inputs) -> int:
+    """The position after the last problem that the previous iterations sampled, as their state records it."""
+    state = inputs["previous_summarize_state"]
+    return 0 if state.is_empty() else int(state["next_position"].item())

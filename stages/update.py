@@ -121,6 +121,7 @@ def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) 
         provenance=context.manifest("policy"),
         seeds=tuple(context.seed("minibatches", epoch) for epoch in range(config.epochs)),
         adapter_seed=context.run_seed("adapters"),
+        learning_rate_share=config.learning_rate_share(context.job.iteration),
         optimizer_folder=Path(folder) if folder else None,
         title=f"{context.job.place} update: step",
     )

@@ -43,14 +43,21 @@ Checked = tuple[Sections, set[str]]
 """An arm's sections, and the paths of the keys whose value was invalid."""
 
 
-def contradictions(common: Checked, arms: Mapping[str, Checked], run: RunConfig | None) -> list[str]:
+def contradictions(
+    common: Checked, arms: Mapping[str, Checked], run: RunConfig | None, ends: Mapping[str, int] | None = None
+) -> list[str]:
     """Return one line for every contradiction; one that not all arms have begins with their names.
 
-    Without arms the sections that all arms share are checked.
+    Args:
+        common: the sections that all arms share; they are checked where there are no arms.
+        arms: folder of an arm -> its sections.
+        run: the keys of the run; None where they are invalid, and nothing is checked.
+        ends: folder of an arm -> the iteration before which its sections end, where a schedule changes them.
     """
     if run is None:
         return []
-    return grouped({name: broken(*checked, run) for name, checked in (arms or {"": common}).items()})
+    runs = {name: run.model_copy(update={"iterations": end}) for name, end in (ends or {}).items()}
+    return grouped({name: broken(*checked, runs.get(name, run)) for name, checked in (arms or {"": common}).items()})
 
 
 def grouped(lines: Mapping[str, Iterable[str]]) -> list[str]:
@@ -175,6 +182,18 @@ def the_evaluated_split_has_problems(of: Sections, run: RunConfig) -> Iterator[s
     key = "tuning_problems" if math else f"{split}_per_level"
     if prepare[key] == 0 and not (math and split == "final"):  # that split is `task.benchmarks`
         yield f"evaluate.split: {split} has no problem, as prepare.{key} is 0"
+
+
+@reads("update.learning_rate_decay", "iterations")
+def every_iteration_has_a_learning_rate(of: Sections, run: RunConfig) -> Iterator[str]:
+    decay = of["update"].get("learning_rate_decay")
+    if decay and decay["final_share"] == 0 and decay["over"] < run.iterations:
+        yield (
+            f"update.learning_rate_decay: with over: {decay['over']} and final_share: 0 the iterations "
+            f"{decay['over']} to {run.iterations - 1} would have the learning rate 0. Set final_share above 0, which "
+            f"changes the rates of finished iterations, as over: {run.iterations} does; or let them go on at another "
+            f"decay by an entry of `schedule` from iteration {decay['over']} on (docs/course.md)"
+        )
 
 
 @reads("select.level_weights", "task.name", "task.train", "task.sets", "prepare.train_per_level")

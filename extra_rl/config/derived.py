@@ -16,15 +16,45 @@ Sections = Mapping[str, Mapping[str, Any]]
 """stage -> its validated section."""
 
 
-def derive(experiment: Experiment, stage: str, arm: str) -> dict[str, Any]:
+def derive(experiment: Experiment, stage: str, arm: str, iteration: int = 0) -> dict[str, Any]:
     """Return the derived values of a stage; {} for a stage that takes none.
 
-    arm: folder of an arm, or empty for a stage that runs once for all arms.
+    Args:
+        experiment: the configuration.
+        stage: name of the stage.
+        arm: folder of an arm, or empty for a stage that runs once for all arms.
+        iteration: in which the stage runs; sections may change from one on (`schedule`).
     """
     if stage == "compare":
         return _of_compare(experiment)
-    sections = experiment.arms[arm] if arm else experiment.common
-    return DERIVED[stage](sections) if stage in DERIVED else {}
+    sections = experiment.at(arm, iteration) if arm else experiment.common
+    found = DERIVED[stage](sections) if stage in DERIVED else {}
+    if stage == "select" and arm and _stream_continues(experiment, arm, iteration):
+        found["continued"] = True
+    return found
+
+
+def in_force_since(experiment: Experiment, stage: str, arm: str, iteration: int) -> int:
+    """Return the first iteration from which a stage of an arm has had the settings that it has in `iteration`."""
+    starts = [phase.start for phase in experiment.phases.get(arm, []) if phase.start <= iteration]
+    for start in reversed(starts):
+        before, now = (
+            (experiment.at(arm, number)[stage], derive(experiment, stage, arm, number)) for number in (start - 1, start)
+        )
+        if before != now:
+            return start
+    return 0
+
+
+def _stream_continues(experiment: Experiment, arm: str, iteration: int) -> bool:
+    """Whether the schedule has changed how many problems an iteration takes, so that its number does not tell which."""
+    first = experiment.arms[arm]
+    return any(
+        phase.sections[stage][key] != first[stage][key]
+        for phase in experiment.phases.get(arm, [])
+        if phase.start <= iteration
+        for stage, key in (("select", "prompts"), ("generate", "rounds"))
+    )
 
 
 def _of_select(sections: Sections) -> dict[str, Any]:
@@ -53,7 +83,7 @@ def _of_compare(experiment: Experiment) -> dict[str, Any]:
             folder: sections["select"]["compute_budget"] for folder, sections in experiment.arms.items()
         },
         "warm_starts": experiment.run.warm_starts,
-        "seeds": experiment.run.seeds,
+        "seeds": experiment.run.every_seed,
         "regimes": experiment.regimes,
     }
 

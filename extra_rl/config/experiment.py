@@ -2,13 +2,13 @@
 
 A configuration is one file: shared sections, one section per stage, and `arms`, each a diff over the rest that may
 start from a preset. Unknown keys are refused at every level. One message lists all mistakes with their places.
-`extra_rl.config.arms` reads the arms, and the regimes in which they may be repeated; `extra_rl.config.check` holds the
-rules between sections.
+`extra_rl.config.arms` reads the arms, and the regimes in which they may be repeated; `extra_rl.config.schedule` reads
+the changes from an iteration on; `extra_rl.config.check` holds the rules between sections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -18,6 +18,16 @@ from extra_rl.config.check import contradictions
 from extra_rl.config.comparisons import unknown_arms
 from extra_rl.config.mistakes import Mistake, Mistakes, unknown_key, validated
 from extra_rl.config.run import RunConfig
+from extra_rl.config.schedule import (
+    CHANGEABLE,
+    KEY,
+    Entry,
+    Phase,
+    entries_of,
+    longer_responses,
+    place_of,
+    remembered_otherwise,
+)
 from extra_rl.config.section import StageConfig
 from extra_rl.config.sections import SHARED
 
@@ -31,6 +41,7 @@ class Experiment(BaseModel):
         common: stage -> section, for what all arms share.
         cells: folder of an arm -> its arm, regime and diff.
         regimes: name -> value; empty: none.
+        phases: folder of an arm -> its sections from an iteration on (`schedule`), in ascending order; empty: none.
     """
 
     run: RunConfig
@@ -38,6 +49,17 @@ class Experiment(BaseModel):
     common: dict[str, dict[str, Any]]
     cells: dict[str, Cell]
     regimes: dict[str, float]
+    phases: dict[str, list[Phase]] = {}
+
+    def at(self, arm: str, iteration: int) -> dict[str, dict[str, Any]]:
+        """Return the sections of an arm in an iteration: those of the last phase that has begun."""
+        begun = [phase.sections for phase in self.phases.get(arm, []) if phase.start <= iteration]
+        return begun[-1] if begun else self.arms[arm]
+
+    def with_phases_as_arms(self) -> Experiment:
+        """Return the experiment with every phase as an arm of its own, for checks that all sections have to pass."""
+        phases = {f"{arm} from {phase.start}": phase.sections for arm, found in self.phases.items() for phase in found}
+        return self.model_copy(update={"arms": self.arms | phases, "phases": {}})
 
 
 def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> Experiment:
@@ -46,7 +68,7 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
     Raises ConfigError, which lists all mistakes: unknown keys, invalid values, and keys that exclude each other.
     """
     mistakes = Mistakes()
-    known = {*RunConfig.model_fields, *SHARED, *stages, "arms", "regimes"}
+    known = {*RunConfig.model_fields, *SHARED, *stages, "arms", "regimes", KEY}
     for key in raw:
         if key not in known:
             mistakes.add(str(key), unknown_key(str(key), known, keys_of(stages)))
@@ -64,13 +86,23 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         for mistake in arms[name].mistakes:
             if mistake not in common.mistakes:
                 mistakes.add(cell.place_of(mistake.path), mistake.reason)
+    named = list(dict.fromkeys(cell.arm for cell in cells.values()))
+    entries = entries_of(raw.get(KEY), named, run, mistakes)
     checked = {name: (found.sections, found.wrong) for name, found in arms.items()}
-    for line in contradictions((common.sections, common.wrong), checked, run):
+    firsts = {name: [entry.start for entry in entries if entry.is_for(cell)][:1] for name, cell in cells.items()}
+    ends = {name: first[0] for name, first in firsts.items() if first}
+    for line in contradictions((common.sections, common.wrong), checked, run, ends):
         mistakes.add("", line)
     if "compare.comparisons" not in common.wrong and "compare" in common.sections:
         named = common.sections["compare"]["comparisons"]
         for reason in unknown_arms(named, [cell.arm for cell in cells.values()]):
             mistakes.add("compare.comparisons", reason)
+    phases = {}
+    if run is not None:
+        for name, cell in cells.items():
+            mine = [entry for entry in entries if entry.is_for(cell)]
+            phases[name] = phases_of(merge(base, cell.diff), mine, arms[name], stages, mistakes)
+            broken_in_phases(arms[name], phases[name], common, run, mistakes)
     mistakes.refuse()
     assert run is not None  # a mistake otherwise
     return Experiment(
@@ -79,7 +111,59 @@ def resolve(raw: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> 
         arms={name: found.sections for name, found in arms.items()},
         cells=cells,
         regimes={name: regime.value for name, regime in regimes.items()},
+        phases={name: found for name, found in phases.items() if found},
     )
+
+
+def phases_of(
+    raw: Mapping[str, Any],
+    entries: Sequence[Entry],
+    first: Resolved,
+    stages: Mapping[str, type[StageConfig]],
+    mistakes: Mistakes,
+) -> list[Phase]:
+    """Return the phases of an arm after its first one; notes the mistakes that the entries add.
+
+    Args:
+        raw: the sections of the arm, not yet validated.
+        entries: those for this arm, in ascending order.
+        first: the arm without a schedule.
+        stages: name -> Config class.
+        mistakes: receives the mistakes.
+    """
+    phases: dict[int, Phase] = {}
+    before = first.sections
+    for number, entry in enumerate(entries):
+        raw = merge(raw, entry.diff)
+        found = resolved(raw, stages)
+        for mistake in found.mistakes:
+            if mistake not in first.mistakes:
+                mistakes.add(place_of(entries[: number + 1], mistake.path), mistake.reason)
+        # What cannot change stays as it is, although it has a copy of a shared section that does.
+        sections = {name: found.sections.get(name, old) for name, old in first.sections.items() if name in CHANGEABLE}
+        sections = first.sections | sections
+        if reason := remembered_otherwise(before, sections) if "novelty" in before else "":
+            mistakes.add(entry.place, reason)
+        before = sections
+        phases[entry.start] = Phase(start=entry.start, sections=sections)
+    return list(phases.values())
+
+
+def broken_in_phases(
+    first: Resolved, phases: Sequence[Phase], common: Resolved, run: RunConfig, mistakes: Mistakes
+) -> None:
+    """Note every rule between sections that a phase breaks, and the arm without a schedule (`first`) does not.
+
+    The run of a phase ends where the next one begins.
+    """
+    ends = [phase.start for phase in phases] + [run.iterations]
+    known = set(contradictions((first.sections, first.wrong), {}, run.model_copy(update={"iterations": ends[0]})))
+    for phase, end in zip(phases, ends[1:], strict=True):
+        until = run.model_copy(update={"iterations": end})
+        lines = contradictions((phase.sections, set()), {}, until)
+        for line in [*lines, *longer_responses(common.sections, phase.sections)]:
+            if line not in known:
+                mistakes.add(f"{KEY}, from {phase.start}", line)
 
 
 class Resolved(NamedTuple):
@@ -158,7 +242,7 @@ def _given(value: Any, name: str, mistakes: list[Mistake]) -> dict[str, Any]:
 
 def unknown_section(name: str, stages: Mapping[str, type[StageConfig]]) -> str:
     """The reason why an arm or regime cannot have this section."""
-    if name in RunConfig.model_fields or name in ("arms", "regimes"):
+    if name in RunConfig.model_fields or name in ("arms", "regimes", KEY):
         return f"`{name}` belongs to the whole run; set it at the top"
     return unknown_key(name, [*SHARED, *stages], keys_of(stages)).replace("unknown key", "unknown section", 1)
 

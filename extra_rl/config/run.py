@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from extra_rl.config.section import Section
 
@@ -118,6 +118,9 @@ class RunConfig(Section):
         default_factory=GenerationConfig, description="how sampling is spread over devices"
     )
 
+    _every_seed: list[int] = PrivateAttr([])
+    """All seeds of the configuration, where only some run."""
+
     @field_validator("seeds", "warm_starts")
     @classmethod
     def named_once(cls, values: list[int]) -> list[int]:
@@ -141,4 +144,25 @@ class RunConfig(Section):
 
     def warm_start_of(self, seed: int) -> int:
         """Seed of the initial policy that an experiment seed starts from."""
-        return self.warm_starts[self.seeds.index(seed) % len(self.warm_starts)]
+        return self.warm_starts[self.every_seed.index(seed) % len(self.warm_starts)]
+
+    @property
+    def every_seed(self) -> list[int]:
+        """All seeds of the configuration, of which a selection on the command line runs some."""
+        return self._every_seed or self.seeds
+
+    @property
+    def starts(self) -> list[int]:
+        """Seeds of the initial policies of this run: all, or those that a selection of seeds needs."""
+        if not self._every_seed:
+            return self.warm_starts
+        needed = {self.warm_start_of(seed) for seed in self.seeds}
+        return [start for start in self.warm_starts if start in needed]
+
+    def only(self, seeds: list[int]) -> Self:
+        """Return the run with some of its seeds; each keeps its initial policy."""
+        if seeds == self.seeds:
+            return self
+        run = self.model_copy(update={"seeds": seeds})
+        run._every_seed = self.every_seed
+        return run

@@ -159,6 +159,7 @@ def save_policy(
             (directory / name).unlink(missing_ok=True)
         for name in STATE_FILES:
             remove_file(directory / name)
+        _leave_to_forks(directory)
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         if write_state is not None:
@@ -166,6 +167,13 @@ def save_policy(
         share_by_umask(directory)
         weights = sum(parameter.numel() for parameter in model.parameters())
         write_manifest(manifest_path, {**provenance, "weights": weights})
+
+
+def _leave_to_forks(directory: Path) -> None:
+    """Remove the files of a previous policy that a fork of the run shares: libraries write into files that exist."""
+    for path in directory.iterdir():
+        if path.is_file() and path.stat().st_nlink > 1:
+            path.unlink()
 
 
 def share_by_umask(directory: Path) -> None:

@@ -206,4 +206,4 @@ def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
     if run.granularity == "iteration":
         of_an_iteration = 1
     per_seed = len(arms) * (of_an_iteration * iterations + evaluations_of(run)) + audits
-    return STAGES_OF_A_RUN + STAGES_OF_A_START * len(run.warm_starts) + len(run.seeds) * per_seed
+    return STAGES_OF_A_RUN + STAGES_OF_A_START * len(run.starts) + len(run.seeds) * per_seed

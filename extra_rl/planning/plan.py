@@ -146,6 +146,9 @@ def _notes(experiment: Experiment, shape: Shape) -> list[str]:
         "generate.source: demonstrations: fresh rollouts are read, not sampled; they are scored and trained on.": any(
             sections["generate"]["source"] == "demonstrations" for sections in arms
         ),
+        "schedule: its changes are not counted; every iteration is counted as the first one.": any(
+            experiment.phases.values()
+        ),
         "generate.rounds: every round is counted in full.": any(
             sections["generate"]["rounds"] > 1 for sections in arms
         ),

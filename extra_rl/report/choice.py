@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +34,14 @@ class Group:
     parents: tuple[str, ...]
 
 
-def choose_groups(results: Path, limit: int) -> dict[Path, list[str]]:
+def choose_groups(results: Path, limit: int, places: Container[str] | None = None) -> dict[Path, list[str]]:
     """Return folder of an arm and seed -> groups to show; at most `limit` rollouts in total, without randomness.
 
     All arms are covered first, then their seeds. Each run shows its first, middle and last iteration, then continued
     groups from all iterations, then others up to the limit. A group is shown with its continuations and its parents'
-    groups (up to `MOST_TOGETHER` rollouts), or not at all.
+    groups (up to `MOST_TOGETHER` rollouts), or not at all. places: `{arm}/s{seed}` of the runs to show; None: all.
     """
-    runs = runs_of(results)
+    runs = [run for run in runs_of(results) if places is None or f"{run.parent.name}/{run.name}" in places]
     arms = len({run.parent for run in runs})
     runs = runs[: max(arms, limit // ROLLOUTS_A_RUN)]
     groups = {run: groups_of(run) for run in runs}

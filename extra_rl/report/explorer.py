@@ -5,7 +5,7 @@ Text of a model is data here; the page shows it as text only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ SHARED = (
 """Columns of rows: plain values, and texts that many rows share."""
 
 
-def collect(results: Path, limit: int) -> dict[str, Any]:
+def collect(results: Path, limit: int, places: Container[str] | None = None) -> dict[str, Any]:
     """Return at most `limit` rollouts of a run in whole groups (`choice.choose_groups`), ready for JSON.
 
-    settings: arm -> its section `advantage`. problems: problem_id -> prompt. pieces: distinct texts of tokens.
+    places: `{arm}/s{seed}` of the runs that are shown; None: all.
+    settings: arm -> its section `advantage`, and `{arm} {iteration}` where it differs from the first one.
+    problems: problem_id -> prompt. pieces: distinct texts of tokens.
     tokenizer: false where token ids are shown instead of texts.
     rows: columns with one value per rollout (`PLAIN`), or `{"texts", "codes"}` where codes are indices into texts, null
     for none (`SHARED`). `tokens` are indices into pieces and `entropies` hundredths of nats, of the shown tokens: the
@@ -40,14 +42,16 @@ def collect(results: Path, limit: int) -> dict[str, Any]:
 
     The same results give the same value. Raises InputError for a table that cannot be read.
     """
-    chosen = choose_groups(results, limit)
+    chosen = choose_groups(results, limit, places)
     facts: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     for run, groups in chosen.items():
         folders = RunFolder(run).iterations()
         facts += rollouts_of_groups(folders, groups)
-        made = (folder / "advantage.parquet" for folder in folders.values())
-        settings.setdefault(run.parent.name, next((advantage_settings(file) for file in made if file.is_file()), {}))
+        made = {number: folder / "advantage.parquet" for number, folder in folders.items()}
+        for number, section in ((n, advantage_settings(file)) for n, file in made.items() if file.is_file()):
+            if section != settings.setdefault(run.parent.name, section):
+                settings[f"{run.parent.name} {number}"] = section
     tokenizer = tokenizer_of(results)
     least, most = TOKENS_OF_A_RESPONSE
     shown = min(most, max(least, TOKENS_OF_A_PAGE // max(1, len(facts))))

@@ -6,7 +6,7 @@ The same results give the same bytes: no clock is read, and dates come from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +28,14 @@ EXPLORER_LIMIT = 1500
 """Rollouts in the explorer, about 2 MB of a page."""
 
 
-def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT) -> int:
+def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool = False) -> int:
     """Write the report of a results folder and return its size in bytes.
 
-    Raises InputError where no iteration is finished, and for a file that cannot be read.
+    compared: only of the arms and seeds of its comparison. Raises InputError where no iteration is finished, and for a
+    file that cannot be read.
     """
     with readable(results):
-        html = render(context(results, explorer_limit)).encode()
+        html = render(context(results, explorer_limit, compared)).encode()
     write_whole(out, lambda tmp: tmp.write_bytes(html))
     return len(html)
 
@@ -68,11 +69,12 @@ def first_unreadable(results: Path) -> Path | None:
     return None
 
 
-def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, Any]:
+def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool = False) -> dict[str, Any]:
     """Return the values of the template."""
     from extra_rl.report import answer, collect, problems, provenance, setup, sources, tables
 
-    found = sources.find(results)
+    found = sources.find(results, compared)
+    places = {f"{folder}/s{seed}" for folder, seed in found.iterations} if compared else None
     iterations = collect.iterations(found)
     evaluations = collect.evaluations(found)
     footers = provenance.footers(found)
@@ -98,7 +100,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT) -> dict[str, An
         "budget": tables.spending(found, iterations, sections),
         "config_diff": provenance.differing(sections),
         "facts": provenance.facts(found, footers),
-        "explorer_data": _explorer(results, explorer_limit),
+        "explorer_data": _explorer(results, explorer_limit, places),
     }
 
 
@@ -202,9 +204,9 @@ def _safe(text: str, name: str) -> str:
     return text
 
 
-def _explorer(results: Path, limit: int) -> Any:
+def _explorer(results: Path, limit: int, places: Container[str] | None) -> Any:
     if limit == 0:
         return None
     from extra_rl.report.explorer import collect
 
-    return collect(results, limit)
+    return collect(results, limit, places)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from extra_rl.config.schedule import KEY
 from extra_rl.config.sections import SHARED
 from extra_rl.report.sources import Sources
+from extra_rl.run.configuration import CONFIGURATION_FILE, kept_configuration
+from extra_rl.run.fork import fork_lines, read_fork
 from extra_rl.tables.files import canonical_json, read_provenance
 
 STAGE_FILES = (
@@ -89,6 +92,8 @@ def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[t
     named = [
         ("results", sources.results.name),
         ("configuration", f"SHA-256 {config_digest(sections(found))}"),
+        ("forked from", "; ".join(fork_lines(read_fork(sources.results)))),
+        ("schedule", _schedule(sources.results)),
         ("arms", ", ".join(sources.arms)),
         ("regimes", ", ".join(f"{regime} ({value:g})" for regime, value in sources.values.items())),
         ("seeds", ", ".join(map(str, sources.seeds))),
@@ -123,6 +128,14 @@ def codes(sources: Sources) -> list[str]:
 def _digest(folder: Path) -> str:
     manifest = folder / "policy" / "manifest.json"
     return f"policy {json.loads(manifest.read_text())['digest']}" if manifest.is_file() else "policy not kept"
+
+
+def _schedule(results: Path) -> str:
+    """The changes from an iteration on, as the run's configuration lists them; the sections above are those before."""
+    if not (results / CONFIGURATION_FILE).is_file():
+        return ""
+    entries = kept_configuration(results).get(KEY) or []
+    return "; ".join(canonical_json(entry) for entry in entries)
 
 
 def _problems(found: Mapping[str, list[dict[str, Any]]]) -> str:

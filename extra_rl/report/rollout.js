@@ -148,7 +148,7 @@ const rolloutView = ({ data, byId, groups, children, isCurrent, open }) => {
   };
   const ENDS = { stop: "ended by a stop token or text", length: "cut off at the token limit" };
   const render = (row) => {
-    const settings = data.settings[row.arm] ?? {};
+    const settingsAt = (at) => data.settings[`${row.arm} ${at}`] ?? data.settings[row.arm] ?? {};
     const text = response(row);
     const heading = make("h3", { id: "ex-heading", tabindex: "-1" }, visible(row.id));
     const siblings = groups.get(row.group).filter((other) => other !== row).map((other) => other.id);
@@ -184,7 +184,7 @@ const rolloutView = ({ data, byId, groups, children, isCurrent, open }) => {
               "aria-label": "Response as stored" }, visible(row.stored_response)),
         ...prefix(row),
         make("h4", {}, "Reward to advantage"),
-        ...(row.advantages.length ? row.advantages.map((given) => sum(given, settings))
+        ...(row.advantages.length ? row.advantages.map((given) => sum(given, settingsAt(given.at)))
           : [make("p", {}, "The stage advantage has not run yet.")]),
         make("h4", {}, "Novelty"),
         facts([

@@ -115,10 +115,16 @@ class Sources:
         return said
 
 
-def find(results: Path) -> Sources:
-    """Return the contents of a results folder. Raises InputError where no iteration is finished."""
+def find(results: Path, compared: bool = False) -> Sources:
+    """Return the contents of a results folder. Raises InputError where no iteration is finished.
+
+    compared: leave out the arms and seeds that are no part of the comparison, as a selection runs some only.
+    """
     found: dict[tuple[str, int], list[Path]] = {}
+    places = _compared(results) if compared else None
     for run in RunFolder.below(results):
+        if places is not None and f"{run.arm}/s{run.seed}" not in places:
+            continue
         if finished := run.iterations(with_table="summarize"):
             found[run.arm, run.seed] = list(finished.values())
     if not found:
@@ -163,6 +169,13 @@ def _in_order(folders: set[str], summary: dict[str, Any], planned: list[str]) ->
     """Return the folders in the order of summary.json, else of the configuration; others by name, grpo first."""
     known = list(dict.fromkeys(name for name in [*summary.get("arms", {}), *planned] if name in folders))
     return known + sorted(folders - set(known), key=lambda name: (not re.search(r"(^|-)grpo$", name), name))
+
+
+def _compared(results: Path) -> set[str] | None:
+    """`{arm}/s{seed}` of every policy in the comparison; None before it has run."""
+    path = results / "compare.parquet"
+    roles = read_provenance(path).get("inputs", {}) if path.is_file() else {}
+    return {role.partition(":")[2] for role in roles if role.startswith("evaluate:")} or None
 
 
 def _context(results: Path) -> RunContext:

@@ -2,7 +2,8 @@
 
 Snakemake re-runs what its own records (`.snakemake/`) say has changed. Results that were copied without these records
 hold every job in the footers, so nothing has to be trusted: a file that stays must have been made by the job that the
-configuration gives today, lie where its name says, and come from the files that are next to it.
+configuration gives today, lie where its name says, and come from the files that are next to it. A finished
+file that Snakemake makes again because its settings have changed is named before it is replaced.
 Source: our decision (docs/decisions/0020-files-are-known-by-content.md).
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import InputError
-from extra_rl.results import file_name, named_file
+from extra_rl.results import IterationFolder, file_name, named_file
 from extra_rl.run.identity import Identity, differences, first_sentence, identity_of
 
 REASONS_SHOWN, KEYS_SHOWN, FILES_SHOWN = 5, 3, 6
@@ -106,6 +107,46 @@ def stale(results: Path, found: Identity, known: Callable[[Path], Identity]) -> 
     return ""
 
 
+def remade_note(results: Path, remade: Iterable[Kept]) -> str:
+    """Say which finished files are made again because their settings have changed; empty where none are.
+
+    Args:
+        results: `results/<name>`.
+        remade: files that are there and will be made again, in the order in which data flows.
+    """
+    reasons: dict[str, list[Path]] = {}
+    for one in remade:
+        if one.path.parent == results:
+            continue  # the comparison is made again whenever a run grows
+        try:
+            made = identity_of(one.path).job
+        except InputError:
+            continue  # damaged: it is made again for that reason
+        expected = one.jobs.get(str(made.get("stage")))
+        if expected and (changed := differences(made, expected)):
+            more = f" and {len(changed) - KEYS_SHOWN} more keys" if len(changed) > KEYS_SHOWN else ""
+            reasons.setdefault("; ".join(changed[:KEYS_SHOWN]) + more, []).append(one.path)
+    if not reasons:
+        return ""
+    count = sum(map(len, reasons.values()))
+    lines = [f"NOTE: {count} finished file(s) have other settings now and are made again, with all that follows:"]
+    for reason, paths in list(reasons.items())[:REASONS_SHOWN]:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        lines.append(f"  {paths[0]}{more}: {reason}")
+    numbers = [place.number for paths in reasons.values() for path in paths for place in _iteration_of(path)]
+    at = f"--at {min(numbers)} " if len(numbers) == count and min(numbers) > 0 else ""
+    lines.append(
+        f"To keep them, stop now and continue under another name: `extra fork {results} {at or '--at N '}--name NEW` "
+        "(docs/course.md)."
+    )
+    return "\n".join(lines)
+
+
+def _iteration_of(path: Path) -> list[IterationFolder]:
+    """The iteration that a file belongs to; none for a file outside of iterations."""
+    return [place for folder in path.parents if (place := IterationFolder.at(folder)) is not None][:1]
+
+
 def message(results: Path, findings: Findings, command: str) -> str:
     """The error: which files, how they differ, and the two ways out.
 
@@ -125,8 +166,8 @@ def message(results: Path, findings: Findings, command: str) -> str:
     shown = " ".join(first[:FILES_SHOWN])
     rest = f" (and {len(first) - FILES_SHOWN} more: `extra check {results}`)" if len(first) > FILES_SHOWN else ""
     lines += [
-        "Either put the old values back (or give this run another `name`), or make these files and all that follows "
-        "from them again:",
+        "Either put the old values back (or give this run another `name`; `extra fork` shares the files before the "
+        "change), or make these files and all that follows from them again:",
         f"  {command} --forcerun {shown}{rest}",
     ]
     return "\n".join(lines)

@@ -115,7 +115,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _as_written(key: str, stage: str) -> str:
     """The key of a configuration file for a path in a job: a shared section is not a part of the stage's own."""
     if not key.startswith("config."):
-        return {"version": f"version of the stage {stage}"}.get(key, key)
+        return {"version": f"version of the stage {stage}", "since": "settings of the schedule, from"}.get(key, key)
     inner = key.removeprefix("config.")
     return inner if inner.partition(".")[0] in SHARED else f"{stage}.{inner}"
 

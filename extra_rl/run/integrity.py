@@ -205,14 +205,17 @@ def _recorded(results: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _mixed(identities: Mapping[Path, Identity]) -> Iterator[Finding]:
-    """Stages of an arm that ran with different settings or versions in different iterations or seeds."""
-    first: dict[tuple[str, str], Identity] = {}
-    seen: set[tuple[str, str, str]] = set()
+    """Stages of an arm that ran with different settings or versions in different iterations or seeds.
+
+    Settings that a schedule gives from an iteration on are compared among themselves.
+    """
+    first: dict[tuple[str, str, str], Identity] = {}
+    seen: set[tuple[str, str, str, str]] = set()
     for one in identities.values():
         job = {key: value for key, value in one.job.items() if key in ("stage", "version", "config")}
         if not job:
             continue
-        cell = (str(one.job.get("arm", "")), str(job["stage"]))
+        cell = (str(one.job.get("arm", "")), str(job["stage"]), str(one.job.get("since", 0)))
         reference = first.setdefault(cell, one)
         changed = differences({key: reference.job[key] for key in job if key in reference.job}, job)
         if changed and (*cell, str(changed)) not in seen:

@@ -21,8 +21,8 @@ _HELD: list[int] = []
 """File descriptors of held locks. They stay open, and so held, until the process ends; no child inherits them."""
 
 
-def hold(folder: Path) -> None:
-    """Lock `folder` (created if absent) until this process ends.
+def hold(folder: Path) -> int:
+    """Lock `folder` (created if absent) until this process ends, or until `release` gets the descriptor returned.
 
     Raises InputError, which names the other process, when another process holds the lock.
     """
@@ -49,3 +49,10 @@ def hold(folder: Path) -> None:
         os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}, since {started}\n".encode(), 0)
     except OSError as error:
         raise disk_fault(error, path) or error from error
+    return descriptor
+
+
+def release(descriptor: int) -> None:
+    """Release a lock before the process ends."""
+    _HELD.remove(descriptor)
+    os.close(descriptor)

@@ -79,6 +79,7 @@ class Job:
         arm: folder of the arm; empty for what all arms share.
         shard: `0of4`; empty, and then left out of the JSON, for a whole stage.
         derived: values that follow from other sections and change the stage's bytes; left out of the JSON where empty.
+        since: iteration from which the arm's schedule has given the stage this section; left out where it is 0.
     """
 
     stage: str
@@ -89,6 +90,7 @@ class Job:
     iteration: int = 0
     shard: str = ""
     derived: dict[str, Any] = field(default_factory=dict)
+    since: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -98,7 +100,7 @@ class Job:
             raise ConfigError(f"--job is not a stage's job description: {error}") from error
 
     def to_json(self) -> str:
-        optional = ("shard", "derived")
+        optional = ("shard", "derived", "since")
         return canonical_json({key: value for key, value in self.__dict__.items() if key not in optional or value})
 
     @property

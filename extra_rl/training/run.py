@@ -22,6 +22,7 @@ class TrainingJob:
     policy, initial, next_policy: manifests. initial: of the reference of the KL term and the base of adapters; None
     without both. provenance: for the manifest of the next policy.
     seeds: of the mini-batches, one per pass over the rows. adapter_seed: of new adapters.
+    learning_rate_share: share of the peak learning rate in this iteration.
     optimizer_folder: where the optimizer's state is written; None: next to the policy.
     title: begins the lines of progress.
     """
@@ -34,6 +35,7 @@ class TrainingJob:
     provenance: Mapping[str, Any]
     seeds: tuple[int, ...]
     adapter_seed: int = 0
+    learning_rate_share: float = 1.0
     optimizer_folder: Path | None = None
     title: str = "update: step"
 
@@ -85,7 +87,7 @@ def train(
     if settings.kl_weight:
         assert job.initial is not None
         reference = adapted or parallel.place(reference_model(job.initial), trained=False)
-    trainer = Trainer(policy.model, optimizer, settings, reference, parallel)
+    trainer = Trainer(policy.model, optimizer, settings, reference, parallel, job.learning_rate_share)
     rollouts = to_rollouts(rows)
     steps: list[dict[str, float]] = []
     for seed in job.seeds:

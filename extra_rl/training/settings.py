@@ -6,12 +6,30 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from extra_rl.algorithms.learning_rate import Shape, decayed_share
 from extra_rl.config.section import Section
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
 from extra_rl.scoring.layout import DESCRIPTION, Layout
 from extra_rl.training.lora import LoraConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DecayConfig(Section):
+    """How the learning rate falls from iteration to iteration (docs/course.md)."""
+
+    shape: Shape = Field(description="linear or cosine")
+    over: int = Field(
+        ge=1,
+        le=10_000,
+        description="iterations over which the rate falls; it then stays. Usually `iterations`, but never taken from "
+        "there: a run that is given more iterations would otherwise change the rates of finished ones",
+    )
+    final_share: float = Field(0.0, ge=0, le=1, description="share of the peak learning rate from iteration `over` on")
+
+
+def _not_set(value: object) -> bool:
+    return value is None
 
 
 class UpdateSettings(Section):
@@ -56,6 +74,12 @@ class UpdateSettings(Section):
     )
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(0, ge=0, description="optimizer steps over which the learning rate rises")
+    learning_rate_decay: DecayConfig | None = Field(
+        None,
+        exclude_if=_not_set,  # the jobs of runs without it stay as they are
+        description="null: the rate is constant after the warm-up; otherwise it falls by iterations, with the keys "
+        "`shape` (linear, cosine), `over` (iterations) and `final_share` (docs/course.md)",
+    )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         "adamw",
         description="adamw_8bit: moments in 8 bits, a quarter of their memory and disk (pip install "
@@ -82,6 +106,11 @@ class UpdateSettings(Section):
     def every_row_has_gradient(self) -> bool:
         """Whether rows without an advantage have a gradient too: that of a KL or an entropy term."""
         return self.kl_weight > 0 or self.entropy_weight > 0
+
+    def learning_rate_share(self, iteration: int) -> float:
+        """Return the share of the peak learning rate in an iteration, apart from the warm-up."""
+        decay = self.learning_rate_decay
+        return decayed_share(iteration, decay.shape, decay.over, decay.final_share) if decay else 1.0
 
     @model_validator(mode="after")
     def _several_processes_train_all_weights(self) -> UpdateSettings:

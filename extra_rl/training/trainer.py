@@ -38,7 +38,10 @@ def reference_model(manifest: Path, device: str = "cpu") -> Any:
 
 
 class Trainer:
-    """Takes optimizer steps on one policy. Several processes must all take each step, on the same rollouts."""
+    """Takes optimizer steps on one policy. Several processes must all take each step, on the same rollouts.
+
+    learning_rate_share: share of the peak learning rate in this iteration.
+    """
 
     def __init__(
         self,
@@ -47,9 +50,11 @@ class Trainer:
         settings: UpdateSettings,
         reference: Any | None,
         parallel: Parallel | None = None,
+        learning_rate_share: float = 1.0,
     ) -> None:
         self._model, self._optimizer, self._settings, self._reference = model, optimizer, settings, reference
         self._parallel = parallel or Parallel()
+        self._rate = settings.learning_rate * learning_rate_share
         self._layout = chosen(settings.layout, model)
         self._budget = budget_of(self._layout, model, settings.tokens_per_batch)
         without_dropout(model)
@@ -118,9 +123,9 @@ class Trainer:
             yield [shortest], 0.0
 
     def _learning_rate(self) -> float:
-        """Learning rate of the next step: a linear rise over the warm-up steps, which all iterations share."""
+        """Learning rate of the next step: the iteration's, after a linear rise over the warm-up steps of the run."""
         done, warmup = steps_taken(self._optimizer), self._settings.warmup_steps
-        return self._settings.learning_rate * (min(1.0, (done + 1) / warmup) if warmup else 1.0)
+        return self._rate * (min(1.0, (done + 1) / warmup) if warmup else 1.0)
 
     def _loss(self, batch: Sequence[TrainingRollout], counted: Sequence[TrainingRollout], total: StepSums) -> Tensor:
         """Return the micro-batch's share of the mini-batch's loss, a scalar; add its diagnostics to `total`."""

@@ -209,7 +209,8 @@ def test_a_demonstration_ends_with_the_first_stop_string() -> None:
 
 
 def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
-    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL)
+    schedule = {"schedule": [{"from": 1, "select.prompts": 8}]}
+    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL | schedule)
     for stage in STAGES:
         place = {"arm": "grpo", "seed": "0", "iteration": "0001"}
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
@@ -222,7 +223,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
 @pytest.mark.parametrize(
     ("stage", "key"),
     [
-        ("select", "rounds"),
+        *(("select", key) for key in ("rounds", "continued")),
         ("warm_start", "stop"),
         *(("score_entropy", key) for key in ("joined", "bonus")),
         *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),

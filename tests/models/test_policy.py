@@ -112,3 +112,17 @@ def test_every_end_token_counts() -> None:
     model = random_qwen3()
     model.generation_config.eos_token_id = [7, 8]
     assert eos_token_ids(model, word_level(["a"]), "x") == (2, 7, 8)
+
+
+def test_a_policy_that_is_saved_again_leaves_the_files_that_a_fork_shares(tmp_path: Path) -> None:
+    """Libraries write into a file that exists, and so into every hard link of it."""
+    saved(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    before = {}
+    for path in (tmp_path / "a").iterdir():
+        (tmp_path / "b" / path.name).hardlink_to(path)
+        before[path.name] = path.read_bytes()
+    saved(tmp_path / "b", seed=1)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.name in before} == before
+    assert (tmp_path / "b" / "model.safetensors").read_bytes() != before["model.safetensors"]
+    assert not any((tmp_path / "a" / name).samefile(tmp_path / "b" / name) for name in before)

@@ -200,3 +200,13 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.Capt
         examine(tmp_path)
     assert main.main(["check", str(tmp_path / "absent")]) == 2
     assert "no table and no policy below it" in capsys.readouterr().err
+
+
+def test_settings_that_a_schedule_has_changed_are_not_mixed(results: Path) -> None:
+    path = results / "extra" / "s0" / "iteration_0001" / "generate.parquet"
+    scheduled = job("generate", "extra", 1, group_size=16)
+    sources = (results / "extra" / "s0" / "iteration_0000" / "policy" / "manifest.json", path.parents[1])
+    for since, kinds in ((0, ["mixed"]), (1, [])):
+        by = scheduled | ({"since": since} if since else {})
+        put(path, "extra/s0/i1/generate", by, sources[0])
+        assert [finding.kind for finding in examine(results).of_kind("mixed")] == kinds

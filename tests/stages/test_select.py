@@ -94,3 +94,13 @@ def test_a_run_without_a_signal_ends_here_unless_its_budget_is_spent(tmp_path: P
     with pytest.raises(NoSignalError, match="extra/s0: iteration 0"):
         run_stage(select, tables, {"prompts": 4}, paths=paths, **keys)
     assert run_stage(select, tables, {"token_budget": 99}, paths=paths, **keys)["select"].is_empty()
+
+
+def test_after_a_change_of_prompts_the_stream_goes_on_where_it_was() -> None:
+    """derived.continued: iteration 3 with 4 instead of 2 prompts begins at position 6, not 12."""
+    state = frame(contracts.IterationState, [{"iteration": 2, "next_position": 6}])
+    tables = {"train": TRAIN, "previous_summarize_state": state}
+    derived = {"rounds": 1, "continued": True}
+    found = run_stage(select, tables, {"prompts": 4}, derived=derived, iteration=3)["select"]
+    assert found["position"].to_list() == [6, 7, 8, 9]
+    assert selected(3)["position"].to_list() == [12, 13, 14, 15]

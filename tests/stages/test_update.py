@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from extra_rl.errors import InputError
-from extra_rl.models.policy import load_model
+from extra_rl.models.policy import load_model, read_manifest
 from stages import score_entropy
 from tests.stages.rows import Row, run_stage, tables_of
 from tests.stages.updates import EQUAL, INITIAL, RIGHT, WRONG, advantages, one_step, tables, updated
@@ -153,3 +153,17 @@ def test_the_kl_term_is_zero_at_the_reference_and_reported_away_from_it(tmp_path
     metrics, _ = updated(found, tmp_path / "2", policy=moved, kl_weight=1.0)
     assert metrics["kl_to_reference"][0] > 1e-3
     assert metrics["loss"][0] == pytest.approx(metrics["kl_to_reference"][0], rel=1e-4)
+
+
+def test_the_learning_rate_of_an_iteration_follows_the_decay(tmp_path: Path) -> None:
+    """Both mini-batches of iteration 1 have 0.2 + 0.8 / 2 of the peak; without a decay the peak, as before."""
+    found = tables([RIGHT, EQUAL], {"right": 1.0, "equal": -1.0})  # two groups: one for each mini-batch
+    decay = {"shape": "cosine", "over": 2, "final_share": 0.2}
+    config = {"minibatches": 2, "learning_rate": 1e-3}
+    steps = [updated(found, tmp_path / str(i), iteration=i, learning_rate_decay=decay, **config)[0] for i in range(4)]
+    rates = [table["learning_rate"].to_list() for table in steps]
+    for measured, share in zip(rates, (1.0, 0.6, 0.2, 0.2), strict=True):
+        assert measured == pytest.approx([1e-3 * share] * 2)
+    assert updated(found, tmp_path / "plain", **config)[0]["learning_rate"].to_list() == pytest.approx([1e-3] * 2)
+    same = [read_manifest(tmp_path / name / "policy" / "manifest.json")["digest"] for name in ("0", "plain")]
+    assert same[0] == same[1]  # the peak is the constant rate, to the last bit

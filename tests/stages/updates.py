@@ -55,7 +55,12 @@ def tables(rows: list[Row], values: Mapping[str, float], masked: Mapping[str, in
 
 
 def updated(
-    found: dict[str, pl.DataFrame], folder: Path, policy: Path = INITIAL, run: RunContext | None = None, **config: Any
+    found: dict[str, pl.DataFrame],
+    folder: Path,
+    policy: Path = INITIAL,
+    run: RunContext | None = None,
+    iteration: int = 0,
+    **config: Any,
 ) -> tuple[pl.DataFrame, Path]:
     """The metrics and the next policy's manifest."""
     manifest = folder / "policy" / "manifest.json"
@@ -66,6 +71,7 @@ def updated(
         paths={"policy": policy, "initial": INITIAL},
         outputs={"update": folder / "update.parquet", "next_policy": manifest},
         run=run,
+        iteration=iteration,
     )
     return made["update"], manifest
 

@@ -165,3 +165,17 @@ def test_a_copy_of_a_policy_does_not_own_the_state_of_its_original(tmp_path: Pat
     (copied / OPTIMIZER_FILE).symlink_to((here / OPTIMIZER_FILE).readlink())
     write_optimizer(copied, {"step/w": torch.tensor(9.0)})
     assert read_optimizer(here)["step/w"].item() == 3.0
+
+
+def test_the_rate_is_the_iteration_s_share_of_the_peak_times_the_warm_up() -> None:
+    """Warm-up counts the optimizer's steps of the whole run, decay counts iterations: here half the peak."""
+    model = random_qwen3()
+    section = settings(learning_rate=1e-2, warmup_steps=4)
+    optimizer = make_optimizer("adamw", model.parameters(), lr=1e-2)
+    rates = []
+    for _ in range(5):
+        metrics = Trainer(model, optimizer, section, None, None, 0.5).step(rollouts(model, [1.0, -1.0]))
+        assert metrics is not None
+        rates.append(metrics["learning_rate"])
+    assert rates == pytest.approx([0.00125, 0.0025, 0.00375, 0.005, 0.005])
+    assert optimizer.param_groups[0]["lr"] == rates[-1]

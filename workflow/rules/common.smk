@@ -11,6 +11,7 @@ from stages.experiment import (
     in_turn,
     job_json,
     jobs_json,
+    keep_configuration_of,
     open_engines,
     or_exit,
     preflight,
@@ -32,6 +33,7 @@ EXPERIMENT = or_exit(
     experiment_of,
     config,
     workflow.configfiles if workflow.modifier.is_main_snakefile() else (),
+    workflow.configfiles,  # where `--config arms=NAME` finds the arms
 )
 RUN = EXPERIMENT.run
 LAYOUT = Layout(EXPERIMENT)
@@ -105,6 +107,7 @@ def begin(log):
     # The profile disables Snakemake's own lock, which remains after kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
     or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
+    or_exit(keep_configuration_of, config, workflow.configfiles, Path(RESULTS))
     # On a cluster the stages run elsewhere, cold, and may outlive a run that was killed.
     if workflow.local_exec:
         remove_leftovers(RESULTS)

@@ -68,7 +68,7 @@ rule report:
     conda:
         "../envs/extra.yaml"
     shell:
-        "python -m extra_cli.main report $(dirname {input.summary}) --out {output.report} 2> {log}"
+        "python -m extra_cli.main report $(dirname {input.summary}) --compared --out {output.report} 2> {log}"
         " || {{ code=$?; cat {log} >&2; exit $code; }}"
 
 
