@@ -30,6 +30,7 @@ COMMANDS = (
     "report",
     "explain",
     "check",
+    "export",
 )
 GROUP = "extra.commands"
 """Entry points of this group are commands of other packages: name -> module."""

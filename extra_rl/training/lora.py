@@ -47,7 +47,7 @@ class LoraConfig(Section):
     @field_validator("targets")
     @classmethod
     def _names_layers(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if not targets or "" in targets:
+        if not targets or (not isinstance(targets, str) and "" in targets):
             raise ValueError("name at least one layer, for example [q_proj, v_proj], or all_linear")
         if twice := sorted({name for name in targets if not isinstance(targets, str) and targets.count(name) > 1}):
             raise ValueError(f"{twice[0]} is named twice")
