@@ -22,15 +22,14 @@ def push(folder: Path, name: str, *, private: bool, api: Any = None) -> str:
         folder: an export.
         name: OWNER/NAME.
         private: whether a new repository is private.
-        api: stands in for huggingface_hub.HfApi().
+        api: a client of the hub; None: `open_hub`.
     Raises InputError, with the command that uploads later, without a network, a token or the right to write.
     """
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     require_name(name)
     try:
-        used = HfApi() if api is None else api
+        used = open_hub() if api is None else api
         used.create_repo(repo_id=name, private=private, exist_ok=True)
         return str(used.upload_folder(repo_id=name, folder_path=str(folder), commit_message="Export from ExTra"))
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError, RuntimeError, ValueError) as error:
@@ -39,3 +38,10 @@ def push(folder: Path, name: str, *, private: bool, api: Any = None) -> str:
             f"the upload to {name} failed ({reason}). The export is whole in {folder}. Log in with `hf auth login`, and "
             f"upload it with `hf upload {name} {folder}`."
         ) from error
+
+
+def open_hub() -> Any:
+    """The client of the hub, with the token that `hf auth login` stored."""
+    from huggingface_hub import HfApi
+
+    return HfApi()

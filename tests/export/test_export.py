@@ -293,7 +293,8 @@ def test_the_card_has_the_figures_of_the_run(mini_run: Run, tmp_path: Path, caps
     assert "| training problems | L1 20, L2 20, " in card
     assert "license:" not in card and "## Licence\nNot stated" in card
     found = json.loads((out / "extra_export.json").read_text())
-    assert found["facts"]["arm"] == "extra" and found["files"].keys() >= {"model.safetensors", "README.md"}
+    assert found["facts"]["arm"] == "extra"
+    assert found["files"].keys() >= {"model.safetensors", "README.md"}
 
 
 def test_policies_that_do_not_exist_are_refused_with_those_that_do(mini_run: Run, tmp_path: Path) -> None:
@@ -336,7 +337,7 @@ def test_an_export_is_uploaded_or_kept_with_one_error(tmp_path: Path) -> None:
     assert (api.calls[1]["repo_id"], api.calls[1]["folder_path"]) == ("me/tiny", str(tmp_path))
     for error in (ConnectionError("no route\nat all"), ValueError("Token is required")):
         with pytest.raises(
-            InputError, match=r"failed \((no route|Token is required)\)\. The export is whole in .* hf upload"
+            InputError, match=r"failed \((no route|Token is required)\)\. The export is whole in .*hf upload"
         ):
             push(tmp_path, "me/tiny", private=False, api=Api(error))
     with pytest.raises(InputError, match="name a repository as OWNER/NAME"):
@@ -347,7 +348,7 @@ def test_without_a_network_the_export_stays_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: Api(ConnectionError("offline")))
+    monkeypatch.setattr("extra_rl.export.hub.open_hub", lambda: Api(ConnectionError("offline")))
     shutil.copytree(POLICY, tmp_path / "policy")
     arguments = ["export", str(tmp_path / "policy"), str(tmp_path / "out"), "--push-to-hub", "me/tiny"]
     assert main(arguments) == 2
