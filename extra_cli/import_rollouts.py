@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HELP = "rollouts of TRL, verl, verifiers, prime-rl or any table, as a run"
 FORMATS = ("trl", "verl", "prime-rl", "verifiers", "jsonl")
+STEPS_SHOWN = 8
 DEFAULT: dict[str, Any] = {"task": {"name": "math"}, "model": {"source": "new", "tokenizer": "bytes"}}
 """Mathematics, and one token a byte: every text can be read without a model."""
 
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-judge", action="store_true", help="only write the tables")
     parser.add_argument("--score", action="store_true", help="also score the responses with the model")
     parser.add_argument("--update", action="store_true", help="also take the optimizer steps of one iteration")
+    parser.add_argument(
+        "--evaluations", action="store_true", help="the files are evaluations: compare the arms by pass@k"
+    )
     parser.add_argument("--force", action="store_true", help="replace an earlier import in RESULTS")
 
 
@@ -53,21 +57,23 @@ def run(arguments: argparse.Namespace) -> int:
     from extra_rl.config.section import parse_config
     from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig
     from extra_rl.imported import folder
+    from extra_rl.imported.evaluation import samples_per_problem, write_evaluations
+    from extra_rl.imported.tables import Writer
     from extra_rl.problems.prepared import tokenizer_of
-    from stages.imported import experiment_for, raw_config, run_stages
+    from stages import imported
+    from stages.experiment import experiment_of
 
-    if arguments.no_judge and (arguments.score or arguments.update):
-        raise ConfigError("--no-judge only writes the tables; leave out --score and --update.")
+    if arguments.no_judge and (arguments.score or arguments.update or arguments.evaluations):
+        raise ConfigError("--no-judge only writes the tables; leave out --score, --update and --evaluations.")
     given = [folder.Given.parse(word, arguments.arm, arguments.seed) for word in arguments.files]
-    folder.require_free(arguments.to, arguments.force)
+    results: Path = arguments.to
+    folder.require_free(results, arguments.force)
     raw = raw_of(arguments)
-    cells: dict[str, set[int]] = {}
-    for one in given:
-        cells.setdefault(one.arm, set()).add(one.seed)
-    common = experiment_for(raw, arguments.to.name, cells, 1).common["generate"]
-    task, sampling = parse_config(TaskConfig, common["task"], "task"), SamplingConfig(**common["sampling"])
-    model = experiment_for(raw, arguments.to.name, cells, 1).common["prepare"]["model"]
-    tokenizer = tokenizer_of(task, parse_config(ModelConfig, model, "model"))
+    sections = experiment_of(imported.raw_config(raw, results.name, {one.arm: [one.seed] for one in given}, 1))
+    task = parse_config(TaskConfig, sections.common["prepare"]["task"], "task")
+    model = parse_config(ModelConfig, sections.common["prepare"]["model"], "model")
+    sampling = parse_config(SamplingConfig, sections.common["prepare"]["sampling"], "sampling")
+    tokenizer = tokenizer_of(task, model)
     made = folder.read(
         given,
         tokenizer,
@@ -78,26 +84,28 @@ def run(arguments: argparse.Namespace) -> int:
         reward=arguments.reward,
         drop=arguments.bad == "drop",
     )
-    there = {cell.arm: sorted({c.seed for c in made.cells if c.arm == cell.arm}) for cell in made.cells}
-    config = raw_config(raw, arguments.to.name, there, max(len(cell.iterations) for cell in made.cells))
-    experiment = experiment_for(raw, arguments.to.name, there, config["iterations"])
+    cells = {cell.arm: [c.seed for c in made.cells if c.arm == cell.arm] for cell in made.cells}
+    longest = max(len(cell.iterations) for cell in made.cells)
+    samples = samples_per_problem(made.cells) if arguments.evaluations else None
+    config = imported.raw_config(raw, results.name, cells, longest, samples)
+    experiment = experiment_of(config)
     settings = {"format": arguments.format, "reward": arguments.reward, "right_from": arguments.right_from}
-    folder.write(
-        made,
-        arguments.to,
-        tokenizer,
-        config,
-        settings,
-        reward=arguments.reward,
-        right_from=arguments.right_from,
-        force=arguments.force,
+    folder.write(made, results, tokenizer, config, settings, force=arguments.force)
+    print("\n".join(lines_of(made, results)))
+    if arguments.no_judge:
+        return 0
+    imported.run_stages(
+        results,
+        experiment,
+        verify=arguments.reward is None,
+        score=arguments.score or arguments.update,
+        update=arguments.update,
     )
-    print("\n".join(lines_of(made, arguments.to)))
-    if not arguments.no_judge:
-        score = arguments.score or arguments.update
-        run_stages(arguments.to, experiment, verify=arguments.reward is None, score=score, update=arguments.update)
-        if arguments.reward is None:
-            print("\n".join(agreement_lines(arguments.to, arguments.right_from)))
+    if arguments.evaluations:
+        writer = Writer(results, folder.settings_of(made, settings))
+        imported.compare(results, experiment, write_evaluations(writer, results, made.cells))
+    if arguments.reward is None:
+        print("\n".join(agreement_lines(results, arguments.right_from)))
     return 0
 
 
@@ -121,7 +129,9 @@ def lines_of(made: Import, results: Path) -> list[str]:
     forms = ", ".join(sorted({one["format"] for one in made.files}))
     lines = [f"{results}: {made.rollouts} rollouts of {problems} problems in {groups} groups ({forms})"]
     for cell in made.cells:
-        steps = "" if cell.steps == [None] else f", steps {', '.join(map(str, cell.steps))} of the file"
+        shown = [str(step) for step in cell.steps]
+        shown = shown if len(shown) <= STEPS_SHOWN else [*shown[: STEPS_SHOWN - 2], "...", shown[-1]]
+        steps = "" if cell.steps == [None] else f", steps {', '.join(shown)} of the file"
         lines.append(f"  {cell.arm}/s{cell.seed}: {len(cell.iterations)} iteration(s){steps}")
     if made.bad:
         lines.append(f"  {len(made.bad)} of {made.rows} rows left out:")

@@ -23,17 +23,8 @@ JUDGED = ("verify", "novelty", "advantage", "summarize")
 SCORED = ("score_entropy", "choose_prefixes")
 
 
-def experiment_for(
-    raw: Mapping[str, Any], name: str, cells: Mapping[str, Collection[int]], iterations: int
-) -> Experiment:
-    """Return the validated experiment of an import; ConfigError lists all mistakes."""
-    from stages.experiment import experiment_of
-
-    return experiment_of(raw_config(raw, name, cells, iterations))
-
-
 def raw_config(
-    raw: Mapping[str, Any], name: str, cells: Mapping[str, Collection[int]], iterations: int
+    raw: Mapping[str, Any], name: str, cells: Mapping[str, Collection[int]], iterations: int, samples: int | None = None
 ) -> dict[str, Any]:
     """Return the configuration of an import: the sections of a user's, with the arms, seeds and length of the files.
 
@@ -44,10 +35,14 @@ def raw_config(
         name: of the results folder.
         cells: arm -> seeds.
         iterations: of the longest arm.
+        samples: of each problem in evaluations, whose pass@1 and pass@samples are compared; None: not compared.
     """
     left = {key: value for key, value in raw.items() if key not in ("regimes", "warm_starts", "first_iteration")}
     if isinstance(left.get("compare"), dict):  # its comparisons name other arms
         left["compare"] = {key: value for key, value in left["compare"].items() if key != "comparisons"}
+    if samples is not None:
+        left["compare"] = {**(left.get("compare") or {}), "ks": sorted({1, samples})}
+        left["evaluate"] = {**(left.get("evaluate") or {}), "samples": samples}
     task = left.get("task")
     if isinstance(task, dict) and task.get("name") == "math" and not task.get("benchmarks"):
         left["task"] = {**task, "benchmarks": {"imported": {"path": f"results/{name}/prepare/train.parquet"}}}
@@ -95,6 +90,18 @@ def run_stages(
                     job = Job.from_json(job_json(experiment, step.stage, place))
                     run_step(step, job, given, str(folder), previous)
             previous = str(folder)
+
+
+def compare(results: Path, experiment: Experiment, evaluated: Mapping[str, Path]) -> None:
+    """Run the stage `compare`. evaluated: `{arm}/s{seed}` -> table `evaluate` of its last iteration."""
+    module = load("compare")
+    job = Job.from_json(job_json(experiment, "compare", {}))
+    inputs = {f"evaluate:{label}": path for label, path in evaluated.items()}
+    inputs |= {f"summarize:{label}": path.with_name("summarize.parquet") for label, path in evaluated.items()}
+    outputs = {role: results / f"{role}.parquet" for role in module.STAGE.writes} | {
+        "summary": results / "summary.json"
+    }
+    execute(module.STAGE, module.Config, module.run, job, inputs, outputs, results / "logs" / "compare.log")
 
 
 def make_policy(results: Path, experiment: Experiment) -> None:

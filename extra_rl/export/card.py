@@ -153,9 +153,8 @@ def _evaluation(policy: Exported) -> str:
         ks = {1, max(figures["k"].to_list(), default=1)}
         for row in figures.filter(pl.col("k").is_in(list(ks))).iter_rows(named=True):
             interval = f"{row['low']:.1f} to {row['high']:.1f}"
-            lines.append(
-                f"| {name} | {row['benchmark']} | {row['problems']} | pass@{row['k']} | {row['value']:.1f} | {interval} |"
-            )
+            cells = [name, row["benchmark"], str(row["problems"]), f"pass@{row['k']}", f"{row['value']:.1f}", interval]
+            lines.append(f"| {' | '.join(cells)} |")
     section = read_provenance(own).get("job", {}).get("config", {})
     names = ("samples", "temperature", "top_p", "top_k", "max_response_tokens", "split")
     how = ", ".join(f"{name} {section[name]}" for name in names if name in section)

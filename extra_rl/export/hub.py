@@ -35,8 +35,8 @@ def push(folder: Path, name: str, *, private: bool, api: Any = None) -> str:
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
-            f"the upload to {name} failed ({reason}). The export is whole in {folder}. Log in with `hf auth login`, and "
-            f"upload it with `hf upload {name} {folder}`."
+            f"the upload to {name} failed ({reason}). The export is whole in {folder}. Log in with `hf auth login`, "
+            f"and upload it with `hf upload {name} {folder}`."
         ) from error
 
 

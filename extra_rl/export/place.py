@@ -1,4 +1,4 @@
-"""The policy that a user names for an export: its own folder, or the folder of a run with an arm, a seed, an iteration."""
+"""The policy that a user names for an export: its own folder, or the folder of a run with arm, seed and iteration."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def find(policy: Path, arm: str | None = None, seed: int | None = None, iteratio
     runs = [run for run in RunFolder.below(policy) if _manifests(run)]
     if not runs:
         raise InputError(
-            f"{policy}: no policy there. Name a folder that has a {MANIFEST} (results/NAME/ARM/s0/iteration_0011/policy), "
+            f"{policy}: no policy there. Name a folder with a {MANIFEST} (results/NAME/ARM/s0/iteration_0011/policy), "
             "or results/NAME with --arm and --seed."
         )
     runs = [run for run in runs if arm in (None, run.arm) and seed in (None, run.seed)]

@@ -172,8 +172,6 @@ def write(
     config: dict[str, Any],
     settings: dict[str, Any],
     *,
-    reward: str | None,
-    right_from: float,
     force: bool,
 ) -> None:
     """Write the results folder: all tables, the tokenizer as a policy without weights, the record, the configuration.
@@ -183,24 +181,23 @@ def write(
         results: `results/<name>`.
         tokenizer: of all rollouts.
         config: raw configuration of the stages.
-        settings: options that changed the tables.
-        reward, right_from: the column that decides, and its smallest number of a correct response; None: no verdicts.
+        settings: options that changed the tables: `format`, `reward` (a column that decides instead of a verifier, or
+            None) and `right_from` (its smallest number of a correct response).
         force: replace an import.
     Raises InputError where the folder is in use or cannot be written.
     """
     require_free(results, force)
     token = secrets.token_hex(6)
     here, old = (results.with_name(f".{results.name}.{what}{token}.tmp") for what in ("", "old-"))
-    arm_settings = settings | {"files": {Path(one["path"]).name: one["sha256"] for one in made.files}}
     try:
-        writer = Writer(here, arm_settings)
+        writer = Writer(here, settings_of(made, settings))
         train = writer.problems(made.problems, _sources(made))
         _write_tokenizer(writer, here / start_folder(0), tokenizer)
         for cell in made.cells:
             for number in range(len(cell.iterations)):
                 folder = writer.iteration(cell, number, train)
-                if reward is not None:
-                    writer.verdicts(cell, number, folder, reward, right_from)
+                if settings["reward"] is not None:
+                    writer.verdicts(cell, number, folder, settings["reward"], settings["right_from"])
         (here / RECORD).write_text(json.dumps(_record(made, settings), indent=1) + "\n")
         (here / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
         if results.exists():
@@ -217,6 +214,11 @@ def write(
             os.replace(old, results)
         shutil.rmtree(here, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def settings_of(made: Import, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what the footers of an import's tables name: the options, and the digests of all files."""
+    return settings | {"files": sorted({one["sha256"] for one in made.files})}
 
 
 def _write_tokenizer(writer: Writer, folder: Path, tokenizer: Tokenizer) -> None:

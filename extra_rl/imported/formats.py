@@ -26,8 +26,10 @@ LEVELS = ("benchmark", "level", "data_source", "task", "env_id")
 STATEMENTS = ("problem", "question", "messages")
 PROMPT_TOKENS = ("prompt_tokens", "prompt_token_ids", "prompt_ids")
 RESPONSES = ("response", "completion", "output", "generation")
-TOKENS = ("response_tokens", "response_token_ids", "response_ids", "completion_tokens", "completion_token_ids")
-TOKENS = (*TOKENS, "completion_ids", "token_ids")
+TOKENS = (
+    *("response_tokens", "response_token_ids", "response_ids"),
+    *("completion_tokens", "completion_token_ids", "completion_ids", "token_ids"),
+)
 LOGPROBS = ("sampler_logprobs", "logprobs", "response_logprobs", "completion_logprobs")
 GROUPS = ("group_id", "group", "uid")
 STEPS = ("step", "iteration", "global_step")
@@ -103,7 +105,9 @@ def _common(row: Row, place: str, step: int | None) -> Record:
         logprobs=records.numbers(row, LOGPROBS),
         finish=records.finish_of(row),
         answer=records.text(row, ANSWERS),
-        level=records.text(row, LEVELS),
+        level=next(
+            (str(row[name]) for name in LEVELS if isinstance(row.get(name), str | int) and row[name] != ""), None
+        ),
         group=records.text(row, GROUPS),
         step=step if own is None else own,
         reward=records.number(row, ("reward", "score")),
@@ -178,7 +182,8 @@ def _plain(row: Row, place: str, step: int | None) -> Iterator[Record]:
         metadata=records.text(row, ("metadata",)),
     )
     statement = records.prompt_of(records.first(row, STATEMENTS), place)
-    record = replace(_with_prompt(record, row.get("prompt")), **({"problem": statement} if statement else {}))
+    record = _with_prompt(record, row.get("prompt"))
+    record = replace(record, problem=statement or record.problem)
     several = next((name for name in SEVERAL if isinstance(row.get(name), list)), None)
     if several is None:
         yield replace(record, response=records.answer_text(records.first(row, RESPONSES)))

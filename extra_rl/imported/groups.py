@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from extra_rl.imported.records import Bad, BadRowError, Record
@@ -52,11 +52,11 @@ class Problems:
         self._found: dict[str, PreparedProblem] = {}
         self._places: dict[str, str] = {}
 
-    def __iter__(self) -> Iterable[PreparedProblem]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[PreparedProblem]:
         return iter(self._found.values())
 
     def add(self, record: Record, prompt: Prompt) -> str:
-        """Add the problem of a record and return its id; BadRowError without a reference answer, or with another one."""
+        """Add the problem of a record; its id. BadRowError without a reference answer, or with another one."""
         if record.answer is None and self._answers:
             raise BadRowError("no reference answer (docs/import.md: --answers FILE, or --reward COLUMN)")
         answer = record.answer or ""

@@ -57,7 +57,7 @@ class Writer:
         """Write the tables of `prepare/`; return the path of the problems."""
         folder, footer = self._results / "prepare", self.provenance()
         train = folder / "train.parquet"
-        self.write(problems_frame(list(problems)), train, contracts.Problems, footer)  # type: ignore[call-overload]
+        self.write(problems_frame(list(problems)), train, contracts.Problems, footer)
         for name, contract in (("held_out", contracts.Problems), ("dropped", contracts.DroppedProblems)):
             self.write(contract.create_empty(), folder / f"{name}.parquet", contract, footer)
         rows = pl.DataFrame(list(sources), schema=contracts.Sources.create_empty().schema, strict=False)

@@ -15,7 +15,8 @@ def record_of(row: Row, place: str, step: int | None) -> Record:
     """The record of a trace with one sampled message at the end of one path of messages.
 
     A node's `mask` marks the tokens that the model sampled; `logprobs` has one number for each of them.
-    Raises BadRowError for a failed trace, several sampled messages or branches, and tokens that do not follow the prompt.
+    Raises BadRowError for a failed trace, several sampled messages or branches, and tokens that do not follow the
+    prompt.
     """
     if row.get("errors") or row.get("error"):
         raise BadRowError("the rollout failed there")

@@ -241,8 +241,8 @@ def require_checkpoint(directory: Path) -> None:
     if not (directory / CONFIG).exists():
         if listed_files(directory):
             raise ModelError(
-                f"{directory} holds a tokenizer and no weights: its rollouts were imported without a model. Import them "
-                "again with --score and the model that sampled them."
+                f"{directory} holds a tokenizer and no weights: its rollouts were imported without a model. Import "
+                "them again with --score and the model that sampled them."
             )
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = (

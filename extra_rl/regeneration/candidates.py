@@ -213,7 +213,7 @@ def remembered(pool: pl.DataFrame, by: str = "group_id") -> dict[str, list[Candi
     found: dict[str, list[Candidate]] = {}
     for row in pool.iter_rows(named=True):
         del row["waiting"]
-        lists = {name: tuple(row[name]) for name in ("prompt_tokens", "prefix_tokens")}
+        lists: dict[str, Any] = {name: tuple(row[name]) for name in ("prompt_tokens", "prefix_tokens")}
         lists["prefix_logprobs"] = _first(row["prefix_logprobs"], len(row["prefix_tokens"]))
         found.setdefault(row[by], []).append(Candidate(**{**row, **lists}))
     return found

@@ -59,8 +59,8 @@ def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Pl
         continued = continuation_group(row["group_id"], place)
         if row["prefix_logprobs"] is None and row["continuations"]:
             raise InputError(
-                f"prefix {row['prefix_id']} was cut from a rollout that was imported without the sampler's logprobs, so "
-                "its continuations could not be trained on. Set choose_prefixes.groups: 0, or import the logprobs."
+                f"prefix {row['prefix_id']} was cut from a rollout that was imported without the sampler's logprobs, "
+                "so its continuations could not be trained on. Set choose_prefixes.groups: 0, or import the logprobs."
             )
         for _ in range(row["continuations"]):
             n = count_of[row["group_id"]] = count_of.get(row["group_id"], -1) + 1

@@ -22,6 +22,7 @@ from extra_rl.export.hub import push
 from extra_rl.export.place import find
 from extra_rl.models import tokenizers
 from extra_rl.models.policy import load_policy, load_policy_model, load_tokenizer, save_policy, write_same_policy
+from extra_rl.models.removed import write_removed
 from extra_rl.training.lora import LoraConfig, adapter_tensors, load_adapted, write_adapter
 from tests.conftest import POLICY, Run
 from tests.models import random_model
@@ -151,6 +152,15 @@ def test_the_generation_config_has_the_ends_and_the_sampling_of_the_run(tmp_path
     assert "_from_model_config" not in found
 
 
+def test_weights_that_retention_has_removed_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    manifest = words_policy(tmp_path / "run")
+    write_removed(manifest.parent, {"model.safetensors": "retention.weights_every: 3"})
+    (manifest.parent / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors was removed \(retention\.weights_every: 3\)"):
+        export(find(manifest), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_damaged_weights_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     manifest = words_policy(tmp_path / "run")
     file = manifest.parent / "model.safetensors"
@@ -168,7 +178,7 @@ def test_an_existing_folder_is_kept_unless_it_is_an_export_to_be_replaced(
     manifest, out = words_policy(tmp_path / "run"), tmp_path / "out"
     out.mkdir()
     export(find(manifest), out)  # an empty folder is free
-    with pytest.raises(InputError, match="exists already. Name another folder, or add --force"):
+    with pytest.raises(InputError, match=r"exists already\. Name another folder, or add --force"):
         export(find(manifest), out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -264,11 +274,13 @@ def test_only_one_part_of_an_adapted_policy_is_exported_on_request(tmp_path: Pat
     export(policy, tmp_path / "only", parts="adapter", base="other/base", dtype="bfloat16")
     names = {path.name for path in (tmp_path / "only").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= names
-    assert "model.safetensors" not in names and "config.json" not in names
+    assert "model.safetensors" not in names
+    assert "config.json" not in names
     tensors = load_file(tmp_path / "only" / "adapter_model.safetensors")
     assert {value.dtype for value in tensors.values()} == {torch.bfloat16}
     card = (tmp_path / "only" / "README.md").read_text()
-    assert "library_name: peft\n" in card and "base_model: other/base\n" in card
+    assert "library_name: peft\n" in card
+    assert "base_model: other/base\n" in card
     with pytest.raises(InputError, match="was trained without adapters"):
         export(find(tmp_path / "results" / "tiny" / "warm_start"), tmp_path / "none", parts="adapter")
 
@@ -282,7 +294,8 @@ def test_the_card_has_the_figures_of_the_run(mini_run: Run, tmp_path: Path, caps
     out = tmp_path / "mini"
     assert main(["export", str(mini_run.results), str(out), "--arm", "extra"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{out}: extra/s0/i2/policy (") and "README.md states no licence" in said
+    assert said.startswith(f"{out}: extra/s0/i2/policy (")
+    assert "README.md states no licence" in said
     card = (out / "README.md").read_text()
     figures = pl.read_parquet(mini_run.results / "extra" / "s0" / "iteration_0002" / "evaluate_figures.parquet")
     row = figures.filter(metric="pass_at_k", benchmark="mean", k=4).row(0, named=True)
@@ -291,7 +304,8 @@ def test_the_card_has_the_figures_of_the_run(mini_run: Run, tmp_path: Path, caps
     digest = config_digest(sections(footers(sources_of(mini_run.results))))
     assert f"| configuration | SHA-256 {digest} |" in card
     assert "| training problems | L1 20, L2 20, " in card
-    assert "license:" not in card and "## Licence\nNot stated" in card
+    assert "license:" not in card
+    assert "## Licence\nNot stated" in card
     found = json.loads((out / "extra_export.json").read_text())
     assert found["facts"]["arm"] == "extra"
     assert found["files"].keys() >= {"model.safetensors", "README.md"}
@@ -299,7 +313,7 @@ def test_the_card_has_the_figures_of_the_run(mini_run: Run, tmp_path: Path, caps
 
 def test_policies_that_do_not_exist_are_refused_with_those_that_do(mini_run: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="several policies could be meant. Choose one of: --arm extra --seed 0, --arm g"
+        InputError, match=r"several policies could be meant\. Choose one of: --arm extra --seed 0, --arm g"
     ):
         find(mini_run.results)
     with pytest.raises(InputError, match="no policy of iteration 7; it has those of iterations 0 to 2"):

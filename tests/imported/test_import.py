@@ -358,3 +358,38 @@ def test_several_iterations_are_not_updated(tmp_path: Path, capsys: pytest.Captu
     files.verl(tmp_path / "verl", steps=(1, 2))
     assert imported("verl", "--update") == 2
     assert "--update takes the steps of one iteration, and the files have several" in capsys.readouterr().err
+
+
+def test_evaluations_of_two_models_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.verifiers(tmp_path / "a" / "results.jsonl")
+    better = [json.loads(line) for line in (tmp_path / "a" / "results.jsonl").read_text().splitlines()]
+    better[2]["completion"] = [{"role": "assistant", "content": r"\boxed{56}"}]
+    files.lines(tmp_path / "b" / "results.jsonl", better)
+    assert imported("base=a/results.jsonl", "tuned=b/results.jsonl", "--evaluations") == 0
+    # Correct of three: 1 and 2 of base, 2 and 2 of tuned.
+    table = read_table(Path("results/x/compare.parquet"), contracts.Comparison)
+    found = {(row["policy"], row["k"]): row["pass_at_k"] for row in table.to_dicts()}
+    expected = {("base", 1): 50.0, ("base", 3): 100.0, ("tuned", 1): 200 / 3, ("tuned", 3): 100.0}
+    assert found == pytest.approx(expected, rel=1e-5)
+    capsys.readouterr()
+    assert main(["compare", "results/x"]) == 0
+    assert re.search(r"tuned - base +pass@1 +\+?16\.7 ", capsys.readouterr().out)
+    assert main(["check", "results/x"]) == 0
+    other = [row for row in better if row["example_id"] == 0]
+    files.lines(tmp_path / "b" / "results.jsonl", other)
+    assert imported("base=a/results.jsonl", "tuned=b/results.jsonl", "--evaluations", "--force") == 2
+    assert "were evaluated on different problems, so they cannot be compared" in capsys.readouterr().err
+
+
+def test_the_page_lists_the_formats_and_columns_that_are_read() -> None:
+    from extra_cli.import_rollouts import FORMATS
+    from extra_rl.imported import formats
+    from tests.conftest import ROOT
+
+    page = (ROOT / "docs" / "import.md").read_text()
+    assert FORMATS == formats.NAMES
+    for name in formats.NAMES:
+        assert f"| `{name}` |" in page
+    columns = (formats.ANSWERS, formats.LEVELS, formats.STATEMENTS, formats.PROMPT_TOKENS, formats.RESPONSES)
+    for names in (*columns, formats.TOKENS, formats.LOGPROBS, formats.GROUPS, formats.STEPS, formats.SEVERAL):
+        assert ", ".join(f"`{name}`" for name in names) in page
