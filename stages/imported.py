@@ -11,14 +11,11 @@ from extra_rl.errors import ConfigError
 from extra_rl.results import RunFolder, start_folder
 from extra_rl.run.execute import execute
 from extra_rl.run.stage import Job
-from stages import STAGES
 from stages.experiment import job_json
 from stages.iteration import run_step
 from stages.load import load
 from stages.pipeline import STEPS
 
-IMPORTED = ("select", "generate", "regenerate")
-"""Stages whose tables an import writes."""
 JUDGED = ("verify", "novelty", "advantage", "summarize")
 SCORED = ("score_entropy", "choose_prefixes")
 
@@ -115,6 +112,3 @@ def make_policy(results: Path, experiment: Experiment) -> None:
     folder = results / start
     outputs = {"warm_start": folder / "warm_start.parquet", "policy": folder / "policy" / "manifest.json"}
     execute(module.STAGE, module.Config, module.run, job, inputs, outputs, results / "logs" / f"{start}.log")
-
-
-assert set(IMPORTED + JUDGED + SCORED + ("update",)) <= set(STAGES)

@@ -60,6 +60,8 @@ def export(
     require_free(folder, force)
     refuse_removed(policy.directory)
     require_listed(policy.directory, lambda name: True)
+    if not any(name.endswith(".safetensors") and name not in STATE_FILES for name in listed_files(policy.directory)):
+        raise InputError(f"{policy.manifest}: this policy has no weights: its rollouts were imported without a model.")
     adapted = adapter.has_adapter(policy)
     if parts == "adapter" and not adapted:
         raise InputError(f"{policy.manifest}: this policy was trained without adapters (update.lora), so it has none.")

@@ -25,7 +25,7 @@ from extra_rl.imported.texts import Texts
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.policy import write_manifest
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.problems.files import files_of
+from extra_rl.problems.files import files_of, is_saved
 from extra_rl.results import start_folder
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json, file_digest
@@ -111,7 +111,8 @@ def read(
         by_cell.setdefault((one.arm, one.seed), []).extend(answers.with_answers(rows, known) if known else rows)
         made.bad += bad
         made.rows += len(table.rows)
-        for path in files_of(one.path):
+        saved = is_saved(Path(one.path))
+        for path in sorted(Path(one.path).rglob("*.arrow")) if saved else files_of(one.path):
             made.files.append(
                 {"arm": one.arm, "seed": one.seed, "path": str(path), "format": found.name, "sha256": file_digest(path)}
             )

@@ -85,6 +85,8 @@ def read(path: str, name: str | None) -> tuple[Format, list[Record], list[Bad], 
                 found += made
             except BadRowError as error:
                 bad.append(Bad(place, str(error)))
+            except (TypeError, ValueError, OverflowError, AttributeError) as error:  # a cell of an unexpected type
+                bad.append(Bad(place, f"not a row of the format {form.name} ({type(error).__name__}: {error})"))
     return form, found, bad, table
 
 

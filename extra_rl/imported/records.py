@@ -107,7 +107,7 @@ def number(row: Row, names: Sequence[str]) -> float | None:
 def whole(row: Row, names: Sequence[str]) -> int | None:
     """The first of these columns as a whole number; None where it is missing."""
     found = number(row, names)
-    if found is not None and found != int(found):
+    if found is not None and (found != int(found) or abs(found) > 2**53):
         raise BadRowError(f"{_named(row, names)} holds {found}; expected a whole number")
     return None if found is None else int(found)
 

@@ -145,6 +145,32 @@ def test_traces_of_prime_rl_have_tokens_and_logprobs(tmp_path: Path) -> None:
     assert json.loads(own["further"][0]) == {"correct": 2.0, "format": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"errors": [{"type": "Timeout"}]}, "the rollout failed there"),
+        ({"nodes": []}, "the trace has no messages"),
+        ({"nodes": lambda nodes: [*nodes, nodes[1]]}, "the trace has 2 sampled messages; only a single answer"),
+        ({"nodes": lambda nodes: [nodes[0], {**nodes[1], "parent": None}]}, "several branches of messages"),
+        ({"nodes": lambda nodes: [nodes[0], {**nodes[1], "mask": [True]}]}, "tokens and a mask of 1"),
+        ({"nodes": lambda nodes: [nodes[0], {**nodes[1], "logprobs": [-1.0]}]}, "1 logprobs for [0-9]+ tokens"),
+        ({"rewards": {"correct": {"score": None}}}, "not a row of the format prime-rl"),
+    ],
+)
+def test_traces_that_are_no_single_answer_are_refused(
+    changed: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = files.traces(tmp_path / "train_rollouts.jsonl", byte_level())
+    content = [json.loads(line) for line in path.read_text().splitlines()]
+    for name, change in changed.items():
+        content[1][name] = change(content[1]["nodes"]) if callable(change) else change
+    files.lines(path, content)
+    assert imported(path.name) == 2
+    error = capsys.readouterr().err
+    assert "1 of 6 rows cannot be imported. train_rollouts.jsonl, row 1 (line 2): " in error
+    assert re.search(reason, error)
+
+
 def test_lists_of_completions(tmp_path: Path) -> None:
     content = [
         {"question": p, "answer": files.PROBLEMS[p], "responses": r, "rewards": files.REWARDS[p], "data_source": "own"}
@@ -345,6 +371,8 @@ def test_what_needs_weights_says_that_an_import_has_none(tmp_path: Path, capsys:
     files.verl(tmp_path / "verl")
     assert imported("verl", "--score") == 2
     assert "scoring needs the model that sampled: name it with --model" in capsys.readouterr().err
+    assert main(["export", "results/x/warm_start", "out"]) == 2
+    assert "this policy has no weights" in capsys.readouterr().err
     config = tmp_path / "c.yaml"
     model = {"source": "new", "tokenizer": "bytes"}
     raw = {"name": "x", "iterations": 1, "task": {"name": "math"}, "model": model}
