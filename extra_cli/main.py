@@ -33,6 +33,8 @@ COMMANDS = (
     "explain",
     "check",
     "fork",
+    "export",
+    "import",
 )
 FIRST = """\
 Type first:
@@ -42,6 +44,8 @@ Type first:
 
 """
 """Part of the help."""
+FILES = {"import": "import_rollouts"}
+"""Command -> file of another name: `import` is a word of Python."""
 GROUP = "extra.commands"
 """Entry points of this group are commands of other packages: name -> module."""
 
@@ -132,7 +136,7 @@ def origin(entry: EntryPoint) -> str:
 
 def module_of(name: str) -> ModuleType:
     """Return the module of a command; its heavy imports happen in `run`."""
-    return importlib.import_module(f"extra_cli.{name.replace('-', '_')}")
+    return importlib.import_module(f"extra_cli.{FILES.get(name, name.replace('-', '_'))}")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,9 @@ def update_figures(inputs: Inputs) -> dict[str, float | int | None]:
 
 def mismatch_figures(inputs: Inputs) -> dict[str, float | None]:
     """Return the mismatch of sampler and policy over every token that was sampled and scored."""
-    scored = all_rollouts(inputs, scores=("score_entropy",)).filter(pl.col("policy_logprobs").is_not_null())
+    scored = all_rollouts(inputs, scores=("score_entropy",)).filter(
+        pl.col("policy_logprobs").is_not_null(), pl.col("sampler_logprobs").is_not_null()
+    )
     tokens = scored.select(
         pl.col(name).list.slice(pl.col("prefix_length")) for name in ("policy_logprobs", "sampler_logprobs")
     )

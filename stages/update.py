@@ -60,6 +60,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     else:
         if config.every_row_has_gradient:
             require_scores(rows)
+            require_sampler_logprobs(rows)
         steps = contracts.UpdateSteps.cast(train(rows, inputs, config, context))
     if context.run.retention is not None:
         retention.thin(context.outputs["next_policy"], context.job.iteration, context.run.retention)
@@ -90,7 +91,9 @@ def training_rows(inputs: Inputs, config: Config) -> pl.DataFrame:
     rows = counted.join(tokens.select(columns), on="rollout_id", how="left", maintain_order="left")
     if config.loss == "supervised":
         rows = rows.with_columns(policy_logprobs=pl.coalesce("policy_logprobs", "sampler_logprobs"))
-    require_scores(rows.filter(pl.col("trained") == "trained"))
+    trained = rows.filter(pl.col("trained") == "trained")
+    require_scores(trained)
+    require_sampler_logprobs(trained)
     return rows
 
 
@@ -102,6 +105,17 @@ def require_scores(rows: pl.DataFrame) -> None:
             f"{len(unscored)} of {len(rows)} rollouts to train on have no logprobs of the policy, first {unscored[0]}: "
             "score_entropy did not score them. Set score_entropy.rows: all, or delete the iteration's score_entropy "
             "tables and run again; snakemake rebuilds them."
+        )
+
+
+def require_sampler_logprobs(rows: pl.DataFrame) -> None:
+    """Raise InputError where a row to train on was imported without the logprobs of its sampler."""
+    unknown = rows.filter(pl.col("sampler_logprobs").is_null())["rollout_id"]
+    if len(unknown):
+        raise InputError(
+            f"{len(unknown)} of {len(rows)} rollouts to train on were imported without the sampler's logprobs, first "
+            f"{unknown[0]}, so the importance weight pi_old / pi_sampler of their tokens is not known. Import tokens "
+            "with logprobs (docs/import.md)."
         )
 
 

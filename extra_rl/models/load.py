@@ -239,6 +239,11 @@ def place_of(source: Path | str, gguf_file: str | None) -> tuple[Path | str, str
 def require_checkpoint(directory: Path) -> None:
     """Raise ModelError where a directory has no config.json or no weights."""
     if not (directory / CONFIG).exists():
+        if listed_files(directory):
+            raise ModelError(
+                f"{directory} holds a tokenizer and no weights: its rollouts were imported without a model. Import "
+                "them again with --score and the model that sampled them."
+            )
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = (
             f"It contains {listed(ggufs)}: set model.gguf_file to the one to read."

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Candidate:
     """A prefix that can be continued; a row of `contracts.Prefixes` before and after the choice.
 
+    prefix_logprobs: of the sampler; None where they are not known (an imported rollout).
     rank: position in the order of choice. copies: how many times `continuations_per_prefix` rollouts continue it; 0:
     not chosen.
     """
@@ -34,7 +35,7 @@ class Candidate:
     iteration: int
     prompt_tokens: tuple[int, ...]
     prefix_tokens: tuple[int, ...]
-    prefix_logprobs: tuple[float, ...]
+    prefix_logprobs: tuple[float, ...] | None
     parent_length: int | None
     cut_reason: str
     score: float | None
@@ -118,7 +119,7 @@ def candidates_of(
                 iteration=iteration,
                 prompt_tokens=tuple(row["prompt_tokens"]),
                 prefix_tokens=tuple(tokens[:length]),
-                prefix_logprobs=tuple(row["sampler_logprobs"][:length]),
+                prefix_logprobs=_first(row["sampler_logprobs"], length),
                 parent_length=len(tokens),
                 cut_reason=reason,
                 score=prefixes.mean_score(score_T, length),
@@ -130,6 +131,11 @@ def candidates_of(
 def _token_nats(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:
     """`entropy` and `surprisal` of a rollout's tokens, each (T,) in nats; only `surprisal` from a sampler."""
     if scores_from == "sampler":
+        if row["sampler_logprobs"] is None:
+            raise InputError(
+                f"rollout {row['rollout_id']} was imported without the sampler's logprobs, which "
+                "choose_prefixes.scores_from: sampler reads. Use scores_from: policy."
+            )
         return {"surprisal": -np.array(row["sampler_logprobs"])}
     if row["policy_logprobs"] is None:
         raise InputError(
@@ -137,6 +143,10 @@ def _token_nats(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarra
             "policy logprobs to cut it by. Use choose_prefixes.scores_from: sampler, or score_entropy.rows: all."
         )
     return {"entropy": np.array(row["entropies"]), "surprisal": -np.array(row["policy_logprobs"])}
+
+
+def _first(logprobs: Sequence[float] | None, length: int) -> tuple[float, ...] | None:
+    return None if logprobs is None else tuple(logprobs[:length])
 
 
 def _empty_prefix(row: Mapping[str, Any], iteration: int) -> Candidate:
@@ -203,7 +213,8 @@ def remembered(pool: pl.DataFrame, by: str = "group_id") -> dict[str, list[Candi
     found: dict[str, list[Candidate]] = {}
     for row in pool.iter_rows(named=True):
         del row["waiting"]
-        lists = {name: tuple(row[name]) for name in ("prompt_tokens", "prefix_tokens", "prefix_logprobs")}
+        lists: dict[str, Any] = {name: tuple(row[name]) for name in ("prompt_tokens", "prefix_tokens")}
+        lists["prefix_logprobs"] = _first(row["prefix_logprobs"], len(row["prefix_tokens"]))
         found.setdefault(row[by], []).append(Candidate(**{**row, **lists}))
     return found
 

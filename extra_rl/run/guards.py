@@ -47,6 +47,7 @@ def check_mismatch(rollouts: pl.DataFrame, scores: pl.DataFrame, precision: str,
     Source: our decision.
     """
     sampled = rollouts.select("rollout_id", "prefix_length", "sampler_logprobs").with_columns(scores["policy_logprobs"])
+    sampled = sampled.filter(pl.col("sampler_logprobs").is_not_null())  # not known of an imported rollout
     columns = ("policy_logprobs", "sampler_logprobs")
     tokens = sampled.select(
         "rollout_id", *(pl.col(name).list.slice(pl.col("prefix_length")).cast(pl.List(pl.Float64)) for name in columns)

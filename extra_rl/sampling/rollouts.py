@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.config.sections import ComputeConfig, SamplingConfig
-from extra_rl.errors import ConfigError
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.results import continuation_group, without_arm
 from extra_rl.sampling.base import Advance, Request, Sample, longest_of, refuse_not_finite
 from extra_rl.seeding import derive_seed
@@ -57,6 +57,11 @@ def continuation_plans(prefixes: pl.DataFrame, when: str, place: str) -> list[Pl
     count_of: dict[str, int] = {}
     for row in prefixes.filter(pl.col("chosen") & (pl.col("when") == when)).iter_rows(named=True):
         continued = continuation_group(row["group_id"], place)
+        if row["prefix_logprobs"] is None and row["continuations"]:
+            raise InputError(
+                f"prefix {row['prefix_id']} was cut from a rollout that was imported without the sampler's logprobs, "
+                "so its continuations could not be trained on. Set choose_prefixes.groups: 0, or import the logprobs."
+            )
         for _ in range(row["continuations"]):
             n = count_of[row["group_id"]] = count_of.get(row["group_id"], -1) + 1
             plans.append(

@@ -43,7 +43,7 @@ def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
             row["advantage_group"],
             TokenSequence(row["prompt_tokens"], row["response_tokens"]),
             row["policy_logprobs"] or [],  # null where a row without a signal was not scored
-            row["sampler_logprobs"],
+            row["sampler_logprobs"] or [],  # null of an imported row without a signal
             row["advantage"],
             row["loss_start"],
             row["prefix_length"],

@@ -198,3 +198,13 @@ def test_the_package_does_not_shadow_vllm() -> None:
 
     assert own.__name__ == "extra_rl.sampling.vllm"
     assert sys.modules.get("vllm") is not own
+
+
+@needs_vllm
+def test_vllm_loads_an_export(tmp_path: Path) -> None:
+    """The engine's logprobs agree with those of the export's weights, which are those of the policy."""
+    from extra_rl.export.folder import export
+    from extra_rl.export.place import find
+
+    export(find(POLICY), tmp_path / "export")
+    opened(tmp_path / "export")

@@ -40,6 +40,12 @@ def adapted(manifest: Path, **lora: Any) -> tuple[Any, Any]:
     return policy.model.eval(), peft_model
 
 
+def test_a_resolved_section_is_valid_again() -> None:
+    """A job holds the section with its defaults, so `targets: all_linear` stands in it."""
+    for given in (LoraConfig(), LoraConfig(targets=("q_proj",))):
+        assert LoraConfig(**given.model_dump(mode="json")) == given
+
+
 def test_fresh_adapters_change_nothing_and_are_all_that_is_trained() -> None:
     model, _ = adapted(INITIAL)
     torch.testing.assert_close(logprobs(model), logprobs(load_model(POLICY)), atol=0, rtol=0)

@@ -14,6 +14,7 @@ from extra_rl.tables.contracts.evaluation import (
     JudgedSamples,
     SeedFigures,
 )
+from extra_rl.tables.contracts.imported import ImportedRows
 from extra_rl.tables.contracts.learning import (
     Advantages,
     IterationState,
@@ -42,6 +43,7 @@ __all__ = [
     "DroppedProblems",
     "EvaluationFigures",
     "EvaluationSamples",
+    "ImportedRows",
     "IterationState",
     "IterationSummary",
     "JudgedSamples",

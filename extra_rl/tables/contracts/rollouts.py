@@ -30,7 +30,10 @@ class Rollouts(dy.Schema):
     prompt_tokens = column.tokens("the prompt that the sampler received, without the prefix")
     response_tokens = column.tokens("prefix and sampled tokens, end-of-sequence included")
     sampler_logprobs = column.per_token(
-        "logprob under the distribution that each token was sampled from; 0 in a demonstration", "nats"
+        "logprob under the distribution that each token was sampled from; 0 in a demonstration; null: not known, of an "
+        "imported rollout",
+        "nats",
+        nullable=True,
     )
     sampled_tokens = column.count("tokens sampled for this row: the response without the prefix", "tokens")
     finish_reason = column.one_of(FINISH_REASONS, "stop: ended by the policy; length: cut off at the token limit")
@@ -38,7 +41,8 @@ class Rollouts(dy.Schema):
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
-        return cls.response_tokens.col.list.len() == cls.sampler_logprobs.col.list.len()
+        known = cls.sampler_logprobs.col.is_not_null()
+        return ~known | (cls.response_tokens.col.list.len() == cls.sampler_logprobs.col.list.len())
 
     @dy.rule()
     def sampled_is_response_without_prefix(cls) -> pl.Expr:
@@ -141,7 +145,7 @@ class Prefixes(dy.Schema):
     iteration = column.count("iteration in which the parent was sampled")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens of the prefix")
-    prefix_logprobs = column.per_token("sampler logprobs of these tokens", "nats")
+    prefix_logprobs = column.per_token("sampler logprobs of these tokens; null: not known", "nats", nullable=True)
     parent_length = column.count("response length of the parent; null without a parent", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number(
@@ -158,7 +162,8 @@ class Prefixes(dy.Schema):
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
-        return cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len()
+        known = cls.prefix_logprobs.col.is_not_null()
+        return ~known | (cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len())
 
     @dy.rule()
     def chosen_means_continuations(cls) -> pl.Expr:
@@ -176,7 +181,7 @@ class PrefixPool(dy.Schema):
     iteration = column.count("iteration in which the parent was sampled")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens of the prefix")
-    prefix_logprobs = column.per_token("sampler logprobs of these tokens", "nats")
+    prefix_logprobs = column.per_token("sampler logprobs of these tokens; null: not known", "nats", nullable=True)
     parent_length = column.count("response length of the parent; null without a parent", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number(
@@ -185,4 +190,5 @@ class PrefixPool(dy.Schema):
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:
-        return cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len()
+        known = cls.prefix_logprobs.col.is_not_null()
+        return ~known | (cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len())
