@@ -25,7 +25,8 @@ from extra_rl.imported.texts import Texts
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.policy import write_manifest
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.problems.files import files_of, is_saved
+from extra_rl.problems.files import files_of
+from extra_rl.problems.frames import is_saved
 from extra_rl.results import start_folder
 from extra_rl.tables import contracts
 from extra_rl.tables.files import canonical_json, file_digest
