@@ -80,11 +80,11 @@ def environment() -> dict[str, str]:
 
 
 def new_run(workdir: Path, **changes: object) -> Run:
-    """A run in a new `workdir`, with tests/configs/mini.yaml and changes to its top-level sections."""
+    """A run in a new `workdir`, with tests/configs/mini.yaml and changes to its sections; `arms` replaces its arms."""
     config = yaml.safe_load((ROOT / "tests" / "configs" / "mini.yaml").read_text())
     config["model"]["source"] = str(POLICY)
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(config.get(key), dict):
+        if key != "arms" and isinstance(value, dict) and isinstance(config.get(key), dict):
             config[key] = {**config[key], **value}
         else:
             config[key] = value

@@ -33,8 +33,7 @@ def test_an_ended_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     """Problems that the policy never solves, and a tolerance that rounding exceeds."""
     select = {"prompts": 2, "level_weights": {"L1": 0, "L3": 0, "L4": 0, "L6": 1}, "token_budget": None}
     keys = {"mismatch_tolerance": 1e-12, "stop_without_signal": 1}
-    run = new_run(tmp_path, iterations=2, **keys, select=select, generate={"group_size": 2})
-    reconfigure(run, arms={"grpo": {}})
+    run = new_run(tmp_path, iterations=2, **keys, select=select, generate={"group_size": 2}, arms={"grpo": {}})
 
     said = refused(run)
     generated = "results/mini/grpo/s0/iteration_0000/generate.parquet"
