@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -11,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from extra_rl.config.benchmarks import Kind, complete, registry
+from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import Section
+from extra_rl.user_code import FILE, is_reference
 from mathjudge.policy import Policy
 
 NEW_CONTEXT = 128
@@ -107,13 +110,31 @@ class GymSetConfig(Section):
         return config
 
 
-class TaskConfig(Section):
-    """Which problems are solved, and which verifier judges the answers."""
+TASK_NAMES = ("signed_sum", "countdown", "arithmetic", "math", "reasoning_gym")
+"""Tasks of this library: three generated ones, problems from files, and those of Reasoning Gym."""
+JUDGES = ("own", "math", "reasoning_gym")
+"""Judges of this library, by the name in `task.judge`."""
 
-    name: Literal["signed_sum", "countdown", "arithmetic", "math", "reasoning_gym"] = Field(
+
+class TaskConfig(Section):
+    """Which problems are solved, and which judge judges the answers."""
+
+    name: str = Field(
         "signed_sum",
-        description="a generated task; `math`: problems from files, judged by `mathjudge`; or `reasoning_gym`: "
-        "generated and judged by that library (docs/tasks.md)",
+        description="a generated task (signed_sum, countdown, arithmetic); `math`: problems from files, judged by "
+        "`mathjudge`; `reasoning_gym`: generated and judged by that library (docs/tasks.md); `module:Class`: a task of "
+        "your own (docs/rewards.md)",
+    )
+    judge: str = Field(
+        "own",
+        description="who judges the responses: `own`: the task itself; `math`: mathjudge; `module:function`: your "
+        "function, which returns a verdict or numbers; any other text: a command that reads and writes JSON lines "
+        "(docs/rewards.md)",
+    )
+    correct_at: float = Field(
+        1.0,
+        description="a function, command or task of yours: lowest number of a correct response (of `correct`, where it "
+        "returns several)",
     )
     boundary: str = Field(
         ";", description="text that ends a reasoning step; a prefix may be cut after a token that contains it"
@@ -160,6 +181,36 @@ class TaskConfig(Section):
         description="date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not depend "
         "on the day; templates without a date ignore it",
     )
+
+    @property
+    def mathematics(self) -> bool:
+        """Whether mathjudge judges the answers."""
+        return self.judge == "math" or (self.judge == "own" and self.name == "math")
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_task(cls, name: str) -> str:
+        if name not in TASK_NAMES and not is_reference(name):
+            raise ValueError(
+                f"unknown task {name!r}; there are {', '.join(TASK_NAMES)}, and module:Class for a task of your own"
+                f"{nearest(name, TASK_NAMES)}"
+            )
+        return name
+
+    @field_validator("judge")
+    @classmethod
+    def _can_be_a_judge(cls, judge: str, info: ValidationInfo) -> str:
+        if FILE.fullmatch(judge):
+            raise ValueError(f"{judge}: write module:function, without .py and with dots instead of /")
+        if judge == "reasoning_gym" and info.data.get("name", judge) != judge:
+            raise ValueError("reasoning_gym judges only the items of the task reasoning_gym")
+        try:
+            words = shlex.split(judge)
+        except ValueError as error:
+            raise ValueError(f"neither module:function nor a command line ({error})") from None
+        if not words:
+            raise ValueError(f"name a judge: {', '.join(JUDGES)}, module:function, or a command line")
+        return judge
 
     @field_validator("date", mode="before")
     @classmethod
