@@ -95,8 +95,6 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     It is empty once the token budget is spent.
     """
     refuse_cut_distribution(config.sampling)
-    require_source(user_code_of(config.task), context.derived.judge_source)
-    require_source(config.task.name, context.derived.task_source)
     if config.rounds > 1 and context.job.shard:
         raise ConfigError(
             "a shard cannot know how many groups are missing overall: with generate.rounds > 1, set "
@@ -104,6 +102,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         )
     if inputs["select"].is_empty():
         return {"generate": contracts.RolloutsOfShard.create_empty()}
+    require_source(user_code_of(config.task), context.derived.judge_source)
+    require_source(config.task.name, context.derived.task_source)
     size = config.group_size
     fresh = fresh_plans(inputs["select"], inputs["train"], size)
     now = len(fresh) // config.rounds  # select has chosen the problems of all rounds

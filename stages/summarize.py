@@ -115,16 +115,16 @@ def rollout_figures(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def mean_numbers(rollouts: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return the mean of each named number over the rollouts that have it, by name."""
+def mean_numbers(rollouts: pl.DataFrame) -> list[dict[str, Any]] | None:
+    """Return the mean of each named number over the rollouts that have it, by name; None for none."""
     means = (
-        rollouts.select(pl.col("numbers").explode(empty_as_null=False))
+        rollouts.select(pl.col("numbers").drop_nulls().explode(empty_as_null=False))
         .unnest("numbers")
         .group_by("name")
         .agg(pl.col("value").mean())
         .sort("name")
     )
-    return means.to_dicts()
+    return means.to_dicts() or None
 
 
 def update_figures(inputs: Inputs) -> dict[str, float | int | None]:

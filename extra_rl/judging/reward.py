@@ -79,6 +79,6 @@ def rewarded(rows: pl.DataFrame, judgements: Sequence[Judgement], rule: RewardRu
     ]
 
 
-def as_list(numbers: Mapping[str, float]) -> list[dict[str, str | float]]:
-    """Return named numbers as the value of a column `numbers`, by name."""
-    return [{"name": name, "value": value} for name, value in sorted(numbers.items())]
+def as_list(numbers: Mapping[str, float]) -> list[dict[str, str | float]] | None:
+    """Return named numbers as the value of a column `numbers`, by name; None for none."""
+    return [{"name": name, "value": value} for name, value in sorted(numbers.items())] or None

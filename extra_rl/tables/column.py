@@ -36,8 +36,9 @@ def per_token(what: str, unit: str, **options: object) -> dy.List:
 
 
 def numbers(what: str) -> dy.List:
-    """Named numbers: a list of {name, value}."""
-    return dy.List(dy.Struct({"name": dy.String(), "value": dy.Float64()}), metadata={"about": what})
+    """Named numbers: a list of {name, value}; null for none."""
+    inner = dy.Struct({"name": dy.String(), "value": dy.Float64()})
+    return dy.List(inner, nullable=True, metadata={"about": what})
 
 
 def large(what: str, unit: str, **options: object) -> dy.Float64:

@@ -129,7 +129,7 @@ class IterationSummary(dy.Schema):
     )
     scored_tokens = column.count("tokens that the layers computed in score_entropy", "tokens")
     trained_tokens = column.count("tokens that the layers computed in update's forward and backward passes", "tokens")
-    mean_numbers = column.numbers("mean of each named number of the judge over the fresh rollouts that have it")
+    mean_numbers = column.numbers("mean of each named number (verify) over the fresh rollouts that have it; null: none")
     compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
     total_compute = column.large("compute of this arm and seed so far", "FLOP")
 
