@@ -19,6 +19,7 @@ from extra_rl.errors import ConfigError, ExtraError
 
 COMMANDS = (
     "init",
+    "new",
     "show",
     "compare",
     "doctor",
