@@ -119,9 +119,15 @@ def load(reference: str, folder: Path | None = None) -> Any:
     if place not in sys.path:
         sys.path.insert(0, place)
     module, _, name = reference.partition(":")
-    loaded = importlib.import_module(module)
+    writes = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is left in the user's folder
+    try:
+        loaded = importlib.import_module(module)
+    finally:
+        sys.dont_write_bytecode = writes
     if not hasattr(loaded, name):
-        names = [known for known, value in vars(loaded).items() if callable(value) and not known.startswith("_")]
+        own = {known: value for known, value in vars(loaded).items() if not known.startswith("_")}
+        names = [known for known, value in own.items() if getattr(value, "__module__", None) == module]
         raise ConfigError(
             f"{reference}: {loaded.__file__} defines no {name}; it defines {', '.join(names) or 'nothing'}."
         )

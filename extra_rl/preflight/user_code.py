@@ -12,7 +12,7 @@ from extra_rl.config.sections import JUDGES
 from extra_rl.errors import ConfigError
 from extra_rl.judging.inspection import faults_of_function
 from extra_rl.tasks.own import DEMONSTRATION, VOCABULARY, inspect_task
-from extra_rl.user_code import is_reference
+from extra_rl.user_code import digest, is_reference
 
 Section = Mapping[str, Any]
 
@@ -61,10 +61,17 @@ def faults_of_judge(sections: Mapping[str, Section]) -> Iterator[str]:
     judge = task["name"] if own else task["judge"]
     if judge in JUDGES or not is_reference(judge):
         return
-    yield from _faults(judge, tuple(verify["weights"]), task["correct_at"], verifier["memory_mb"], own)
+    try:
+        source = digest(judge)
+    except ConfigError as error:
+        yield f"{'task.name' if own else 'task.judge'}: {error}"
+        return
+    yield from _faults(source, judge, tuple(verify["weights"]), task["correct_at"], verifier["memory_mb"], own)
 
 
 @lru_cache(maxsize=64)
-def _faults(judge: str, weights: tuple[str, ...], correct_at: float, memory_mb: int, own: bool) -> tuple[str, ...]:
-    """`faults_of_function`, once for arms that agree."""
+def _faults(
+    source: str, judge: str, weights: tuple[str, ...], correct_at: float, memory_mb: int, own: bool
+) -> tuple[str, ...]:
+    """`faults_of_function`, once for arms that agree. source: digest of the judge's files."""
     return tuple(faults_of_function(judge, weights, correct_at=correct_at, memory_mb=memory_mb, task=own))

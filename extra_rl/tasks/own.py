@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.errors import ConfigError
-from extra_rl.tasks.base import Problem, Task, load_task
-from extra_rl.user_code import find, inspected, is_reference, load
+from extra_rl.tasks.base import Problem, load_task
+from extra_rl.user_code import digest, find, inspected, is_reference, load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,22 +39,16 @@ class OwnTask:
     """A user's task with the interface of `Task`. What the user's class lacks is a ConfigError where it is needed."""
 
     def __init__(self, reference: str, made: Any) -> None:
-        self._reference, self._made = reference, made
+        self._reference, self.made = reference, made
         self.name = str(getattr(made, "name", None) or reference.rpartition(":")[2])
         self.levels = levels_of(made, reference)
         self.boundary_token = str(getattr(made, "boundary_token", ";"))
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The words of all texts. ConfigError where the user's class has none."""
-        words = getattr(self._made, "vocabulary", None)
-        if not words:
-            raise ConfigError(f"{self._reference} {VOCABULARY}.")
-        return tuple(words)
+        self.vocabulary: tuple[str, ...] = tuple(getattr(made, "vocabulary", None) or ())
+        """Words of all texts; empty where the user's class names none."""
 
     def sample(self, level: str, rng: np.random.Generator) -> Problem:
         """Return a random problem of the level. ConfigError for anything else than a `Problem` of text."""
-        problem = self._made.sample(level, rng)
+        problem = self.made.sample(level, rng)
         if not isinstance(problem, Problem):
             raise ConfigError(
                 f"{self._reference}.sample({level!r}, rng) returned {type(problem).__name__}; it must return an "
@@ -68,7 +62,7 @@ class OwnTask:
 
     def demonstration(self, problem: Problem, rng: np.random.Generator) -> str:
         """Return a random correct response. ConfigError where the user's class makes none."""
-        make = getattr(self._made, "demonstration", None)
+        make = getattr(self.made, "demonstration", None)
         if make is None:
             raise ConfigError(f"{self._reference} {DEMONSTRATION}.")
         return str(make(problem, rng))
@@ -79,7 +73,7 @@ class OwnTask:
 
     def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
         """Return what the user's method says. ConfigError without one."""
-        method = getattr(self._made, "can_end_right", None)
+        method = getattr(self.made, "can_end_right", None)
         if method is None:
             raise ConfigError(f"{self._reference} has no method `can_end_right(self, prompt, answer, beginning)`.")
         return bool(method(prompt, answer, beginning))
@@ -95,7 +89,7 @@ def levels_of(made: Any, reference: str) -> tuple[str, ...]:
     return tuple(levels)
 
 
-def own_task(reference: str) -> Task:
+def own_task(reference: str) -> OwnTask:
     """Import and return a user's task. Raises ConfigError where it cannot be made or lacks a part."""
     find(reference)
     try:
@@ -110,14 +104,17 @@ def own_task(reference: str) -> Task:
     return OwnTask(reference, made)
 
 
-@lru_cache(maxsize=8)
 def inspect_task(reference: str) -> Mapping[str, Any]:
-    """Try a user's task in a child process, once a process of ours.
+    """Try a user's task in a child process, once for each version of its files.
 
     It returns `levels`, `vocabulary` (number of words, 0 without one), `demonstrations` (whether it makes any), and
     `repeats` (whether the same generator gives the same problem). Raises ConfigError for a task that cannot be used.
     """
-    find(reference)
+    return _inspected(reference, digest(reference))
+
+
+@lru_cache(maxsize=8)
+def _inspected(reference: str, source: str) -> Mapping[str, Any]:
     try:
         found = inspected("extra_rl.tasks.own", {"reference": reference})
     except ConfigError as error:
@@ -144,15 +141,19 @@ def tried(reference: str) -> dict[str, Any]:
     from extra_rl.seeding import generator
 
     task = own_task(reference)
-    made: Any = vars(task)["_made"]
+    made = task.made
     repeats = all(
         task.sample(level, generator(0, level)) == task.sample(level, generator(0, level)) for level in task.levels
     )
     demonstrations = callable(getattr(made, "demonstration", None))
     if demonstrations:
         task.demonstration(task.sample(task.levels[0], generator(0)), generator(0))
-    words = getattr(made, "vocabulary", None) or ()
-    return {"levels": task.levels, "vocabulary": len(words), "demonstrations": demonstrations, "repeats": repeats}
+    return {
+        "levels": task.levels,
+        "vocabulary": len(task.vocabulary),
+        "demonstrations": demonstrations,
+        "repeats": repeats,
+    }
 
 
 def main(words: list[str]) -> None:

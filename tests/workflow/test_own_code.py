@@ -1,0 +1,111 @@
+"""A user's task with weighted numbers in the real workflow: rewards by hand, edits, and a judge that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from extra_cli.main import main
+from tests.conftest import Run, copy_of, new_run
+
+pytestmark = pytest.mark.slow
+LEVELS = {"short": 12, "long": 12}
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One iteration of the task that `extra new task` writes, with all numbers weighted."""
+    run = new_run(
+        tmp_path_factory.mktemp("own") / "run",
+        iterations=1,
+        task={"name": "sorting:Sorting"},
+        prepare={"train_per_level": LEVELS, "tuning_per_level": 2, "final_per_level": 2},
+        select={"prompts": 6, "level_weights": {}, "token_budget": None},
+        sampling={"max_response_tokens": 24},
+        verify={"weights": {"correct": 1, "in_place": 0.5, "length": -0.001}},
+        evaluate={"samples": 4, "max_response_tokens": 24},
+        arms={"grpo": {}},
+    )
+    assert main(["new", "task", "sorting", "--to", str(run.workdir)]) == 0
+    run.snakemake()
+    return run
+
+
+def planned(run: Run) -> set[str]:
+    """The rules that Snakemake would run."""
+    lines = run.snakemake("--dry-run", "--quiet", "progress").stdout.splitlines()
+    return {line.split()[1].rstrip(":") for line in lines if line.startswith("rule ")}
+
+
+def test_numbers_weights_and_advantages(own_run: Run) -> None:
+    here = own_run.results / "grpo" / "s0" / "iteration_0000"
+    rows = pl.read_parquet(here / "generate.parquet").join(
+        pl.read_parquet(here / "verify_generate.parquet"), on="rollout_id"
+    )
+    assert len(rows) == 24
+    seen = 0
+    for row in rows.iter_rows(named=True):
+        expected, given = row["gold"].split(), row["response"].split()
+        length = len(row["response_tokens"])
+        numbers = {n["name"]: n["value"] for n in row["numbers"]}
+        if not given:
+            assert row["verdict"] in ("no_answer", "truncated")
+            assert numbers == {"correct": 0, "length": length}
+            assert row["reward"] == pytest.approx(-0.001 * length, abs=1e-6)
+            continue
+        share = sum(a == b for a, b in zip(expected, given, strict=False)) / max(len(expected), len(given))
+        correct = float(expected == given)
+        assert numbers == pytest.approx({"correct": correct, "in_place": share, "length": length})
+        assert row["reward"] == pytest.approx(correct + 0.5 * share - 0.001 * length, abs=1e-6)
+        seen += 1
+    assert seen
+    advantages = pl.read_parquet(here / "advantage.parquet")
+    differ = advantages.group_by("advantage_group").agg(
+        differ=pl.col("reward").n_unique() > 1, signal=(pl.col("advantage") != 0).any()
+    )
+    assert differ["differ"].to_list() == differ["signal"].to_list()
+    summary = pl.read_parquet(here / "summarize.parquet").row(0, named=True)
+    means = {n["name"]: n["value"] for n in summary["mean_numbers"]}
+    assert means["length"] == pytest.approx(rows["response_tokens"].list.len().mean())
+    assert f"length {means['length']:.3g}" in (here / "logs" / "summarize.log").read_text()
+    problems = pl.read_parquet(own_run.results / "prepare" / "train.parquet")
+    assert problems["benchmark"].value_counts().sort("benchmark")["count"].to_list() == [12, 12]
+
+
+def test_an_edit_of_the_file_runs_what_depends_on_it(own_run: Run, tmp_path: Path) -> None:
+    run = copy_of(own_run, tmp_path / "copy")
+    assert planned(run) == set()
+    file = run.workdir / "sorting.py"
+    file.write_text(file.read_text() + "\n# edited\n")
+    assert {"prepare", "verify", "advantage"} <= planned(run)
+
+
+def test_a_judge_that_fails_everywhere_stops_the_run_and_its_correction_continues_it(
+    own_run: Run, tmp_path: Path
+) -> None:
+    run = copy_of(own_run, tmp_path / "copy")
+    config = yaml.safe_load(run.config.read_text())
+    config["task"]["judge"], config["name"] = "mine:score", "judged"
+    config["verify"] = {"weights": {"correct": 1}}
+    run.config.write_text(yaml.safe_dump(config))
+    mine = run.workdir / "mine.py"
+    mine.write_text("def score(response, problem):\n    if ':' in problem: raise ValueError(problem)\n    return 1\n")
+    broken = run.snakemake("--until", "verify", check=False)
+    assert broken.returncode != 0
+    assert "24 of 24 responses could not be judged by mine:score (error 24)" in broken.stdout + broken.stderr
+    made = run.workdir / "results" / "judged" / "grpo" / "s0" / "iteration_0000" / "generate.parquet"
+    sampled = made.stat().st_mtime_ns
+    mine.write_text("def score(response):\n    return len(response.split()) / 100\n")
+    run.snakemake("--until", "verify")
+    assert made.stat().st_mtime_ns == sampled
+    rows = pl.read_parquet(made).join(pl.read_parquet(made.with_name("verify_generate.parquet")), on="rollout_id")
+    assert set(rows["verdict"]) == {"wrong"}
+    assert {n["name"] for row in rows["numbers"] for n in row} == {"score", "correct"}
+    assert rows["reward"].to_list() == [0.0] * 24
+    mine.write_text("")
+    refused = run.snakemake("--dry-run", check=False)
+    assert refused.returncode == 2
+    assert "mine.py defines no score" in refused.stderr
