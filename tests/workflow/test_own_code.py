@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from extra_cli.main import main
 from tests.conftest import Run, copy_of, new_run
 
 pytestmark = pytest.mark.slow
+VERIFIED = "results/judged/grpo/s0/iteration_0000/verify_generate.parquet"
 LEVELS = {"short": 12, "long": 12}
 
 
@@ -27,11 +30,18 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         sampling={"max_response_tokens": 24},
         verify={"weights": {"correct": 1, "in_place": 0.5, "length": -0.001}},
         evaluate={"samples": 4, "max_response_tokens": 24},
-        arms={"grpo": {}},
     )
+    changed(run, lambda config: config["arms"].pop("extra"))
     assert main(["new", "task", "sorting", "--to", str(run.workdir)]) == 0
     run.snakemake()
     return run
+
+
+def changed(run: Run, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the run's configuration."""
+    config = yaml.safe_load(run.config.read_text())
+    change(config)
+    run.config.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def planned(run: Run) -> set[str]:
@@ -87,19 +97,17 @@ def test_a_judge_that_fails_everywhere_stops_the_run_and_its_correction_continue
     own_run: Run, tmp_path: Path
 ) -> None:
     run = copy_of(own_run, tmp_path / "copy")
-    config = yaml.safe_load(run.config.read_text())
-    config["task"]["judge"], config["name"] = "mine:score", "judged"
-    config["verify"] = {"weights": {"correct": 1}}
-    run.config.write_text(yaml.safe_dump(config))
+    judge = {"name": "judged", "task": {"name": "sorting:Sorting", "judge": "mine:score"}}
+    changed(run, lambda config: config.update(judge, verify={"weights": {"correct": 1}}))
     mine = run.workdir / "mine.py"
     mine.write_text("def score(response, problem):\n    if ':' in problem: raise ValueError(problem)\n    return 1\n")
-    broken = run.snakemake("--until", "verify", check=False)
+    broken = run.snakemake(VERIFIED, check=False)
     assert broken.returncode != 0
     assert "24 of 24 responses could not be judged by mine:score (error 24)" in broken.stdout + broken.stderr
-    made = run.workdir / "results" / "judged" / "grpo" / "s0" / "iteration_0000" / "generate.parquet"
+    made = (run.workdir / VERIFIED).with_name("generate.parquet")
     sampled = made.stat().st_mtime_ns
     mine.write_text("def score(response):\n    return len(response.split()) / 100\n")
-    run.snakemake("--until", "verify")
+    run.snakemake(VERIFIED)
     assert made.stat().st_mtime_ns == sampled
     rows = pl.read_parquet(made).join(pl.read_parquet(made.with_name("verify_generate.parquet")), on="rollout_id")
     assert set(rows["verdict"]) == {"wrong"}
