@@ -1,7 +1,6 @@
 """A judge for structured answers: the response must be JSON with the key `answer`, which holds the reference answer.
 
-    task: {name: math, train: {path: questions.jsonl}, judge: "json_key:score"}
-    verify: {weights: {correct: 1, json: 0.1, key: 0.1}}
+    snakemake --snakefile ../../workflow/Snakefile --cores 2 --configfile json_key.yaml
 
 docs/rewards.md explains the lines. The response is text of a model: it is parsed, never evaluated.
 """

@@ -1,8 +1,6 @@
 """A judge for Python programs: they run in a sandbox with the unit tests of their problem, one `assert` a line.
 
-    task: {name: math, train: {path: programs.jsonl}, judge: "unit_tests:score"}
-    verify: {weights: {correct: 1, passed: 0.2}}
-    verifier: {timeout_s: 5, workers: 2}
+    snakemake --snakefile ../../workflow/Snakefile --cores 2 --configfile unit_tests.yaml
 
 The sandbox (extra_rl.judging.sandbox) says what it does not protect from. This judge does not protect from cheating
 either: the program and its tests share an interpreter, so a program that looks for the tests can pass them. The random

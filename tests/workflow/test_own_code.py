@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from extra_cli.main import main
-from tests.conftest import Run, copy_of, new_run
+from tests.conftest import ROOT, Run, copy_of, new_run
 
 pytestmark = pytest.mark.slow
 VERIFIED = "results/judged/grpo/s0/iteration_0000/verify_generate.parquet"
@@ -117,3 +118,18 @@ def test_a_judge_that_fails_everywhere_stops_the_run_and_its_correction_continue
     refused = run.snakemake("--dry-run", check=False)
     assert refused.returncode == 2
     assert "mine.py defines no score" in refused.stderr
+
+
+def test_an_example_runs_to_its_end(tmp_path: Path) -> None:
+    """Problems from a file whose reference answers are no mathematics, with the judge of the documentation."""
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "examples" / "rewards", folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
+    run = Run(folder, folder / "json_key.yaml")
+    run.snakemake()
+    here = run.results / "grpo" / "s0" / "iteration_0000"
+    rows = pl.read_parquet(here / "verify_generate.parquet")
+    assert len(rows) == 12
+    assert {n["name"] for row in rows["numbers"] for n in row} == {"correct", "json", "key", "length"}
+    assert set(rows["gold"]) == {"George Eliot", "Jupiter", "1440"}
+    assert rows["reward"].n_unique() > 1  # by their lengths
+    assert (run.results / "report.html").is_file()
