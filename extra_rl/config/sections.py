@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from extra_rl.config.benchmarks import Kind, complete, registry
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import Section
-from extra_rl.user_code import FILE, is_reference
+from extra_rl.user_code import FILE, REFERENCE, is_reference
 from mathjudge.policy import Policy
 
 NEW_CONTEXT = 128
@@ -124,6 +124,7 @@ class TaskConfig(Section):
         description="a generated task (signed_sum, countdown, arithmetic); `math`: problems from files, judged by "
         "`mathjudge`; `reasoning_gym`: generated and judged by that library (docs/tasks.md); `module:Class`: a task of "
         "your own (docs/rewards.md)",
+        json_schema_extra={"anyOf": [{"enum": list(TASK_NAMES)}, {"pattern": f"^{REFERENCE.pattern}$"}]},
     )
     judge: str = Field(
         "own",

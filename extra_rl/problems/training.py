@@ -91,7 +91,8 @@ def cleaned(
     """
     separated = without_overlap(given, benchmarks, template_share)
     single, repeated = without_repetition(separated.kept, verifier if mathematics else None)
-    kept, unverifiable = single, []
+    unverifiable: list[Removed] = []
+    kept = single
     if mathematics:
         progress = context.progress(len(single), "prepare: reference answer")
         kept, unverifiable = without_unverifiable(single, verifier, progress.update)
