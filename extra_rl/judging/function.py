@@ -10,9 +10,12 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +100,16 @@ class FunctionJudge:
         return failed(outcome.fault)
 
     def judged(self, item: FunctionItem) -> Judgement:
-        """Call the function in this process; any exception but MemoryError is the verdict `error`."""
+        """Call the function in this process; any exception but MemoryError is the verdict `error`.
+
+        The global random generators of Python and numpy have the same state for every response.
+        """
         function, names = callable_of(self.reference, self.folder, self.task)
-        given = item.arguments()
+        random.seed(0)
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed(0)
         try:
+            given = item.arguments()
             returned = function(**{name: given[name] for name in names})
             return judgement_of(returned, self.correct_at, self.reference)
         except MemoryError:
@@ -116,6 +125,8 @@ def callable_of(reference: str, folder: str, task: bool) -> tuple[Callable[..., 
     Raises ConfigError where it cannot be called with some of `ARGUMENTS`, and whatever the import raises.
     """
     found = load(reference, Path(folder))
+    if "numpy" in sys.modules:  # it imports this part at its first use, which would be in a call
+        import_module("numpy.random")
     if not task:
         return found, parameters(found, reference, ARGUMENTS)
     judge = getattr(found(), "judge", None)

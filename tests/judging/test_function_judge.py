@@ -217,6 +217,24 @@ def test_writing_to_inherited_files_harms_only_the_row_itself(project: Path) -> 
     assert (found[1].verdict, found[1].rule) == (Verdict.ERROR, "its process ended with exit code 0")
 
 
+def test_random_numbers_repeat_and_do_not_depend_on_other_responses(project: Path) -> None:
+    write(
+        project,
+        "dice",
+        "import random\nimport numpy as np\ndef roll(response): return random.random() + np.random.rand()",
+    )
+    many = judged("dice:roll", *[answer(str(n)) for n in range(5)], verifier=LIMITS.model_copy(update={"workers": 2}))
+    again = judged("dice:roll", answer("other"))
+    assert len({j.numbers["score"] for j in [*many, *again] if isinstance(j, Scored)}) == 1
+
+
+def test_metadata_that_is_no_json_is_an_error_of_its_row(project: Path) -> None:
+    write(project, "meta", "def score(response, metadata): return 1")
+    found = judged("meta:score", answer("", metadata="{"), answer("", metadata='{"a": 1}'))
+    assert [j.verdict.value for j in found] == ["error", "right"]
+    assert found[0].rule.startswith("JSONDecodeError")
+
+
 def test_a_function_is_imported_from_the_projects_folder_with_its_helpers(project: Path) -> None:
     (project / "pack").mkdir()
     write(project / "pack", "__init__", "from .numbers import ONE")
