@@ -2,10 +2,11 @@
 
 What a program cannot do: use more CPU time, wall-clock time, memory or processes than allowed, write large files or
 much output, outlive the call. Where Linux namespaces are available (`Sandboxed.isolation`), it also has no network,
-cannot signal other processes, and cannot write any file outside its own empty folder.
+cannot see or signal other processes, and cannot write any file outside its own empty folder.
 
 What it can do: read every file that the user who runs the training can read, for example keys in a home folder, and
-print what it finds; use the memory of `processes` times `memory_mb`; and attack the kernel, which it shares. It is no
+print what it finds; use sockets in the file system that this user may use, such as that of a container service; use the
+memory of `processes` times `memory_mb`; and attack the kernel, which it shares. It is no
 protection against a determined attacker: for programs of one, use a virtual machine. Source: our decision.
 """
 
@@ -43,11 +44,13 @@ class Isolation:
     Args:
         network: it has no network, own process ids, and no way to signal other processes.
         files: it can write only to its own folder.
+        hidden: it sees no other process in /proc.
         processes: the limit on the number of its processes is in force.
     """
 
     network: bool
     files: bool
+    hidden: bool
     processes: bool
 
 

@@ -5,7 +5,7 @@ usage: python -I -S sandbox_guard.py FD     FD: read end of a pipe with one line
 It runs only the standard library. The first line that it writes to FD 3 says what was taken away.
 
 - namespaces (Linux): no network, own process ids (the kernel kills every process of the program when its first one
-  ends), a file system that can only be read, with an own, small and empty folder in memory for the program;
+  ends, and it sees no others), a file system that can only be read, with a small, empty folder in memory for it;
 - as root, another user without privileges, so that the limit on processes counts;
 - limits on CPU time, memory, file size, open files and processes.
 
@@ -30,7 +30,7 @@ from descendants import become_reaper, die_with_parent, kill_descendants  # type
 del sys.path[0]
 
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
-MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV = 0x4000, 1 << 18, 2, 4
+MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x4000, 1 << 18, 2, 4, 8
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, RDONLY = 442, -100, 0x8000, 1
 PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_SET_NO_NEW_PRIVS = 8, 47, 2, 38
 CAP_READ_SEARCH, CAPABILITY_VERSION = 2, 0x20080522
@@ -81,12 +81,13 @@ def _init(question: dict[str, Any], report: int, user: int, *, separate: bool) -
     """
     folder = question["folder"]
     read_only = separate and _read_only(folder, question["file_mb"])
+    hidden = read_only and libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | RDONLY, None) == 0
     os.chdir("/")
     name = Path(folder, "program.py")
     name.write_text(question["source"])
     name.chmod(0o444)
     other = user != 0 and _become_other(user, folder)
-    took = {"network": separate, "files": read_only, "processes": os.geteuid() != 0}
+    took = {"network": separate, "files": read_only, "hidden": hidden, "processes": os.geteuid() != 0}
     os.write(report, json.dumps(took).encode() + b"\n")
     os.close(report)
     if question["need_network_cut"] and not separate:

@@ -121,6 +121,12 @@ def test_other_processes_cannot_be_signalled() -> None:
     assert "seen" not in found.stdout
 
 
+@pytest.mark.skipif(not ISOLATION.hidden, reason="this system allows no mount of /proc in namespaces")
+def test_other_processes_are_not_seen() -> None:
+    found = run_python("import os; print(sorted(int(name) for name in os.listdir('/proc') if name.isdigit()))")
+    assert found.stdout == "[1, 2]\n"
+
+
 @pytest.mark.skipif(not ISOLATION.files, reason="this system allows no mounts in namespaces")
 def test_files_are_written_only_in_the_own_folder(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
