@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from extra_rl.config.judges import TASK_NAMES, who_judges
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.run import RunConfig
-from extra_rl.config.sections import SHARED, TASK_NAMES
+from extra_rl.config.sections import SHARED
 from extra_rl.verdict import BUILT_IN, SCORE
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -207,8 +208,7 @@ def displaced_references_need_the_next_batch(of: Sections, run: RunConfig) -> It
 @reads("task.name", "task.judge", "verify.weights")
 def weighted_numbers_exist(of: Sections, run: RunConfig) -> Iterator[str]:
     """The numbers of a user's judge are checked before the first job, in a child process."""
-    task = of["task"]
-    judge = task["name"] if task["judge"] == "own" else task["judge"]
+    judge = who_judges(of["task"])
     if judge not in TASK_NAMES:
         return
     known = [*BUILT_IN, *([SCORE] if judge == "reasoning_gym" else [])]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.config.experiment import Experiment
-from extra_rl.config.sections import JUDGES, TASK_NAMES
+from extra_rl.config.judges import JUDGES, TASK_NAMES, who_judges
 from extra_rl.user_code import is_reference, source_digest
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -60,8 +60,7 @@ def _task_source(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _judge_source(section: Mapping[str, Any]) -> dict[str, Any]:
-    task = section["task"]
-    judge = task["name"] if task["judge"] == "own" else task["judge"]
+    judge = who_judges(section["task"])
     if judge in TASK_NAMES or judge in JUDGES:
         return {}
     found = _digest(judge, Path.cwd())

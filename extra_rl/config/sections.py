@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from extra_rl.config.benchmarks import Kind, complete, registry
-from extra_rl.config.mistakes import nearest
+from extra_rl.config.judges import TASK_SCHEMA, judge_name, task_name
 from extra_rl.config.section import Section
-from extra_rl.user_code import FILE, REFERENCE, is_reference
 from mathjudge.policy import Policy
 
 NEW_CONTEXT = 128
@@ -110,21 +108,15 @@ class GymSetConfig(Section):
         return config
 
 
-TASK_NAMES = ("signed_sum", "countdown", "arithmetic", "math", "reasoning_gym")
-"""Tasks of this library: three generated ones, problems from files, and those of Reasoning Gym."""
-JUDGES = ("own", "math", "reasoning_gym")
-"""Judges of this library, by the name in `task.judge`."""
-
-
 class TaskConfig(Section):
     """Which problems are solved, and which judge judges the answers."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(task_name)] = Field(
         "signed_sum",
         description="a generated task (signed_sum, countdown, arithmetic); `math`: problems from files, judged by "
         "`mathjudge`; `reasoning_gym`: generated and judged by that library (docs/tasks.md); `module:Class`: a task of "
         "your own (docs/rewards.md)",
-        json_schema_extra={"anyOf": [{"enum": list(TASK_NAMES)}, {"pattern": f"^{REFERENCE.pattern}$"}]},
+        json_schema_extra=TASK_SCHEMA,
     )
     judge: str = Field(
         "own",
@@ -188,30 +180,10 @@ class TaskConfig(Section):
         """Whether mathjudge judges the answers."""
         return self.judge == "math" or (self.judge == "own" and self.name == "math")
 
-    @field_validator("name")
-    @classmethod
-    def _is_a_task(cls, name: str) -> str:
-        if name not in TASK_NAMES and not is_reference(name):
-            raise ValueError(
-                f"unknown task {name!r}; there are {', '.join(TASK_NAMES)}, and module:Class for a task of your own"
-                f"{nearest(name, TASK_NAMES)}"
-            )
-        return name
-
     @field_validator("judge")
     @classmethod
     def _can_be_a_judge(cls, judge: str, info: ValidationInfo) -> str:
-        if FILE.fullmatch(judge):
-            raise ValueError(f"{judge}: write module:function, without .py and with dots instead of /")
-        if judge == "reasoning_gym" and info.data.get("name", judge) != judge:
-            raise ValueError("reasoning_gym judges only the items of the task reasoning_gym")
-        try:
-            words = shlex.split(judge)
-        except ValueError as error:
-            raise ValueError(f"neither module:function nor a command line ({error})") from None
-        if not words:
-            raise ValueError(f"name a judge: {', '.join(JUDGES)}, module:function, or a command line")
-        return judge
+        return judge_name(judge, info.data.get("name"))
 
     @field_validator("date", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from typing import Any
 
 from extra_rl.config.check import grouped
 from extra_rl.config.experiment import Experiment
-from extra_rl.config.sections import JUDGES as FIRST_JUDGES
+from extra_rl.config.judges import JUDGES as FIRST_JUDGES
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.audit import JUDGES, NONE

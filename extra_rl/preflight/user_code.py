@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from extra_rl.config.experiment import Experiment
+from extra_rl.config.judges import JUDGES, who_judges
 from extra_rl.config.mistakes import nearest
-from extra_rl.config.sections import JUDGES
 from extra_rl.errors import ConfigError
 from extra_rl.judging.inspection import faults_of_function
 from extra_rl.tasks.own import DEMONSTRATION, VOCABULARY, inspect_task
@@ -57,8 +57,7 @@ def faults_of_judge(sections: Mapping[str, Section]) -> Iterator[str]:
     """Faults of an arm's `task.judge: module:function`, or of the judge of its own task, with `verify.weights`."""
     verify = sections["verify"]
     task, verifier = verify["task"], verify["verifier"]
-    own = task["judge"] == "own"
-    judge = task["name"] if own else task["judge"]
+    own, judge = task["judge"] == "own", who_judges(task)
     if judge in JUDGES or not is_reference(judge):
         return
     try:
