@@ -62,6 +62,8 @@ def call_isolated(function: Callable[[], bytes], timeout_s: float, close: Collec
         return Outcome(text[HEADER:], "")
     if len(text) > MOST_BYTES:
         return Outcome(None, "too much output")
+    if text:
+        return Outcome(None, "its process wrote something that is no judgement")
     if status == -signal.SIGPROF:
         return Outcome(None, "time")
     if status == OUT_OF_MEMORY:
@@ -113,6 +115,9 @@ def _read(pipe: int, ended: int, deadline: float) -> bytes | None:
             return bytes(text)
         chunk = os.read(pipe, 65_536)
         text += chunk
-        if not chunk or len(text) > MOST_BYTES + HEADER:
+        if len(text) > MOST_BYTES + HEADER:
             return bytes(text)
+        if not chunk:  # it has closed the pipe: it is ending, or its code goes on without it
+            over = select.select([ended], [], [], max(0.0, deadline - time.monotonic()))[0]
+            return bytes(text) if over else None
     return bytes(text)

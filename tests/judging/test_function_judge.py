@@ -214,7 +214,7 @@ def test_writing_to_inherited_files_harms_only_the_row_itself(project: Path) -> 
     write(project, "nasty", NASTY)
     found = judged("nasty:score", answer("good"), answer("writes to every file"), answer("good"))
     assert [j.verdict.value for j in found][::2] == ["right", "right"]
-    assert (found[1].verdict, found[1].rule) == (Verdict.ERROR, "its process ended with exit code 0")
+    assert (found[1].verdict, found[1].rule) == (Verdict.ERROR, "its process wrote something that is no judgement")
 
 
 def test_random_numbers_repeat_and_do_not_depend_on_other_responses(project: Path) -> None:
