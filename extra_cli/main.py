@@ -20,6 +20,7 @@ from extra_rl.errors import ConfigError, ExtraError
 COMMANDS = (
     "init",
     "run",
+    "new",
     "show",
     "watch",
     "compare",

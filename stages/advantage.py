@@ -61,7 +61,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="advantage",
-    version=2,
+    version=3,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
@@ -156,7 +156,7 @@ def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         total = algorithm.positive_only(total, continuation)
     masked = pl.lit(config.prefix_loss == "masked") & (pl.col("origin") != "demonstration")
     return rows.with_columns(
-        group_type=pl.Series(algorithm.group_types(rewards, groups)),
+        group_type=pl.Series(algorithm.group_types(correct, rewards, groups)),
         normalised=pl.Series(normalised),
         bonus=pl.Series(bonus),
         advantage=pl.Series(total),

@@ -15,15 +15,17 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, Stop, TaskConfig, VerifierConfig
 from extra_rl.errors import InputError
 from extra_rl.evaluation import Evaluation
 from extra_rl.evaluation.policies import EvaluatedPolicy
+from extra_rl.judging.dispatch import user_code_of
 from extra_rl.run.progress import Console
 from extra_rl.run.records import OPENING_SECONDS
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
+from extra_rl.user_code import require_source
 
 OWN = ("temperature", "top_p", "top_k", "max_response_tokens", "stop")
 """Keys that evaluation has itself instead of those of `sampling`."""
@@ -63,11 +65,18 @@ class Config(StageConfig):
         return self.sampling.stop if self.stop is None else self.stop
 
 
+class Derived(Section):
+    """Values that follow from other sections."""
+
+    judge_source: str = Field("", description="digest of the source text of a user's judge")
+
+
 STAGE = Stage(
     name="evaluate",
     version=3,
     reads={"held_out": contracts.Problems, "policy": PolicyDirectory},
     writes={"evaluate": contracts.EvaluationSamples, "evaluate_figures": contracts.EvaluationFigures},
+    derived=Derived,
 )
 
 
@@ -75,6 +84,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     """Return `samples` rows for every problem of the split, in the order of the problems, and their figures."""
     from extra_rl.evaluation.policies import policy_of_manifest
 
+    require_source(user_code_of(config.task), context.derived.judge_source)
     problems = inputs["held_out"].filter(pl.col("split") == config.split)
     if problems.is_empty():
         raise InputError(

@@ -19,9 +19,10 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
+from extra_rl.judging.dispatch import user_code_of
 from extra_rl.run.records import OPENING_SECONDS
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.sampling.rollouts import (
@@ -34,6 +35,7 @@ from extra_rl.sampling.rollouts import (
 from extra_rl.sampling.rounds import further_rounds, mixed_groups
 from extra_rl.sampling.shards import positions_of
 from extra_rl.tables import contracts
+from extra_rl.user_code import require_source
 
 
 class Config(StageConfig):
@@ -64,6 +66,14 @@ class Config(StageConfig):
         return self
 
 
+class Derived(Section):
+    """Values that follow from other sections."""
+
+    judge_source: str = Field("", description="digest of the source text of a user's judge, for `rounds`")
+    task_source: str = Field("", description="digest of the source text of a user's task, for demonstrations")
+    weights: dict[str, float] = Field({}, description="verify.weights, for `rounds`")
+
+
 STAGE = Stage(
     name="generate",
     version=5,
@@ -75,6 +85,7 @@ STAGE = Stage(
     },
     writes={"generate": contracts.Rollouts},
     shards={"generate": contracts.RolloutsOfShard},
+    derived=Derived,
 )
 
 
@@ -91,6 +102,8 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         )
     if inputs["select"].is_empty():
         return {"generate": contracts.RolloutsOfShard.create_empty()}
+    require_source(user_code_of(config.task), context.derived.judge_source)
+    require_source(config.task.name, context.derived.task_source)
     size = config.group_size
     fresh = fresh_plans(inputs["select"], inputs["train"], size)
     now = len(fresh) // config.rounds  # select has chosen the problems of all rounds
@@ -119,7 +132,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
                 target=now // size,
                 rounds=config.rounds,
                 roll=roll_further,
-                count_mixed=lambda table: mixed_groups(table, inputs["train"], config.task, config.verifier),
+                count_mixed=lambda table: mixed_groups(
+                    table, inputs["train"], config.task, config.verifier, context.derived.weights
+                ),
             )
             here = list(range(len(table)))
     return {"generate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}

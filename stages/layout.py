@@ -14,7 +14,7 @@ from extra_rl.problems.files import files_of
 from extra_rl.problems.frames import is_saved
 from extra_rl.results import iteration_name, start_folder
 from extra_rl.sampling.shards import shard_names
-from extra_rl.tasks.base import TASKS
+from extra_rl.tasks.base import is_generated
 from stages.pipeline import unread
 
 
@@ -103,7 +103,7 @@ class Layout:
     def worked_solutions(self) -> list[str]:
         """The training problems, where the warm start imitates their solutions; generated tasks create solutions."""
         section = self._experiment.common["warm_start"]
-        files = section["steps"] > 0 and section["task"]["name"] not in TASKS
+        files = section["steps"] > 0 and not is_generated(section["task"]["name"])
         return [f"{self.results}/prepare/train.parquet"] if files else []
 
     def shard_tables(self) -> dict[str, str]:

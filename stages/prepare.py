@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from extra_rl.config.mistakes import nearest
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.gym_library import NOTES
@@ -44,6 +44,7 @@ from extra_rl.problems.training import check_prose, cleaned, missing_values, wit
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import TASKS, load_task
+from extra_rl.user_code import require_source
 
 
 class Config(StageConfig):
@@ -88,7 +89,7 @@ class Config(StageConfig):
                 counts_of(self.task.sets, self.train_per_level, self.tuning_per_level, self.final_per_level)
             except ConfigError as error:
                 raise ValueError(str(error)) from None
-        elif self.task.name in TASKS:
+        elif self.task.name in TASKS:  # the levels of a task of one's own are checked before the first job
             levels = load_task(self.task).levels
             for level in self.train_per_level:
                 if level not in levels:
@@ -97,6 +98,12 @@ class Config(StageConfig):
                         f"{', '.join(levels)}{nearest(level, levels)}"
                     )
         return self
+
+
+class Derived(Section):
+    """Values that follow from other sections."""
+
+    task_source: str = Field("", description="digest of the source text of a user's task")
 
 
 STAGE = Stage(
@@ -109,17 +116,20 @@ STAGE = Stage(
         "dropped": contracts.DroppedProblems,
         "sources": contracts.Sources,
     },
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """Four tables: what is trained on, what is held out, what was dropped, where it came from."""
+    require_source(config.task.name, context.derived.task_source)
     tokenizer = tokenizer_of(config.task, config.model)
     room = context_tokens_of(config.model) - config.sampling.max_response_tokens
     sources: list[tuple[str, Source]] = []
     if config.task.name == "math":
         sources = read_sources(inputs, config.task)
-        check_prose([source for _, source in sources], config.prose_references, context)
+        if config.task.mathematics:
+            check_prose([source for _, source in sources], config.prose_references, context)
         problems, dropped = from_sources(sources, config, context, tokenizer, room)
     elif config.task.name == "reasoning_gym":
         problems, dropped = from_gym(config, context, tokenizer, room)
@@ -223,7 +233,14 @@ def from_sources(
     """Cleaned training problems, some of them set aside for tuning, and whole benchmarks; and what was removed."""
     given = [problem for split, source in sources if split == "train" for problem in source.problems]
     benchmarks = [problem for split, source in sources if split == "final" for problem in source.problems]
-    training, removed = cleaned(given, benchmarks, config.template_share, config.verifier, context)
+    training, removed = cleaned(
+        given,
+        benchmarks,
+        config.template_share,
+        config.verifier,
+        context,
+        mathematics=config.task.mathematics,
+    )
     removed += missing_values([source for _, source in sources], context)
     training, examples = without_examples(training, config.task.examples)
     removed += [Removed(problem, "example", "an example of every prompt (task.examples)") for problem in examples]

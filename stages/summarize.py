@@ -33,7 +33,7 @@ class Config(StageConfig):
 
 STAGE = Stage(
     name="summarize",
-    version=7,
+    version=8,
     reads={
         "select": contracts.Selection,
         "generate": contracts.Rollouts,
@@ -73,7 +73,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     return {"summarize": frame, "summarize_state": state(inputs, context.job.iteration)}
 
 
-def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
+def rollout_figures(inputs: Inputs) -> dict[str, Any]:
     """Return counts and means over the rollouts of this iteration."""
     batch = all_rollouts(inputs, scores=("verify",))
     fresh = batch.filter(pl.col("origin") == "fresh")
@@ -111,7 +111,20 @@ def rollout_figures(inputs: Inputs) -> dict[str, float | int | None]:
             lengths["response_tokens"].list.len().to_numpy().astype(np.int64),
         ),
         "sampled_tokens": int(batch["sampled_tokens"].sum()),
+        "mean_numbers": mean_numbers(fresh),
     }
+
+
+def mean_numbers(rollouts: pl.DataFrame) -> list[dict[str, Any]] | None:
+    """Return the mean of each named number over the rollouts that have it, by name; None for none."""
+    means = (
+        rollouts.select(pl.col("numbers").drop_nulls().explode(empty_as_null=False))
+        .unnest("numbers")
+        .group_by("name")
+        .agg(pl.col("value").mean())
+        .sort("name")
+    )
+    return means.to_dicts() or None
 
 
 def update_figures(inputs: Inputs) -> dict[str, float | int | None]:

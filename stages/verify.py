@@ -1,7 +1,7 @@
 """Judges every rollout against the reference answer of its problem.
 
 READS   rollouts (generate or regenerate), train (reference answers)
-WRITES  verify (verdict, extracted answer, deciding rule, reward)
+WRITES  verify (verdict, extracted answer, deciding rule, reward, named numbers)
 SOURCE  the answer of the rollout's problem (O); the released code (R) grades a continuation against the answer of the
         row that it displaced, which `gold: displaced` reproduces so that its cost can be measured
 """
@@ -9,27 +9,35 @@ SOURCE  the answer of the rollout's problem (O); the released code (R) grades a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError, ContractError
-from extra_rl.judging.dispatch import judge_rollouts
+from extra_rl.judging.dispatch import faults_of_judge, judge_rollouts, user_code_of
+from extra_rl.judging.reward import RewardRule, as_list, rewarded
 from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
+from extra_rl.user_code import require_source
 from extra_rl.verdict import DEFAULT_REWARDS, Verdict
 
 
 class Config(StageConfig):
-    """The reward of each verdict, and the reference answer of continuations."""
+    """The reward of each verdict or the weights of numbers, and the reference answer of continuations."""
 
     task: TaskConfig = Field(description="shared section `task`")
     verifier: VerifierConfig = Field(description="shared section `verifier`")
     rewards: dict[Verdict, float | None] = Field(
         DEFAULT_REWARDS, description="reward of each verdict; null: excluded from the group's statistics"
+    )
+    weights: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")], float] = Field(
+        {},
+        description="the reward as a weighted sum of numbers: `correct` (1 or 0, or the judge's own), `length` "
+        "(response tokens), `truncated` (1 or 0), and any that the judge returns (docs/rewards.md); empty: the judge's "
+        "number, or the reward of the verdict",
     )
     gold: Literal["own", "displaced"] = Field(
         "own",
@@ -37,20 +45,45 @@ class Config(StageConfig):
         "of a fresh group",
     )
 
+    @model_validator(mode="after")
+    def weights_replace_the_rewards_of_verdicts(self) -> Config:
+        """With weights, `rewards` only says which verdicts are excluded (null) or counted (0, and 1 for `right`)."""
+        for verdict, reward in self.rewards.items() if self.weights else ():
+            if reward not in (None, float(verdict is Verdict.RIGHT)):
+                raise ValueError(
+                    f"rewards.{verdict.value}: {reward:g} has no effect with `weights`, which make the reward; use "
+                    "`weights` (correct, truncated), or null here to exclude such responses"
+                )
+        return self
+
+    def rule(self) -> RewardRule:
+        """How a judgement becomes a reward."""
+        return RewardRule(DEFAULT_REWARDS | self.rewards, self.weights)
+
+
+class Derived(Section):
+    """Values that follow from other sections."""
+
+    judge_source: str = Field("", description="digest of the source text of a user's judge")
+
 
 STAGE = Stage(
     name="verify",
-    version=6,
+    version=7,
     reads={"rollouts": contracts.Rollouts, "train": contracts.Problems},
     writes={"verify": contracts.Verdicts},
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """Judge each rollout, in the order of the rollouts."""
-    rewards = DEFAULT_REWARDS | config.rewards
+    require_source(user_code_of(config.task), context.derived.judge_source)
     rows = with_gold(inputs["rollouts"], inputs["train"], config.gold)
-    judgements = judge_rollouts(rows, config.task, config.verifier)
+    found = rewarded(rows, judge_rollouts(rows, config.task, config.verifier), config.rule())
+    judgements = [one.judgement for one in found]
+    if faults := faults_of_judge(judgements, rows["rollout_id"].to_list(), config.task, config.weights):
+        context.console.say(f"WARNING: {context.job.title}: {faults}")
     return {
         "verify": contracts.Verdicts.cast(
             pl.DataFrame(
@@ -60,8 +93,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
                     "verdict": [j.verdict.value for j in judgements],
                     "extracted": [j.extracted for j in judgements],
                     "rule": [j.rule for j in judgements],
-                    "reward": [rewards[j.verdict] for j in judgements],
+                    "reward": [one.reward for one in found],
+                    "numbers": [as_list(one.numbers) for one in found],
                 },
+                schema_overrides={"numbers": contracts.Verdicts.numbers.dtype},
                 strict=False,
             )
         )

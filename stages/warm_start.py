@@ -22,6 +22,7 @@ from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import TASKS, load_task
+from extra_rl.user_code import require_source
 
 
 class Config(StageConfig):
@@ -66,6 +67,7 @@ class Derived(Section):
     """Values that follow from other sections."""
 
     stop: str | None = Field(None, description="the first of sampling.stop: it ends a demonstration")
+    task_source: str = Field("", description="digest of the source text of a user's task")
 
 
 STAGE = Stage(
@@ -87,6 +89,7 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     from extra_rl.scoring.layout import chosen
     from extra_rl.training.warm_start import ModelShape, new_model
 
+    require_source(config.task.name, context.derived.task_source)
     device = acquire(config.compute)
     tokenizer = tokenizer_of(config.task, config.model)
     if config.model.source == "new":

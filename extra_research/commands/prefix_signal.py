@@ -85,9 +85,9 @@ def signals_of(folder: Path, chooser: FinishedStage) -> tuple[pl.DataFrame, pl.D
 
 def replay_of(task: TaskConfig, train: pl.DataFrame) -> Replay | None:
     """Return the replay of a generated task on its training problems; None for other tasks."""
-    from extra_rl.tasks.base import TASKS, load_task
+    from extra_rl.tasks.base import is_generated, load_task
 
-    if task.name not in TASKS:
+    if not is_generated(task.name):
         return None
     can_end_right = load_task(task).can_end_right
     rows = train.select("problem_id", "problem", "answer").iter_rows()

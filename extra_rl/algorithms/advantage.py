@@ -65,14 +65,18 @@ def normalise_groups(
     return np.divide(deviation_N, divisor_N, out=np.zeros_like(deviation_N), where=deviation_N != 0)
 
 
-def group_types(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> npt.NDArray[np.str_]:
-    """The type of each rollout's group, (N,), by the least and the greatest judged reward of the group.
+def group_types(
+    correct_N: npt.NDArray[np.bool_], rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]
+) -> npt.NDArray[np.str_]:
+    """The type of each rollout's group, (N,), by the correctness of the group's judged rollouts.
 
-    "excluded": fewer than two judged (not NaN) rollouts; "all_correct": min >= 1; "all_incorrect": max <= 0; "mixed":
-    all others, also a group whose rewards are all 0.5 (partial credit). An excluded rollout has the type of its group.
-    Raises the errors of `normalise_groups`. Source: our decision (O).
+    "excluded": fewer than two judged rollouts (reward not NaN); "all_correct"; "all_incorrect"; "mixed": some of them
+    are correct. The values of the rewards do not matter: with partial credit a group of any type may have rewards that
+    differ, and so a signal. An excluded rollout has the type of its group. Raises the errors of `normalise_groups`.
+    Source: our decision (O).
     """
-    judged = _judged(rewards_N, groups_N)
+    _judged(rewards_N, groups_N)
+    judged = group_members(correct_N.astype(np.float64), ~np.isnan(rewards_N), groups_N)
     type_K = np.select(
         [judged.size_K < 2, judged.low_K >= 1, judged.high_K <= 0],
         ["excluded", "all_correct", "all_incorrect"],

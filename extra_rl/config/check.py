@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from extra_rl.config.judges import TASK_NAMES, who_judges
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import SHARED
+from extra_rl.verdict import BUILT_IN, SCORE
 
 Sections = Mapping[str, Mapping[str, Any]]
 """Stage or shared section -> its keys."""
@@ -220,6 +222,21 @@ def displaced_references_need_the_next_batch(of: Sections, run: RunConfig) -> It
     prefixes = of["choose_prefixes"]
     if of["verify"]["gold"] == "displaced" and prefixes["groups"] != 0 and prefixes["when"] == "same_iteration":
         yield "verify.gold: displaced needs choose_prefixes.when: next_iteration, as in the released code"
+
+
+@reads("task.name", "task.judge", "verify.weights")
+def weighted_numbers_exist(of: Sections, run: RunConfig) -> Iterator[str]:
+    """The numbers of a user's judge are checked before the first job, in a child process."""
+    judge = who_judges(of["task"])
+    if judge not in TASK_NAMES:
+        return
+    known = [*BUILT_IN, *([SCORE] if judge == "reasoning_gym" else [])]
+    for name in of["verify"]["weights"]:
+        if name not in known:
+            yield (
+                f"verify.weights.{name}: the judge of {judge} returns no such number; there are {', '.join(known)}"
+                f"{nearest(name, known)}. A judge of your own may return any (task.judge, docs/rewards.md)"
+            )
 
 
 @reads("name", "evaluate.cache")

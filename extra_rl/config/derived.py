@@ -8,9 +8,13 @@ it takes as the model `Stage.derived`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from extra_rl.config.experiment import Experiment
+from extra_rl.config.judges import JUDGES, TASK_NAMES, who_judges
+from extra_rl.user_code import is_reference, source_digest
 
 Sections = Mapping[str, Mapping[str, Any]]
 """stage -> its validated section."""
@@ -57,6 +61,48 @@ def _stream_continues(experiment: Experiment, arm: str, iteration: int) -> bool:
     )
 
 
+def _of_prepare(sections: Sections) -> dict[str, Any]:
+    """The source text of a task of one's own, which generates the problems."""
+    return _task_source(sections["prepare"])
+
+
+def _of_verify(sections: Sections) -> dict[str, Any]:
+    """The source text of a user's judge: an edit of it judges the responses again."""
+    return _judge_source(sections["verify"])
+
+
+def _of_evaluate(sections: Sections) -> dict[str, Any]:
+    return _judge_source(sections["evaluate"])
+
+
+def _of_generate(sections: Sections) -> dict[str, Any]:
+    """Between rounds rollouts are judged, and weighted as in `verify`; demonstrations are a task's own."""
+    generate = sections["generate"]
+    if generate["rounds"] > 1:
+        weights = sections["verify"]["weights"]
+        return _judge_source(generate) | ({"weights": weights} if weights else {})
+    return _task_source(generate) if generate["source"] == "demonstrations" else {}
+
+
+def _task_source(section: Mapping[str, Any]) -> dict[str, Any]:
+    name = section["task"]["name"]
+    return {"task_source": _digest(name, Path.cwd())} if is_reference(name) else {}
+
+
+def _judge_source(section: Mapping[str, Any]) -> dict[str, Any]:
+    judge = who_judges(section["task"])
+    if judge in TASK_NAMES or judge in JUDGES:
+        return {}
+    found = _digest(judge, Path.cwd())
+    return {"judge_source": found} if found else {}
+
+
+@lru_cache(maxsize=256)
+def _digest(judge: str, folder: Path) -> str:
+    """Digest of a user's code, once a process: all jobs of a run get the same, also where the file is edited."""
+    return source_digest(judge, folder)
+
+
 def _of_select(sections: Sections) -> dict[str, Any]:
     """It provides the problems of all rounds."""
     return {"rounds": sections["generate"]["rounds"]}
@@ -64,7 +110,7 @@ def _of_select(sections: Sections) -> dict[str, Any]:
 
 def _of_warm_start(sections: Sections) -> dict[str, Any]:
     """A demonstration ends as a response does: with the first stop string, where there is one."""
-    return {"stop": next(iter(sections["generate"]["sampling"]["stop"]), None)}
+    return {"stop": next(iter(sections["generate"]["sampling"]["stop"]), None)} | _task_source(sections["warm_start"])
 
 
 def _of_score_entropy(sections: Sections) -> dict[str, Any]:
@@ -89,7 +135,11 @@ def _of_compare(experiment: Experiment) -> dict[str, Any]:
 
 
 DERIVED: dict[str, Callable[[Sections], dict[str, Any]]] = {
+    "prepare": _of_prepare,
     "select": _of_select,
+    "generate": _of_generate,
+    "verify": _of_verify,
+    "evaluate": _of_evaluate,
     "warm_start": _of_warm_start,
     "score_entropy": _of_score_entropy,
 }

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from extra_rl.config.benchmarks import Kind, complete, registry
+from extra_rl.config.judges import TASK_SCHEMA, judge_name, task_name
 from extra_rl.config.section import Section
 from mathjudge.policy import Policy
 
@@ -108,12 +109,25 @@ class GymSetConfig(Section):
 
 
 class TaskConfig(Section):
-    """Which problems are solved, and which verifier judges the answers."""
+    """Which problems are solved, and which judge judges the answers."""
 
-    name: Literal["signed_sum", "countdown", "arithmetic", "math", "reasoning_gym"] = Field(
+    name: Annotated[str, AfterValidator(task_name)] = Field(
         "signed_sum",
-        description="a generated task; `math`: problems from files, judged by `mathjudge`; or `reasoning_gym`: "
-        "generated and judged by that library (docs/tasks.md)",
+        description="a generated task (signed_sum, countdown, arithmetic); `math`: problems from files, judged by "
+        "`mathjudge`; `reasoning_gym`: generated and judged by that library (docs/tasks.md); `module:Class`: a task of "
+        "your own (docs/rewards.md)",
+        json_schema_extra=TASK_SCHEMA,
+    )
+    judge: str = Field(
+        "own",
+        description="who judges the responses: `own`: the task itself; `math`: mathjudge; `module:function`: your "
+        "function, which returns a verdict or numbers; any other text: a command that reads and writes JSON lines "
+        "(docs/rewards.md)",
+    )
+    correct_at: float = Field(
+        1.0,
+        description="a function, command or task of yours: lowest number of a correct response (of `correct`, where it "
+        "returns several)",
     )
     boundary: str = Field(
         ";", description="text that ends a reasoning step; a prefix may be cut after a token that contains it"
@@ -160,6 +174,16 @@ class TaskConfig(Section):
         description="date (YYYY-MM-DD) that a chat template reads instead of today's, so that prompts do not depend "
         "on the day; templates without a date ignore it",
     )
+
+    @property
+    def mathematics(self) -> bool:
+        """Whether mathjudge judges the answers."""
+        return self.judge == "math" or (self.judge == "own" and self.name == "math")
+
+    @field_validator("judge")
+    @classmethod
+    def _can_be_a_judge(cls, judge: str, info: ValidationInfo) -> str:
+        return judge_name(judge, info.data.get("name"))
 
     @field_validator("date", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from extra_rl.evaluation.figures import figures, table_lines
 from extra_rl.evaluation.policies import EvaluatedPolicy
 from extra_rl.evaluation.sample import Wanted, samples_of
 from extra_rl.evaluation.store import Cached, SampleStore, problem_key
-from extra_rl.judging.dispatch import Answer, judge_answers
+from extra_rl.judging.dispatch import Answer, faults_of_judge, judge_answers
 from extra_rl.run.progress import Console
 from extra_rl.sampling.base import Request
 from extra_rl.seeding import derive_seed
@@ -85,7 +85,9 @@ def evaluate(
     drawn, decode, opening = samples_of(
         wanted, policy, sampling, compute, store=store, part_samples=part_samples, console=console, label=label
     )
-    table = _judged([row for row, _ in rows], [sample for _, sample in rows], drawn, decode, task, verifier)
+    table, faults = _judged([row for row, _ in rows], [sample for _, sample in rows], drawn, decode, task, verifier)
+    if faults:
+        console.say(f"WARNING: {label}: {faults}")
     found = figures(table)
     for line in [f"{label}: {policy.name}", *table_lines(found)]:
         console.say(line)
@@ -105,8 +107,11 @@ def _judged(
     decode: Any,
     task: TaskConfig,
     verifier: VerifierConfig,
-) -> pl.DataFrame:
-    """Return EvaluationSamples; each response is judged by its problem's answer and tolerances."""
+) -> tuple[pl.DataFrame, str]:
+    """Return EvaluationSamples, and a line about responses that a user's judge could not judge.
+
+    Each response is judged by its problem's answer and tolerances.
+    """
     texts = [
         text
         for start in range(0, len(drawn), DECODED_TOGETHER)
@@ -121,11 +126,14 @@ def _judged(
             row.get("relative_tolerance", 0.0),
             row.get("absolute_tolerance", 0.0),
             row.get("metadata"),
+            tuple(sample.tokens.tolist()),
         )
         for row, sample, text in zip(rows, drawn, texts, strict=True)
     ]
     judgements = judge_answers(answers, task, verifier)
-    return pl.DataFrame(
+    names = [f"{row['problem_id']}/{index}" for row, index in zip(rows, indices, strict=True)]
+    faults = faults_of_judge(judgements, names, task)
+    table = pl.DataFrame(
         {
             "problem_id": [row["problem_id"] for row in rows],
             "sample_index": indices,
@@ -141,3 +149,4 @@ def _judged(
         },
         schema=contracts.EvaluationSamples.create_empty().schema,
     )
+    return table, faults

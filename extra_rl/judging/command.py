@@ -28,12 +28,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from extra_rl.errors import InputError
+from extra_rl.judging.result import storable
 from extra_rl.verdict import Judgement, Verdict
 
 GUARD = Path(__file__).with_name("command_guard.py")
 BYTES_PER_ANSWER = 16_384
 CHUNK = 65_536
 MESSAGE_BYTES = 2_000  # the end of standard error, shown if the program fails
+
+
+class TimeLimitError(InputError):
+    """The program did not finish in time."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def judge_by_command(
         for case in cases:
             questions.write(_question(case))
         questions.seek(0)
-        written = _run(command, questions, timeout_s, limit, progress or (lambda _: None))
+        written = run_command(command, questions, timeout_s, limit, bytearray(), progress)
     answers = _read(command, written, {case.rollout_id for case in cases})
     return [answers[case.rollout_id] for case in cases]
 
@@ -86,8 +91,26 @@ def _question(case: Case) -> bytes:
     return json.dumps({"id": case.rollout_id, **{name: getattr(case, name) for name in fields}}).encode() + b"\n"
 
 
-def _run(command: str, questions: IO[bytes], timeout_s: float, limit: int, progress: Callable[[int], object]) -> bytes:
-    """Return the program's standard output. Its process group no longer exists when this returns or raises."""
+def run_command(
+    command: str,
+    questions: IO[bytes],
+    timeout_s: float,
+    limit: int,
+    written: bytearray,
+    progress: Callable[[int], object] | None = None,
+) -> bytes:
+    """Run a program and return its standard output. Its process group no longer exists when this returns or raises.
+
+    Args:
+        command: a command line, split by the rules of a shell.
+        questions: its standard input.
+        timeout_s: wall-clock limit in seconds.
+        limit: most bytes that it may write.
+        written: receives its standard output, also where this raises.
+        progress: called with the number of new lines of output.
+
+    Raises InputError if it cannot be started, fails, takes too long or writes too much.
+    """
     # The guard watches one end of the pipe. The other end closes when this process ends, even after kill -9.
     watched, kept_open = os.pipe()
     try:
@@ -106,9 +129,10 @@ def _run(command: str, questions: IO[bytes], timeout_s: float, limit: int, progr
         os.close(watched)
     stderr_tail = bytearray()
     try:
-        written = _listen(command, guard, time.monotonic() + timeout_s, limit, stderr_tail, progress)
-        if written is None:
-            raise _failure(command, f"did not finish within {timeout_s:g} s (audit.timeout_s)", stderr_tail)
+        if not _listen(command, guard, time.monotonic() + timeout_s, limit, stderr_tail, written, progress):
+            raise TimeLimitError(
+                str(_failure(command, f"did not finish within {timeout_s:g} s (audit.timeout_s)", stderr_tail))
+            )
         if code := guard.wait():
             raise _failure(command, f"ended with exit code {code}", stderr_tail)
     finally:
@@ -117,7 +141,7 @@ def _run(command: str, questions: IO[bytes], timeout_s: float, limit: int, progr
         for stream in (guard.stdout, guard.stderr):
             assert stream
             stream.close()
-    return written
+    return bytes(written)
 
 
 def _listen(
@@ -126,19 +150,19 @@ def _listen(
     deadline: float,
     limit: int,
     stderr_tail: bytearray,
-    progress: Callable[[int], object],
-) -> bytes | None:
-    """Return standard output up to its end, None after the deadline. Standard error is added to `stderr_tail`."""
+    written: bytearray,
+    progress: Callable[[int], object] | None,
+) -> bool:
+    """Read standard output to its end into `written`, and the end of standard error; False after the deadline."""
     assert guard.stdout
     assert guard.stderr
-    written = bytearray()
     with selectors.DefaultSelector() as selector:
         for stream in (guard.stdout, guard.stderr):
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                return None
+                return False
             for key, _ in selector.select(left):
                 chunk = os.read(key.fd, CHUNK)
                 if not chunk:
@@ -148,10 +172,11 @@ def _listen(
                     del stderr_tail[:-MESSAGE_BYTES]
                 else:
                     written += chunk
-                    progress(chunk.count(b"\n"))
+                    if progress:
+                        progress(chunk.count(b"\n"))
                     if len(written) > limit:
                         raise _failure(command, f"wrote more than {limit:,} bytes", stderr_tail)
-    return bytes(written)
+    return True
 
 
 def _read(command: str, written: bytes, expected: set[str]) -> dict[str, Judgement]:
@@ -185,12 +210,7 @@ def _judgement(command: str, where: str, answer: dict[str, Any]) -> Judgement:
         raise _failure(command, f"{where} the verdict {_shown(verdict)}; known: {', '.join(known)}")
     if not isinstance(extracted, str | None) or not isinstance(rule, str):
         raise _failure(command, f"{where} an `extracted` or `rule` that is not text: {_shown(answer)}")
-    return Judgement(Verdict(verdict), None if extracted is None else _storable(extracted), _storable(rule))
-
-
-def _storable(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON can encode and a table cannot store."""
-    return text.encode(errors="replace").decode()
+    return Judgement(Verdict(verdict), None if extracted is None else storable(extracted), storable(rule))
 
 
 def _shown(value: object) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.judging.gym_library import EVALUATION, disarm, make, require
 from extra_rl.judging.gym_record import from_json, to_json
 from extra_rl.judging.pool import judge_in_pool
-from extra_rl.verdict import Judgement, Verdict
+from extra_rl.verdict import SCORE, Judgement, Scored, Verdict
 
 if TYPE_CHECKING:
     from extra_rl.config.sections import TaskConfig, VerifierConfig
@@ -73,10 +73,10 @@ class GymJudge:
             return Judgement(Verdict.TRUNCATED if item.truncated else Verdict.NO_ANSWER, None, where)
         record = from_json(item.record)
         if EVALUATION.get(record["dataset"]) == "expression" and not is_arithmetic(answer, item.gold):
-            return Judgement(Verdict.WRONG, answer, f"{where}/no_expression")
+            return Scored(Verdict.WRONG, answer, f"{where}/no_expression", {SCORE: 0.0})
         score = float(scorer_of(record["dataset"], to_json(record["config"]))(answer, record["entry"]))
         verdict = Verdict.RIGHT if score >= self.right_from else Verdict.WRONG
-        return Judgement(verdict, answer, f"{where}/{score:.4g}")
+        return Scored(verdict, answer, f"{where}/{score:.4g}", {SCORE: score})
 
 
 @lru_cache(maxsize=64)

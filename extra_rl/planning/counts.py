@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.config.run import RunConfig
+from extra_rl.config.sections import TaskConfig
 from extra_rl.problems.files import read_files
 from extra_rl.run.compute import compute
+from extra_rl.tasks.own import levels_and_words
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -158,10 +160,7 @@ def held_out(sections: Sections) -> dict[str, int | None]:
         return {name: problems_of(source) for name, source in task["benchmarks"].items()}
     if task["name"] == "reasoning_gym":
         return dict.fromkeys(task["sets"], prepare[f"{evaluate['split']}_per_level"])
-    from extra_rl.config.sections import TaskConfig
-    from extra_rl.tasks.base import load_task
-
-    return dict.fromkeys(load_task(TaskConfig(**task)).levels, prepare[f"{evaluate['split']}_per_level"])
+    return dict.fromkeys(levels_and_words(TaskConfig(**task))[0], prepare[f"{evaluate['split']}_per_level"])
 
 
 def training_problems(sections: Sections) -> int | None:

@@ -17,6 +17,7 @@ from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.context import bounded
 from extra_rl.models.files import ADAPTER_CONFIG, packaged
+from extra_rl.tasks.own import VOCABULARY, levels_and_words
 
 SPECIAL_WORDS = 3
 """pad, bos and eos of the tokenizers that this project makes (extra_rl/models/tokenizers.py)."""
@@ -122,9 +123,10 @@ def vocabulary_of_new(model: ModelConfig, task: TaskConfig) -> int:
         raise ConfigError(
             f"model.tokenizer: `words` is for generated tasks; a new model for `{task.name}` needs `bytes`."
         )
-    from extra_rl.tasks.base import load_task
-
-    return len(load_task(task).vocabulary) + SPECIAL_WORDS
+    words = levels_and_words(task)[1]
+    if not words:
+        raise ConfigError(f"{task.name} {VOCABULARY}.")
+    return words + SPECIAL_WORDS
 
 
 def _new(model: ModelConfig, vocabulary: int) -> Shape:

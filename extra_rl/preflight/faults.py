@@ -17,13 +17,16 @@ from typing import Any
 
 from extra_rl.config.check import grouped
 from extra_rl.config.experiment import Experiment
+from extra_rl.config.judges import JUDGES as FIRST_JUDGES
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.judging.audit import JUDGES, NONE
 from extra_rl.preflight.hub import LOCAL
 from extra_rl.preflight.model import faults_of_model
 from extra_rl.preflight.sources import faults_of_sources
-from extra_rl.tasks.base import TASKS
+from extra_rl.preflight.user_code import faults_of_judge, faults_of_own_task
+from extra_rl.tasks.base import is_generated
+from extra_rl.user_code import is_reference
 
 Section = Mapping[str, Any]
 
@@ -46,7 +49,7 @@ def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, mode
     prepare = experiment.common["prepare"]
     if problems:
         found += faults_of_sources(TaskConfig.model_validate(prepare["task"]))
-    if problems and prepare["task"]["name"] in TASKS and not has_training_problems(prepare):
+    if problems and is_generated(prepare["task"]["name"]) and not has_training_problems(prepare):
         found.append("prepare.train_per_level: there are no training problems; give a number for at least one level")
     if model:
         targets = {name: (arm["update"]["lora"] or {}).get("targets", ()) for name, arm in experiment.arms.items()}
@@ -58,6 +61,8 @@ def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, mode
         )
     found += grouped({name: faults_of_arm(sections) for name, sections in experiment.arms.items()})
     if packages:
+        found += faults_of_own_task(experiment)
+        found += grouped({name: faults_of_judge(sections) for name, sections in experiment.arms.items()})
         found += missing_packages(experiment)
     if found:
         lines = "\n".join(f"  {line}" for line in dict.fromkeys(found))
@@ -119,7 +124,11 @@ def unwritable(folder: Path) -> str | None:
 
 
 def faults_of_arm(sections: Mapping[str, Section]) -> Iterator[str]:
-    """Commands of `audit.judge` that cannot be started, and directories of sentence models that do not exist."""
+    """Commands of judges that cannot be started, and directories of sentence models that do not exist."""
+    first = sections["verify"]["task"]["judge"]
+    if first not in FIRST_JUDGES and not is_reference(first) and (missing := missing_program(first)):
+        known = ", ".join(FIRST_JUDGES)
+        yield f"task.judge: {first!r}: there is no {missing}; name {known}, module:function or a command"
     judge = sections["audit"]["judge"]
     if judge not in (NONE, *JUDGES) and (missing := missing_program(judge)):
         yield f"audit.judge: {judge!r}: there is no {missing}; name a command, or {', '.join(JUDGES)}"

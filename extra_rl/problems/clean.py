@@ -78,8 +78,11 @@ def without_overlap(
     return Separated(kept, removed, by_rule, spared)
 
 
-def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig) -> Cleaned:
-    """Keep the first of the problems with equal normalised text, or none if their reference answers contradict."""
+def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig | None) -> Cleaned:
+    """Keep the first of the problems with equal normalised text, or none if their reference answers contradict.
+
+    verifier: limits of judging whether two reference answers are equal; None: only equal texts are.
+    """
     groups: defaultdict[str, list[RawProblem]] = defaultdict(list)
     for problem in problems:
         groups[normalise(problem.text)].append(problem)
@@ -104,16 +107,18 @@ def without_repetition(problems: Sequence[RawProblem], verifier: VerifierConfig)
 
 
 def _same_references(
-    pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierConfig
+    pairs: list[tuple[RawProblem, RawProblem]], verifier: VerifierConfig | None
 ) -> dict[tuple[str, str], bool]:
     """Return for each pair whether the texts are the same, or the second is judged correct by the first."""
     from extra_rl.judging.dispatch import Answer, judge_answers
     from extra_rl.verdict import Verdict
 
+    found = {(a.problem_id, b.problem_id): True for a, b in pairs}
     doubtful = [pair for pair in pairs if pair[0].answer.strip() != pair[1].answer.strip()]
+    if verifier is None:
+        return found | {(a.problem_id, b.problem_id): False for a, b in doubtful}
     answers = [Answer("", a.answer, _as_response(b.answer), True) for a, b in doubtful]
     verdicts = judge_answers(answers, TaskConfig(name="math"), verifier) if answers else []
-    found = {(a.problem_id, b.problem_id): True for a, b in pairs}
     for (a, b), judgement in zip(doubtful, verdicts, strict=True):
         found[a.problem_id, b.problem_id] = judgement.verdict is Verdict.RIGHT
     return found

@@ -180,7 +180,7 @@ def _faults(
         for response in (_solution(items[n]), NONSENSE)
     ]
     progress = context.progress(len(answers), "prepare: judgement")
-    verdicts = iter(judge_answers(answers, task, verifier, progress.update))
+    verdicts = iter(judge_answers(answers, task.model_copy(update={"judge": "own"}), verifier, progress.update))
     pairs = {n: (next(verdicts), next(verdicts)) for n in judged}
     reasons = {
         _id(item): _fault(*pairs[n]) if n in pairs else item.fault or "the library has no correct answer to check with"

@@ -17,6 +17,7 @@ from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import examples_of, shown
+from extra_rl.tasks.own import VOCABULARY
 from extra_rl.tasks.prompts import Example, render
 from extra_rl.tasks.sets import make_sets
 
@@ -52,7 +53,10 @@ def tokenizer_of(task: TaskConfig, model: ModelConfig) -> Any:
         raise ConfigError(
             f"model.tokenizer: `words` is for generated tasks; a new model for `{task.name}` needs `bytes`."
         )
-    return tokenizers.word_level(load_task(task).vocabulary)
+    words = load_task(task).vocabulary
+    if not words:
+        raise ConfigError(f"{task.name} {VOCABULARY}.")
+    return tokenizers.word_level(words)
 
 
 def generated_problems(

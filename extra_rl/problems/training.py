@@ -75,6 +75,8 @@ def cleaned(
     template_share: float,
     verifier: VerifierConfig,
     context: Context,
+    *,
+    mathematics: bool = True,
 ) -> tuple[list[RawProblem], list[Removed]]:
     """Return the training problems that may be trained on, and those that were removed. Prints how many, by which rule.
 
@@ -82,11 +84,18 @@ def cleaned(
         given: the training problems of all sources.
         benchmarks: what they must not overlap.
         template_share: as in `without_overlap`.
+        verifier: limits of judging.
+        context: for progress and messages.
+        mathematics: whether mathjudge judges the answers. For another judge reference answers are texts: they are
+            compared letter by letter, and none is unverifiable.
     """
     separated = without_overlap(given, benchmarks, template_share)
-    single, repeated = without_repetition(separated.kept, verifier)
-    progress = context.progress(len(single), "prepare: reference answer")
-    kept, unverifiable = without_unverifiable(single, verifier, progress.update)
+    single, repeated = without_repetition(separated.kept, verifier if mathematics else None)
+    unverifiable: list[Removed] = []
+    kept = single
+    if mathematics:
+        progress = context.progress(len(single), "prepare: reference answer")
+        kept, unverifiable = without_unverifiable(single, verifier, progress.update)
     removed = [*separated.removed, *repeated, *unverifiable]
     counts = Counter(found.rule for found in removed)
     by_rule = ", ".join(f"{rule} {count}" for rule, count in separated.by_rule.items())

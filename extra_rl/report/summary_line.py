@@ -45,7 +45,10 @@ def summary_line(
     slowest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
     parts = [
         ", ".join([name, *shares, f"{duration(sum(seconds.values()) * left)} left"]),
-        f"pass {_share(row['pass_rate'])}, reward {_figure(row['mean_reward'])}",
+        ", ".join(
+            [f"pass {_share(row['pass_rate'])}, reward {_figure(row['mean_reward'])}"]
+            + [f"{number['name']} {_figure(number['value'])}" for number in row.get("mean_numbers") or ()]
+        ),
         f"groups {row['all_correct']} solved, {row['mixed']} mixed, {row['all_incorrect']} unsolved",
         f"entropy {_figure(row['mean_entropy'])} nats",
         f"tokens {row['sampled_tokens']:,}, {_figure(row['mean_length'])} per response, {row['truncated']} cut off",
@@ -65,8 +68,8 @@ def warnings(row: Mapping[str, Any], tolerance: float) -> list[str]:
     counts = {
         "verdict_gold_unparseable": "rollouts belong to problems whose reference answer cannot be parsed, so they are "
         "left out of training. List these problems with `extra check-answers` and correct or remove them",
-        "verdict_error": "responses made the verifier fail, so they are left out of training. Find them by verdict "
-        "`error` in verify_*.parquet and report them as a bug",
+        "verdict_error": "responses made the judge fail, so they are left out of training. Find them by verdict "
+        "`error` in verify_*.parquet, with the reason in `rule`; correct your judge, or report a bug of ours",
         "verdict_timeout": "responses could not be judged within verifier.timeout_s and count as unsolved. Raise the "
         "limit if correct responses are among them",
     }

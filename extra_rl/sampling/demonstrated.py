@@ -19,7 +19,7 @@ from extra_rl.results import without_arm
 from extra_rl.sampling.rollouts import Plan
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import TASKS, Problem, load_task
+from extra_rl.tasks.base import Problem, is_generated, load_task
 from extra_rl.tasks.demonstrations import response_tokens
 
 
@@ -79,7 +79,7 @@ def demonstrated(
 
 def _solver(task: TaskConfig) -> Callable[[dict[str, Any], Any], str]:
     """Return a function (row of Problems, generator) -> worked solution."""
-    generated = load_task(task) if task.name in TASKS else None
+    generated = load_task(task) if is_generated(task.name) else None
 
     def solve(row: dict[str, Any], rng: Any) -> str:
         if generated is not None:

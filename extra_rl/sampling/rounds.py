@@ -5,14 +5,14 @@ Source: DAPO, arXiv 2503.14476, section 3.2; the size of a round (the number of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.judging.dispatch import judge_rollouts
+from extra_rl.judging.reward import RewardRule, rewarded
 from extra_rl.sampling.rollouts import Plan
-from extra_rl.verdict import DEFAULT_REWARDS
 
 
 def further_rounds(
@@ -48,10 +48,20 @@ def further_rounds(
     return pl.concat(tables)
 
 
-def mixed_groups(rollouts: pl.DataFrame, train: pl.DataFrame, task: TaskConfig, verifier: VerifierConfig) -> int:
+def mixed_groups(
+    rollouts: pl.DataFrame,
+    train: pl.DataFrame,
+    task: TaskConfig,
+    verifier: VerifierConfig,
+    weights: Mapping[str, float] | None = None,
+) -> int:
     """Return the number of fresh groups whose judged rollouts have different rewards.
 
-    Verdicts come from the task's verifier, rewards are the default ones: `verify.rewards` has no effect here.
+    Args:
+        rollouts: of the latest round.
+        train: problems with their answers.
+        task, verifier: select the judge and its limits.
+        weights: `verify.weights`. `verify.rewards` has no effect here: verdicts have their default rewards.
     """
     fresh = rollouts.filter(pl.col("origin") == "fresh")
     rows = fresh.join(
@@ -60,6 +70,7 @@ def mixed_groups(rollouts: pl.DataFrame, train: pl.DataFrame, task: TaskConfig, 
         how="left",
         maintain_order="left",
     )
-    rewards = [DEFAULT_REWARDS[judgement.verdict] for judgement in judge_rollouts(rows, task, verifier)]
+    found = rewarded(rows, judge_rollouts(rows, task, verifier), RewardRule(weights=weights or {}))
+    rewards = [one.reward for one in found]
     groups = rows.select("group_id", reward=pl.Series(rewards, dtype=pl.Float64)).drop_nulls().group_by("group_id")
     return int(groups.agg(mixed=pl.col("reward").n_unique() > 1)["mixed"].sum())

@@ -35,6 +35,12 @@ def per_token(what: str, unit: str, **options: object) -> dy.List:
     return dy.List(dy.Float32(), metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]
 
 
+def numbers(what: str) -> dy.List:
+    """Named numbers: a list of {name, value}; null for none."""
+    inner = dy.Struct({"name": dy.String(), "value": dy.Float64()})
+    return dy.List(inner, nullable=True, metadata={"about": what})
+
+
 def large(what: str, unit: str, **options: object) -> dy.Float64:
     """A float64 of 0 or more, for numbers that a float32 does not hold exactly."""
     return dy.Float64(min=0.0, metadata={"about": what, "unit": unit}, **options)  # type: ignore[arg-type]

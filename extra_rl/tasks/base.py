@@ -1,6 +1,7 @@
 """The interface of a generated task: problems with prompt text, demonstrations, and a verifier.
 
-A new task is one file in this folder with a function `make(config)` that returns a `Task`, and its name in `TASKS`.
+A task of this library is one file in this folder with a function `make(config)` that returns a `Task`, and its name in
+`TASKS`. A task of one's own is a class in the user's package (`extra_rl.tasks.own`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from extra_rl.errors import ConfigError
+from extra_rl.user_code import is_reference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +43,11 @@ class Problem:
     prompt: str
     answer: str
 
+    @classmethod
+    def of(cls, task: str, level: str, prompt: str, answer: str) -> Problem:
+        """Return a problem whose prompt identifies it. task: name of the task, for the id."""
+        return cls(f"{task}/{level}/{prompt}", prompt, level, prompt, answer)
+
 
 class Task(Protocol):
     """A generated task. All texts are words of `vocabulary`, joined by single spaces.
@@ -66,8 +73,16 @@ class Task(Protocol):
         """Return whether a correct response can begin with the complete steps of `beginning`."""
 
 
+def is_generated(name: str) -> bool:
+    """Return whether a task generates its problems by `Task`: one of TASKS, or a task of one's own."""
+    return name in TASKS or is_reference(name)
+
+
 def load_task(config: TaskConfig) -> Task:
-    """Return the generated task of a section `task`. Raises ConfigError for a name that is not in TASKS."""
+    """Return the generated task of a section `task`. Raises ConfigError for a name that is not that of one."""
+    if is_reference(config.name):
+        own: Task = import_module("extra_rl.tasks.own").own_task(config.name)
+        return own
     if config.name not in TASKS:
         raise ConfigError(f"task.name: {config.name} is not a generated task; known: {', '.join(TASKS)}")
     task: Task = import_module(f"extra_rl.tasks.{config.name}").make(config)

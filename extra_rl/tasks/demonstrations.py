@@ -14,7 +14,7 @@ from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
 from extra_rl.models.turns import turn_end
 from extra_rl.seeding import generator
-from extra_rl.tasks.base import TASKS, Problem, Task, load_task
+from extra_rl.tasks.base import Problem, Task, is_generated, load_task
 from extra_rl.tasks.prompts import Example, render, uses_chat
 from extra_rl.tasks.sets import demonstration_stream
 
@@ -94,7 +94,7 @@ def demonstrations(
 
     Raises ConfigError for weights of unknown levels, and if no row has a solution.
     """
-    if task.name in TASKS:
+    if is_generated(task.name):
         generated = load_task(task)
         weights = level_weights or dict.fromkeys(generated.levels, 1.0)
         stream = demonstration_stream(generated, seed, level_weights=weights, exclude=frozenset(held_out["canonical"]))

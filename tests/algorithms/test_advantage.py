@@ -75,7 +75,7 @@ def test_fewer_than_two_judged_rows_give_zero() -> None:
 def test_no_rows_and_float32() -> None:
     none = np.array([], dtype=np.float64)
     assert normalise_groups(none, none.astype(np.int64)).shape == (0,)
-    assert group_types(none, none.astype(np.int64)).shape == (0,)
+    assert group_types(none >= 1, none, none.astype(np.int64)).shape == (0,)
     single = normalise_groups(np.array([1, 0, 0, 0], dtype=np.float32), groups(0, 0, 0, 0), eps=0.0)
     assert single.dtype == np.float64
     np.testing.assert_allclose(single, [1.5, -0.5, -0.5, -0.5], rtol=1e-15)
@@ -91,11 +91,12 @@ def test_invalid_rewards_are_refused() -> None:
 
 
 def test_group_types() -> None:
+    """By correctness, here a reward of 1 or more: a group with partial credit may have a signal and any type."""
     cases = {
         0: ([0.0, 0.0], "all_incorrect"),
         1: ([1.0, 1.0], "all_correct"),
         2: ([0.0, 1.0], "mixed"),
-        3: ([0.5, 0.5], "mixed"),  # partial credit
+        3: ([0.5, 0.25], "all_incorrect"),  # partial credit
         4: ([-1.0, 0.0], "all_incorrect"),
         5: ([1.0, 2.0], "all_correct"),
         6: ([1.0, NAN], "excluded"),
@@ -107,7 +108,7 @@ def test_group_types() -> None:
     labels = np.concatenate([[label] * len(values) for label, (values, _) in cases.items()])
     expected = [name for values, name in cases.values() for _ in values]
     shuffle = np.random.default_rng(0).permutation(len(rewards))
-    types = group_types(rewards[shuffle], labels[shuffle])
+    types = group_types(rewards[shuffle] >= 1, rewards[shuffle], labels[shuffle])
     assert types.tolist() == [expected[row] for row in shuffle]
 
 

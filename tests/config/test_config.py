@@ -208,6 +208,10 @@ def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "") == {"stop": None}
 
 
+OF_USER_CODE = {"judge_source", "task_source", "weights"}
+"""Derived values that only a configuration with a user's judge or task has (tests/judging/test_source.py)."""
+
+
 def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
     schedule = {"schedule": [{"from": 1, "select.prompts": 8}]}
     experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL | schedule)
@@ -216,7 +220,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
         module = load(stage)
         assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
-        assert set(job.derived) == set(module.STAGE.derived.model_fields)
+        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE
         module.STAGE.derived_of(job)
 
 
@@ -225,6 +229,8 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
     [
         *(("select", key) for key in ("rounds", "continued")),
         ("warm_start", "stop"),
+        *((stage, "judge_source") for stage in ("verify", "evaluate", "generate")),
+        *((stage, "task_source") for stage in ("prepare", "warm_start", "generate")),
         *(("score_entropy", key) for key in ("joined", "bonus")),
         *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
         *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),

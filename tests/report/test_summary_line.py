@@ -70,7 +70,7 @@ def test_an_iteration_after_the_budget_says_so() -> None:
     ("column", "advice"),
     [
         ("verdict_gold_unparseable", "extra check-answers"),
-        ("verdict_error", "report them as a bug"),
+        ("verdict_error", "correct your judge, or report a bug"),
         ("verdict_timeout", "verifier.timeout_s"),
     ],
 )
@@ -124,3 +124,9 @@ def test_the_warning_has_the_figures_and_the_next_step() -> None:
         "extra doctor",
     ):
         assert figure in shown
+
+
+def test_the_means_of_named_numbers_follow_the_reward() -> None:
+    numbers = [{"name": "format", "value": 0.5}, {"name": "length", "value": 28.1}]
+    assert ", format 0.5, length 28.1 | groups" in line(mean_numbers=numbers)
+    assert "format" not in line(mean_numbers=None)

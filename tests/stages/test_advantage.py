@@ -208,3 +208,14 @@ def test_a_continuation_of_another_problem_is_refused(where: str) -> None:
     tables = {"regenerated": (parents("ww"), foreign, None), "previous": (foreign, None, parents("ww"))}
     with pytest.raises(ContractError, match=f"group {PARENTS} .* 2 problems"):
         advantages(*tables[where], group="joined")
+
+
+def test_a_group_with_real_valued_rewards_has_a_signal_without_a_correct_rollout() -> None:
+    """By hand: 0.1 and 0.3 have the mean 0.2 and the deviation sqrt(0.02), so both advantages are 0.1 / sqrt(0.02)."""
+    some = [Row(f"a{n}", group_id="a", verdict="wrong", reward=reward) for n, reward in enumerate((0.1, 0.3))]
+    same = [Row(f"b{n}", group_id="b", problem_id="p1", verdict="right", reward=0.7) for n in range(2)]
+    solved = [Row(f"c{n}", group_id="c", problem_id="p2", verdict="right", reward=r) for n, r in enumerate((0.9, 0.5))]
+    rows = advantages([*some, *same, *solved], eps=1e-12)
+    assert column(rows, "group_type") == ["all_incorrect"] * 2 + ["all_correct"] * 4
+    assert column(rows, "advantage") == pytest.approx([-0.7071068, 0.7071068, 0, 0, 0.7071068, -0.7071068], abs=1e-6)
+    assert column(rows, "trained") == ["trained"] * 2 + ["no_signal"] * 2 + ["trained"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -104,6 +105,16 @@ def test_which_groups_are_mixed() -> None:
     rows += [parent.continued("a/s0/i1/i0.9/0", 1, **right), parent.continued("a/s0/i1/i0.9/1", 1)]
     table = tables_of(rows)["generate"]
     assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig()) == 2
+
+
+def test_weights_decide_which_groups_are_mixed() -> None:
+    """All of them wrong: with a penalty for length a group of responses of one length stays without a signal."""
+    even = group("www", group_id="g/0", response="-99")
+    odd = group("www", group_id="g/1", response="-99", problem_id="p1")
+    rows = [*even, *odd[:2], replace(odd[2], response_tokens=(10, 2))]
+    table = tables_of(rows)["generate"]
+    assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig()) == 0
+    assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig(), {"correct": 1, "length": -0.001}) == 1
 
 
 def test_one_round_is_the_same_as_without_rounds() -> None:

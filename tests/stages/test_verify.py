@@ -1,5 +1,7 @@
 """verify: a rollout is judged by its own problem's answer, wherever it stands."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -132,3 +134,56 @@ def test_a_problems_own_tolerance_reaches_the_verifier() -> None:
     )["generate"]
     table = run_stage(verify, {"rollouts": rollouts, "train": frame(contracts.Problems, rows)}, config)["verify"]
     assert table["verdict"].to_list() == ["wrong", "wrong", "right", "right", "right", "wrong"]
+
+
+def test_weights_make_the_reward_from_named_numbers() -> None:
+    """By hand: 1 - 0.01 * 4 tokens = 0.96 for the correct one, -0.04 for the other; the truncated one -0.5 - 0.04."""
+    rows = [
+        Row("good", problem_id="seven", response="3 + 4 = 7", response_tokens=(1, 2, 3, 2)),
+        Row("slip", problem_id="seven", response="3 + 4 = 8", response_tokens=(1, 2, 3, 2)),
+        Row("cut", problem_id="seven", response="3 + 4 =", response_tokens=(1, 2, 3, 2), finish_reason="length"),
+    ]
+    found = judged(rows, {"weights": {"correct": 1, "length": -0.01, "truncated": -0.5}})
+    assert {name: row["reward"] for name, row in found.items()} == pytest.approx(
+        {"good": 0.96, "slip": -0.04, "cut": -0.54}
+    )
+    assert {name: row["verdict"] for name, row in found.items()} == {
+        "good": "right",
+        "slip": "wrong",
+        "cut": "truncated",
+    }
+    assert found["cut"]["numbers"] == [
+        {"name": "correct", "value": 0.0},
+        {"name": "length", "value": 4.0},
+        {"name": "truncated", "value": 1.0},
+    ]
+
+
+def test_without_weights_there_are_no_numbers() -> None:
+    assert judged([THREE_PLUS_FOUR])["extra/s0/i0/0/0"]["numbers"] is None
+
+
+def test_a_users_function_gives_verdicts_rewards_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "def graded(response, reference):\n    return {'correct': response == reference, 'size': len(response) / 10}\n"
+    )
+    (tmp_path / "verify_mine.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    task = {"name": "signed_sum", "judge": "verify_mine:graded"}
+    rows = [Row("a", problem_id="seven", response="7"), Row("b", problem_id="seven", response="12345")]
+    for weights, rewards in (({}, [1.1, 0.5]), ({"correct": 2, "size": -1}, [1.9, -0.5])):
+        found = judged(rows, {"task": task, "weights": weights})
+        assert [row["reward"] for row in found.values()] == pytest.approx(rewards)
+        assert [row["verdict"] for row in found.values()] == ["right", "wrong"]
+        assert found["b"]["numbers"] == [{"name": "correct", "value": 0.0}, {"name": "size", "value": 0.5}]
+
+
+def test_an_edited_judge_is_refused_where_the_job_names_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "verify_mine.py").write_text("def graded(response): return 1\n")
+    monkeypatch.chdir(tmp_path)
+    tables = {"rollouts": tables_of([THREE_PLUS_FOUR])["generate"], "train": TRAIN}
+    config = {"task": {"judge": "verify_mine:graded"}}
+    with pytest.raises(ConfigError, match="was edited after this run was started"):
+        run_stage(verify, tables, config, derived={"judge_source": "another"})

@@ -37,7 +37,7 @@ class Advantages(dy.Schema):
 
     rollout_id = column.key("rollout")
     advantage_group = column.text("rows that were normalised together")
-    group_type = column.one_of(GROUP_TYPES, "type of that group, by its rewards")
+    group_type = column.one_of(GROUP_TYPES, "type of that group, by the correctness of its judged rollouts")
     reward = column.number("verified reward; null: excluded", nullable=True)
     normalised = column.number("reward, normalised over the group")
     bonus = column.number("novelty bonus: weight, centring and scale applied")
@@ -129,6 +129,7 @@ class IterationSummary(dy.Schema):
     )
     scored_tokens = column.count("tokens that the layers computed in score_entropy", "tokens")
     trained_tokens = column.count("tokens that the layers computed in update's forward and backward passes", "tokens")
+    mean_numbers = column.numbers("mean of each named number (verify) over the fresh rollouts that have it; null: none")
     compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
     total_compute = column.large("compute of this arm and seed so far", "FLOP")
 

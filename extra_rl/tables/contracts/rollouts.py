@@ -87,6 +87,7 @@ class Verdicts(dy.Schema):
     extracted = column.text("answer found in the response", nullable=True)
     rule = column.text("rule that decided")
     reward = column.number("verified reward; null: excluded from its group's statistics", nullable=True)
+    numbers = column.numbers("named numbers of the judge, and the built-in ones that verify.weights names; null: none")
 
 
 class Disagreements(dy.Schema):
