@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import polars as pl
 from extra_rl.config.comparisons import WARM_START
 from extra_rl.errors import InputError
 from extra_rl.results import RunFolder
+from extra_rl.run.records import read_json
 from extra_rl.tables.files import read_provenance
 
 
@@ -104,7 +104,7 @@ def find(results: Path) -> Sources:
     job = _compare_job(results)
     section, derived = job.get("config", {}), job.get("derived", {})
     summary_file = results / "summary.json"
-    summary = json.loads(summary_file.read_text()) if summary_file.is_file() else {}
+    summary = read_json(summary_file) if summary_file.is_file() else {}
     folders = _in_order({folder for folder, _ in found}, summary)
     regimes: dict[str, float | None] = dict(derived.get("regimes", {})) if section else guessed_regimes(folders)
     order = {key: place for place, key in enumerate(folders)}
