@@ -38,6 +38,7 @@ def facts_of(results: Path) -> dict[str, Any]:
 
     Raises InputError where the run is not finished.
     """
+    from extra_rl.run.records import read_json
     from extra_rl.tables import contracts
     from extra_rl.tables.files import read_table
 
@@ -50,7 +51,7 @@ def facts_of(results: Path) -> dict[str, Any]:
     return {
         "seeds": read_table(results / "compare_seeds.parquet", contracts.SeedFigures).to_dicts(),
         "differences": read_table(results / "compare_differences.parquet", contracts.Differences).to_dicts(),
-        "summary": json.loads((results / "summary.json").read_text()),
+        "summary": read_json(results / "summary.json"),
     }
 
 

@@ -6,7 +6,6 @@ extra show results/tiny
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from extra_rl.errors import InputError
@@ -31,7 +30,7 @@ def lines_of(results: Path) -> list[str]:
     from extra_rl.report.summary_line import summary_line
     from extra_rl.run.context import Horizon
     from extra_rl.run.fork import fork_lines, read_fork
-    from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
+    from extra_rl.run.records import read_json, seconds_of_iteration, tolerance_of_iteration
 
     files = sorted(results.glob(f"{ITERATIONS}/summarize.parquet"))
     if not files:
@@ -51,7 +50,7 @@ def lines_of(results: Path) -> list[str]:
             )
     summary = results / "summary.json"
     if summary.is_file():
-        lines += ["", *comparison_lines(json.loads(summary.read_text()))]
+        lines += ["", *comparison_lines(read_json(summary))]
     return lines
 
 

@@ -18,6 +18,9 @@ FORGOTTEN_FILE = ".optimizer_forgotten"
 
 NO_RECORD = "Delete it: a file of the policy that is missing is then named by its reader."
 
+START = re.compile(r"warm_start(_\d+)?")
+"""Folder of an initial policy."""
+
 
 def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
     """Add file -> the setting that removes it to the record of a policy's directory."""
@@ -68,13 +71,36 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def rebuild_commands(directory: Path, run: str) -> list[str]:
+    """Return the commands that make a policy again whose manifest is out of the way; none outside a run's layout.
+
+    run: the command of Snakemake with the configuration of the run. As in `how_to_rebuild`, nothing is sampled.
+    """
+    folder, place = directory.parent, IterationFolder.at(directory.parent)
+    if START.fullmatch(folder.name):
+        return [f"{run} --allowed-rules warm_start -- {directory}/manifest.json"]
+    if place is None:
+        return []
+    first = _first_to_rebuild(place)
+    between = [f"{folder.parent}/{iteration_span(first, place.number - 1)}"] if first < place.number else []
+    return [
+        *(f"rm -f {span}/policy/manifest.json" for span in between),
+        f"{run} --allowed-rules update --config first_iteration={first} -- {directory}/manifest.json",
+    ]
+
+
+def _first_to_rebuild(place: IterationFolder) -> int:
+    """The iteration after the last one before this whose policy is complete."""
+    return next((i + 1 for i in range(place.number - 1, -1, -1) if _is_whole(place.sibling(i))), 0)
+
+
 def how_to_rebuild(directory: Path) -> str:
     """Return the commands that restore a removed policy: only the updates, from the last policy that is complete.
 
     Rollouts and verdicts are on disk, so nothing is sampled. The bytes are the same, so nothing after it runs again.
     """
     folder = directory.parent
-    if re.fullmatch(r"warm_start(_\d+)?", folder.name):
+    if START.fullmatch(folder.name):
         return (
             f"To make it again: `rm {directory}/manifest.json`, then `snakemake --cores 2 --allowed-rules warm_start "
             f"-- {directory}/manifest.json` with the --configfile of the run."
@@ -85,8 +111,7 @@ def how_to_rebuild(directory: Path) -> str:
             "Take it from the run that it was copied from, or make it again there. Where it was changed on purpose, "
             f"delete {directory}/manifest.json: without it this is an ordinary model directory."
         )
-    last = place.number
-    first = next((i + 1 for i in range(last - 1, -1, -1) if _is_whole(place.sibling(i))), 0)
+    last, first = place.number, _first_to_rebuild(place)
     span = iteration_span(first, last)
     return (
         f"To make it again by the updates of iterations {first} to {last}, without sampling: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from extra_rl.config.comparisons import WARM_START
 from extra_rl.errors import InputError
 from extra_rl.results import IterationFolder, RunFolder
 from extra_rl.run.context import CONTEXT_FILE, RunContext
+from extra_rl.run.records import read_json
 from extra_rl.tables.files import read_provenance
 
 _EVALUATED = re.compile(r"/i(\d+)/evaluate$", re.ASCII)
@@ -133,7 +133,7 @@ def find(results: Path, compared: bool = False) -> Sources:
     job = _compare_job(results, context.horizon.iterations)
     section, derived = job.get("config", {}), job.get("derived", {})
     summary_file = results / "summary.json"
-    summary = json.loads(summary_file.read_text()) if section and summary_file.is_file() else {}
+    summary = read_json(summary_file) if section and summary_file.is_file() else {}
     planned = [name.rpartition("/s") for name in context.cells]
     folders = _in_order({folder for folder, _ in found}, summary, [folder for folder, _, _ in planned])
     regimes: dict[str, float | None] = dict(derived.get("regimes", {})) if section else guessed_regimes(folders)

@@ -22,13 +22,14 @@ import polars as pl
 from extra_rl import __version__
 from extra_rl.config.section import StageConfig, parse_config
 from extra_rl.errors import ConfigError, InputError
-from extra_rl.models.digests import with_files
+from extra_rl.models.digests import MANIFEST, with_files
 from extra_rl.models.policy import read_manifest
 from extra_rl.models.probe import forget_probes, probes_made
 from extra_rl.models.watch import WeightsWatch
 from extra_rl.run.context import RunContext
 from extra_rl.run.identity import content_digest, require_place
 from extra_rl.run.progress import Console, started_line
+from extra_rl.run.records import DIGESTS
 from extra_rl.run.stage import Context, Inputs, Job, PolicyDirectory, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
@@ -88,6 +89,11 @@ def execute(
         "job": job.to_json(),
         "inputs": {role: str(path) for role, path in inputs.items()},
         "outputs": {role: str(path) for role, path in outputs.items()},
+        DIGESTS: {
+            path.name: file_digest(path)
+            for path in outputs.values()
+            if path.suffix == ".json" and path.name != MANIFEST and path.is_file()
+        },
         "started": started,
         "code": run_context.code or __version__,
         "run_s": run_seconds,

@@ -19,8 +19,10 @@ from extra_rl.models.policy import read_manifest
 from extra_rl.models.removed import read_removed
 from extra_rl.results import file_name, named_file
 from extra_rl.run.identity import Identity, differences, first_sentence, has_identity, identity_of
-from extra_rl.run.records import relocate
+from extra_rl.run.records import damage_of, relocate
 from extra_rl.tables.checksum import require_undamaged
+
+SUMMARY = "summary.json"
 
 Kind = Literal["damaged", "missing", "foreign", "stale", "mixed", "leftover"]
 
@@ -30,7 +32,7 @@ KINDS: Mapping[Kind, str] = {
     "foreign": "another arm, seed or iteration, or no stage, made it",
     "stale": "made from another version of a file than lies there now",
     "mixed": "one stage of one arm ran with different settings",
-    "leftover": "a temporary file of a process that was killed",
+    "leftover": "a temporary file of a process that was killed, or a damaged record of times",
 }
 """What each kind of finding means."""
 
@@ -102,7 +104,7 @@ def examine(results: Path) -> Examination:
             except InputError:
                 assert fault is not None
         if fault is not None:
-            faults[path] = fault
+            faults.setdefault(fault.path, fault)
     found.without_digest = sum(one.digest is None for one in identities.values())
     for path, one in identities.items():
         sources = {name: named_file(results, name) for name in one.inputs}
@@ -115,10 +117,21 @@ def examine(results: Path) -> Examination:
     for path in {*found.stages, *(path for sources in found.made_from.values() for path in sources)}:
         if not path.is_file():
             faults.setdefault(path, Finding("missing", path, KINDS["missing"]))
+    for path in {path for path in found.stages if path.suffix == ".json"} - identities.keys() | {results / SUMMARY}:
+        if path.is_file() and (damage := damage_of(path)):
+            faults.setdefault(path, Finding("damaged", path, damage, (path,)))
     found.findings = [
         *(faults[path] for path in sorted(faults)),
         *_mixed(identities),
-        *(Finding("leftover", path, KINDS["leftover"], (path,)) for path in sorted(results.rglob(".*.tmp"))),
+        *(
+            Finding("leftover", path, "a temporary file of a process that was killed", (path,))
+            for path in sorted(results.rglob(".*.tmp"))
+        ),
+        *(
+            Finding("leftover", path, f"{damage}; it holds times, and nothing is made from it", (path,))
+            for path in sorted(results.rglob("*.run.json"))
+            if (damage := damage_of(path))
+        ),
     ]
     return found
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from extra_rl import __version__
+from extra_rl.errors import InputError
+from extra_rl.tables.files import file_digest
 
 OPENING_SECONDS = "opening_s"
 """Figure of a sampling stage: seconds until its sampler was ready."""
@@ -37,12 +40,53 @@ def _git(root: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+DIGESTS = "digests"
+"""Key of a record: output that is no table and no policy, by its name -> SHA-256 of its bytes."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file that a stage wrote, such as summary.json.
+
+    Raises InputError where it is not readable JSON, or not what the record next to it says that the stage wrote.
+    """
+    if damage := damage_of(path):
+        raise InputError(f"{path}: {damage}. Delete it and run again; snakemake rebuilds it.")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def damage_of(path: Path) -> str | None:
+    """Return how a JSON file of a run is damaged; None where it is whole, and for what no record knows."""
+    try:
+        if not isinstance(json.loads(path.read_text()), dict):
+            return "holds no JSON object: it was damaged"
+    except (OSError, ValueError) as error:
+        return f"not readable JSON ({error}): it was damaged"
+    for record in path.parent.glob("*.run.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            digest = json.loads(record.read_text()).get(DIGESTS, {}).get(path.name)
+            if digest not in (None, file_digest(path)):
+                return f"its bytes have changed since it was written ({record.name} has another SHA-256)"
+    return None
+
+
 def records(folder: Path, pattern: str = "*.run.json") -> list[dict[str, Any]]:
     """All records in `folder` whose names match the pattern, in the order of their paths."""
     found = []
     for path in sorted(folder.glob(pattern)):
-        found.append(json.loads(path.read_text()) | {"path": str(path)})
+        found.append(read_record(path) | {"path": str(path)})
     return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return one record. Raises InputError where it is damaged: nothing is made from it, so it may be deleted."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: not readable JSON ({error}): it was damaged. It holds times and no content: delete it, and the "
+            "times of this stage are left out."
+        ) from error
 
 
 def relocate(found: Path, recorded: str, wanted: str) -> Path:
@@ -83,7 +127,7 @@ def _by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
         beside = [folder / "shards" / f"{Path(table).stem}.run.json" for table in shards]
         found[Path(record["path"]).name.removesuffix(".run.json")] = [
             record,
-            *(json.loads(path.read_text()) for path in beside if path.is_file()),
+            *(read_record(path) for path in beside if path.is_file()),
         ]
     return found
 

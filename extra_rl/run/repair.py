@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from extra_rl.models.digests import MANIFEST
-from extra_rl.models.removed import how_to_rebuild
+from extra_rl.models.removed import how_to_rebuild, rebuild_commands
 from extra_rl.results import SHARDS, IterationFolder
 from extra_rl.run.integrity import Examination, Finding, Kind
 
@@ -57,12 +57,10 @@ def commands(found: Examination, config: str = CONFIG) -> list[str]:
         rules = sorted({rule for path in tables if (rule := _rule(path, found.stages.get(path, "")))})
         if tables:
             lines.append(f"{run} --allowed-rules {' '.join(rules)} -- {shlex.join(map(str, tables))}")
-        lines += [
-            how_to_rebuild(path.parent).replace("the --configfile of the run", f"--configfile {config}")
-            for path in paths
-            if path.name == MANIFEST
-        ]
-    return [*lines, run] if lines else []
+        for path in paths:
+            if path.name == MANIFEST:
+                lines += rebuild_commands(path.parent, run) or [how_to_rebuild(path.parent)]
+    return [*dict.fromkeys(lines), run] if lines else []
 
 
 def _step(path: Path) -> float:

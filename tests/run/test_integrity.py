@@ -13,7 +13,9 @@ from extra_rl.errors import InputError
 from extra_rl.models.policy import write_same_policy
 from extra_rl.models.removed import write_removed
 from extra_rl.run.integrity import Examination, examine
+from extra_rl.run.records import read_json, seconds_of_iteration
 from extra_rl.run.repair import commands, set_aside
+from extra_rl.tables.files import file_digest
 from tests.run.small_run import TABLE, expected_job, flip_bit, inputs, job, put, small_run, swap
 
 
@@ -171,8 +173,54 @@ def test_the_commands_follow_the_iterations_and_the_flow_within_them(results: Pa
         f"{run} --allowed-rules generate -- results/small/{EXTRA_1}/generate.parquet",
         run,
     ]
-    assert "--allowed-rules update --config first_iteration=0" in steps[3]
+    manifest = f"results/small/{EXTRA_0}/policy/manifest.json"
+    assert steps[3] == f"{run} --allowed-rules update --config first_iteration=0 -- {manifest}"
     assert len(steps) == 6
+
+
+def test_the_command_for_an_initial_policy_that_others_stand_for(results: Path) -> None:
+    start = results / "warm_start" / "policy" / "manifest.json"
+    for folder in (EXTRA_0, GRPO_0):
+        manifest = results / folder / "policy" / "manifest.json"
+        write_same_policy(
+            manifest, start, {"name": f"{folder[:5]}", "job": expected_job(manifest), "inputs": inputs(start)}
+        )
+    start.unlink()
+    found = examine(results)
+    assert [line for line in said(found) if line[0] == "missing"] == [("missing", "warm_start/policy/manifest.json")]
+    run = "snakemake --cores 2 --configfile c.yaml"
+    assert commands(found, "c.yaml")[0] == (
+        f"{run} --allowed-rules warm_start -- results/small/warm_start/policy/manifest.json"
+    )
+
+
+def test_a_flipped_bit_in_the_summary_is_damage(results: Path) -> None:
+    summary = results / "summary.json"
+    summary.write_text(json.dumps({"arms": {"grpo": {"pass@1": 36.7}}}))
+    record = {
+        "stage": "compare",
+        "outputs": {"summary": "results/small/summary.json"},
+        "digests": {"summary.json": file_digest(summary)},
+    }
+    (results / "compare.run.json").write_text(json.dumps(record))
+    assert examine(results).findings == []
+    assert read_json(summary)["arms"]["grpo"]["pass@1"] == 36.7
+    for text in (summary.read_text().replace("36.7", "96.7"), '{"arms'):
+        summary.write_text(text)
+        found = examine(results)
+        assert said(found) == [("damaged", "summary.json")]
+        assert "--allowed-rules compare -- results/small/summary.json" in commands(found)[0]
+        with pytest.raises(InputError, match=r"summary\.json: .*Delete it and run again"):
+            read_json(summary)
+
+
+def test_a_damaged_record_of_times_is_no_fault(results: Path) -> None:
+    (results / EXTRA_0 / "update.run.json").write_text('{"stage": "upd')
+    assert said(examine(results)) == [("leftover", f"{EXTRA_0}/update.run.json")]
+    with pytest.raises(InputError, match=r"update\.run\.json: .*delete it, and the times of this stage are left out"):
+        seconds_of_iteration(results / EXTRA_0)
+    set_aside(examine(results).findings)
+    assert seconds_of_iteration(results / EXTRA_0) == {}
 
 
 def test_a_temporary_file_is_listed_and_is_no_fault(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,8 @@ from stages.layout import Layout, as_inputs, by_role
 from stages.terminal import Terminal
 
 logger.addFilter(Terminal().is_shown)
-logging.raiseExceptions = False  # a log file that cannot be written prints no traceback for each message
+# A log file that cannot be written prints no traceback for each message.
+logging.raiseExceptions = False
 use_this_python()
 sys.setrecursionlimit(100_000)  # Snakemake walks the chain of iterations recursively
 
