@@ -15,7 +15,9 @@ from stages.experiment import (
     refuse_without_training,
     run_context,
     start_worker,
+    tracking_json,
     use_this_python,
+    write_about,
 )
 from stages.layout import Layout, as_inputs, by_role
 from stages.terminal import is_shown
@@ -47,6 +49,7 @@ if workflow.is_main_process:
         Path(RESULTS),
         packages=workflow.local_exec
         and not workflow.deployment_settings.deployment_method,
+        trackers=not workflow.deployment_settings.deployment_method,
     )
 
 
@@ -102,6 +105,7 @@ def begin(log):
     # The profile disables Snakemake's own lock, which remains after kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
     or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
+    or_exit(write_about, EXPERIMENT, Path(RESULTS))
     # On a cluster the stages run elsewhere, cold, and may outlive a run that was killed.
     if workflow.local_exec:
         remove_leftovers(RESULTS)
