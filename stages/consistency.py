@@ -32,10 +32,11 @@ def check_when_planned(workflow: Any, results: str) -> None:
     build = workflow._build_dag
 
     def build_and_check() -> None:
-        if workflow.is_main_process:
-            workflow.dag.forcefiles.update(or_exit(unfinished, Path(results)))
+        runs = workflow.is_main_process and workflow.executor_plugin is not None
+        if runs and (again := or_exit(unfinished, Path(results))):
+            workflow.dag.forcefiles.update(again)
         build()
-        if workflow.is_main_process and workflow.executor_plugin is not None:
+        if runs:
             or_exit(check, workflow.dag, Path(results))
 
     workflow._build_dag = build_and_check

@@ -125,7 +125,7 @@ def _step_metrics(steps: pl.DataFrame) -> dict[str, Any]:
 
 
 def evaluation_metrics(figures: pl.DataFrame, iteration: int, tokens: int, seconds: float | None) -> dict[str, float]:
-    """Return the metrics of one evaluation.
+    """Return the metrics of one evaluation; of pass@k and maj@k only those whose k is a power of two.
 
     Args:
         figures: `contracts.EvaluationFigures`.
@@ -138,11 +138,16 @@ def evaluation_metrics(figures: pl.DataFrame, iteration: int, tokens: int, secon
         "progress/tokens": tokens,
         "seconds/evaluate": seconds,
     }
-    for row in figures.to_dicts():
+    for row in figures.filter(pl.col("k").is_in(powers_of_two(figures["k"].max()))).to_dicts():
         figure = row["metric"].replace("_at_k", f"_at_{row['k']}")
         name = f"evaluation/{row['benchmark']}/{figure}"
         found |= {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
     return finite(found)
+
+
+def powers_of_two(largest: Any) -> list[int]:
+    """0, for the figures without a k, and the powers of two up to the largest k."""
+    return [0, *(2**power for power in range(int(largest or 0).bit_length()))]
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:

@@ -16,8 +16,8 @@ from typing import Any
 from extra_rl.tracking.record import COLUMNS, Record, TrackedRun, flat
 
 IDENTIFIER, SENT = "extra.run", "extra.records"
-"""Tags: the run's identifier, and how many records it has got. A record and its count are one transaction."""
-LONGEST_VALUE, PARAMETERS_AT_ONCE = 6000, 100
+"""Tags: the run's identifier, and how many records it has got."""
+LONGEST_VALUE, PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 6000, 100, 900
 """Limits of MLflow."""
 
 
@@ -77,7 +77,9 @@ def _log(client: Any, run_id: str, record: Record, number: int) -> None:
         client.log_dict(run_id, table, f"rollouts/iteration_{record.step:04d}.json")
     time = round(record.time * 1000)
     metrics = [Metric(_name(name), float(value), time, record.step) for name, value in record.metrics.items()]
-    client.log_batch(run_id, metrics=metrics, tags=[RunTag(SENT, str(number))])
+    for place in range(0, len(metrics), METRICS_AT_ONCE):  # the count comes with the last, which completes the record
+        tags = [RunTag(SENT, str(number))] if place + METRICS_AT_ONCE >= len(metrics) else []
+        client.log_batch(run_id, metrics=metrics[place : place + METRICS_AT_ONCE], tags=tags)
 
 
 def _name(name: str) -> str:
