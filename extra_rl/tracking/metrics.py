@@ -151,10 +151,10 @@ def powers_of_two(largest: Any) -> list[int]:
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers among the values; whole numbers stay whole."""
+    """The numbers among the values, by name; whole numbers stay whole."""
     return {
         name: value if isinstance(value, int) else float(value)
-        for name, value in values.items()
+        for name, value in sorted(values.items())
         if value is not None and math.isfinite(value)
     }
 

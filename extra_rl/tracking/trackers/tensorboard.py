@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,11 +21,12 @@ def send(run: TrackedRun, records: Sequence[Record], before: int, state: dict[st
     folder = run.folder / run.identifier.removeprefix(f"{run.group}-")
     folder.mkdir(parents=True, exist_ok=True)
     name = state.get("file") or f"events.out.tfevents.{int(records[0].time)}.extra"
+    size = state.get("size", 0)
     with (folder / name).open("ab") as handle:
-        handle.truncate(state.get("size", 0))
+        handle.truncate(size)
         writer = RecordWriter(handle)
         events = [_event(record) for record in records]
-        if not handle.tell():
+        if not size:
             about = f"```json\n{json.dumps(run.config, indent=1)}\n```"
             first = Event(wall_time=records[0].time, file_version="brain.Event:2")
             config = Event(wall_time=records[0].time, step=records[0].step, summary=_summary([], [("config", about)]))
@@ -32,7 +34,7 @@ def send(run: TrackedRun, records: Sequence[Record], before: int, state: dict[st
         for event in events:
             writer.write(event.SerializeToString())
         writer.flush()
-        return {"file": name, "size": handle.tell()}
+        return {"file": name, "size": os.fstat(handle.fileno()).st_size}
 
 
 def _event(record: Record) -> Any:
