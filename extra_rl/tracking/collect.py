@@ -78,7 +78,7 @@ def _evaluation(run: RunFolder, folder: Path, step: int) -> Record:
     if (folder / f"{SUMMARY}.parquet").is_file():
         tokens = pl.read_parquet(folder / f"{SUMMARY}.parquet", glob=False)["total_sampled_tokens"][0]
     record = _record(folder, "evaluate")
-    metrics = evaluation_metrics(figures, step, tokens, record and record["wall_s"])
+    metrics = evaluation_metrics(figures, step, tokens, record["wall_s"] if record else None)
     return Record("evaluation", step, _ended(folder, "evaluate"), digest_of(lasting(metrics)), metrics)
 
 

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,10 @@ from extra_rl.tracking.store import (
 Say = Callable[[str], None]
 REASON_SHOWN = 200
 """Longest reason in a line on an outage, in characters."""
+PORTION = 100
+"""Records that a tracker gets at once, within `timeout_s`."""
+QUICK_SECONDS, PAUSE = 10.0, 10.0
+"""A tracker that failed after more seconds than the first is left alone for PAUSE times as long. Our decision."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,19 @@ def run_job(job: TrackingJob, say: Say, note: Say) -> Ledger:
         note: writes a line to the log.
     Raises InputError where the tables of this iteration, or the records, cannot be read.
     """
-    with locked(job.folder / LOCK, job.settings["timeout_s"] * (1 + len(job.settings["to"]))):
+    with locked(job.folder / LOCK):
         records = up_to_date(job, say)
         path = job.folder / LEDGER
         ledger = Ledger.read(path)
-        ledger.marker, ledger.behind = str(job.marker), {}
-        for tracker in job.settings["to"]:
-            if tracker != REFERENCE:
-                reason = deliver(job, tracker, records, ledger, say, note)
-                if reason:
-                    ledger.behind[tracker] = reason
+        trackers = [tracker for tracker in job.settings["to"] if tracker != REFERENCE]
+        ledger.marker = str(job.marker)
+        ledger.behind = {tracker: reason for tracker, reason in ledger.behind.items() if tracker in trackers}
+        for tracker in trackers:
+            if reason := deliver(job, tracker, records, ledger, say, note):
+                ledger.behind[tracker] = reason
+            else:
+                ledger.behind.pop(tracker, None)
+                ledger.outages.pop(tracker, None)
         ledger.write(path)
     return ledger
 
@@ -151,20 +159,36 @@ def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: L
         )
     sent = dict(entry.sent)
     unsent = [record for record in records if record.key not in sent]
-    if not unsent:
-        return ""
-    try:
-        entry.state = send(job, tracker, entry, unsent, note)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(error).split())[:REASON_SHOWN]
-        say(
-            f"tracking {job.name}: {tracker} has not got {len(unsent)} record(s) ({reason}). The run goes on; the next "
-            "tracking job, or the same command again, sends them."
-        )
-        return reason
-    entry.sent += [(record.key, record.digest) for record in unsent]
-    ledger.write(job.folder / LEDGER)
+    if unsent and (pause := pause_left(job, ledger, tracker)):
+        note(f"{tracker}: out of order, tried again in {pause:.0f} s at the earliest")
+        return ledger.behind.get(tracker, "out of order")
+    for place in range(0, len(unsent), PORTION):
+        portion, started = unsent[place : place + PORTION], time.time()
+        try:
+            entry.state = send(job, tracker, entry, portion, note)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            reason = " ".join(str(error).split())[:REASON_SHOWN]
+            ledger.outages[tracker] = (time.time(), time.time() - started)
+            say(
+                f"tracking {job.name}: {tracker} has not got {len(unsent) - place} record(s) ({reason}). The run goes "
+                "on; the next tracking job, or the same command again, sends them."
+            )
+            return reason
+        entry.sent += [(record.key, record.digest) for record in portion]
+        ledger.write(job.folder / LEDGER)
     return ""
+
+
+def pause_left(job: TrackingJob, ledger: Ledger, tracker: str) -> float:
+    """Seconds until a tracker is tried again that took long to fail; 0: now.
+
+    So a tracker that hangs costs a run little. A run that was started after the outage tries at once.
+    """
+    when, seconds = ledger.outages.get(tracker, (0.0, 0.0))
+    about = job.results / FOLDER / RUN_FILE
+    if seconds < QUICK_SECONDS or (about.is_file() and about.stat().st_mtime > when):
+        return 0.0
+    return max(0.0, when + PAUSE * seconds - time.time())
 
 
 def place_of(tracker: str, settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 FROM_SUMMARY = {
@@ -118,9 +119,9 @@ def _step_metrics(steps: pl.DataFrame) -> dict[str, Any]:
     }
     for name, column in OVER_STEPS.items():
         rows = steps.filter(pl.col(column).is_not_null())
-        weights = rows["loss_tokens"].cast(pl.Float64)
+        weights = rows["loss_tokens"].to_numpy()
         if weights.sum():
-            found[name] = (rows[column].cast(pl.Float64) * weights).sum() / weights.sum()
+            found[name] = np.average(rows[column].cast(pl.Float64).to_numpy(), weights=weights)
     return found
 
 

@@ -34,7 +34,6 @@ def function_of(tracker: str) -> Send:
 def main(request: Path, answer: Path) -> int:
     """Send the records of a request; the answer has the new state, or the error in one line."""
     given = json.loads(request.read_text())
-    sys.path.insert(0, os.getcwd())  # `module:function` may lie next to the Snakefile
     try:
         run = TrackedRun(**given["run"] | {"folder": Path(given["run"]["folder"])})
         run.folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -89,11 +88,13 @@ class Ledger:
     Args:
         trackers: name -> what it has got.
         behind: tracker -> why it has not got everything.
+        outages: tracker that is behind -> when it failed last, in seconds since 1970, and after how many seconds.
         marker: output of the last tracking job.
     """
 
     trackers: dict[str, Delivered] = field(default_factory=dict)
     behind: dict[str, str] = field(default_factory=dict)
+    outages: dict[str, tuple[float, float]] = field(default_factory=dict)
     marker: str = ""
 
     @classmethod
@@ -106,7 +107,8 @@ class Ledger:
             trackers = {name: Delivered(**entry) for name, entry in raw["trackers"].items()}
             for entry in trackers.values():
                 entry.sent = [(key, digest) for key, digest in entry.sent]
-            return cls(trackers, raw["behind"], raw["marker"])
+            outages = {name: (when, seconds) for name, (when, seconds) in raw["outages"].items()}
+            return cls(trackers, raw["behind"], outages, raw["marker"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: not what a tracking job writes ({error}). Delete it, and what the trackers have of this arm "
@@ -118,23 +120,12 @@ class Ledger:
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock of a file meanwhile; the kernel releases it however the process ends. TimeoutError after a wait."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file meanwhile; the kernel releases it however the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"another tracking job has held {path} for {timeout_s:.0f} s") from None
-                time.sleep(0.05)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def unfinished(results: Path) -> list[str]:

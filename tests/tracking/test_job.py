@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,11 +214,33 @@ def test_damaged_files_are_named(run: Run) -> None:
 
 
 def test_one_job_at_a_time(tmp_path: Path) -> None:
-    with (
-        locked(tmp_path / "x" / ".lock", 1),
-        pytest.raises(TimeoutError, match="another tracking job"),
-        locked(tmp_path / "x" / ".lock", 0.1),
-    ):
-        pass
-    with locked(tmp_path / "x" / ".lock", 0.1):
-        assert Ledger.read(tmp_path / "none") == Ledger()
+    path = tmp_path / "x" / ".lock"
+    for _ in range(2):
+        with locked(path), path.open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert Ledger.read(tmp_path / "none") == Ledger()
+
+
+def test_many_records_are_sent_in_portions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extra_rl.tracking.job.PORTION", 2)
+    ledger = Place(run, to=["own:send"]).job(2)
+    assert ledger.trackers["own:send"].state == {"calls": 3}
+    assert got() == [f"mini/extra/s0 {number} {key}" for number, key in enumerate(ALL)]
+
+
+def test_a_tracker_that_took_long_to_fail_is_left_alone_for_a_while(run: Run) -> None:
+    place = Place(run, to=["own:send"])
+    trouble("raise")
+    place.job(0)
+    ledger = Ledger.read(place.ledger)
+    now = time.time()
+    ledger.outages["own:send"] = (now, 60.0)
+    ledger.write(place.ledger)
+    Path("trouble").unlink()
+    assert place.job(1).behind == {"own:send": "ConnectionError: no route to host second line"}
+    assert (len(place.said), len(got())) == (1, 0)
+    about = run.results / "tracking" / "run.json"
+    about.write_text("{}")
+    os.utime(about, (now + 1, now + 1))  # a new run
+    assert place.job(1).behind == {}
+    assert len(got()) == 3

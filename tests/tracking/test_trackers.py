@@ -5,6 +5,7 @@ Each is sent its records in two jobs, and once more as after a kill between the 
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib.util
 import json
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from extra_rl.tracking.record import COLUMNS, Record
@@ -34,6 +36,11 @@ def needs(module: str) -> pytest.MarkDecorator:
 def logged(mini_run: Run, workdir: Path, tracker: str) -> tuple[Place, list[Record]]:
     """An arm whose records a tracker has got: four in two jobs, the last again after a kill, then the fifth."""
     run = copy_of(mini_run, workdir)
+    with contextlib.chdir(workdir):
+        return _logged(run, tracker)
+
+
+def _logged(run: Run, tracker: str) -> tuple[Place, list[Record]]:
     (run.results / "tracking").mkdir()
     about = {"run": {"name": "mini"}, "code": {"commit": "abc"}, "arms": {"extra": {"update": {"learning_rate": 0.5}}}}
     (run.results / "tracking" / "run.json").write_text(json.dumps(about))
@@ -49,20 +56,17 @@ def logged(mini_run: Run, workdir: Path, tracker: str) -> tuple[Place, list[Reco
     (last / "aside").rename(last / "evaluate_figures.parquet")
     assert place.job(2).behind == {}, place.noted
     assert place.said == []
-    assert not leftover(workdir)
+    assert not leftover(run.workdir)
     return place, read_records(place.records)
 
 
 def leftover(workdir: Path) -> list[str]:
-    """Command lines of processes that name the directory, but for this one."""
+    """Command lines of processes that were started in the directory, but for this one."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        if int(process.name) != os.getpid():
-            try:
-                line = (process / "cmdline").read_bytes()
-            except OSError:  # it has ended meanwhile
-                continue
-            found += [line.decode(errors="replace")] if str(workdir).encode() in line else []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if process.pid != os.getpid() and process.cwd() == str(workdir):
+                found.append(" ".join(process.cmdline()))
     return found
 
 
