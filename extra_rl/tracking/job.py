@@ -168,8 +168,9 @@ def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: L
             entry.state = send(job, tracker, entry, portion, note)
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             reason = " ".join(str(error).split())[:REASON_SHOWN]
+            known = ledger.behind.get(tracker) == reason and in_this_run(job, ledger, tracker)
             ledger.outages[tracker] = (time.time(), time.time() - started)
-            say(
+            (note if known else say)(
                 f"tracking {job.name}: {tracker} has not got {len(unsent) - place} record(s) ({reason}). The run goes "
                 "on; the next tracking job, or the same command again, sends them."
             )
@@ -185,10 +186,16 @@ def pause_left(job: TrackingJob, ledger: Ledger, tracker: str) -> float:
     So a tracker that hangs costs a run little. A run that was started after the outage tries at once.
     """
     when, seconds = ledger.outages.get(tracker, (0.0, 0.0))
-    about = job.results / FOLDER / RUN_FILE
-    if seconds < QUICK_SECONDS or (about.is_file() and about.stat().st_mtime > when):
+    if seconds < QUICK_SECONDS or not in_this_run(job, ledger, tracker):
         return 0.0
     return max(0.0, when + PAUSE * seconds - time.time())
+
+
+def in_this_run(job: TrackingJob, ledger: Ledger, tracker: str) -> bool:
+    """Whether the last outage of a tracker was after the start of this run of the workflow, as far as is known."""
+    about = job.results / FOLDER / RUN_FILE
+    when = ledger.outages.get(tracker, (0.0, 0.0))[0]
+    return not about.is_file() or about.stat().st_mtime < when
 
 
 def place_of(tracker: str, settings: Mapping[str, Any]) -> str:

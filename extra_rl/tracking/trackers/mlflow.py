@@ -24,6 +24,7 @@ LONGEST_VALUE, PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 6000, 100, 900
 def send(run: TrackedRun, records: Sequence[Record], before: int, state: dict[str, Any]) -> dict[str, Any]:
     """Log the records that the run has not got, each as one batch."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the next tracking job is the next try
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # Jobs of several arms may make the file at once.
     with (run.folder / ".lock").open("a") as lock:
