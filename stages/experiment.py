@@ -20,7 +20,7 @@ from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json, write_whole
-from extra_rl.tracking.store import FOLDER, RUN_FILE
+from extra_rl.tracking.store import FOLDER, RUN_FILE, identifier_in
 from extra_rl.tracking.version import code_version
 from extra_rl.worker import launch
 from stages import STAGES
@@ -128,9 +128,10 @@ def write_about(experiment: Experiment, results: Path) -> None:
     """Write the file that tells trackers the configuration and the version of the code; nothing without a tracker."""
     run = experiment.run.model_dump(mode="json", exclude={"tracking"})  # an address may contain a password
     if experiment.run.tracking.to:
-        about = {"run": run, "code": code_version(), "arms": experiment.arms}
+        path = results / FOLDER / RUN_FILE
+        about = {"id": identifier_in(path), "run": run, "code": code_version(), "arms": experiment.arms}
         text = canonical_json(about) + "\n"
-        write_whole(results / FOLDER / RUN_FILE, lambda tmp: tmp.write_text(text))
+        write_whole(path, lambda tmp: tmp.write_text(text))
 
 
 def start_worker() -> None:

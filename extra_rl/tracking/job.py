@@ -207,15 +207,17 @@ def place_of(tracker: str, settings: Mapping[str, Any]) -> str:
 
 def run_of(job: TrackingJob, tracker: str, attempt: int) -> TrackedRun:
     """The run as a tracker knows it."""
-    again = f" ({attempt})" if attempt > 1 else ""
-    about = job.results / FOLDER / RUN_FILE
+    config = about_run(job.results / FOLDER / RUN_FILE, job.arm)
+    number = f"-{attempt}" if attempt > 1 else ""
+    parts = (job.results.name, job.arm, f"s{job.seed}{number}", config.pop("id", ""))  # no arm contains a dot
     return TrackedRun(
         project=job.settings["project"],
         group=job.results.name,
-        name=job.name + again,
-        identifier=job.name.replace("/", "-") + (f"-{attempt}" if attempt > 1 else ""),
+        name=job.name + (f" ({attempt})" if attempt > 1 else ""),
+        identifier=".".join(filter(None, parts)),
+        cell=cell_name(job.arm, job.seed) + number,
         folder=(job.results / FOLDER / tracker.replace(":", "_")).absolute(),
-        config=about_run(about, job.arm) | {"arm": job.arm, "seed": job.seed},
+        config=config | {"arm": job.arm, "seed": job.seed},
         settings=dict(job.settings),
     )
 

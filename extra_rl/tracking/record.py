@@ -58,7 +58,8 @@ class TrackedRun:
         project: of the configuration.
         group: name of the results.
         name: `{group}/{arm}/s{seed}`; with the number of the attempt, where the history of the first was replaced.
-        identifier: the same with letters, digits, `_`, `.` and `-` only.
+        identifier: unique also among results of the same name elsewhere; letters, digits, `_`, `.` and `-` only.
+        cell: arm, seed and attempt as the name of a folder: `extra-s0`, `extra-s0-2`.
         folder: of the tracker's own files.
         config: the whole configuration, and the code's version.
         settings: the section `tracking`.
@@ -68,6 +69,7 @@ class TrackedRun:
     group: str
     name: str
     identifier: str
+    cell: str
     folder: Path
     config: dict[str, Any]
     settings: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -117,6 +118,17 @@ class Ledger:
 
     def write(self, path: Path) -> None:
         write_whole(path, lambda tmp: tmp.write_text(json.dumps(asdict(self), indent=1) + "\n"))
+
+
+def identifier_in(path: Path) -> str:
+    """Return the identifier in the file RUN_FILE, a new one where there is none.
+
+    Trackers know a run by it: results of the same name in another folder, or on another machine, are other runs.
+    """
+    try:
+        return str(json.loads(path.read_text())["id"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return secrets.token_hex(4)
 
 
 @contextmanager

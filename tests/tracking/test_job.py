@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.tracking.store import Ledger, locked, read_records, unfinished
+from extra_rl.tracking.store import Ledger, identifier_in, locked, read_records, unfinished
 from tests.conftest import Run, copy_of
 from tests.tracking.places import Place
 
@@ -213,6 +213,12 @@ def test_damaged_files_are_named(run: Run) -> None:
     place.records.write_bytes(b"{}\n" + place.records.read_bytes())
     with pytest.raises(InputError, match=r"metrics\.jsonl: line 1 is no record"):
         place.job(2)
+
+
+def test_results_keep_their_identifier_and_others_have_another(tmp_path: Path) -> None:
+    assert identifier_in(tmp_path / "none") != identifier_in(tmp_path / "none")
+    (tmp_path / "run.json").write_text('{"id": "1a2b"}')
+    assert identifier_in(tmp_path / "run.json") == "1a2b"
 
 
 def test_one_job_at_a_time(tmp_path: Path) -> None:

@@ -42,7 +42,12 @@ def logged(mini_run: Run, workdir: Path, tracker: str) -> tuple[Place, list[Reco
 
 def _logged(run: Run, tracker: str) -> tuple[Place, list[Record]]:
     (run.results / "tracking").mkdir()
-    about = {"run": {"name": "mini"}, "code": {"commit": "abc"}, "arms": {"extra": {"update": {"learning_rate": 0.5}}}}
+    about = {
+        "id": "1a2b",
+        "run": {"name": "mini"},
+        "code": {"commit": "abc"},
+        "arms": {"extra": {"update": {"learning_rate": 0.5}}},
+    }
     (run.results / "tracking" / "run.json").write_text(json.dumps(about))
     place = Place(run, to=[tracker], rollouts=3)
     last = run.results / "extra" / "s0" / "iteration_0002"
@@ -146,7 +151,7 @@ def test_wandb(mini_run: Run, tmp_path: Path) -> None:
     place, records = logged(mini_run, tmp_path / "run", "wandb")
     folder = place.results / "tracking" / "wandb" / "wandb"
     sessions = sorted(folder.glob("offline-run-*"))
-    assert [session.name.rpartition("-mini")[2] for session in sessions] == ["-extra-s0"] * 4
+    assert [session.name.rpartition("-mini")[2] for session in sessions] == [".extra.s0.1a2b"] * 4
     rows, runs, axes, tables = {}, [], set(), 0
     for session in sessions:
         (file,) = session.glob("*.wandb")
@@ -167,7 +172,7 @@ def test_wandb(mini_run: Run, tmp_path: Path) -> None:
         assert rows[number]["_timestamp"] == pytest.approx(record.time)
     assert axes == {("*", "progress/iteration")}
     assert {(run.run_id, run.display_name, run.run_group, run.project) for run in runs} == {
-        ("mini-extra-s0", "mini/extra/s0", "mini", "extra-rl")
+        ("mini.extra.s0.1a2b", "mini/extra/s0", "mini", "extra-rl")
     }
     config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
     assert config["sections"] == {"update": {"learning_rate": 0.5}}
@@ -238,7 +243,7 @@ def test_trackio_shows_markup_as_text(tmp_path: Path) -> None:
     from extra_rl.tracking.record import TrackedRun
     from extra_rl.tracking.trackers.trackio import _values
 
-    run = TrackedRun("p", "g", "g/a/s0", "g-a-s0", tmp_path, {}, {})
+    run = TrackedRun("p", "g", "g/a/s0", "g.a.s0", "a-s0", tmp_path, {}, {})
     record = Record("iteration", 0, 0.0, "x", {}, [["a", "fresh", "p", "<script>1</script>", "right", 1.0, 0.0]])
     row = _values(run, record)["rollouts"]["_value"][0]
     assert row["response"] == "&lt;script&gt;1&lt;/script&gt;"

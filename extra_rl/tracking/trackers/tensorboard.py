@@ -18,7 +18,7 @@ def send(run: TrackedRun, records: Sequence[Record], before: int, state: dict[st
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    folder = run.folder / run.identifier.removeprefix(f"{run.group}-")
+    folder = run.folder / run.cell
     folder.mkdir(parents=True, exist_ok=True)
     name = state.get("file") or f"events.out.tfevents.{int(records[0].time)}.extra"
     size = state.get("size", 0)
