@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 
 from extra_rl.errors import InputError
-from extra_rl.results import RunFolder
-from extra_rl.run.records import seconds_of_iteration
+from extra_rl.results import SHARDS, RunFolder
+from extra_rl.run.records import records, seconds_of_iteration
 from extra_rl.tracking.metrics import evaluation_metrics, iteration_metrics, lasting
 from extra_rl.tracking.record import COLUMNS, Kind, Record, digest_of
 
@@ -63,10 +63,7 @@ def _iteration(results: Path, folder: Path, step: int, settings: Mapping[str, An
         if (folder / f"{stage}.parquet").is_file()
     }
     seconds = {stage: value for stage, value in seconds_of_iteration(folder).items() if stage in STAGES}
-    memory = {
-        stage: float(record["peak_memory_mb"]) for stage in seconds if (record := _record(folder, stage)) is not None
-    }
-    metrics = iteration_metrics(summary, steps, sampled, seconds, memory)
+    metrics = iteration_metrics(summary, steps, sampled, seconds, _peaks(folder))
     rollouts = sample_of_rollouts(results, folder, settings["rollouts"], settings["characters"])
     ended = _ended(folder, SUMMARY)
     return Record("iteration", step, ended, digest_of(lasting(metrics)), metrics, rollouts)
@@ -87,6 +84,15 @@ STAGES = (
     *("verify_regenerate", "score_entropy_regenerate", "novelty", "advantage", "update", "summarize"),
 )
 """Stages of an iteration, as their files are named."""
+
+
+def _peaks(folder: Path) -> list[float]:
+    """Peak memory in MiB of every process of an iteration's stages, with those of shards and of a shared update."""
+    found = []
+    for record in [*records(folder), *records(folder / SHARDS)]:
+        if Path(record["path"]).name != "evaluate.run.json":  # it may be made long after the iteration
+            found.append(max(record["peak_memory_mb"], record["figures"].get("peak_memory_mb_per_process", 0.0)))
+    return found
 
 
 def _record(folder: Path, stage: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Pure functions: no file is read. A figure that the tables do not have (null, or 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def iteration_metrics(
     steps: pl.DataFrame,
     sampled: Mapping[str, int],
     seconds: Mapping[str, float],
-    memory_mb: Mapping[str, float],
+    memory_mb: Sequence[float],
 ) -> dict[str, float]:
     """Return the metrics of one iteration.
 
@@ -94,7 +94,7 @@ def iteration_metrics(
         steps: its `contracts.UpdateSteps`.
         sampled: `generate` and `regenerate` -> tokens sampled there.
         seconds: stage -> wall seconds of its run.
-        memory_mb: stage -> peak memory of its process, in MiB.
+        memory_mb: peak memory of every process of its stages, in MiB.
     """
     found: dict[str, Any] = {"progress/iteration": summary["iteration"]}
     found |= {name: summary.get(column) for name, column in FROM_SUMMARY.items()}
@@ -105,7 +105,7 @@ def iteration_metrics(
     found |= {f"seconds/{stage}": value for stage, value in seconds.items()}
     if seconds:
         found["seconds/total"] = sum(seconds.values())
-    found["memory/peak"] = max(memory_mb.values(), default=None)
+    found["memory/peak"] = max(memory_mb, default=None)
     return finite(found)
 
 

@@ -56,7 +56,7 @@ def test_values_of_an_iteration_by_hand() -> None:
         {"step": 1, "loss_tokens": 10, "clipped_high": 0.5, "signal_rows": 2, "learning_rate": 0.25},
     )
     given = summary(truncated=2, mean_reward=0.5, sampled_tokens=2**40)
-    sampled, seconds, memory = {"generate": 7, "regenerate": 3}, {"generate": 2.0, "update": 3.0}, {"update": 9.0}
+    sampled, seconds, memory = {"generate": 7, "regenerate": 3}, {"generate": 2.0, "update": 3.0}, [4.0, 9.0]
     found = iteration_metrics(given, rows, sampled, seconds, memory)
     assert found["update/clipped_high"] == pytest.approx((30 * 0.1 + 10 * 0.5) / 40)
     expected = {
@@ -77,14 +77,14 @@ def test_values_of_an_iteration_by_hand() -> None:
 
 
 def test_figures_that_are_missing_or_not_finite_are_left_out() -> None:
-    found = iteration_metrics(summary(mean_reward=None, loss=float("nan"), rollouts=0), steps(), {}, {}, {})
+    found = iteration_metrics(summary(mean_reward=None, loss=float("nan"), rollouts=0), steps(), {}, {}, [])
     assert not found.keys() & {"reward/mean", "update/loss", "rollouts/truncated_share", "memory/peak", "seconds/total"}
     assert not any(name.startswith(("update/clip", "update/learning")) for name in found)
 
 
 def test_every_name_of_an_iteration_is_defined() -> None:
     row = dict.fromkeys(OVER_STEPS.values(), 0.5)
-    found = iteration_metrics(summary(), steps(row), {"generate": 1, "regenerate": 0}, {"update": 1.0}, {"update": 1.0})
+    found = iteration_metrics(summary(), steps(row), {"generate": 1, "regenerate": 0}, {"update": 1.0}, [1.0])
     stages = {"seconds/update": "seconds/<stage>"}
     assert {stages.get(name, name) for name in found} == {n for n in names() if not n.startswith("evaluation/")}
 
