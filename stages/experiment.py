@@ -22,12 +22,25 @@ from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json, write_whole
 from extra_rl.tracking.store import FOLDER, RUN_FILE, identifier_in
 from extra_rl.tracking.version import code_version
-from extra_rl.worker import launch
+from extra_rl.worker import client, launch
 from stages import STAGES
 from stages.load import load
 from stages.pipeline import STEPS
 
 Result = TypeVar("Result")
+
+PRELOAD = (
+    "stages.command",
+    *(f"stages.{stage}" for stage in STAGES),
+    # What the stages import inside of functions.
+    "extra_rl.models.embedding",
+    "extra_rl.sampling.plain",
+    "extra_rl.sampling.transformers",
+    "extra_rl.scoring.packed",
+    "extra_rl.tasks.sets",
+    "extra_rl.training.trainer",
+)
+"""The project's modules that the worker imports once. A job imports them again if one of their files has changed."""
 
 
 def experiment_of(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Experiment:
@@ -135,9 +148,12 @@ def write_about(experiment: Experiment, results: Path) -> None:
 
 
 def start_worker() -> None:
-    """Start the warm worker from this process (Snakemake's). With EXTRA_COLD set there is none, and stages run cold."""
-    if not os.environ.get("EXTRA_COLD"):
-        launch.start(Path(".snakemake"))
+    """Start the warm worker from this process (Snakemake's), unless EXTRA_WORKER names one that listens already.
+
+    With EXTRA_COLD set there is none, and stages run cold.
+    """
+    if not os.environ.get("EXTRA_COLD") and not client.listens():
+        launch.start(Path(".snakemake"), preload_extra=PRELOAD)
 
 
 def open_engines(experiment: Experiment) -> None:

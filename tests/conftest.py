@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
+
+Finished = subprocess.CompletedProcess[str]
 
 ROOT = Path(__file__).parents[1]
 POLICY = ROOT / "tests" / "data" / "policy"
@@ -33,9 +38,13 @@ class Run:
     def results(self) -> Path:
         return self.workdir / "results" / yaml.safe_load(self.config.read_text())["name"]
 
-    def snakemake(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run the real workflow here; returns the finished process with its output."""
-        done = subprocess.run(self.command(*arguments), text=True, capture_output=True, env=environment(), **options)
+    def snakemake(self, *arguments: str, check: bool = True, own_worker: bool = False) -> Finished:
+        """Run the real workflow here; returns the finished process with its output.
+
+        Importing torch and transformers takes longer than most of these runs, so they share the worker of the tests.
+        """
+        env = environment() | ({} if own_worker else {"EXTRA_WORKER": worker_of_the_tests()})
+        done = subprocess.run(self.command(*arguments), text=True, capture_output=True, env=env, check=False)
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -50,6 +59,19 @@ class Run:
             *("--cores", "2"),
             *arguments,
         ]
+
+
+@functools.cache
+def worker_of_the_tests() -> str:
+    """Socket of a warm worker that ends with this process."""
+    from extra_rl.worker.launch import start
+    from stages.experiment import PRELOAD
+
+    folder = Path(tempfile.mkdtemp(prefix="extra-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXTRA_WORKER", "")  # `start` sets it
+        return str(start(folder, preload_extra=PRELOAD).socket)
 
 
 def environment() -> dict[str, str]:
@@ -83,7 +105,7 @@ def mini_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             return Run(workdir, workdir / "config.yaml")
         shutil.rmtree(workdir, ignore_errors=True)
         run = new_run(workdir)
-        run.snakemake()
+        run.snakemake(own_worker=True)
         (workdir / "done").touch()
     return run
 

@@ -28,8 +28,6 @@ VERSION = 2
 SHORT = 16
 """Hex digits of a digest in a folder's name; settings.json contains the full digests."""
 
-SCHEMA = contracts.CachedSamples.create_empty().schema
-
 Key = tuple[str, int]
 """Key of a problem (`problem_key`), and index of the sample."""
 
@@ -84,7 +82,7 @@ class SampleStore:
                 "response_tokens": [sample.tokens for sample in samples.values()],
                 "finish_reason": [sample.finish_reason for sample in samples.values()],
             },
-            schema=SCHEMA,
+            schema=contracts.CachedSamples.create_empty().schema,
         )
         name = hashlib.sha256(canonical_json([list(key) for key in samples]).encode()).hexdigest()
         path = self.folder / f"part-{name[:SHORT]}.parquet"

@@ -77,6 +77,14 @@ def run(module: str, argv: list[str]) -> int | None:
         return _exit_code(connection, int(number), module) if word == b"group" else None
 
 
+def listens() -> bool:
+    """Whether a worker listens at `EXTRA_WORKER`."""
+    connection = connect(os.environ.get(SOCKET_VARIABLE, ""))
+    if connection is not None:
+        connection.close()
+    return connection is not None
+
+
 def connect(path: str) -> socket.socket | None:
     """Connect to the worker at `path`; None where nothing listens there."""
     if not path:

@@ -1,7 +1,7 @@
 """One job, in the child that the server has forked for it.
 
 The child takes over its client's terminal, directory, variables and import path, then calls the named module's `main`
-like a new interpreter. Project code is imported here for the first time.
+like a new interpreter. Project code that has changed since the server imported it is imported again.
 """
 
 import atexit
@@ -16,6 +16,8 @@ import threading
 import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypedDict
+
+from extra_rl.worker.own_modules import OwnModules
 
 PR_SET_PDEATHSIG = 1
 FLUSH_FAILED = 120
@@ -37,19 +39,23 @@ class Job(TypedDict):
     identity: list[str | None]
 
 
-def run_in_child(job: Job, output_fds: list[int], server_pid: int, hand_over: Callable[[], None]) -> NoReturn:
+def run_in_child(
+    job: Job, output_fds: list[int], server_pid: int, hand_over: Callable[[], None], own_modules: OwnModules
+) -> NoReturn:
     """Run the job and end the process with its exit code; never return into the server's frames.
 
     Args:
         output_fds: the client's standard output and standard error.
         server_pid: the parent, with which this process must end.
         hand_over: notifies the client that its job begins, and closes the server's files.
+        own_modules: the project's modules that the server has imported.
     """
     code = 1
     try:
         _leave_the_server(server_pid)
         hand_over()
         _take_the_clients_place(job, output_fds)
+        own_modules.drop_if_changed()
         code = _finish(_call_main(job))
     except BaseException:
         traceback.print_exc()

@@ -34,6 +34,7 @@ from pathlib import Path
 from extra_rl.errors import ExtraError, InputError
 from extra_rl.worker.client import identity
 from extra_rl.worker.job import Job, run_in_child
+from extra_rl.worker.own_modules import OwnModules
 
 PRELOAD = (
     "numpy",
@@ -52,10 +53,7 @@ PRELOAD = (
     "transformers.models.qwen3.modeling_qwen3",
     "tokenizers",
 )
-"""Modules to preload: third-party ones only, because project code is imported after the fork."""
-
-OWN = ("extra_rl", "extra_cli", "mathjudge", "stages")
-"""The project's packages: each job imports them again, also those that the server has imported."""
+"""Third-party modules to preload. Whoever starts the worker adds the project's modules that jobs need."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Set to 1 before the imports, so that none of them starts a thread pool; stages set their number of threads."""
@@ -86,7 +84,7 @@ class Server:
         self._parent_fd = parent_fd
         self._clients: set[_Client] = set()
         self._stopping = False
-        self._own_modules = [name for name in sys.modules if name.split(".")[0] in OWN]
+        self._own_modules = OwnModules(began_ns=0)
         self._signal_read, self._signal_write = socket.socketpair()
         self._signal_write.setblocking(False)
         signal.set_wakeup_fd(self._signal_write.fileno())
@@ -99,7 +97,7 @@ class Server:
 
     def preload(self, modules: Sequence[str]) -> None:
         """Import the modules, then freeze them so that no child's garbage collector copies their pages."""
-        begin = time.monotonic()
+        begin, began_ns = time.monotonic(), time.time_ns()
         gc.disable()
         for name in modules:
             if select.select([self._parent_fd, self._signal_read.fileno()], [], [], 0)[0]:
@@ -110,6 +108,7 @@ class Server:
                 _log(f"{name} is not preloaded: {error}")
         # Fill importlib's cache of installed packages: every stage reads versions, and each scan takes 35 ms.
         importlib.metadata.version("numpy")
+        self._own_modules = OwnModules(began_ns)
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -162,15 +161,14 @@ class Server:
             self._drop(client)
             return
         if client.pid == 0:
-            run_in_child(job, fds, server_pid, hand_over=lambda: self._hand_over(client))
+            run_in_child(job, fds, server_pid, lambda: self._hand_over(client), self._own_modules)
         client.pidfd = os.pidfd_open(client.pid)
         self._watch(client.pidfd, lambda: self._finish(client))
 
     def _hand_over(self, client: _Client) -> None:
-        """In the child: notify the client that its job begins, and drop the server's files and modules.
+        """In the child: notify the client that its job begins, and drop the server's files.
 
-        With a connection still open, its client would wait for a server that has ended. The project's modules are
-        imported again, from the client's checkout in its present state.
+        With a connection still open, its client would wait for a server that has ended.
         """
         client.connection.send(f"group {os.getpid()}".encode())
         for other in self._clients:
@@ -179,8 +177,6 @@ class Server:
             end.close()
         self._selector.close()
         os.close(self._parent_fd)
-        for name in self._own_modules:
-            del sys.modules[name]
 
     def _finish(self, client: _Client) -> None:
         # WNOWAIT keeps the process id, and so the id of the group, from being reused before the kill.

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.worker import client, server
+from extra_rl.worker import client, launch, server
 from extra_rl.worker.launch import LOG_NAME, Worker, start
+from stages.experiment import PRELOAD
 
 PROJECT = Path(__file__).parents[2]
 ROOM = Path(__file__).with_name("worker_room")
@@ -133,14 +134,37 @@ def test_job_is_a_child_of_the_worker_in_its_own_session(worker: Worker) -> None
     assert parent == worker.process.pid
 
 
-def test_each_job_imports_the_project_code_again(worker: Worker, tmp_path: Path) -> None:
-    command = [sys.executable, str(tmp_path / "run.py")]
-    (tmp_path / "run.py").write_text((ROOM / "run.py").read_text())
-    env = {**os.environ, "PYTHONPATH": str(PROJECT), "WARM_ONLY": "1"}
-    for answer in ("first", "second one"):
-        probe = f"import sys\ndef main(argv): print({answer!r}, 'extra_rl' in sys.modules)"
-        (tmp_path / "probe.py").write_text(probe)
-        assert subprocess.check_output(command, env=env, text=True) == answer + " False\n"
+def test_each_job_runs_the_project_code_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job keeps what the server imported, unless a file has changed or its client belongs to another checkout."""
+    first, second = (tmp_path / name / "stages" for name in ("first", "second"))
+    for package in (first, second):
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "probe.py").write_text(f"import os\nowner = os.getpid(), {package.parent.name!r}\n")
+        (package / "ask.py").write_text(
+            "import json\nfrom stages import probe\ndef main(_): print(json.dumps(probe.owner))"
+        )
+        (package.parent / "run.py").write_text((ROOM / "run.py").read_text().replace('"probe"', '"stages.ask"'))
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    monkeypatch.setattr(launch, "__file__", str(first.parent / "extra_rl" / "worker" / "launch.py"))
+    worker = start(tmp_path, preload=["stages.ask"])
+
+    def ask(checkout: Path) -> tuple[bool, str]:
+        """Whether the module was imported by the server, and from which checkout."""
+        env = {**os.environ, "PYTHONPATH": str(PROJECT), "WARM_ONLY": "1"}
+        command = [sys.executable, str(checkout.parent / "run.py")]
+        pid, name = json.loads(subprocess.check_output(command, env=env, text=True))
+        return pid == worker.process.pid, name
+
+    assert ask(second) == (False, "second")
+    assert ask(first) == (True, "first")
+    (first / "probe.py").write_text("import os\nowner = os.getpid(), 'edited'\n")
+    assert ask(first) == (False, "edited")
+    (first / "probe.py").unlink()
+    with pytest.raises(subprocess.CalledProcessError):
+        ask(first)
+    worker.stop()
 
 
 def test_two_jobs_run_at_once(worker: Worker, tmp_path: Path) -> None:
@@ -281,7 +305,7 @@ def test_full_preload_works_in_a_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(client.SOCKET_VARIABLE, "")
-    worker = start(tmp_path)
+    worker = start(tmp_path, preload_extra=PRELOAD)
     process = popen("heavy")
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
@@ -296,6 +320,7 @@ def test_full_preload_works_in_a_child(
     tasks = Path(f"/proc/{worker.process.pid}/task")
     names = {(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != tasks.parent.name}
     assert names <= {"jemalloc_bg_thd", "polars-ooc-clea"}, "preloading started a pool"
+    assert "is not preloaded" not in (tmp_path / LOG_NAME).read_text()
     seconds = []
     for _ in range(5):
         begin = time.perf_counter()

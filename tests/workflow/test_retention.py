@@ -17,9 +17,9 @@ from tests.workflow.processes import RunningWorkflow, tables_and_policies
 
 pytestmark = pytest.mark.slow
 
-ITERATIONS = 6
+ITERATIONS = 5
 PLACE = "extra/s0"
-KEEP = {"weights_every": 3, "optimizer_states": 2}
+KEEP = {"weights_every": 2, "optimizer_states": 2}
 
 
 def a_run(workdir: Path, **changes: object) -> Run:
@@ -46,32 +46,32 @@ def test_retention_changes_no_result_and_removed_policies_can_be_restored(tmp_pa
     whole, thinned = a_run(tmp_path / "whole"), a_run(tmp_path / "thinned", iterations=ITERATIONS - 1, retention=KEEP)
     whole.snakemake()
     assert with_file(whole, "model.safetensors") == with_file(whole, OPTIMIZER_FILE) == list(range(ITERATIONS))
-    for moment in ("iteration_0002/policy/manifest.json", "iteration_0000/policy/removed.json"):
+    for moment in ("iteration_0001/policy/manifest.json", "iteration_0000/policy/removed.json"):
         with RunningWorkflow(thinned) as running:
             running.wait_for((thinned.results / PLACE / moment).exists)
             running.kill_group(signal.SIGKILL)
             assert running.wait() != 0
     thinned.snakemake()
-    assert (with_file(thinned, "model.safetensors"), with_file(thinned, OPTIMIZER_FILE)) == ([2, 3, 4], [3, 4])
+    assert (with_file(thinned, "model.safetensors"), with_file(thinned, OPTIMIZER_FILE)) == ([1, 2, 3], [2, 3])
     assert nothing_to_do(thinned)
 
-    reconfigure(thinned, iterations=ITERATIONS)  # five iterations become six
+    reconfigure(thinned, iterations=ITERATIONS)  # four iterations become five
     thinned.snakemake()
-    assert (with_file(thinned, "model.safetensors"), with_file(thinned, OPTIMIZER_FILE)) == ([2, 4, 5], [4, 5])
+    assert (with_file(thinned, "model.safetensors"), with_file(thinned, OPTIMIZER_FILE)) == ([1, 3, 4], [3, 4])
     assert nothing_to_do(thinned)
     equal_except_for_removed_files(whole, thinned)
 
-    reconfigure(thinned, retention=KEEP | {"weights_every": 2})  # other settings run nothing again
+    reconfigure(thinned, retention=KEEP | {"weights_every": 3})  # other settings run nothing again
     assert nothing_to_do(thinned)
 
-    reconfigure(thinned, evaluate_every=2)  # evaluations of policies that are gone: the message tells how to go on
+    reconfigure(thinned, evaluate_every=3)  # evaluations of policies that are gone: the message tells how to go on
     refused = thinned.snakemake(check=False)
     assert refused.returncode != 0
-    found = re.search(r"iteration_0001/policy/model\.safetensors was removed .*", refused.stdout + refused.stderr)
+    found = re.search(r"iteration_0002/policy/model\.safetensors was removed .*", refused.stdout + refused.stderr)
     assert found, refused.stderr
     follow(found[0], thinned)
     assert "evaluate.parquet" in thinned.snakemake("--dry-run", "--quiet", "host").stdout
-    made = thinned.snakemake(f"results/mini/{PLACE}/iteration_0001/evaluate.parquet")
+    made = thinned.snakemake(f"results/mini/{PLACE}/iteration_0002/evaluate.parquet")
     assert made.returncode == 0
     equal_except_for_removed_files(whole, thinned)
 

@@ -37,7 +37,6 @@ CONFIG: dict[str, Any] = {
     "evaluate": {"split": "final", "samples": 2, "temperature": 1.0, "max_response_tokens": 24},
     "compare": {"ks": [1, 2], "resamples": 100},
     "arms": {
-        "grpo": {},
         "extra": {
             "preset": "prototype",
             "choose_prefixes": {"when": "same_iteration"},
@@ -85,9 +84,9 @@ def record(run: Run, place: str) -> dict[str, Any]:
     return found
 
 
-def test_both_arms_are_trained_and_evaluated(run: Run) -> None:
+def test_the_arm_is_trained_and_evaluated(run: Run) -> None:
     summary = json.loads((run.results / "summary.json").read_text())
-    assert set(summary["arms"]) == {"grpo", "extra"}
+    assert set(summary["arms"]) == {"extra"}
     extra = pl.read_parquet(run.results / "extra/s0/iteration_0000/summarize.parquet")
     assert extra["regenerated_rollouts"].item() > 0
     assert extra["steps"].item() == 1
@@ -108,7 +107,7 @@ def test_every_stage_took_and_recorded_the_fast_path(run: Run) -> None:
         assert model["decisions"][what]["rank"] == "fast", place
         assert max(measured["largest"] for measured in model["measurements"]) < 1e-3
     seconds = sum(r["cpu_s"] for r in map(json.loads, (p.read_text() for p in run.results.rglob("*.run.json"))))
-    peak = max(record(run, f"{arm}/s0/iteration_0000/update")["peak_memory_mb"] for arm in ("grpo", "extra"))
+    peak = record(run, "extra/s0/iteration_0000/update")["peak_memory_mb"]
     print(f"SmolLM2: {seconds:.0f} CPU-s in all, peak memory of an update {peak / 1024:.1f} GiB")
     assert peak < 8 * 1024
 
@@ -120,7 +119,7 @@ def test_sampled_and_scored_logprobs_are_those_of_the_library(run: Run) -> None:
 
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(run.results / "warm_start" / "policy", dtype=torch.float32).eval()
-    rows = scan_run(run.results / "grpo").collect().head(8)
+    rows = scan_run(run.results / "extra").collect().head(8)
     assert len(rows) == 8
     for row in rows.iter_rows(named=True):
         prompt, response = row["prompt_tokens"], row["response_tokens"]
