@@ -17,6 +17,7 @@ from extra_rl.errors import InputError
 from extra_rl.run.consistency import Kept, compare, message, remade_note
 from extra_rl.run.identity import has_identity
 from extra_rl.tables.files import remove_temporary
+from extra_rl.tracking.store import unfinished
 from stages.experiment import or_exit
 
 MISSING_SHOWN = 3
@@ -25,13 +26,17 @@ MISSING_SHOWN = 3
 def check_when_planned(workflow: Any, results: str) -> None:
     """Let Snakemake's workflow refuse, after it has planned a run or a dry run, files that do not belong to it.
 
-    The process of a single job (on a cluster) does not check, nor do commands that only list or delete files.
+    The process of a single job (on a cluster) does not check, nor do commands that only list or delete files. Tracking
+    jobs whose tracker was out of order are planned again.
     """
     build = workflow._build_dag
 
     def build_and_check() -> None:
+        runs = workflow.is_main_process and workflow.executor_plugin is not None
+        if runs and (again := or_exit(unfinished, Path(results))):
+            workflow.dag.forcefiles.update(again)
         build()
-        if workflow.is_main_process and workflow.executor_plugin is not None:
+        if runs:
             or_exit(check, workflow.dag, Path(results))
 
     workflow._build_dag = build_and_check

@@ -20,10 +20,11 @@ from extra_rl.preflight.hub import on_hub
 from extra_rl.results import start_folder
 from extra_rl.run.configuration import keep_configuration
 from extra_rl.run.context import Guards, Horizon, RunContext
-from extra_rl.run.records import code_version
+from extra_rl.run.records import code_state, code_version
 from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
-from extra_rl.tables.files import canonical_json
+from extra_rl.tables.files import canonical_json, write_whole
+from extra_rl.tracking.store import FOLDER, RUN_FILE, identifier_in
 from extra_rl.worker import client, launch
 from stages import STAGES
 from stages.load import load
@@ -76,18 +77,26 @@ def with_nulls(value: Any) -> Any:
     return None if value == "null" else value
 
 
-def preflight(experiment: Experiment, results: Path, *, packages: bool) -> None:
+def preflight(experiment: Experiment, results: Path, *, packages: bool, trackers: bool = True) -> None:
     """Check the files, folders, commands and packages that the configuration names; ConfigError lists all faults.
 
     Args:
         experiment: the validated configuration.
         results: the folder of the run; what it holds already is not checked again.
         packages: whether the stages run in this environment, so that optional packages must be installed here.
+        trackers: the same of the tracking jobs.
     """
     starts = [results / start_folder(start) / "policy" / "manifest.json" for start in experiment.run.starts]
     problems = not (results / "prepare" / "train.parquet").exists()
     model = not all(path.exists() for path in starts)
-    refuse_faults(experiment.with_phases_as_arms(), results, problems=problems, model=model, packages=packages)
+    refuse_faults(
+        experiment.with_phases_as_arms(),
+        results,
+        problems=problems,
+        model=model,
+        packages=packages,
+        trackers=trackers,
+    )
     for line in on_hub(experiment.common["prepare"], problems=problems, model=model):
         print(f"NOTE: {line}", file=sys.stderr)
 
@@ -145,6 +154,21 @@ def run_context(experiment: Experiment) -> RunContext:
         ),
         guards=Guards(run.on_mismatch, run.mismatch_tolerance, run.stop_without_signal),
     )
+
+
+def tracking_json(experiment: Experiment) -> str:
+    """Return the section `tracking` as canonical JSON: the param of the tracking rules."""
+    return canonical_json(experiment.run.tracking.model_dump(mode="json"))
+
+
+def write_about(experiment: Experiment, results: Path) -> None:
+    """Write the file that tells trackers the configuration and the version of the code; nothing without a tracker."""
+    run = experiment.run.model_dump(mode="json", exclude={"tracking"})  # an address may contain a password
+    if experiment.run.tracking.to:
+        path = results / FOLDER / RUN_FILE
+        about = {"id": identifier_in(path), "run": run, "code": code_state(), "arms": experiment.arms}
+        text = canonical_json(about) + "\n"
+        write_whole(path, lambda tmp: tmp.write_text(text))
 
 
 def start_worker() -> None:

@@ -100,6 +100,10 @@ class Layout:
         """Folder of every initial policy -> its seed."""
         return {start_folder(start): start for start in self._experiment.run.starts}
 
+    def start(self, wildcards: Any) -> str:
+        """Params function: name of the folder of the seed's initial policy."""
+        return start_folder(self._experiment.run.warm_start_of(int(wildcards.seed)))
+
     def worked_solutions(self) -> list[str]:
         """The training problems, where the warm start imitates their solutions; generated tasks create solutions."""
         section = self._experiment.common["warm_start"]
@@ -172,6 +176,23 @@ class Layout:
             for seed in run.seeds
             for iteration in range(run.first_iteration, run.iterations)
             for of in ("generate", "regenerate")
+        ]
+
+    def tracked(self) -> list[str]:
+        """Outputs of the tracking jobs: of every iteration and of every evaluation; none without a tracker."""
+        run = self._experiment.run
+        if not run.tracking.to:
+            return []
+        cells = [(arm, seed) for arm in self._experiment.arms for seed in run.seeds]
+        evaluated = [*self.extra_evaluations(), *self.finals("evaluate").values()]
+        return [
+            *(f"{self.results}/{arm}/s{seed}/track_warm_start.json" for arm, seed in cells),
+            *(
+                f"{self.iteration(arm, seed, iteration)}/track.json"
+                for iteration in range(run.first_iteration, run.iterations)
+                for arm, seed in cells
+            ),
+            *(path.removesuffix("evaluate.parquet") + "track_evaluation.json" for path in evaluated),
         ]
 
     def manifests(self) -> list[str]:

@@ -23,6 +23,7 @@ def schema() -> dict[str, Any]:
     """Return the schema of a whole file: run keys, shared sections, stage sections, and arms as diffs over them."""
     definitions: dict[str, Any] = {}
     run = _section(RunConfig, definitions)
+    run["properties"]["tracking"] = _tracking(run["properties"]["tracking"], definitions)
     sections = {name: _section(model, definitions) for name, model in SHARED.items()}
     sections["task"]["properties"] |= _sources(sections["task"]["properties"])
     for name in STAGES:
@@ -115,6 +116,13 @@ def _section(model: type[BaseModel], definitions: dict[str, Any], hidden: tuple[
     if required := [key for key in found.pop("required", []) if key not in hidden]:
         found["required"] = required
     return found
+
+
+def _tracking(found: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The forms of `tracking` in a file: a section, or a list of trackers; the model defines only the former."""
+    trackers = definitions["TrackingConfig"]["properties"]["to"]
+    forms = [{"$ref": REFERENCE.format(model="TrackingConfig")}, {"type": "array", "items": trackers["items"]}]
+    return {"description": found["description"], "anyOf": [*forms, {"type": "null"}]}
 
 
 def _sources(properties: dict[str, Any]) -> dict[str, Any]:

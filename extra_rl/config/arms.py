@@ -21,7 +21,7 @@ from extra_rl.config.mistakes import Mistakes, nearest
 PRESETS = ("paper", "published_code", "prototype", "surprisal", "regeneration")
 SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
 """Sections that no arm may change: they configure what is made once for all arms."""
-RESERVED_NAMES = ("prepare", "logs")
+RESERVED_NAMES = ("prepare", "logs", "tracking")
 """Folders of a run's results that are not arms, in addition to those that begin with `warm_start`."""
 LONGEST_NAME = 100
 """Characters of an arm's name: file systems take 255, and a folder may also carry its regime."""

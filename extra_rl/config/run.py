@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from extra_rl.config.section import Section
+from extra_rl.config.tracking import TrackingConfig
 
 LAST_POLICIES = 2
 """Iterations whose policies always stay: the last, and the one that a repeated `update` starts from."""
@@ -116,6 +117,10 @@ class RunConfig(Section):
     )
     generation: GenerationConfig = Field(
         default_factory=GenerationConfig, description="how sampling is spread over devices"
+    )
+    tracking: TrackingConfig = Field(
+        default_factory=TrackingConfig,
+        description="trackers that get the metrics, as a list or as a section (docs/tracking.md)",
     )
 
     _every_seed: list[int] = PrivateAttr([])

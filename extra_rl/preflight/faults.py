@@ -19,6 +19,7 @@ from extra_rl.config.check import grouped
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.judges import JUDGES as FIRST_JUDGES
 from extra_rl.config.sections import ModelConfig, TaskConfig
+from extra_rl.config.tracking import PACKAGES, TrackingConfig, module_of
 from extra_rl.errors import ConfigError
 from extra_rl.judging.audit import JUDGES, NONE
 from extra_rl.preflight.hub import LOCAL
@@ -35,7 +36,9 @@ ROOM_BYTES = 1 << 20
 """What must fit into a folder before a run: a full disk is noticed, and how much the run needs is not checked."""
 
 
-def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, model: bool, packages: bool) -> None:
+def refuse_faults(
+    experiment: Experiment, results: Path, *, problems: bool, model: bool, packages: bool, trackers: bool = True
+) -> None:
     """Raise ConfigError that lists all faults, unless there are none.
 
     Args:
@@ -44,6 +47,7 @@ def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, mode
         problems: check the files of problems; false where `prepare` has read them.
         model: check the model; false where the initial policies are there.
         packages: check the optional packages; false where the stages run in another environment.
+        trackers: check the packages of the trackers; false where the tracking jobs run in another environment.
     """
     found = list(faults_of_folders(experiment, results))
     prepare = experiment.common["prepare"]
@@ -64,6 +68,8 @@ def refuse_faults(experiment: Experiment, results: Path, *, problems: bool, mode
         found += faults_of_own_task(experiment)
         found += grouped({name: faults_of_judge(sections) for name, sections in experiment.arms.items()})
         found += missing_packages(experiment)
+    if trackers:
+        found += missing_trackers(experiment.run.tracking)
     if found:
         lines = "\n".join(f"  {line}" for line in dict.fromkeys(found))
         raise ConfigError(f"the run cannot start:\n{lines}")
@@ -159,3 +165,20 @@ def missing_packages(experiment: Experiment) -> Iterator[str]:
     for package, (key, wanted) in needed.items():
         if wanted and importlib.util.find_spec(package) is None:
             yield f"{key} needs the package {package}: pip install 'extra-rl[{extras[package]}]'"
+
+
+def missing_trackers(tracking: TrackingConfig) -> Iterator[str]:
+    """Trackers that the configuration names and whose module is not installed; it is not imported."""
+    for tracker in tracking.to:
+        module = module_of(tracker)
+        if module and not is_installed(module):
+            remedy = f"pip install 'extra-rl[{tracker}]'" if tracker in PACKAGES else "put it on the Python path"
+            yield f"tracking.to: {tracker} needs the module {module}, which is not installed: {remedy}"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, also next to where the command was started; nothing of it is run but parents."""
+    try:
+        return importlib.util.find_spec(module) is not None or Path(f"{module.replace('.', '/')}.py").is_file()
+    except ImportError:
+        return Path(f"{module.replace('.', '/')}.py").is_file()

@@ -19,20 +19,28 @@ MISMATCH_TOLERANCE = "mismatch_tolerance"
 """Figure of `score_entropy`: the tolerance on the mean difference of sampler and policy, in nats."""
 
 
-def code_version() -> str:
-    """Return the version of this package and, in a git checkout, its commit: `0.1.0, commit 1a2b3c4d5e6f, changed`.
+def code_state() -> dict[str, str]:
+    """Return the version of this package and, in a git checkout, its commit: `unknown` where git cannot tell.
 
-    `changed`: tracked files differ from the commit.
+    `changes`: "yes" where tracked files differ from the commit; absent otherwise.
     """
     root = Path(__file__).resolve().parents[2]
+    found = {"version": __version__}
     if not (root / ".git").exists():
-        return __version__
+        return found
     try:
         commit = _git(root, "rev-parse", "--short=12", "HEAD")
-        changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        changes = {"changes": "yes"} if _git(root, "status", "--porcelain", "--untracked-files=no") else {}
     except (OSError, subprocess.SubprocessError):
-        return f"{__version__}, commit unknown"
-    return f"{__version__}, commit {commit}" + (", changed" if changed else "")
+        return {**found, "commit": "unknown"}
+    return {**found, "commit": commit, **changes}
+
+
+def code_version() -> str:
+    """Return the state of the code as one text: `0.1.0, commit 1a2b3c4d5e6f, changed`."""
+    state = code_state()
+    commit = f", commit {state['commit']}" if "commit" in state else ""
+    return state["version"] + commit + (", changed" if "changes" in state else "")
 
 
 def _git(root: Path, *words: str) -> str:

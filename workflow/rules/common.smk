@@ -18,7 +18,9 @@ from stages.experiment import (
     refuse_without_training,
     run_context,
     start_worker,
+    tracking_json,
     use_this_python,
+    write_about,
 )
 from stages.layout import Layout, as_inputs, by_role
 from stages.terminal import Terminal
@@ -53,6 +55,7 @@ if workflow.is_main_process:
         Path(RESULTS),
         packages=workflow.local_exec
         and not workflow.deployment_settings.deployment_method,
+        trackers=not workflow.deployment_settings.deployment_method,
     )
 
 
@@ -109,6 +112,7 @@ def begin(log):
     or_exit(run_lock.hold, Path(RESULTS))
     or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
     or_exit(keep_configuration_of, config, workflow.configfiles, Path(RESULTS))
+    or_exit(write_about, EXPERIMENT, Path(RESULTS))
     # On a cluster the stages run elsewhere, cold, and may outlive a run that was killed.
     if workflow.local_exec:
         remove_leftovers(RESULTS)

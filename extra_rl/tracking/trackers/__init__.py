@@ -1,0 +1,1 @@
+"""One file a tracker, with a function `send` (extra_rl.tracking.send.Send); each imports its library there."""
