@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import InputError
-from extra_rl.run.consistency import Kept, compare, message, remade_note
+from extra_rl.results import file_name
+from extra_rl.run.consistency import START, Kept, compare, message, remade_note
 from extra_rl.run.identity import has_identity
 from extra_rl.tables.files import remove_temporary
 from extra_rl.tracking.store import unfinished
@@ -58,11 +59,13 @@ def check(dag: Any, results: Path) -> None:
             continue
         jobs = _jobs(job)
         after = tuple(Path(path) for other in dag.dependencies[job] for path in other.output)
+        read = {name for path in job.input if (name := file_name(Path(path)))}
+        starts = frozenset(name for name in read if START.fullmatch(name))
         for path in map(Path, job.output):
             if not path.is_file():
                 missing.append(path)
             elif has_identity(path):
-                kept.append(Kept(path, jobs, after, Path(job.output[0])))
+                kept.append(Kept(path, jobs, after, Path(job.output[0]), starts))
     findings = compare(results, kept)
     if findings.reasons:
         raise InputError(message(results, findings, this_command()))

@@ -9,6 +9,7 @@ Source: our decision (docs/decisions/0020-files-are-known-by-content.md).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +20,8 @@ from extra_rl.errors import InputError
 from extra_rl.results import IterationFolder, file_name, named_file
 from extra_rl.run.identity import Identity, differences, first_sentence, identity_of
 
+START = re.compile(r"s\d+/policy")
+"""Name of an initial policy: which one a seed starts from is no part of its job (`warm_starts`)."""
 REASONS_SHOWN, KEYS_SHOWN, FILES_SHOWN = 5, 3, 6
 """How much of a long list a message shows."""
 
@@ -28,12 +31,14 @@ class Kept:
     """A file that the run takes as it is.
 
     jobs: of today, by stage. after: the files that its job reads. first_output: of its job, which makes all at once.
+    starts: names of the initial policies among the files that its job reads today (`s7/policy`).
     """
 
     path: Path
     jobs: Mapping[str, Mapping[str, Any]]
     after: tuple[Path, ...] = ()
     first_output: Path | None = None
+    starts: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -89,6 +94,9 @@ def _reason(results: Path, kept: Kept, known: Callable[[Path], Identity]) -> str
     if changed:
         more = len(changed) - KEYS_SHOWN
         return "; ".join(changed[:KEYS_SHOWN]) + (f" and {more} more keys" if more > 0 else "")
+    others = sorted(name for name in found.inputs if START.fullmatch(name) and name not in kept.starts)
+    if kept.starts and others:
+        return f"made from the initial policy {', '.join(others)}, now {', '.join(sorted(kept.starts))}"
     return stale(results, found, known)
 
 

@@ -22,7 +22,7 @@ from extra_rl.run.identity import Identity, differences, first_sentence, has_ide
 from extra_rl.run.records import damage_of, relocate
 from extra_rl.tables.checksum import require_undamaged
 
-SUMMARY = "summary.json"
+SUMMARY, PAGE = "summary.json", "report.html"
 
 Kind = Literal["damaged", "missing", "foreign", "stale", "mixed", "leftover"]
 
@@ -120,6 +120,10 @@ def examine(results: Path) -> Examination:
     for path in {path for path in found.stages if path.suffix == ".json"} - identities.keys() | {results / SUMMARY}:
         if path.is_file() and (damage := damage_of(path)):
             faults.setdefault(path, Finding("damaged", path, damage, (path,)))
+    page = results / PAGE
+    if page.is_file() and not page.read_bytes().rstrip().endswith(b"</html>"):
+        faults[page] = Finding("damaged", page, "its end is missing", (page,))
+        found.stages[page] = "report"
     found.findings = [
         *(faults[path] for path in sorted(faults)),
         *_mixed(identities),

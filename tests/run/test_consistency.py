@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def test_another_learning_rate_is_named_with_both_values_and_the_first_file(resu
     said = message(results, findings, "snakemake --cores 2")
     assert "8 file(s)" in said
     assert f"snakemake --cores 2 --forcerun {next(iter(findings.first))}" in said
+
+
+def test_another_initial_policy_is_named(results: Path) -> None:
+    """A seed's job does not say which policy it starts from: that follows from its place in `seeds`."""
+    files = [dataclasses.replace(one, starts=frozenset(["s7/policy"])) for one in kept(results, results)]
+    findings = compare(results, [one for one in files if one.path.stem == "generate"])
+    first = [results / arm / "s0" / "iteration_0000" / "generate.parquet" for arm in ("extra", "grpo")]
+    assert findings.reasons == {"made from the initial policy s0/policy, now s7/policy": first}
+    assert list(findings.first) == first
+    same = [dataclasses.replace(one, starts=frozenset(["s0/policy"])) for one in kept(results, results)]
+    assert compare(results, same).reasons == {}
 
 
 def test_tables_swapped_between_arms_seeds_or_iterations_are_named(results: Path) -> None:

@@ -214,6 +214,16 @@ def test_a_flipped_bit_in_the_summary_is_damage(results: Path) -> None:
             read_json(summary)
 
 
+def test_a_cut_off_report_is_damage(results: Path) -> None:
+    page = results / "report.html"
+    page.write_text("<!doctype html><html><body>1</body></html>\n")
+    assert examine(results).findings == []
+    page.write_text("<!doctype html><html><bo")
+    found = examine(results)
+    assert said(found) == [("damaged", "report.html")]
+    assert "--allowed-rules report -- results/small/report.html" in commands(found)[0]
+
+
 def test_a_damaged_record_of_times_is_no_fault(results: Path) -> None:
     (results / EXTRA_0 / "update.run.json").write_text('{"stage": "upd')
     assert said(examine(results)) == [("leftover", f"{EXTRA_0}/update.run.json")]

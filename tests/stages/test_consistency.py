@@ -32,6 +32,7 @@ class Job:
     """A job of Snakemake's."""
 
     def __init__(self, output: list[Path], **params: str) -> None:
+        self.input: list[str] = []
         self.output, self.params, self.rule = list(map(str, output)), params, SimpleNamespace(params=params)
 
 
@@ -49,6 +50,16 @@ def update(results: Path) -> list[Path]:
 def changed(path: Path) -> str:
     by = expected_job(path)
     return json.dumps(by | {"config": by["config"] | {"learning_rate": 0.5}})
+
+
+def test_a_seed_that_starts_from_another_initial_policy_is_refused(results: Path) -> None:
+    path = results / "extra" / "s0" / "iteration_0000" / "generate.parquet"
+    by = Job([path], job=json.dumps(expected_job(path)))
+    by.input = [f"{results}/warm_start/policy/manifest.json"]
+    check(Plan(by), results)
+    by.input = [f"{results}/warm_start_7/policy/manifest.json"]
+    with pytest.raises(InputError, match="made from the initial policy s0/policy, now s7/policy"):
+        check(Plan(by), results)
 
 
 def test_a_kept_job_is_compared_and_one_that_runs_is_not(results: Path, update: list[Path]) -> None:

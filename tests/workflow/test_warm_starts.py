@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +13,7 @@ import pytest
 import yaml
 
 from extra_rl.config.files import read_yaml
-from tests.conftest import Run, new_run
+from tests.conftest import Run, copy_of, new_run
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +70,23 @@ def test_a_regime_decides_what_its_arms_are_trained_on(grid: Run) -> None:
     for regime, level in (("easy", "L1"), ("hard", "L6")):
         chosen = pl.read_parquet(grid.results / f"{regime}-grpo" / "s3" / "iteration_0000" / "select.parquet")
         assert chosen.join(train, on="problem_id")["benchmark"].unique().to_list() == [level]
+
+
+def test_other_initial_policies_are_refused_where_snakemake_has_no_records(grid: Run, tmp_path: Path) -> None:
+    run = copy_of(grid, tmp_path / "moved")
+    shutil.rmtree(run.workdir / ".snakemake")
+    config = read_yaml(run.config) | {"seeds": [4, 3, 5]}
+    run.config.write_text(yaml.safe_dump(config, sort_keys=False))
+    for days, folder in ((3, "prepare"), (2, "warm_start"), (2, "warm_start_7")):  # no time tells anything
+        for path in (run.results / folder).rglob("*"):
+            age = days - (path.stem.startswith("evaluate"))
+            os.utime(path, (time.time() - age * 86400,) * 2)
+    done = run.snakemake("-n", check=False)
+    assert done.returncode == 2
+    for seed, made, now in ((3, "s0/policy", "s7/policy"), (4, "s7/policy", "s0/policy")):
+        assert f"made from the initial policy {made}, now {now}" in done.stderr
+        assert f"easy-grpo/s{seed}/iteration_0000/" in done.stderr
+    assert "easy-grpo/s5/" not in done.stderr
 
 
 def test_the_comparison_has_every_cell_and_every_start(grid: Run) -> None:
