@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +52,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
     from extra_rl.run import lock
     from extra_rl.run.configuration import as_yaml, keep_configuration
     from extra_rl.run.fork import FORK_FILE, files_to_share, later_times, read_fork, require_forkable, share
-    from extra_rl.tables.files import write_whole
+    from extra_rl.tables.files import whole_folder, write_whole
     from stages.experiment import experiment_of
 
     results, name, at = arguments.results, arguments.name, arguments.at
@@ -76,21 +73,19 @@ def fork(arguments: argparse.Namespace) -> list[str]:
         )
     runs = runs_of(experiment, results)
     descriptor = lock.hold(results)  # a run that is going on would be forked in the middle of an iteration
-    unfinished = target.with_name(f".{name}.{secrets.token_hex(6)}.fork")
     try:
         require_forkable(runs, at, finished_tables(), reads_previous_policy(experiment, at))
         starts = [start_folder(start) for start in experiment.run.starts]
         paths = list(files_to_share(results, runs, starts, at))
         refuse_other_configuration(results, experiment, paths, at)
         record = provenance(results, at, changes, policies_of(results, runs, starts, at), read_fork(results))
-        done = share(paths, results, unfinished, name, later_times(paths))
-        write_whole(unfinished / FORK_FILE, lambda tmp: tmp.write_text(json.dumps(record, indent=1) + "\n"))
-        keep_configuration(new, unfinished)
-        title = f"# Made by `extra fork {results} --at {at}`.\n"
-        write_whole(out, lambda tmp: tmp.write_text(title + as_yaml(new), encoding="utf-8"))
-        os.rename(unfinished, target)
+        with whole_folder(target, lambda: refuse_existing(target)) as unfinished:
+            done = share(paths, results, unfinished, name, later_times(paths))
+            write_whole(unfinished / FORK_FILE, lambda tmp: tmp.write_text(json.dumps(record, indent=1) + "\n"))
+            keep_configuration(new, unfinished)
+            title = f"# Made by `extra fork {results} --at {at}`.\n"
+            write_whole(out, lambda tmp: tmp.write_text(title + as_yaml(new), encoding="utf-8"))
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
         lock.release(descriptor)
     places = ", ".join(f"{one.arm}/s{one.seed}" for one in runs)
     return [
@@ -113,8 +108,13 @@ def refuse_places(results: Path, target: Path, out: Path, at: int) -> None:
     if results.absolute().parent.name != "results":
         raise InputError(f"{results}: the workflow reads results/<name> only; move the run into a folder `results`.")
     for path in (target, out):
-        if path.exists():
-            raise InputError(f"{path} exists. Choose another --name, or --out for the configuration file.")
+        refuse_existing(path)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise InputError where a file or folder of this name exists."""
+    if path.exists():
+        raise InputError(f"{path} exists. Choose another --name, or --out for the configuration file.")
 
 
 def configuration_of(results: Path, files: Iterable[Path] | None) -> dict[str, Any]:
@@ -166,6 +166,7 @@ def refuse_other_configuration(results: Path, experiment: Experiment, paths: Ite
 
     The workflow would refuse the file later (docs/recovery.md).
     """
+    from extra_rl.results import is_start_folder
     from extra_rl.run.consistency import Kept, compare
     from extra_rl.run.identity import has_identity, identity_of
     from stages.experiment import job_json
@@ -175,7 +176,7 @@ def refuse_other_configuration(results: Path, experiment: Experiment, paths: Ite
         job = identity_of(path).job
         places = {key: str(job[key]) for key in ("arm", "seed", "iteration", "shard") if job.get("arm") and key in job}
         start = path.relative_to(results).parts[0]
-        wildcards = places or ({"start": start} if start.startswith("warm_start") else {})
+        wildcards = places or ({"start": start} if is_start_folder(start) else {})
         if job:
             expected = json.loads(job_json(experiment, str(job["stage"]), wildcards))
             kept.append(Kept(path, {str(job["stage"]): expected}))

@@ -209,3 +209,8 @@ def named_file(results: Path, name: str) -> Path | None:
 def start_folder(seed: int) -> str:
     """Folder of an initial policy: `warm_start` of seed 0, the only one of most runs, else `warm_start_<seed>`."""
     return f"warm_start_{seed}" if seed else "warm_start"
+
+
+def is_start_folder(name: str) -> bool:
+    """Whether a folder of this name is that of an initial policy."""
+    return _START.fullmatch(name) is not None

@@ -151,16 +151,18 @@ def inspected(program: str, question: Mapping[str, Any], timeout_s: float = INSP
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     read, write = os.pipe()
     with os.fdopen(read, "rb") as answer:
-        child = subprocess.Popen(
-            [sys.executable, "-m", program, json.dumps(question), str(write)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[write],
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        os.close(write)
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-m", program, json.dumps(question), str(write)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[write],
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        finally:
+            os.close(write)
         try:
             errors = child.communicate(timeout=timeout_s)[1].decode(errors="replace").strip()
         except subprocess.TimeoutExpired:

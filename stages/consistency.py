@@ -28,7 +28,7 @@ def check_when_planned(workflow: Any, results: str) -> None:
     """Let Snakemake's workflow refuse, after it has planned a run or a dry run, files that do not belong to it.
 
     The process of a single job (on a cluster) does not check, nor do commands that only list or delete files. Tracking
-    jobs whose tracker was out of order are planned again.
+    jobs whose tracker was unavailable are planned again.
     """
     build = workflow._build_dag
 

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment
+from extra_rl.config.judges import is_generated
 from extra_rl.errors import InputError
 from extra_rl.problems.files import files_of
 from extra_rl.problems.frames import is_saved
 from extra_rl.results import iteration_name, start_folder
 from extra_rl.sampling.shards import shard_names
-from extra_rl.tasks.base import is_generated
 from stages.pipeline import unread
 
 

@@ -18,6 +18,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.config.judges import TASKS
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ModelConfig, SamplingConfig, TaskConfig, VerifierConfig
@@ -43,7 +44,7 @@ from extra_rl.problems.templates import TEMPLATE_SHARE
 from extra_rl.problems.training import check_prose, cleaned, missing_values, without_examples
 from extra_rl.run.stage import Context, Inputs, SourceFile, Stage
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import TASKS, load_task
+from extra_rl.tasks.load import load_task
 from extra_rl.user_code import require_source
 
 

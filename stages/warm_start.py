@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field, model_validator
 
+from extra_rl.config.judges import TASKS
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import LevelWeights, Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, ModelConfig, TaskConfig
@@ -21,7 +22,7 @@ from extra_rl.models.context import context_tokens_of
 from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import TASKS, load_task
+from extra_rl.tasks.load import load_task
 from extra_rl.user_code import require_source
 
 

@@ -85,7 +85,8 @@ def signals_of(folder: Path, chooser: FinishedStage) -> tuple[pl.DataFrame, pl.D
 
 def replay_of(task: TaskConfig, train: pl.DataFrame) -> Replay | None:
     """Return the replay of a generated task on its training problems; None for other tasks."""
-    from extra_rl.tasks.base import is_generated, load_task
+    from extra_rl.config.judges import is_generated
+    from extra_rl.tasks.load import load_task
 
     if not is_generated(task.name):
         return None

@@ -9,12 +9,19 @@ from typing import Any
 from extra_rl.config.mistakes import nearest
 from extra_rl.user_code import FILE, REFERENCE, is_reference
 
-TASK_NAMES = ("signed_sum", "countdown", "arithmetic", "math", "reasoning_gym")
-"""Tasks of this library: three generated ones, problems from files, and those of Reasoning Gym."""
+TASKS = ("signed_sum", "countdown", "arithmetic")
+"""Generated tasks of this library: the files of `extra_rl/tasks/` with a function `make`."""
+TASK_NAMES = (*TASKS, "math", "reasoning_gym")
+"""Tasks of this library: generated ones, problems from files, and those of Reasoning Gym."""
 JUDGES = ("own", "math", "reasoning_gym")
 """Judges of this library, by the name in `task.judge`."""
 TASK_SCHEMA: dict[str, Any] = {"anyOf": [{"enum": list(TASK_NAMES)}, {"pattern": f"^{REFERENCE.pattern}$"}]}
 """JSON schema of `task.name`, for editors."""
+
+
+def is_generated(name: str) -> bool:
+    """Return whether a task generates its problems (`tasks.base.Task`): one of TASKS, or a task of one's own."""
+    return name in TASKS or is_reference(name)
 
 
 def task_name(name: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import Section
+from extra_rl.user_code import is_reference
 
 REFERENCE = "jsonl"
 """The file that every other tracker is fed from. It needs no package, and is written whichever trackers are named."""
@@ -48,7 +48,7 @@ class TrackingConfig(Section):
         2000, ge=50, le=100_000, description="longest problem and longest response in that table, in characters"
     )
     timeout_s: float = Field(
-        120.0, gt=0, le=86_400, description="seconds after which a tracker counts as out of order in one tracking job"
+        120.0, gt=0, le=86_400, description="seconds after which a tracker counts as unavailable in one tracking job"
     )
 
     @model_validator(mode="before")
@@ -62,7 +62,7 @@ class TrackingConfig(Section):
     @classmethod
     def _known_and_named_once(cls, names: list[str]) -> list[str]:
         for name in names:
-            if name not in TRACKERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+            if name not in TRACKERS and not is_reference(name):
                 raise ValueError(
                     f"{name!r} is no tracker (known: {', '.join(TRACKERS)}; your own: module:function)"
                     f"{nearest(name, TRACKERS)}"

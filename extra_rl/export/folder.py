@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from extra_rl.errors import InputError, disk_fault
+from extra_rl.errors import InputError
 from extra_rl.export import adapter, card, generation, weights
 from extra_rl.export.place import Exported
 from extra_rl.models.digests import STATE_FILES, is_weights, listed_files, require_listed
 from extra_rl.models.files import CONFIG, GENERATION_CONFIG
 from extra_rl.models.policy import share_by_umask
 from extra_rl.models.removed import refuse_removed
-from extra_rl.tables.files import file_digest
+from extra_rl.tables.files import file_digest, whole_folder
 
 PROVENANCE = "extra_export.json"
 """What was exported, for machines."""
@@ -65,7 +61,7 @@ def export(
     adapted = adapter.has_adapter(policy)
     if parts == "adapter" and not adapted:
         raise InputError(f"{policy.manifest}: this policy was trained without adapters (update.lora), so it has none.")
-    with _new(folder, force) as made:
+    with whole_folder(folder, lambda: require_free(folder, force)) as made:
         found = None
         if parts != "adapter":
             _write_merged(policy, made, dtype)
@@ -137,27 +133,3 @@ def _write_card(policy: Exported, made: Path, title: str, base: str | None, dtyp
         "files": {p.name: file_digest(p) for p in sorted(made.iterdir()) if p.is_file()},
     }
     (made / PROVENANCE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-@contextmanager
-def _new(folder: Path, force: bool) -> Iterator[Path]:
-    """A temporary neighbour that gets the name of `folder` once it is whole; what `folder` held is removed then."""
-    token = secrets.token_hex(6)
-    made, old = (folder.with_name(f".{folder.name}.{what}{token}.tmp") for what in ("", "old-"))
-    try:
-        made.mkdir(parents=True)
-        yield made
-        if folder.is_dir():
-            require_free(folder, force)
-            os.replace(folder, old)
-        os.replace(made, folder)
-    except OSError as error:
-        fault = disk_fault(error, folder)
-        if fault is None:
-            raise
-        raise fault from error
-    finally:
-        if old.is_dir() and not folder.exists():
-            os.replace(old, folder)
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

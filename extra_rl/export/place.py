@@ -9,7 +9,7 @@ from typing import Any
 from extra_rl.errors import InputError
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.policy import read_manifest, resolve
-from extra_rl.results import IterationFolder, RunFolder, named_file, results_folder_of
+from extra_rl.results import IterationFolder, RunFolder, is_start_folder, named_file, results_folder_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,6 @@ def _manifests(run: RunFolder) -> dict[int, Path]:
 
 def _exported(manifest: Path) -> Exported:
     results = results_folder_of(manifest)
-    if results is None and manifest.parent.name == "policy" and manifest.parent.parent.name.startswith("warm_start"):
+    if results is None and manifest.parent.name == "policy" and is_start_folder(manifest.parent.parent.name):
         results = manifest.absolute().parents[2]
     return Exported(manifest, resolve(manifest), read_manifest(manifest), results)

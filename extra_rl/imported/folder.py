@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 import yaml
 
 from extra_rl.config.sections import TaskConfig
-from extra_rl.errors import InputError, disk_fault
+from extra_rl.errors import InputError
 from extra_rl.imported import answers, formats
 from extra_rl.imported.groups import Cell, Problems, cell_of
 from extra_rl.imported.records import Bad, Record
@@ -29,7 +26,7 @@ from extra_rl.problems.files import files_of
 from extra_rl.problems.frames import is_saved
 from extra_rl.results import start_folder
 from extra_rl.tables import contracts
-from extra_rl.tables.files import canonical_json, file_digest
+from extra_rl.tables.files import canonical_json, file_digest, whole_folder
 
 RECORD = "import.json"
 """What was imported, in the results folder: files, steps, rows that were left out. It marks the folder as an import."""
@@ -189,9 +186,7 @@ def write(
     Raises InputError where the folder is in use or cannot be written.
     """
     require_free(results, force)
-    token = secrets.token_hex(6)
-    here, old = (results.with_name(f".{results.name}.{what}{token}.tmp") for what in ("", "old-"))
-    try:
+    with whole_folder(results, lambda: require_free(results, force)) as here:
         writer = Writer(here, settings_of(made, settings))
         train = writer.problems(made.problems, _sources(made))
         _write_tokenizer(writer, here / start_folder(0), tokenizer)
@@ -202,20 +197,6 @@ def write(
                     writer.verdicts(cell, number, folder, settings["reward"], settings["right_from"])
         (here / RECORD).write_text(json.dumps(_record(made, settings), indent=1) + "\n")
         (here / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-        if results.exists():
-            require_free(results, force)
-            os.replace(results, old)
-        os.replace(here, results)
-    except OSError as error:
-        fault = disk_fault(error, results)
-        if fault is None:
-            raise
-        raise fault from error
-    finally:
-        if old.is_dir() and not results.exists():
-            os.replace(old, results)
-        shutil.rmtree(here, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def settings_of(made: Import, settings: dict[str, Any]) -> dict[str, Any]:

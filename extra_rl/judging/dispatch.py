@@ -76,7 +76,7 @@ def judge_answers(
         return _judge_by_user(answers, task, verifier, progress)
     if task.name == "reasoning_gym":
         return _judge_gym(answers, task, verifier, progress)
-    from extra_rl.tasks.base import load_task
+    from extra_rl.tasks.load import load_task
 
     judge = load_task(task).judge
     return [judge(a.problem, a.gold, a.response[-verifier.max_chars :], finished=a.finished) for a in answers]

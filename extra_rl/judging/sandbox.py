@@ -123,15 +123,17 @@ def run_python(
         read, write = os.pipe()
         with stated.open() as asked, os.fdopen(read, "rb") as report:
             stated.unlink()
-            guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", str(GUARD), str(asked.fileno()), str(write)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=[asked.fileno(), write],
-                start_new_session=True,
-            )
-            os.close(write)
+            try:
+                guard = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-B", str(GUARD), str(asked.fileno()), str(write)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=[asked.fileno(), write],
+                    start_new_session=True,
+                )
+            finally:
+                os.close(write)
             try:
                 stdout, stderr, stopped = _listen(guard, began + wall_s, output_kb * 1024)
                 code = guard.wait()

@@ -1,8 +1,9 @@
 """The process around a sandboxed program: it takes away what it can, starts the program, and kills all that it started.
 
-usage: python -I -S sandbox_guard.py FD     FD: read end of a pipe with one line of JSON (`sandbox.run_python`)
+usage: python -I -S -B sandbox_guard.py FD REPORT
 
-It runs only the standard library. The first line that it writes to FD 3 says what was taken away.
+FD is a file with one JSON object (`sandbox.run_python`). The line of JSON that the guard writes to the descriptor
+REPORT says what was taken away. It runs only the standard library.
 
 - namespaces (Linux): no network, own process ids (the kernel kills every process of the program when its first one
   ends, and it sees no others), a file system that can only be read, with a small, empty folder in memory for it;

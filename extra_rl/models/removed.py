@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from extra_rl.errors import InputError
-from extra_rl.results import IterationFolder, iteration_span
+from extra_rl.results import IterationFolder, is_start_folder, iteration_span
 from extra_rl.tables.files import write_whole
 
 REMOVED_FILE = "removed.json"
@@ -17,9 +16,6 @@ FORGOTTEN_FILE = ".optimizer_forgotten"
 """An empty file of that name next to a policy, made by hand, lets `update` continue without a lost optimizer state."""
 
 NO_RECORD = "Delete it: a file of the policy that is missing is then named by its reader."
-
-START = re.compile(r"warm_start(_\d+)?")
-"""Folder of an initial policy."""
 
 
 def write_removed(directory: Path, reasons: Mapping[str, str]) -> None:
@@ -77,7 +73,7 @@ def rebuild_commands(directory: Path, run: str) -> list[str]:
     run: the command of Snakemake with the configuration of the run. As in `how_to_rebuild`, nothing is sampled.
     """
     folder, place = directory.parent, IterationFolder.at(directory.parent)
-    if START.fullmatch(folder.name):
+    if is_start_folder(folder.name):
         return [f"{run} --allowed-rules warm_start -- {directory}/manifest.json"]
     if place is None:
         return []
@@ -100,7 +96,7 @@ def how_to_rebuild(directory: Path) -> str:
     Rollouts and verdicts are on disk, so nothing is sampled. The bytes are the same, so nothing after it runs again.
     """
     folder = directory.parent
-    if START.fullmatch(folder.name):
+    if is_start_folder(folder.name):
         return (
             f"To make it again: `rm {directory}/manifest.json`, then `snakemake --cores 2 --allowed-rules warm_start "
             f"-- {directory}/manifest.json` with the --configfile of the run."

@@ -15,7 +15,7 @@ from extra_rl.config.run import RunConfig
 from extra_rl.config.sections import TaskConfig
 from extra_rl.problems.files import read_files
 from extra_rl.run.compute import compute
-from extra_rl.tasks.own import levels_and_words
+from extra_rl.tasks.load import levels_and_words
 
 Sections = Mapping[str, Mapping[str, Any]]
 

@@ -17,7 +17,8 @@ from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.context import bounded
 from extra_rl.models.files import ADAPTER_CONFIG, packaged
-from extra_rl.tasks.own import VOCABULARY, levels_and_words
+from extra_rl.tasks.load import levels_and_words
+from extra_rl.tasks.own import VOCABULARY
 
 SPECIAL_WORDS = 3
 """pad, bos and eos of the tokenizers that this project makes (extra_rl/models/tokenizers.py)."""

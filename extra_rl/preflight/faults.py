@@ -18,6 +18,7 @@ from typing import Any
 from extra_rl.config.check import grouped
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.judges import JUDGES as FIRST_JUDGES
+from extra_rl.config.judges import is_generated
 from extra_rl.config.sections import ModelConfig, TaskConfig
 from extra_rl.config.tracking import PACKAGES, TrackingConfig, module_of
 from extra_rl.errors import ConfigError
@@ -26,7 +27,6 @@ from extra_rl.preflight.hub import LOCAL
 from extra_rl.preflight.model import faults_of_model
 from extra_rl.preflight.sources import faults_of_sources
 from extra_rl.preflight.user_code import faults_of_judge, faults_of_own_task
-from extra_rl.tasks.base import is_generated
 from extra_rl.user_code import is_reference
 
 Section = Mapping[str, Any]

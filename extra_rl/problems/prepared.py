@@ -15,8 +15,8 @@ from extra_rl.problems.sources import RawProblem, read_source
 from extra_rl.problems.statements import normalise
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import examples_of, shown
+from extra_rl.tasks.load import load_task
 from extra_rl.tasks.own import VOCABULARY
 from extra_rl.tasks.prompts import Example, render
 from extra_rl.tasks.sets import make_sets

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.removed import how_to_rebuild, rebuild_commands
-from extra_rl.results import SHARDS, IterationFolder
+from extra_rl.results import SHARDS, IterationFolder, is_start_folder
 from extra_rl.run.integrity import Examination, Finding, Kind
 
 REMADE: tuple[Kind, ...] = ("damaged", "missing", "foreign", "stale")
@@ -70,7 +70,7 @@ def _step(path: Path) -> float:
         iteration = IterationFolder.at(folder)
         if iteration is not None:
             return iteration.number + after
-        if folder.name.startswith("warm_start"):
+        if is_start_folder(folder.name):
             return -1 + after
         if folder.name == "prepare":
             return -2
@@ -82,5 +82,5 @@ def _rule(path: Path, stage: str) -> str:
     if path.parent.name == SHARDS:
         return f"{stage}_shard"
     if stage == "evaluate":
-        return f"evaluate_{'warm_start' if path.parent.name.startswith('warm_start') else 'iteration'}"
+        return f"evaluate_{'warm_start' if is_start_folder(path.parent.name) else 'iteration'}"
     return stage

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.config.judges import is_generated
 from extra_rl.config.sections import SamplingConfig, TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
@@ -19,8 +20,9 @@ from extra_rl.results import without_arm
 from extra_rl.sampling.rollouts import Plan
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import Problem, is_generated, load_task
+from extra_rl.tasks.base import Problem
 from extra_rl.tasks.demonstrations import response_tokens
+from extra_rl.tasks.load import load_task
 
 
 def demonstrated(

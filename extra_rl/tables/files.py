@@ -7,7 +7,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,12 +153,40 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise fault from error
 
 
+@contextmanager
+def whole_folder(folder: Path, require_free: Callable[[], None]) -> Iterator[Path]:
+    """Yield a temporary neighbour that gets the name of `folder` once it is whole; what `folder` held is removed then.
+
+    require_free: raises where `folder` must not be replaced; called before the replacement. Raises InputError where
+    the disk is full or cannot be written. After an error `folder` is as it was, and the neighbour is removed.
+    """
+    token = secrets.token_hex(6)
+    made, old = (folder.with_name(f".{folder.name}.{what}{token}.tmp") for what in ("", "old-"))
+    try:
+        made.mkdir(parents=True)
+        yield made
+        require_free()
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(made, folder)
+    except OSError as error:
+        fault = disk_fault(error, folder)
+        if fault is None:
+            raise
+        raise fault from error
+    finally:
+        if old.is_dir() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def remove_temporary(folder: Path) -> list[Path]:
-    """Remove the temporary neighbours below a folder that writers left when they were killed; return them.
+    """Remove the temporary files below a folder that writers left when they were killed; return them.
 
     Call it where nothing writes into the folder: holding a run's lock, before its first job.
     """
-    found = [path for path in folder.rglob(".*.tmp") if TEMPORARY.fullmatch(path.name)]
+    found = [path for path in folder.rglob(".*.tmp") if TEMPORARY.fullmatch(path.name) and not path.is_dir()]
     for path in found:
         path.unlink(missing_ok=True)
     return found

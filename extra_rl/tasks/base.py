@@ -1,25 +1,20 @@
 """The interface of a generated task: problems with prompt text, demonstrations, and a verifier.
 
 A task of this library is one file in this folder with a function `make(config)` that returns a `Task`, and its name in
-`TASKS`. A task of one's own is a class in the user's package (`extra_rl.tasks.own`).
+`config.judges.TASKS`. A task of one's own is a class in the user's package (`extra_rl.tasks.own`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from extra_rl.errors import ConfigError
-from extra_rl.user_code import is_reference
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from extra_rl.config.sections import TaskConfig
     from extra_rl.verdict import Judgement
-
-TASKS = ("signed_sum", "countdown", "arithmetic")
 
 MAX_MISSES_IN_A_ROW = 20_000
 """Misses after which a level is exhausted. With one of n problems left, all miss with probability e^(-20000/n)."""
@@ -71,22 +66,6 @@ class Task(Protocol):
 
     def can_end_right(self, prompt: str, answer: str, beginning: str) -> bool:
         """Return whether a correct response can begin with the complete steps of `beginning`."""
-
-
-def is_generated(name: str) -> bool:
-    """Return whether a task generates its problems by `Task`: one of TASKS, or a task of one's own."""
-    return name in TASKS or is_reference(name)
-
-
-def load_task(config: TaskConfig) -> Task:
-    """Return the generated task of a section `task`. Raises ConfigError for a name that is not that of one."""
-    if is_reference(config.name):
-        own: Task = import_module("extra_rl.tasks.own").own_task(config.name)
-        return own
-    if config.name not in TASKS:
-        raise ConfigError(f"task.name: {config.name} is not a generated task; known: {', '.join(TASKS)}")
-    task: Task = import_module(f"extra_rl.tasks.{config.name}").make(config)
-    return task
 
 
 def generate(

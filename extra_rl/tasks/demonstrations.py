@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
+from extra_rl.config.judges import is_generated
 from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.protocol import Tokenizer
 from extra_rl.models.turns import turn_end
 from extra_rl.seeding import generator
-from extra_rl.tasks.base import Problem, Task, is_generated, load_task
+from extra_rl.tasks.base import Problem, Task
+from extra_rl.tasks.load import load_task
 from extra_rl.tasks.prompts import Example, render, uses_chat
 from extra_rl.tasks.sets import demonstration_stream
 

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extra_rl.errors import ConfigError
-from extra_rl.tasks.base import Problem, load_task
-from extra_rl.user_code import digest, find, inspected, is_reference, load
+from extra_rl.tasks.base import Problem
+from extra_rl.user_code import digest, find, inspected, load
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from extra_rl.config.sections import TaskConfig
     from extra_rl.verdict import Judgement
 
 DEMONSTRATION = (
@@ -122,18 +121,6 @@ def _inspected(reference: str, source: str) -> Mapping[str, Any]:
     if found.get("fault"):
         raise ConfigError(str(found["fault"]))
     return found
-
-
-def levels_and_words(config: TaskConfig) -> tuple[tuple[str, ...], int]:
-    """Return the levels of a generated task and its number of words; a user's class is only run in a child process.
-
-    Raises ConfigError for a user's task that cannot be used. A task without a vocabulary has 0 words.
-    """
-    if is_reference(config.name):
-        found = inspect_task(config.name)
-        return tuple(found["levels"]), int(found["vocabulary"])
-    task = load_task(config)
-    return task.levels, len(task.vocabulary)
 
 
 def tried(reference: str) -> dict[str, Any]:

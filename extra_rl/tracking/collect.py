@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import polars as pl
 
 from extra_rl.errors import InputError
 from extra_rl.results import SHARDS, RunFolder
-from extra_rl.run.records import records, seconds_of_iteration
+from extra_rl.run import records
 from extra_rl.tracking.metrics import evaluation_metrics, iteration_metrics, lasting
 from extra_rl.tracking.record import COLUMNS, Kind, Record, digest_of
 
@@ -62,7 +61,7 @@ def _iteration(results: Path, folder: Path, step: int, settings: Mapping[str, An
         for stage in ("generate", "regenerate")
         if (folder / f"{stage}.parquet").is_file()
     }
-    seconds = {stage: value for stage, value in seconds_of_iteration(folder).items() if stage in STAGES}
+    seconds = {stage: value for stage, value in records.seconds_of_iteration(folder).items() if stage in STAGES}
     metrics = iteration_metrics(summary, steps, sampled, seconds, _peaks(folder))
     rollouts = sample_of_rollouts(results, folder, settings["rollouts"], settings["characters"])
     ended = _ended(folder, SUMMARY)
@@ -89,7 +88,7 @@ STAGES = (
 def _peaks(folder: Path) -> list[float]:
     """Peak memory in MiB of every process of an iteration's stages, with those of shards and of a shared update."""
     found = []
-    for record in [*records(folder), *records(folder / SHARDS)]:
+    for record in [*records.records(folder), *records.records(folder / SHARDS)]:
         if Path(record["path"]).name != "evaluate.run.json":  # it may be made long after the iteration
             found.append(max(record["peak_memory_mb"], record["figures"].get("peak_memory_mb_per_process", 0.0)))
     return found
@@ -97,7 +96,7 @@ def _peaks(folder: Path) -> list[float]:
 
 def _record(folder: Path, stage: str) -> dict[str, Any] | None:
     path = folder / f"{stage}.run.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else None
+    return records.read_record(path) if path.is_file() else None
 
 
 def _ended(folder: Path, stage: str) -> float:

@@ -19,6 +19,7 @@ from typing import Any
 from extra_rl.config.tracking import REFERENCE
 from extra_rl.errors import InputError
 from extra_rl.results import RunFolder
+from extra_rl.run.records import read_json
 from extra_rl.tracking.collect import keys_of, read_record
 from extra_rl.tracking.record import Record, TrackedRun
 from extra_rl.tracking.store import (
@@ -160,8 +161,8 @@ def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: L
     sent = dict(entry.sent)
     unsent = [record for record in records if record.key not in sent]
     if unsent and (pause := pause_left(job, ledger, tracker)):
-        note(f"{tracker}: out of order, tried again in {pause:.0f} s at the earliest")
-        return ledger.behind.get(tracker, "out of order")
+        note(f"{tracker}: unavailable, tried again in {pause:.0f} s at the earliest")
+        return ledger.behind.get(tracker, "unavailable")
     for place in range(0, len(unsent), PORTION):
         portion, started = unsent[place : place + PORTION], time.time()
         try:
@@ -226,7 +227,7 @@ def about_run(path: Path, arm: str) -> dict[str, Any]:
     """The configuration that the workflow wrote for the trackers, with the sections of one arm; {} without the file."""
     if not path.is_file():
         return {}
-    found = dict(json.loads(path.read_text()))
+    found = read_json(path)
     arms = found.pop("arms", {})
     return {**found, "sections": arms.get(arm, {})}
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from extra_rl.results import SHARDS, iteration_name
+from extra_rl.results import SHARDS, is_start_folder, iteration_name
 from extra_rl.run.lock import LOCK_NAME
 from extra_rl.run.progress import STARTED
 from extra_rl.watch.cells import Cell
@@ -34,7 +34,6 @@ SLACK = 2.0
 """Seconds by which the times of a lock (whole seconds), of a process and of a file may differ."""
 _OWNER = re.compile(r"process (\d+) on (.+), since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _ERROR = re.compile(r"[A-Z]\w*(?:Error|Exception|Interrupt|Exit): ?")
-_START = re.compile(r"(warm_start(?:_\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,9 @@ def output_in(folder: Path, log: str) -> Path:
 
 def shared_output(results: Path, log: str) -> Path | None:
     """Return the output of a job of the whole run, from the name of its log; None for another log."""
-    start = _START.fullmatch(log.removeprefix("evaluate_"))
-    if start:
-        return results / start[1] / ("evaluate.parquet" if log.startswith("evaluate_") else "warm_start.parquet")
+    start = log.removeprefix("evaluate_")
+    if is_start_folder(start):
+        return results / start / ("warm_start.parquet" if log == start else "evaluate.parquet")
     outputs = {"prepare": "prepare/train.parquet", "compare": "compare.parquet", "report": "report.html"}
     return results / outputs[log] if log in outputs else None
 

@@ -5,7 +5,7 @@ import pytest
 
 from extra_rl.config.sections import TaskConfig
 from extra_rl.tasks.arithmetic import canonical, expression, left_to_right
-from extra_rl.tasks.base import load_task
+from extra_rl.tasks.load import load_task
 from extra_rl.verdict import Verdict
 
 STEPWISE, DIRECT = (load_task(TaskConfig(name="arithmetic", answers=answers)) for answers in ("stepwise", "direct"))

@@ -7,8 +7,8 @@ from extra_rl.errors import ConfigError, ModelError
 from extra_rl.models.tokenizers import byte_level, word_level
 from extra_rl.problems.prepared import generated_problems
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import demonstrations, examples_of, response_tokens, shown
+from extra_rl.tasks.load import load_task
 from extra_rl.tasks.prompts import render
 from tests.stages.rows import frame, problem
 

@@ -14,8 +14,9 @@ from extra_rl.errors import ConfigError
 from extra_rl.judging.dispatch import Answer, judge_answers
 from extra_rl.preflight.faults import refuse_faults
 from extra_rl.problems.prepared import generated_problems, tokenizer_of
-from extra_rl.tasks.base import Problem, load_task
-from extra_rl.tasks.own import inspect_task, levels_and_words
+from extra_rl.tasks.base import Problem
+from extra_rl.tasks.load import levels_and_words, load_task
+from extra_rl.tasks.own import inspect_task
 from extra_rl.tasks.sets import make_sets
 from extra_rl.verdict import Scored
 from stages.experiment import experiment_of

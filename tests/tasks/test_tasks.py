@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from extra_rl.config.judges import TASKS
 from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError
 from extra_rl.models.tokenizers import word_level
-from extra_rl.tasks.base import TASKS, Problem, Task, generate, load_task
+from extra_rl.tasks.base import Problem, Task, generate
+from extra_rl.tasks.load import load_task
 from extra_rl.tasks.sets import demonstration_stream, make_sets
 from extra_rl.verdict import Verdict
 

@@ -9,8 +9,8 @@ from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import ConfigError, ModelError, NumericalError
 from extra_rl.models.tokenizers import word_level
 from extra_rl.tables import contracts
-from extra_rl.tasks.base import load_task
 from extra_rl.tasks.demonstrations import demonstrations, response_tokens
+from extra_rl.tasks.load import load_task
 from extra_rl.tasks.sets import demonstration_stream
 from extra_rl.training.warm_start import ModelShape, learning_rate_factor, new_model, summed_loss, train
 from tests.stages.rows import frame
