@@ -87,7 +87,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
             write_whole(out, lambda tmp: tmp.write_text(title + as_yaml(new), encoding="utf-8"))
     finally:
         lock.release(descriptor)
-    places = ", ".join(f"{one.arm}/s{one.seed}" for one in runs)
+    places = ", ".join(one.name for one in runs)
     return [
         f"{results.parent / name}: forked from {results} at iteration {at}: {places}",
         f"  shared by hard links: {done.linked} files, {done.linked_bytes / 1e6:.1f} MB, which take no more space",
@@ -136,7 +136,7 @@ def runs_of(experiment: Experiment, results: Path) -> list[RunFolder]:
     """Every arm and seed of the new run, in the folder of the old one."""
     from extra_rl.results import RunFolder
 
-    return [RunFolder(results / arm / f"s{seed}") for arm in experiment.arms for seed in experiment.run.seeds]
+    return [RunFolder.of(results, arm, seed) for arm in experiment.arms for seed in experiment.run.seeds]
 
 
 def finished_tables() -> list[str]:

@@ -132,7 +132,7 @@ def lines_of(made: Import, results: Path) -> list[str]:
         shown = [str(step) for step in cell.steps]
         shown = shown if len(shown) <= STEPS_SHOWN else [*shown[: STEPS_SHOWN - 2], "...", shown[-1]]
         steps = "" if cell.steps == [None] else f", steps {', '.join(shown)} of the file"
-        lines.append(f"  {cell.arm}/s{cell.seed}: {len(cell.iterations)} iteration(s){steps}")
+        lines.append(f"  {cell.name}: {len(cell.iterations)} iteration(s){steps}")
     if made.bad:
         lines.append(f"  {len(made.bad)} of {made.rows} rows left out:")
         lines += [f"    {line}" for line in bad_lines(made.bad)]
@@ -166,7 +166,7 @@ def agreement_lines(results: Path, right_from: float) -> list[str]:
         )
         same, here, there = counts.row(0)
         lines.append(
-            f"{run.arm}/s{run.seed}: the verdicts agree with the file's rewards on {same} of {len(rows)} rollouts; "
+            f"{run.name}: the verdicts agree with the file's rewards on {same} of {len(rows)} rollouts; "
             f"{here} are correct only here, {there} only there (a reward of {right_from:g} or more)"
         )
     return lines

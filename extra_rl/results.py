@@ -62,6 +62,16 @@ class RunFolder:
         """Every run that has a folder below `results/<name>`, by name."""
         return [cls(path) for path in sorted(results.glob("*/s*")) if _SEED.fullmatch(path.name)]
 
+    @classmethod
+    def of(cls, results: Path, arm: str, seed: int) -> Self:
+        """The run of an arm and seed, whose folder need not exist."""
+        return cls(results / run_name(arm, seed))
+
+    @property
+    def name(self) -> str:
+        """`{arm}/s{seed}`."""
+        return f"{self.arm}/{self.path.name}"
+
     @property
     def arm(self) -> str:
         return self.path.parent.name
@@ -149,9 +159,14 @@ class RolloutId:
         return RunFolder(results / self.arm / f"s{self.seed}")
 
 
+def run_name(arm: str, seed: int) -> str:
+    """`{arm}/s{seed}`: the folder of a run below `results/<name>`, and its name in messages and tables."""
+    return f"{arm}/s{seed}"
+
+
 def place_name(arm: str, seed: int, iteration: int) -> str:
     """`{arm}/s{seed}/i{iteration}`, the beginning of the ids of an iteration's groups and rollouts."""
-    return f"{arm}/s{seed}/i{iteration}"
+    return f"{run_name(arm, seed)}/i{iteration}"
 
 
 def continuation_group(group_id: str, place: str) -> str:
@@ -197,7 +212,7 @@ def named_file(results: Path, name: str) -> Path | None:
     if (arm is None) != (iteration is None):
         return None
     if arm is not None:
-        folder = RunFolder(results / arm / f"s{seed}").iteration(int(iteration))
+        folder = RunFolder.of(results, arm, int(seed)).iteration(int(iteration))
         folder = folder / SHARDS if _SHARD.search(stem) else folder
     elif stem in PREPARED:
         folder = results / "prepare"

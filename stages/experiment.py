@@ -17,7 +17,7 @@ from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.retention import Retention
 from extra_rl.preflight.faults import has_training_problems, refuse_faults
 from extra_rl.preflight.hub import on_hub
-from extra_rl.results import start_folder
+from extra_rl.results import run_name, start_folder
 from extra_rl.run.configuration import keep_configuration
 from extra_rl.run.context import Guards, Horizon, RunContext
 from extra_rl.run.records import code_state, code_version
@@ -148,7 +148,7 @@ def run_context(experiment: Experiment) -> RunContext:
     return RunContext(
         horizon=Horizon(run.iterations, tokens, compute),
         code=code_version(),
-        cells=tuple(f"{arm}/s{seed}" for arm in experiment.arms for seed in run.seeds),
+        cells=tuple(run_name(arm, seed) for arm in experiment.arms for seed in run.seeds),
         retention=Retention(
             **run.retention.model_dump(), evaluate_every=run.evaluate_every, first_iteration=run.first_iteration
         ),

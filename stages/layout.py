@@ -13,7 +13,7 @@ from extra_rl.config.judges import is_generated
 from extra_rl.errors import InputError
 from extra_rl.problems.files import files_of
 from extra_rl.problems.frames import is_saved
-from extra_rl.results import iteration_name, start_folder
+from extra_rl.results import iteration_name, run_name, start_folder
 from extra_rl.sampling.shards import shard_names
 from stages.pipeline import unread
 
@@ -133,7 +133,7 @@ class Layout:
         """`{arm}/s{seed}` -> a table of its last iteration."""
         run = self._experiment.run
         return {
-            f"{arm}/s{seed}": f"{self.iteration(arm, seed, run.iterations - 1)}/{name}.parquet"
+            run_name(arm, seed): f"{self.iteration(arm, seed, run.iterations - 1)}/{name}.parquet"
             for arm in self._experiment.arms
             for seed in run.seeds
         }

@@ -27,7 +27,7 @@ def write_evaluations(writer: Writer, results: Path, cells: list[Cell]) -> dict[
     made = {}
     for cell in cells:
         number = len(cell.iterations) - 1
-        folder = RunFolder(results / cell.arm / f"s{cell.seed}").iteration(number)
+        folder = RunFolder.of(results, cell.arm, cell.seed).iteration(number)
         files = {"generate": folder / "generate.parquet", "verify": folder / "verify_generate.parquet"}
         rollouts = read_table(files["generate"], contracts.Rollouts)
         rows = rollouts.join(
@@ -39,5 +39,5 @@ def write_evaluations(writer: Writer, results: Path, cells: list[Cell]) -> dict[
         path = folder / "evaluate.parquet"
         writer.write(samples, path, contracts.EvaluationSamples, footer)
         writer.write(figures(samples), folder / "evaluate_figures.parquet", contracts.EvaluationFigures, footer)
-        made[f"{cell.arm}/s{cell.seed}"] = path
+        made[cell.name] = path
     return made

@@ -224,7 +224,7 @@ def _sources(made: Import) -> list[dict[str, Any]]:
         content = canonical_json(sorted(one["sha256"] for one in own))
         rows.append(
             {
-                "name": f"{cell.arm}/s{cell.seed}",
+                "name": cell.name,
                 "split": "train",
                 "path": ", ".join(one["path"] for one in own),
                 "rows": taken,
@@ -241,6 +241,6 @@ def _record(made: Import, settings: dict[str, Any]) -> dict[str, Any]:
         "files": made.files,
         "rows": made.rows,
         "rollouts": made.rollouts,
-        "steps": {f"{cell.arm}/s{cell.seed}": cell.steps for cell in made.cells},
+        "steps": {cell.name: cell.steps for cell in made.cells},
         "left_out": [{"place": one.place, "reason": one.reason} for one in made.bad],
     }

@@ -11,7 +11,7 @@ from extra_rl.imported.records import Bad, BadRowError, Record
 from extra_rl.imported.texts import Prompt, Response, Texts
 from extra_rl.problems.prepared import PreparedProblem
 from extra_rl.problems.statements import normalise
-from extra_rl.results import place_name
+from extra_rl.results import place_name, run_name
 from extra_rl.tables.files import canonical_json
 
 LEVEL = "imported"
@@ -38,6 +38,11 @@ class Cell:
     seed: int
     iterations: list[list[Rollout]] = field(default_factory=list)
     steps: list[int | None] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """`{arm}/s{seed}`."""
+        return run_name(self.arm, self.seed)
 
     def place(self, iteration: int) -> str:
         """Beginning of the ids of an iteration."""

@@ -66,7 +66,7 @@ class Writer:
 
     def iteration(self, cell: Cell, number: int, train: Path) -> Path:
         """Write the rollouts of an iteration, what their file says about them, and the empty tables; its folder."""
-        folder = RunFolder(self._results / cell.arm / f"s{cell.seed}").iteration(number)
+        folder = RunFolder.of(self._results, cell.arm, cell.seed).iteration(number)
         rows, place = cell.iterations[number], cell.place(number)
         footer = self.provenance(cell.arm, cell.seed, number, train=train)
         groups = {f"{place}/{row.group}": row.problem_id for row in rows}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from extra_rl.errors import InputError
 from extra_rl.report.glossary import explained
 from extra_rl.report.text import amount, figure, interval, signed, span
+from extra_rl.results import run_name
 from extra_rl.tables.files import write_whole
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool 
     from extra_rl.report import answer, collect, problems, provenance, setup, sources, tables
 
     found = sources.find(results, compared)
-    places = {f"{folder}/s{seed}" for folder, seed in found.iterations} if compared else None
+    places = {run_name(folder, seed) for folder, seed in found.iterations} if compared else None
     iterations = collect.iterations(found)
     evaluations = collect.evaluations(found)
     footers = provenance.footers(found)

@@ -101,9 +101,7 @@ class Sources:
         for run in RunFolder.below(self.results):
             if gaps := run.gaps("summarize"):
                 numbers = ", ".join(map(str, gaps))
-                said.append(
-                    f"{run.arm}/s{run.seed}: summarize.parquet of iteration {numbers} is gone, so these are left out."
-                )
+                said.append(f"{run.name}: summarize.parquet of iteration {numbers} is gone, so these are left out.")
         seeds = sorted({*self.seeds, *(seed for _, seed in self.planned)})
         cells = {cell.folder for cell in self.cells}
         if absent := dict.fromkeys(folder for folder, _ in self.planned if folder not in cells):
@@ -123,7 +121,7 @@ def find(results: Path, compared: bool = False) -> Sources:
     found: dict[tuple[str, int], list[Path]] = {}
     places = _compared(results) if compared else None
     for run in RunFolder.below(results):
-        if places is not None and f"{run.arm}/s{run.seed}" not in places:
+        if places is not None and run.name not in places:
             continue
         if finished := run.iterations(with_table="summarize"):
             found[run.arm, run.seed] = list(finished.values())

@@ -81,7 +81,7 @@ def require_forkable(runs: Sequence[RunFolder], at: int, tables: Sequence[str], 
     run, reason = reasons[0]
     more = f" (and {len(reasons) - 1} more of arm and seed)" if len(reasons) > 1 else ""
     raise InputError(
-        f"{run.arm}/s{run.seed}{more} cannot be forked at iteration {at}: {reason}\n"
+        f"{run.name}{more} cannot be forked at iteration {at}: {reason}\n"
         f"Iterations that can be forked: {', '.join(map(str, [0, *possible]))} (0 shares the start only)."
     )
 

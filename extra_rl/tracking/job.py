@@ -112,7 +112,7 @@ def up_to_date(job: TrackingJob, say: Say) -> list[Record]:
     path = job.folder / RECORDS
     records = read_records(path)
     known = {record.key: record for record in records}
-    run = RunFolder(job.results / job.arm / f"s{job.seed}")
+    run = RunFolder.of(job.results, job.arm, job.seed)
     added: list[Record] = []
     replaced: dict[str, Record] = {}
     for kind, step in keys_of(run, job.start, job.step):

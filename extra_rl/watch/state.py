@@ -132,7 +132,7 @@ class Follower:
 
     def _refreshed(self, names: Sequence[str]) -> list[Cell]:
         """Return the cells in the order of the configuration, then others by name; forget those that are gone."""
-        there = {f"{run.arm}/{run.path.name}": run for run in RunFolder.below(self.results)}
+        there = {run.name: run for run in RunFolder.below(self.results)}
         there |= {name: RunFolder(self.results / name) for name in names if name not in there}
         order = [*names, *sorted(there.keys() - set(names))]
         self._cells = {name: self._cells.get(name) or Cell(there[name], name) for name in order}
