@@ -23,11 +23,8 @@ from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError, ExtraError, InputError, disk_fault
 from extra_rl.run.execute import execute, record_path
 from extra_rl.run.stage import Job, Stage
-from stages import STAGES, iteration, track
+from stages import STAGES, iteration
 from stages.load import load
-
-COMBINED = {"iteration": iteration.main, "track": track.main}
-"""Jobs of the workflow that are no single stage."""
 
 
 def main(argv: list[str]) -> int:
@@ -37,8 +34,13 @@ def main(argv: list[str]) -> int:
         return 0
     name = argv[0]
     try:
-        if argv[0] in COMBINED:
-            COMBINED[argv[0]](argv[1:])
+        if argv[0] == "iteration":
+            iteration.main(argv[1:])
+            return 0
+        if argv[0] == "track":
+            from stages import track  # only where a tracker is named
+
+            track.main(argv[1:])
             return 0
         name, words = stage_in(argv)
         module = load(name)

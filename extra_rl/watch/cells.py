@@ -133,13 +133,13 @@ def pass_at_1(path: Path) -> float | None:
     """Return pass@1 in percent, mean over benchmarks, of a table of `contracts.EvaluationFigures`; None without it."""
     import polars as pl
 
+    from extra_rl.evaluation.figures import MEAN
+
     try:
         rows = pl.read_parquet(path, glob=False, columns=["benchmark", "metric", "k", "value"])
     except (OSError, pl.exceptions.PolarsError):
         return None  # `extra check` names damaged files; here only this figure stays empty
-    found = rows.filter(
-        pl.col("benchmark") == "mean", pl.col("metric").cast(pl.String) == "pass_at_k", pl.col("k") == 1
-    )
+    found = rows.filter(pl.col("benchmark") == MEAN, pl.col("metric").cast(pl.String) == "pass_at_k", pl.col("k") == 1)
     return float(found["value"][0]) if len(found) else None
 
 
