@@ -14,7 +14,6 @@ from extra_rl.tables.contracts.evaluation import (
     JudgedSamples,
     SeedFigures,
 )
-from extra_rl.tables.contracts.imported import ImportedRows
 from extra_rl.tables.contracts.learning import (
     Advantages,
     IterationState,
@@ -26,6 +25,7 @@ from extra_rl.tables.contracts.learning import (
 from extra_rl.tables.contracts.problems import DroppedProblems, Problems, Selection, Sources, WarmStartSteps
 from extra_rl.tables.contracts.rollouts import (
     Disagreements,
+    ImportedRows,
     Prefixes,
     PrefixPool,
     Rollouts,

@@ -1,4 +1,4 @@
-"""Contracts for rollouts, their verdicts and token scores, and the prefixes that are continued."""
+"""Contracts for rollouts, their verdicts and token scores, the prefixes that are continued, and imported rows."""
 
 from __future__ import annotations
 
@@ -193,3 +193,14 @@ class PrefixPool(dy.Schema):
     def token_lists_agree(cls) -> pl.Expr:
         known = cls.prefix_logprobs.col.is_not_null()
         return ~known | (cls.prefix_tokens.col.list.len() == cls.prefix_logprobs.col.list.len())
+
+
+class ImportedRows(dy.Schema):
+    """`extra import`: one row per rollout, with its place and the numbers that its file gives it."""
+
+    rollout_id = column.key("rollout")
+    place = column.text("file and row")
+    step = dy.Int64(nullable=True, metadata={"about": "the file's step; null: it names none"})
+    reward = column.number("the file's reward; null: none", nullable=True)
+    advantage = column.number("the file's advantage; null: none", nullable=True)
+    further = column.text("JSON of the row's other numbers, by column")
