@@ -165,6 +165,12 @@ def refuse_other_configuration(results: Path, experiment: Experiment, paths: Ite
     """Raise InputError where a shared file was made with other settings than the fork's configuration gives.
 
     The workflow would refuse the file later (docs/recovery.md).
+
+    Args:
+        results: folder of the run that is forked.
+        experiment: configuration of the fork.
+        paths: files that are shared.
+        at: first iteration that is made again, for the message.
     """
     from extra_rl.results import is_start_folder
     from extra_rl.run.consistency import Kept, compare
@@ -191,7 +197,14 @@ def refuse_other_configuration(results: Path, experiment: Experiment, paths: Ite
 
 
 def policies_of(results: Path, runs: Iterable[RunFolder], starts: Iterable[str], at: int) -> dict[str, str]:
-    """Place -> digest of the policies from which the fork goes on."""
+    """Place -> digest of the policies from which the fork goes on.
+
+    Args:
+        results: folder of the run that is forked.
+        runs: its arms and seeds that are forked.
+        starts: folders of its initial policies.
+        at: first iteration that is made again.
+    """
     from extra_rl.models.digests import MANIFEST
     from extra_rl.models.policy import read_manifest
 
@@ -205,7 +218,15 @@ def policies_of(results: Path, runs: Iterable[RunFolder], starts: Iterable[str],
 def provenance(
     results: Path, at: int, changes: Mapping[str, Any], policies: Mapping[str, str], parent: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of `fork.json`: the run that was forked, where, its policies there, and what was changed."""
+    """The content of `fork.json`: the run that was forked, where, its policies there, and what was changed.
+
+    Args:
+        results: folder of the run that is forked.
+        at: first iteration that is made again.
+        changes: dotted key -> value.
+        policies: `policies_of`.
+        parent: `fork.json` of that run; {} if it is no fork.
+    """
     import hashlib
 
     from extra_rl.tables.files import canonical_json

@@ -87,7 +87,14 @@ def follow(follower: Follower, console: Console, every: float, stalled: float) -
 
 
 def rendered(state: State, console: Console, stalled: float, height: int | None = None) -> Group:
-    """Return a frame as wide as the console."""
+    """Return a frame as wide as the console.
+
+    Args:
+        state: of the run.
+        console: gives the width and the encoding.
+        stalled: minutes without a change after which a running run is called stalled.
+        height: lines of the frame; None: no limit.
+    """
     from rich.console import Group
 
     from extra_rl.watch.frame import frame

@@ -39,7 +39,14 @@ def derive(experiment: Experiment, stage: str, arm: str, iteration: int = 0) -> 
 
 
 def in_force_since(experiment: Experiment, stage: str, arm: str, iteration: int) -> int:
-    """Return the first iteration from which a stage of an arm has had the settings that it has in `iteration`."""
+    """Return the first iteration from which a stage of an arm has had the settings that it has in `iteration`.
+
+    Args:
+        experiment: the configuration.
+        stage: name of the stage.
+        arm: folder of the arm.
+        iteration: in which the stage runs.
+    """
     starts = [phase.start for phase in experiment.phases.get(arm, []) if phase.start <= iteration]
     for start in reversed(starts):
         before, now = (

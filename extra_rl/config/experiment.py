@@ -152,9 +152,16 @@ def phases_of(
 def broken_in_phases(
     first: Resolved, phases: Sequence[Phase], common: Resolved, run: RunConfig, mistakes: Mistakes
 ) -> None:
-    """Note every rule between sections that a phase breaks, and the arm without a schedule (`first`) does not.
+    """Note every rule between sections that a phase breaks, and the arm without a schedule does not.
 
     The run of a phase ends where the next one begins.
+
+    Args:
+        first: the arm without a schedule.
+        phases: of the arm, in ascending order.
+        common: the sections that all arms share.
+        run: the keys of the run.
+        mistakes: receives the mistakes.
     """
     ends = [phase.start for phase in phases] + [run.iterations]
     known = set(contradictions((first.sections, first.wrong), {}, run.model_copy(update={"iterations": ends[0]})))

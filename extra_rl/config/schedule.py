@@ -77,7 +77,14 @@ class Phase(BaseModel):
 
 
 def entries_of(raw: Any, arms: Iterable[str], run: RunConfig | None, mistakes: Mistakes) -> list[Entry]:
-    """Return the entries; notes every one that is malformed, out of order, or changes a fixed key."""
+    """Return the entries; notes every one that is malformed, out of order, or changes a fixed key.
+
+    Args:
+        raw: the value of `schedule`.
+        arms: names that an entry may list.
+        run: the keys of the run; None where they are invalid.
+        mistakes: receives the mistakes.
+    """
     if raw is None:
         return []
     if not isinstance(raw, list):

@@ -65,6 +65,7 @@ class Import:
 
     @property
     def rollouts(self) -> int:
+        """Number of rollouts of all arms and seeds."""
         return sum(len(rows) for cell in self.cells for rows in cell.iterations)
 
     @property
@@ -134,7 +135,7 @@ def _refusal(made: Import) -> str:
     lines = "; ".join(bad_lines(made.bad))
     if not made.rollouts:
         return f"No row can be imported. {lines}."
-    return f"{len(made.bad)} of {made.rows} rows cannot be imported. {lines}. Mend them, or add --bad drop."
+    return f"{len(made.bad)} of {made.rows} rows cannot be imported. {lines}. Correct them, or add --bad drop."
 
 
 def bad_lines(bad: Sequence[Bad]) -> list[str]:

@@ -51,6 +51,7 @@ class Writer:
         return {"job": {**job, "config": dict(settings)}, "inputs": made_from, "packages": self._packages}
 
     def write(self, frame: pl.DataFrame, path: Path, contract: type[dy.Schema], footer: Mapping[str, Any]) -> None:
+        """Write a table with its name in the footer; arguments as in `tables.files.write_table`."""
         write_table(contract.cast(frame), path, contract, {**footer, "name": file_name(path)})
 
     def problems(self, problems: Problems, sources: Sequence[Mapping[str, Any]]) -> Path:
@@ -88,7 +89,15 @@ class Writer:
         return folder
 
     def verdicts(self, cell: Cell, number: int, folder: Path, column: str, right_from: float) -> None:
-        """Write verdicts that follow from the file's own rewards: right where the reward is `right_from` or more."""
+        """Write verdicts that follow from the file's own rewards: right where the reward is `right_from` or more.
+
+        Args:
+            cell: the arm and seed.
+            number: of the iteration.
+            folder: of the iteration.
+            column: of the rewards, for the column `rule`.
+            right_from: smallest reward of a correct response.
+        """
         rows, place = cell.iterations[number], cell.place(number)
         footer = self.provenance(cell.arm, cell.seed, number, rollouts=folder / "generate.parquet")
         rewards = [row.record.reward for row in rows]
@@ -108,6 +117,7 @@ class Writer:
 
 
 def id_of(row: Rollout, place: str) -> str:
+    """Return the id of a rollout. place: beginning of the ids of its iteration."""
     return f"{place}/{row.group}/{row.n}"
 
 

@@ -32,8 +32,12 @@ EXPLORER_LIMIT = 1500
 def build(results: Path, out: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool = False) -> int:
     """Write the report of a results folder and return its size in bytes.
 
-    compared: only of the arms and seeds of its comparison. Raises InputError where no iteration is finished, and for a
-    file that cannot be read.
+    Args:
+        results: `results/<name>`.
+        out: the page.
+        explorer_limit: most rollouts in the explorer; 0: no explorer.
+        compared: only the arms and seeds of the comparison.
+    Raises InputError where no iteration is finished, and for a file that cannot be read.
     """
     with readable(results):
         html = render(context(results, explorer_limit, compared)).encode()

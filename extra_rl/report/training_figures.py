@@ -106,7 +106,14 @@ UPDATE = (
 
 
 def update(sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
-    """Yield what shows whether training is sound: loss, gradient norm, KL, clip share, cut-off rollouts, mismatch."""
+    """Yield what shows whether training is sound: loss, gradient norm, KL, clip share, cut-off rollouts, mismatch.
+
+    Args:
+        sources: the results.
+        iterations: `collect.iterations`.
+        updates: `collect.updates`.
+        arms: looks of the arms.
+    """
     rows = iterations.with_columns(cut_off=pl.col("truncated") / pl.col("rollouts"))
     panels = []
     for regime in sources.regimes:

@@ -89,7 +89,13 @@ def require_forkable(runs: Sequence[RunFolder], at: int, tables: Sequence[str], 
 def files_to_share(results: Path, runs: Iterable[RunFolder], starts: Iterable[str], at: int) -> Iterator[Path]:
     """Yield the files of a run that a fork shares: problems, initial policies, and the iterations before `at`.
 
-    starts: folders of the initial policies. Hidden files, logs and unfinished work are left out.
+    Hidden files, logs and unfinished work are left out.
+
+    Args:
+        results: folder of the run.
+        runs: arms and seeds that are shared.
+        starts: folders of the initial policies.
+        at: first iteration that is made again.
     """
     folders = [results / "prepare", *(results / start for start in starts)]
     folders += [run.iteration(number) for run in runs for number in range(at)]

@@ -41,7 +41,12 @@ def read_record(
 ) -> Record:
     """Return one record. Raises InputError for a table that cannot be read.
 
-    settings: the section `tracking`.
+    Args:
+        results: `results/<name>`.
+        run: the arm and seed.
+        start: folder of the initial policy.
+        key: kind and step of the record (`keys_of`).
+        settings: the section `tracking`.
     """
     kind, step = key
     folder = start if step == INITIAL else run.iteration(step)
@@ -108,9 +113,13 @@ def _ended(folder: Path, stage: str) -> float:
 
 
 def sample_of_rollouts(results: Path, folder: Path, count: int, characters: int) -> list[list[Any]]:
-    """Return up to `count` rollouts, evenly spaced over those of generate and of regenerate; rows of COLUMNS.
+    """Return rollouts, evenly spaced over those of generate and of regenerate; rows of COLUMNS.
 
-    characters: the longest text; the middle of a longer one is left out.
+    Args:
+        results: `results/<name>`, for the texts of the problems.
+        folder: of the iteration.
+        count: most rollouts.
+        characters: the longest text; the middle of a longer one is left out.
     """
     tables = [_judged(folder, of) for of in ("generate", "regenerate") if (folder / f"{of}.parquet").is_file()]
     if not count or not tables:

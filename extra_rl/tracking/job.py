@@ -144,7 +144,12 @@ def up_to_date(job: TrackingJob, say: Say) -> list[Record]:
 def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: Ledger, say: Say, note: Say) -> str:
     """Send a tracker what it has not got yet; return why it has not got everything, "" where it has.
 
-    Args: as in `run_job`; records: all of them. ledger: is changed.
+    Args:
+        job: the tracking job.
+        tracker: its name, or `module:function`.
+        records: all records of the arm and seed.
+        ledger: what all trackers have got; it is changed and written.
+        say, note: as in `run_job`.
     """
     target = f"{job.settings['project']} {place_of(tracker, job.settings)}".strip()
     entry = ledger.trackers.get(tracker)
@@ -236,7 +241,14 @@ def send(job: TrackingJob, tracker: str, entry: Delivered, unsent: Sequence[Reco
     """Run the tracker's code in its own process, and return its new state.
 
     A tracker's library may hang, print, leave threads or fail in any way; none of it reaches this process.
-    Raises RuntimeError with the tracker's own error, TimeoutExpired where it takes longer than `timeout_s`.
+
+    Args:
+        job: the tracking job.
+        tracker: its name, or `module:function`.
+        entry: what the tracker has got; it is not changed.
+        unsent: records to send.
+        note: receives what the process prints, line by line.
+    Raises RuntimeError with the tracker's own error, or where it takes longer than `timeout_s`.
     """
     limit = job.settings["timeout_s"]
     with tempfile.TemporaryDirectory(prefix="extra-tracking-") as scratch:

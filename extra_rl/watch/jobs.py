@@ -124,7 +124,15 @@ def shared_output(results: Path, log: str) -> Path | None:
 
 
 def job_of(log: Path, output: Path, place: str, stage: str, owner: Owner | None) -> Job | None:
-    """Return the job of a log; None where it has finished, or waits to be started again after an earlier run."""
+    """Return the job of a log; None where it has finished, or waits to be started again after an earlier run.
+
+    Args:
+        log: written by the stage.
+        output: the table of the stage, which appears when it has finished.
+        place: `extra/s0/i3`; "" for jobs of the whole run.
+        stage: name of the stage.
+        owner: the run's process; None: unknown.
+    """
     if output.is_file():
         return None
     try:

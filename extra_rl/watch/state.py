@@ -150,7 +150,14 @@ class Follower:
 
 
 def progress_of(cell: Cell, horizon: Horizon, jobs: Sequence[Job], evaluate_every: int) -> Progress:
-    """Return how far an arm and seed is, and how many iterations it still has to compute."""
+    """Return how far an arm and seed is, and how many iterations it still has to compute.
+
+    Args:
+        cell: its finished iterations.
+        horizon: iterations and budgets of the run; 0: unknown.
+        jobs: its unfinished jobs.
+        evaluate_every: of the run.
+    """
     rows = cell.iterations
     last = rows[-1] if rows else None
     budgets = [
