@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ import yaml
 from extra_rl.config.section import Section
 from extra_rl.errors import ConfigError, ExtraError, InputError, disk_fault
 from extra_rl.run.execute import execute, record_path
+from extra_rl.run.records import read_record
 from extra_rl.run.stage import Job, Stage
 from stages import STAGES, iteration
 from stages.load import load
@@ -123,7 +123,7 @@ def plan(stage: Stage, arguments: argparse.Namespace) -> tuple[Job, dict[str, Pa
     if arguments.rerun:
         if not arguments.to:
             raise ConfigError("--rerun needs --to DIR, so that nothing is overwritten.")
-        record = read_record(arguments.rerun)
+        record = record_of(arguments.rerun)
         job = Job.from_json(record["job"])
         if job.stage != stage.name:
             raise ConfigError(f"{arguments.rerun} was made by another stage: python -m stages {job.stage} --rerun ...")
@@ -171,13 +171,12 @@ def override(values: Mapping[str, Any], changes: list[str], option: str) -> dict
     return result
 
 
-def read_record(output: Path) -> dict[str, Any]:
+def record_of(output: Path) -> dict[str, Any]:
+    """Return the run record of a table. Raises InputError where it is missing or damaged."""
     path = record_path(output)
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no record of how {output} was made; name --job, --input and --output.") from None
-    return record
+    if not path.is_file():
+        raise InputError(f"{path}: no record of how {output} was made; name --job, --input and --output.")
+    return read_record(path)
 
 
 def _common_parent(paths: list[Path]) -> Path:

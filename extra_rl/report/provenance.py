@@ -10,9 +10,11 @@ from typing import Any
 
 from extra_rl.config.schedule import KEY
 from extra_rl.config.sections import SHARED
+from extra_rl.models.policy import read_manifest
 from extra_rl.report.sources import Sources
 from extra_rl.run.configuration import CONFIGURATION_FILE, kept_configuration
 from extra_rl.run.fork import fork_lines, read_fork
+from extra_rl.run.records import read_record
 from extra_rl.tables.files import canonical_json, read_provenance
 
 STAGE_FILES = (
@@ -112,8 +114,7 @@ def dates(results: Path) -> list[str]:
     found = set()
     for pattern in DATED:
         for path in results.glob(pattern):
-            record = json.loads(path.read_text())
-            found.add(str(record.get("started", ""))[:16].replace("T", " "))
+            found.add(str(read_record(path).get("started", ""))[:16].replace("T", " "))
     return sorted(found - {""})
 
 
@@ -121,13 +122,13 @@ def codes(sources: Sources) -> list[str]:
     """Return the versions of this package that made the run, from the records of `DATED` and of each last iteration."""
     paths = [path for pattern in DATED for path in sorted(sources.results.glob(pattern))]
     paths += [folders[-1] / "summarize.run.json" for folders in sources.iterations.values()]
-    found = {str(json.loads(path.read_text()).get("code", "")) for path in paths if path.is_file()}
+    found = {str(read_record(path).get("code", "")) for path in paths if path.is_file()}
     return [f"extra-rl {code}" for code in sorted(found - {""})]
 
 
 def _digest(folder: Path) -> str:
     manifest = folder / "policy" / "manifest.json"
-    return f"policy {json.loads(manifest.read_text())['digest']}" if manifest.is_file() else "policy not kept"
+    return f"policy {read_manifest(manifest)['digest']}" if manifest.is_file() else "policy not kept"
 
 
 def _schedule(results: Path) -> str:
