@@ -51,11 +51,11 @@ def audit(folder: Path, of: str, arguments: argparse.Namespace) -> None:
     from extra_rl.run.execute import execute
     from extra_rl.run.records import relocate
     from extra_rl.run.stage import Job
-    from stages.command import read_record
+    from stages.command import record_of
     from stages.load import load
 
     verified = folder / f"verify_{of}.parquet"
-    record = read_record(verified)
+    record = record_of(verified)
     first, stage = Job.from_json(record["job"]), load("audit")
     verifier = first.config["verifier"] | ({"workers": arguments.workers} if arguments.workers else {})
     section = {
