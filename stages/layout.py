@@ -144,26 +144,21 @@ class Layout:
 
     def extra_evaluations(self) -> list[str]:
         """Evaluations in addition to the final ones: every k-th iteration (`evaluate_every`)."""
-        run = self._experiment.run
-        every = run.evaluate_every or run.iterations
-        return [
-            f"{self.iteration(arm, seed, iteration)}/evaluate.parquet"
-            for arm in self._experiment.arms
-            for seed in run.seeds
-            for iteration in range(run.first_iteration, run.iterations - 1)
-            if (iteration + 1) % every == 0
-        ]
+        return self._every(self._experiment.run.evaluate_every, "evaluate.parquet")
 
     def refreshed_reports(self) -> list[str]:
         """Marks of the reports that are written during the run (`report.every`); [] without."""
+        return self._every(self._experiment.run.report.every, "refresh_report.done")
+
+    def _every(self, every: int, name: str) -> list[str]:
+        """A file of every k-th iteration before the last one, of all arms and seeds; [] for k = 0."""
         run = self._experiment.run
-        every = run.report.every or run.iterations
         return [
-            f"{self.iteration(arm, seed, iteration)}/refresh_report.done"
+            f"{self.iteration(arm, seed, iteration)}/{name}"
             for arm in self._experiment.arms
             for seed in run.seeds
             for iteration in range(run.first_iteration, run.iterations - 1)
-            if (iteration + 1) % every == 0
+            if every and (iteration + 1) % every == 0
         ]
 
     def audits(self) -> list[str]:
