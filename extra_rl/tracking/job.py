@@ -1,7 +1,7 @@
 """One tracking job: bring the records of an arm and seed up to date, then every tracker.
 
-The records (`tracking/<arm>-s<seed>/metrics.jsonl`) are the reference; a tracker gets the records that it has not got
-yet. So a kill, an outage, a new tracker and a repeated job all lead to the same place, and nothing is logged twice.
+The records (`tracking/<arm>-s<seed>/metrics.jsonl`) are the reference; a tracker gets the records that it has not
+received yet. So a kill, an outage, a new tracker and a repeated job lead to the same place, and nothing is logged twice.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TrackingJob:
 
 
 def run_job(job: TrackingJob, say: Say, note: Say) -> Ledger:
-    """Do the job and return what every tracker has got. An outage is one line, and no error.
+    """Do the job and return what every tracker has received. An outage is one line, and no error.
 
     Args:
         say: prints a line for the user.
@@ -142,13 +142,13 @@ def up_to_date(job: TrackingJob, say: Say) -> list[Record]:
 
 
 def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: Ledger, say: Say, note: Say) -> str:
-    """Send a tracker what it has not got yet; return why it has not got everything, "" where it has.
+    """Send a tracker what it has not received yet; return why it has not received everything, "" where it has.
 
     Args:
         job: the tracking job.
         tracker: its name, or `module:function`.
         records: all records of the arm and seed.
-        ledger: what all trackers have got; it is changed and written.
+        ledger: what all trackers have received; it is changed and written.
         say, note: as in `run_job`.
     """
     target = f"{job.settings['project']} {place_of(tracker, job.settings)}".strip()
@@ -177,8 +177,8 @@ def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: L
             known = ledger.behind.get(tracker) == reason and in_this_run(job, ledger, tracker)
             ledger.outages[tracker] = (time.time(), time.time() - started)
             (note if known else say)(
-                f"tracking {job.name}: {tracker} has not got {len(unsent) - place} record(s) ({reason}). The run goes "
-                "on; the next tracking job, or the same command again, sends them."
+                f"tracking {job.name}: {tracker} has not received {len(unsent) - place} record(s) ({reason}). The run "
+                "goes on; the next tracking job, or the same command again, sends them."
             )
             return reason
         entry.sent += [(record.key, record.digest) for record in portion]
@@ -245,7 +245,7 @@ def send(job: TrackingJob, tracker: str, entry: Delivered, unsent: Sequence[Reco
     Args:
         job: the tracking job.
         tracker: its name, or `module:function`.
-        entry: what the tracker has got; it is not changed.
+        entry: what the tracker has received; it is not changed.
         unsent: records to send.
         note: receives what the process prints, line by line.
     Raises RuntimeError with the tracker's own error, or where it takes longer than `timeout_s`.

@@ -18,8 +18,8 @@ from extra_rl.tracking.record import Record, TrackedRun
 Send = Callable[[TrackedRun, Sequence[Record], int, dict[str, Any]], dict[str, Any] | None]
 """The function of a tracker: (run, records, before, state) -> the new state.
 
-before: how many records of this run the tracker has got, by the ledger. After a kill it may have got more, so it has to
-recognise these. state: what the function returned last, {} at first. Any exception is an outage.
+before: how many records of this run the tracker has received, by the ledger. After a kill it may have received more, so
+it has to recognise these. state: what the function returned last, {} at first. Any exception is an outage.
 """
 
 

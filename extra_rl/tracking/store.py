@@ -1,4 +1,4 @@
-"""Two files of one arm and seed: the records, one line of JSON each, and what every tracker has got of them."""
+"""Two files of one arm and seed: the records, one line of JSON each, and what every tracker has received of them."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def replace_records(path: Path, records: Sequence[Record]) -> None:
 
 @dataclass
 class Delivered:
-    """What one tracker has got.
+    """What one tracker has received.
 
     Args:
         target: project and place; another one begins with nothing.
         attempt: number of the run there; a replaced history begins the next.
-        sent: key and digest of every record that the tracker has got, in order.
+        sent: key and digest of every record that the tracker has received, in order.
         state: of the tracker's own code.
     """
 
@@ -84,11 +84,11 @@ class Delivered:
 
 @dataclass
 class Ledger:
-    """What all trackers of an arm and seed have got.
+    """What all trackers of an arm and seed have received.
 
     Args:
-        trackers: name -> what it has got.
-        behind: tracker -> why it has not got everything.
+        trackers: name -> what it has received.
+        behind: tracker -> why it has not received everything.
         outages: tracker that is behind -> when it failed last, in seconds since 1970, and after how many seconds.
         marker: output of the last tracking job.
     """

@@ -121,9 +121,9 @@ def test_an_outage_is_one_line_and_the_next_job_catches_up(run: Run) -> None:
     for step in (0, 1):
         assert place.job(step).behind == {"own:send": "ConnectionError: no route to host second line"}
     assert len(place.said) == 1  # the same outage is said once
-    assert "own:send has not got 1 record(s) (ConnectionError: no route to host second line)" in place.said[0]
+    assert "own:send has not received 1 record(s) (ConnectionError: no route to host second line)" in place.said[0]
     assert "\n" not in place.said[0]
-    assert any("own:send has not got 2 record(s)" in line for line in place.noted)
+    assert any("own:send has not received 2 record(s)" in line for line in place.noted)
     assert unfinished(run.results) == ["mini-extra-1.json"]
     Path("trouble").unlink()
     assert place.job(2).behind == {}

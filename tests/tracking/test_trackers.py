@@ -34,7 +34,7 @@ def needs(module: str) -> pytest.MarkDecorator:
 
 
 def logged(mini_run: Run, workdir: Path, tracker: str) -> tuple[Place, list[Record]]:
-    """An arm whose records a tracker has got: four in two jobs, the last again after a kill, then the fifth."""
+    """An arm whose records a tracker has received: four in two jobs, the last again after a kill, then the fifth."""
     run = copy_of(mini_run, workdir)
     with contextlib.chdir(workdir):
         return _logged(run, tracker)

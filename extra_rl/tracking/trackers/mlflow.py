@@ -16,13 +16,13 @@ from typing import Any
 from extra_rl.tracking.record import COLUMNS, Record, TrackedRun, flat
 
 IDENTIFIER, SENT = "extra.run", "extra.records"
-"""Tags: the run's identifier, and how many records it has got."""
+"""Tags: the run's identifier, and how many records it has received."""
 LONGEST_VALUE, PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 6000, 100, 900
 """Limits of MLflow."""
 
 
 def send(run: TrackedRun, records: Sequence[Record], before: int, state: dict[str, Any]) -> dict[str, Any]:
-    """Log the records that the run has not got, each as one batch."""
+    """Log the records that the run has not received, each as one batch."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the next tracking job is the next try
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
