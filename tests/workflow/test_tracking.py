@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extra_rl.tracking.store import read_records
 from extra_rl.run.configuration import CONFIGURATION_FILE
+from extra_rl.tracking.store import read_records
 from tests.conftest import ROOT, Run, copy_of, new_run
 from tests.workflow.processes import RunningWorkflow
 
