@@ -28,7 +28,8 @@ def raw_config(
     The task `math` needs problems in every configuration: without benchmarks of the user's they are the imported ones.
 
     Args:
-        raw: the user's configuration; an arm of the same name keeps its diff.
+        raw: the user's configuration; an arm of the same name keeps its diff, and the entries of `schedule` for
+            iterations and arms of the files hold.
         name: of the results folder.
         cells: arm -> seeds.
         iterations: of the longest arm.
@@ -40,6 +41,8 @@ def raw_config(
     if samples is not None:
         left["compare"] = {**(left.get("compare") or {}), "ks": sorted({1, samples})}
         left["evaluate"] = {**(left.get("evaluate") or {}), "samples": samples}
+    if isinstance(left.get("schedule"), list):
+        left["schedule"] = [kept for entry in left["schedule"] if (kept := _entry(entry, cells, iterations))]
     task = left.get("task")
     if isinstance(task, dict) and task.get("name") == "math" and not task.get("benchmarks"):
         left["task"] = {**task, "benchmarks": {"imported": {"path": f"results/{name}/prepare/train.parquet"}}}
@@ -52,6 +55,22 @@ def raw_config(
         "iterations": iterations,
         "arms": {arm: arms.get(arm) or {} for arm in cells},
     }
+
+
+def _entry(entry: Any, cells: Mapping[str, Collection[int]], iterations: int) -> Any:
+    """Return an entry of `schedule` for the arms of the files; None where it concerns no iteration or arm of theirs.
+
+    A malformed entry is returned as it is: the check of the configuration says what is wrong.
+    """
+    if not isinstance(entry, Mapping):
+        return entry
+    start, arms = entry.get("from"), entry.get("arms")
+    if isinstance(start, int) and start >= iterations:
+        return None
+    if not isinstance(arms, list) or not arms:
+        return entry
+    there = [arm for arm in arms if arm in cells]
+    return {**entry, "arms": there} if there else None
 
 
 def run_stages(

@@ -26,6 +26,8 @@ RECORDS = re.compile(
 )
 """Snakemake could not write its records, of a full disk for example."""
 END = "WorkflowError:\nAt least one job did not complete successfully."
+REPLACED = re.compile(r"the following output files of rule report were not present when the DAG was created")
+"""The reports during the run (`report.every`) have the name of the last one, which replaces them."""
 GOES_ON = "What is finished is kept: the same command goes on from there."
 INTERRUPTED = ("(exit status 130)", "(ended by SIGINT)")
 """How a job ends after Ctrl-C."""
@@ -54,7 +56,7 @@ class Terminal:
             return "" if self.interrupted else line
         if message.startswith("Terminating processes on user request"):
             self.interrupted = True
-        if message.startswith(NOISE):
+        if message.startswith(NOISE) or REPLACED.search(message):
             return ""
         if message.startswith(AGAIN):
             return "This job is tried once more."

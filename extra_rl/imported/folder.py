@@ -32,7 +32,8 @@ RECORD = "import.json"
 """What was imported, in the results folder: files, steps, rows that were left out. It marks the folder as an import."""
 CONFIG = "import.yaml"
 """The configuration of the stages that were run on it."""
-SHOWN = 3
+SHOWN, REASONS = 3, 5
+"""Rows of each reason, and reasons, that a message names."""
 WORD = re.compile(r"(?P<arm>[\w][\w.+-]*?)(/s(?P<seed>\d+))?=(?P<path>.+)")
 
 
@@ -139,20 +140,23 @@ def _refusal(made: Import) -> str:
 
 
 def bad_lines(bad: Sequence[Bad]) -> list[str]:
-    """One text for each reason: how many rows have it, and the first of them."""
+    """One text for each of the most frequent reasons: how many rows have it, and the first of them."""
     kinds: dict[str, list[Bad]] = {}
     for one in bad:
         kinds.setdefault(_kind(one.reason), []).append(one)
     lines = []
-    for rows in sorted(kinds.values(), key=len, reverse=True):
+    ordered = sorted(kinds.values(), key=len, reverse=True)
+    for rows in ordered[:REASONS]:
         more = f" and {len(rows) - SHOWN} more such rows" if len(rows) > SHOWN else ""
         lines.append("; ".join(f"{one.place}: {one.reason}" for one in rows[:SHOWN]) + more)
+    if further := sum(map(len, ordered[REASONS:])):
+        lines.append(f"{further} more rows with other reasons")
     return lines
 
 
 def _kind(reason: str) -> str:
     """A reason without the numbers and texts of its row, so that equal ones are counted together."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|-?\d+(\.\d+)?(e-?\d+)?|nan|inf", "#", reason)
+    return re.sub(r"(?<!\w)'[^']*'|\"[^\"]*\"|-?\d+(\.\d+)?(e-?\d+)?|nan|inf", "#", reason)
 
 
 def require_free(results: Path, force: bool) -> None:

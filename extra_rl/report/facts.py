@@ -16,7 +16,7 @@ from extra_rl.tables.files import read_provenance
 FROM_SCAN = (
     *("rollout_id", "arm", "seed", "iteration", "group_id", "problem_id", "origin", "prefix_id", "parent_rollout_id"),
     *("prefix_length", "prompt_tokens", "response_tokens", "finish_reason", "response"),
-    *("gold", "verdict", "extracted", "rule", "reward", "entropies", "novelty", "nearest_rollout_id"),
+    *("gold", "verdict", "extracted", "rule", "reward", "numbers", "entropies", "novelty", "nearest_rollout_id"),
 )
 """Columns of `scan_iteration` that are shown; null where their stage has not run yet."""
 OF_PREFIX = ("cut_reason", "score", "smoothed_score", "effective_neighbours", "rank", "when")
@@ -156,3 +156,19 @@ def formula(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     if not settings.get("divide_by_std", True):
         return top
     return f"{top} / ({row['sd'] or 0.0:.6g} + {settings.get('eps', 1e-6):g})"
+
+
+def weights_of(file: Path) -> dict[str, float]:
+    """Return `verify.weights` of a table of verdicts, from its footer; {} without weights."""
+    found: dict[str, float] = read_provenance(file).get("job", {}).get("config", {}).get("weights", {})
+    return found
+
+
+def weighted_sum(numbers: Mapping[str, float], weights: Mapping[str, float]) -> str:
+    """Return how the numbers of a judge make the reward, such as `1 * 1 (correct) - 0.01 * 18 (length)`.
+
+    numbers: of the column `numbers`; one that is missing counts as 0. weights: "" without any.
+    """
+    terms = [(weight, f"{abs(weight):g} * {numbers.get(name, 0.0):g} ({name})") for name, weight in weights.items()]
+    text = "".join(f" {'-' if weight < 0 else '+'} {term}" for weight, term in terms)
+    return text.removeprefix(" + ").removeprefix(" ")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from extra_rl.report.facts import adding_up, advantage_settings, formula, prompts
+from extra_rl.report.facts import adding_up, advantage_settings, formula, prompts, weighted_sum, weights_of
 from extra_rl.report.lookup import Found
 from extra_rl.report.text import joins_to, token_pieces, tokenizer_of, visible
 from extra_rl.results import iteration_name
@@ -48,7 +48,7 @@ def lines_of(found: Found, results: Path, folder: Path, *, colour: bool) -> list
         [f"  novelty {row['novelty']:.6g} before weight, centring and scaling"] if row["novelty"] is not None else []
     )
     lines += ["", f"siblings ({len(found.siblings)})", *(f"  {_line(sibling)}" for sibling in found.siblings)]
-    lines += ["", "reward to advantage", *_advantages(row, folder)]
+    lines += ["", "reward to advantage", *_numbers(row, folder), *_advantages(row, folder)]
     lines += ["", "files", *(f"  {file}" for file in files_of(row, folder))]
     return [*lines, "", "polars", f"  {query(row['rollout_id'], folder)}"]
 
@@ -136,6 +136,17 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['rollout_id']:<24} {row['origin']:<11} {row['verdict'] or 'not judged yet'}, {answer}{value}{cut}"
 
 
+def _numbers(row: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Yield the named numbers of the judge and their weighted sum; nothing without numbers."""
+    if not row["numbers"]:
+        return
+    numbers = {number["name"]: number["value"] for number in row["numbers"]}
+    yield "  numbers       " + ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
+    weights = weights_of(folder / f"verify_{_source(row, folder)}.parquet")
+    if weights and row["reward"] is not None:
+        yield f"  reward        {row['reward']:.6g} = {weighted_sum(numbers, weights)}"
+
+
 def _advantages(row: dict[str, Any], folder: Path) -> Iterator[str]:
     if not row["advantages"]:
         yield "  the stage advantage has not run yet"
@@ -162,13 +173,18 @@ def _bonus_settings(settings: dict[str, Any]) -> str:
 
 def files_of(row: dict[str, Any], folder: Path) -> list[str]:
     """Return the existing tables that the facts were read from."""
-    of = "regenerate" if _is_in(row["rollout_id"], folder / "regenerate.parquet") else "generate"
+    of = _source(row, folder)
     names = [of, *(f"{stage}_{of}" for stage in TABLES), "novelty"]
     files = [folder / f"{name}.parquet" for name in names]
     files += [folder.with_name(iteration_name(given["at"])) / "advantage.parquet" for given in row["advantages"]]
     if row["prefix"] is not None:
         files.append(folder.with_name(iteration_name(row["prefix"]["found_in"])) / "choose_prefixes.parquet")
     return [str(file) for file in files if file.is_file()]
+
+
+def _source(row: dict[str, Any], folder: Path) -> str:
+    """Return the stage that sampled a rollout."""
+    return "regenerate" if _is_in(row["rollout_id"], folder / "regenerate.parquet") else "generate"
 
 
 def _is_in(rollout_id: str, file: Path) -> bool:

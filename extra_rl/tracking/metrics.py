@@ -65,7 +65,7 @@ OVER_STEPS = {
 """Metric -> column of `update`, of which it is the mean over the steps, weighted by their loss tokens."""
 
 OTHERS = (
-    *("progress/iteration", "rollouts/truncated_share", "update/learning_rate", "update/signal_rows"),
+    *("numbers/<name>", "progress/iteration", "rollouts/truncated_share", "update/learning_rate", "update/signal_rows"),
     *("tokens/generate", "tokens/regenerate", "seconds/total", "seconds/<stage>", "memory/peak"),
     *("evaluation/<benchmark>/<figure>", "evaluation/<benchmark>/<figure>_low", "evaluation/<benchmark>/<figure>_high"),
 )
@@ -98,6 +98,7 @@ def iteration_metrics(
     """
     found: dict[str, Any] = {"progress/iteration": summary["iteration"]}
     found |= {name: summary.get(column) for name, column in FROM_SUMMARY.items()}
+    found |= {f"numbers/{number['name']}": number["value"] for number in summary.get("mean_numbers") or ()}
     if summary["rollouts"]:
         found["rollouts/truncated_share"] = summary["truncated"] / summary["rollouts"]
     found |= _step_metrics(steps)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from extra_cli.main import main
-from extra_rl.report.facts import prompts
+from extra_rl.report.facts import prompts, weighted_sum
 from extra_rl.report.lookup import find
 from extra_rl.report.terminal import lines_of
 from extra_rl.tables import scan_iteration, scan_run
@@ -179,3 +179,13 @@ def test_colour_follows_entropy_and_is_optional(tmp_path: Path) -> None:
     said = "\n".join(lines_of(found, results, folder, colour=True))
     assert "\x1b[30;48;5;230mone\x1b[0m\x1b[30;48;5;223m =\x1b[0m\x1b[30;48;5;208m two\x1b[0m" in said
     assert "\x1b" not in "\n".join(lines_of(found, results, folder, colour=False))
+
+
+def test_named_numbers_are_shown_with_their_weighted_sum() -> None:
+    numbers = {"close": 0.5, "correct": 1.0, "length": 18.0}
+    weights = {"correct": 1.0, "close": 0.3, "length": -0.01, "format": 0.1}
+    assert weighted_sum(numbers, weights) == (
+        "1 * 1 (correct) + 0.3 * 0.5 (close) - 0.01 * 18 (length) + 0.1 * 0 (format)"
+    )
+    assert weighted_sum(numbers, {"length": -0.01}) == "- 0.01 * 18 (length)"
+    assert weighted_sum(numbers, {}) == ""

@@ -25,6 +25,9 @@ def failed(end: str, command: str = COMMAND) -> str:
 def test_repetitions_are_hidden_and_errors_are_shown() -> None:
     assert shown("Select jobs to execute...") is None
     assert shown("WorkflowError: missing input") == "WorkflowError: missing input"
+    there = "Warning: the following output files of rule {} were not present when the DAG was created:\n{{'a'}}"
+    assert shown(there.format("report")) is None  # one of `report.every`, which the last one replaces
+    assert shown(there.format("update")) == there.format("update")
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,32 @@ def test_no_usable_row_and_unknown_columns(tmp_path: Path, capsys: pytest.Captur
     assert not Path("results").exists()
 
 
+def test_a_message_on_many_bad_rows_is_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = [{**ROW, "response": f"it's {i}" * (i % 7), "response_tokens": [20 + i]} for i in range(40)]
+    others = [{**ROW, **change} for change in ({"answer": None}, {"prompt": ""}, {"response": None}, {"step": 1.5})]
+    files.lines(tmp_path / "r.jsonl", [*wrong, *others, {**ROW, "reward": "good"}, {**ROW, "image": "x.png"}])
+    assert imported("r.jsonl") == 2
+    error = capsys.readouterr().err
+    assert "more such rows" in error
+    assert "more rows with other reasons" in error
+    assert len(error) < 1500
+
+
+def test_entries_of_a_schedule_hold_for_the_iterations_and_arms_of_the_files(tmp_path: Path) -> None:
+    files.lines(tmp_path / "r.jsonl", [{**ROW, "response": text, "step": i} for i in (0, 1) for text in ("2", "3")])
+    schedule = [
+        {"from": 1, "verify": {"weights": {"correct": 3}}},
+        {"from": 1, "arms": ["other"], "verify": {"weights": {"correct": 5}}},
+        {"from": 9, "verify": {"weights": {"correct": 7}}},
+    ]
+    raw = {"name": "x", "iterations": 12, "task": {"name": "math"}, "model": {"source": "new", "tokenizer": "bytes"}}
+    arms = {"imported": {}, "other": {}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw | {"schedule": schedule, "arms": arms}))
+    assert imported("r.jsonl", "--config", "c.yaml") == 0
+    assert rows("imported/s0/iteration_0000")["reward"].to_list() == [1, 0]
+    assert rows("imported/s0/iteration_0001")["reward"].to_list() == [3, 0]
+
+
 def test_an_import_is_replaced_on_request_and_a_run_never(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files.lines(tmp_path / "r.jsonl", [ROW])
     assert imported("r.jsonl", "--no-judge") == 0

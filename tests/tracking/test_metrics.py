@@ -23,7 +23,8 @@ from tests.conftest import ROOT
 
 
 def summary(**changes: object) -> dict[str, object]:
-    return dict.fromkeys(contracts.IterationSummary.columns(), 1) | {"iteration": 3, "rollouts": 8, **changes}
+    plain = {"iteration": 3, "rollouts": 8, "mean_numbers": None}
+    return dict.fromkeys(contracts.IterationSummary.columns(), 1) | plain | changes
 
 
 def steps(*rows: dict[str, object]) -> pl.DataFrame:
@@ -55,13 +56,16 @@ def test_values_of_an_iteration_by_hand() -> None:
         {"step": 0, "loss_tokens": 30, "clipped_high": 0.1, "signal_rows": 5, "learning_rate": 0.5},
         {"step": 1, "loss_tokens": 10, "clipped_high": 0.5, "signal_rows": 2, "learning_rate": 0.25},
     )
-    given = summary(truncated=2, mean_reward=0.5, sampled_tokens=2**40)
+    numbers = [{"name": "close", "value": 0.75}, {"name": "length", "value": 21.0}]
+    given = summary(truncated=2, mean_reward=0.5, sampled_tokens=2**40, mean_numbers=numbers)
     sampled, seconds, memory = {"generate": 7, "regenerate": 3}, {"generate": 2.0, "update": 3.0}, [4.0, 9.0]
     found = iteration_metrics(given, rows, sampled, seconds, memory)
     assert found["update/clipped_high"] == pytest.approx((30 * 0.1 + 10 * 0.5) / 40)
     expected = {
         "progress/iteration": 3,
         "reward/mean": 0.5,
+        "numbers/close": 0.75,
+        "numbers/length": 21.0,
         "rollouts/truncated_share": 0.25,
         "update/learning_rate": 0.25,
         "update/signal_rows": 7,
@@ -84,8 +88,9 @@ def test_figures_that_are_missing_or_not_finite_are_left_out() -> None:
 
 def test_every_name_of_an_iteration_is_defined() -> None:
     row = dict.fromkeys(OVER_STEPS.values(), 0.5)
-    found = iteration_metrics(summary(), steps(row), {"generate": 1, "regenerate": 0}, {"update": 1.0}, [1.0])
-    stages = {"seconds/update": "seconds/<stage>"}
+    given = summary(mean_numbers=[{"name": "close", "value": 0.5}])
+    found = iteration_metrics(given, steps(row), {"generate": 1, "regenerate": 0}, {"update": 1.0}, [1.0])
+    stages = {"seconds/update": "seconds/<stage>", "numbers/close": "numbers/<name>"}
     assert {stages.get(name, name) for name in found} == {n for n in names() if not n.startswith("evaluation/")}
 
 
