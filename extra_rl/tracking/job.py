@@ -1,7 +1,8 @@
 """One tracking job: bring the records of an arm and seed up to date, then every tracker.
 
 The records (`tracking/<arm>-s<seed>/metrics.jsonl`) are the reference; a tracker gets the records that it has not
-received yet. So a kill, an outage, a new tracker and a repeated job lead to the same place, and nothing is logged twice.
+received yet. So a kill, an outage, a new tracker and a repeated job lead to the same state, and nothing is logged
+twice.
 """
 
 from __future__ import annotations
