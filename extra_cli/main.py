@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -100,6 +101,10 @@ def run_command(prog: str, about: str, modules: Mapping[str, ModuleType], words:
     arguments = parser.parse_args(words)
     try:
         exit_code: int = modules[arguments.command].run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ExtraError as error:
         print(f"{prog} {arguments.command}: {error}", file=sys.stderr)
         return error.exit_code

@@ -134,6 +134,26 @@ def load(reference: str, folder: Path | None = None) -> Any:
     return getattr(loaded, name)
 
 
+def names_in_source(reference: str, folder: Path | None = None) -> bool:
+    """Return whether the source text of `module:name` binds the name; true where it cannot be known without an import.
+
+    folder: as in `find`.
+    """
+    try:
+        tree = ast.parse(find(reference, folder).read_bytes())
+    except (ConfigError, OSError, SyntaxError, ValueError):
+        return True
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+    return bool(bound & {reference.partition(":")[2], "*", "__getattr__"})
+
+
 def inspected(program: str, question: Mapping[str, Any], timeout_s: float = INSPECTION_S) -> dict[str, Any]:
     """Run a module of this library in a child process, which may import a user's code, and return its JSON answer.
 

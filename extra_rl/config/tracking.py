@@ -56,6 +56,8 @@ class TrackingConfig(Section):
     def _a_list_names_the_trackers(cls, given: Any) -> Any:
         if given is None:
             return {}
+        if isinstance(given, str | int | float):
+            raise ValueError(f"expected a list of trackers, such as [jsonl], or keys and values, not {given!r}")
         return {"to": given} if isinstance(given, list) else given
 
     @field_validator("to")

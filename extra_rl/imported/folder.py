@@ -22,7 +22,7 @@ from extra_rl.imported.texts import Texts
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.policy import write_manifest
 from extra_rl.models.protocol import Tokenizer
-from extra_rl.problems.files import files_of
+from extra_rl.problems.files import WILDCARDS, files_of
 from extra_rl.problems.frames import is_saved
 from extra_rl.results import start_folder
 from extra_rl.tables import contracts
@@ -105,6 +105,8 @@ def read(
     texts = Texts(tokenizer, task, stop)
     by_cell: dict[tuple[str, int], list[Record]] = {}
     for one in given:
+        if not Path(one.path).exists() and not WILDCARDS.search(one.path):
+            raise InputError(f"{one.path}: no such file or folder of rollouts.")
         found, rows, bad, table = formats.read(one.path, form)
         if reward is not None:
             rows = [_with_reward(record, reward) for record in rows]

@@ -27,7 +27,7 @@ from extra_rl.preflight.hub import LOCAL
 from extra_rl.preflight.model import faults_of_model
 from extra_rl.preflight.sources import faults_of_sources
 from extra_rl.preflight.user_code import faults_of_judge, faults_of_own_task
-from extra_rl.user_code import is_reference
+from extra_rl.user_code import is_reference, names_in_source
 
 Section = Mapping[str, Any]
 
@@ -168,12 +168,14 @@ def missing_packages(experiment: Experiment) -> Iterator[str]:
 
 
 def missing_trackers(tracking: TrackingConfig) -> Iterator[str]:
-    """Trackers that the configuration names and whose module is not installed; it is not imported."""
+    """Trackers that the configuration names and whose module or function is missing; nothing of it is run."""
     for tracker in tracking.to:
         module = module_of(tracker)
         if module and not is_installed(module):
             remedy = f"pip install 'extra-rl[{tracker}]'" if tracker in PACKAGES else "put it on the Python path"
             yield f"tracking.to: {tracker} needs the module {module}, which is not installed: {remedy}"
+        elif ":" in tracker and not names_in_source(tracker):
+            yield f"tracking.to: {tracker}: {module} defines no {tracker.partition(':')[2]}"
 
 
 def is_installed(module: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ def what_was_run(sources: Sources, sections: Sections) -> list[Fact]:
         Fact("task", _task(shared, sections)),
         Fact("model", _model(shared, sources)),
         Fact("arms", _arms(sources)),
+        Fact("reward", _grouped((cell, _reward(stages.get("verify", {}))) for cell, stages in sections.items())),
         Fact("learning rate", _by_arm(sections, "update", "learning_rate", "{:g}")),
         Fact("group size G", _by_arm(sections, "generate", "group_size")),
         Fact("problems per iteration", _by_arm(sections, "select", "prompts")),
@@ -60,13 +62,25 @@ def parameters(sources: Sources) -> int | None:
 
 
 def _task(shared: Mapping[str, Any], sections: Sections) -> str:
-    task = _first(shared, sections, "prepare", "task") or _first(shared, sections, "evaluate", "task") or {}
+    task = _first(shared, sections, "prepare", "task") or _first(shared, sections, "evaluate", "task")
+    task = task or _first(shared, sections, "verify", "task") or {}  # an import has no other of its stages
     if not task:
         return ""
     name = str(task.get("name", ""))
     named = [*task.get("train", {}), *task.get("sets", {})]
     shown = ", ".join(map(str, named[:NAMES_SHOWN])) + (" ..." if len(named) > NAMES_SHOWN else "")
     return f"{name} ({shown})" if shown else name
+
+
+def _reward(section: Mapping[str, Any]) -> str:
+    """Return judge and weights of a section `verify`, such as `mine:score, 1 correct - 0.01 length`.
+
+    "" where the reward is that of the verdict by a judge of this project.
+    """
+    judge, weights = str(section.get("task", {}).get("judge", "")), section.get("weights", {})
+    terms = "".join(f" {'-' if weight < 0 else '+'} {abs(weight):g} {name}" for name, weight in weights.items())
+    users = judge if re.search(r"[\s:]", judge) else ""
+    return ", ".join(part for part in (users, terms.removeprefix(" + ").strip()) if part)
 
 
 def _model(shared: Mapping[str, Any], sources: Sources) -> str:
@@ -129,13 +143,21 @@ def _first(shared: Mapping[str, Any], sections: Sections, stage: str, key: str) 
 
 def _by_arm(sections: Sections, stage: str, key: str, form: str = "{}") -> str:
     """Return a key's value, or `value (arm, arm); value (arm)` where arms differ, without null and absent values."""
-    values: dict[str, list[str]] = {}
+    found = []
     for cell, stages in sections.items():
         value: Any = stages.get(stage, {})
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if cell and value is not None:
-            values.setdefault(_formatted(value, form), []).append(cell)
+        found.append((cell, "" if value is None else _formatted(value, form)))
+    return _grouped(found)
+
+
+def _grouped(found: Iterable[tuple[str, str]]) -> str:
+    """Return a text that all cells share, or `text (arm, arm); text (arm)`; without empty ones and shared stages."""
+    values: dict[str, list[str]] = {}
+    for cell, text in found:
+        if cell and text:
+            values.setdefault(text, []).append(cell)
     if len(values) == 1:
         return next(iter(values))
     return "; ".join(f"{value} ({', '.join(cells)})" for value, cells in values.items())

@@ -40,7 +40,7 @@ def composition(sources: Sources, iterations: pl.DataFrame) -> Iterator[Figure]:
         "Groups",
         "Fresh groups: all incorrect, mixed, all correct",
         "Share of the groups of all seeds, by iteration; from the bottom up all incorrect, mixed, all correct. GRPO "
-        "learns only from mixed groups. "
+        "learns only from groups whose rewards differ: the mixed ones, and others where the reward is a weighted sum. "
         "Source: summarize.parquet of every iteration.",
         [
             Panel(label(sources, cell.regime, cell.arm), charts.stacked(shares.filter(folder=cell.folder)))

@@ -54,7 +54,9 @@ def identity_of(path: Path) -> Identity:
         try:
             footer, digest = read_footer(path)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
+            raise InputError(
+                f"{path}: not a readable Parquet file ({' '.join(str(error).split())}). Delete it and run again."
+            ) from error
     inputs = footer.get("inputs", {}).values()
     return Identity(
         path,

@@ -56,7 +56,8 @@ def commands(found: Examination, config: str = CONFIG) -> list[str]:
         tables = [path for path in paths if path.name != MANIFEST]
         rules = sorted({rule for path in tables if (rule := _rule(path, found.stages.get(path, "")))})
         if tables:
-            lines.append(f"{run} --allowed-rules {' '.join(rules)} -- {shlex.join(map(str, tables))}")
+            allowed = f" --allowed-rules {' '.join(rules)}" if rules else ""  # records of a renamed copy name no rule
+            lines.append(f"{run}{allowed} -- {shlex.join(map(str, tables))}")
         for path in paths:
             if path.name == MANIFEST:
                 lines += rebuild_commands(path.parent, run) or [how_to_rebuild(path.parent)]

@@ -81,7 +81,9 @@ def _require_plain(path: Path, data: bytes) -> None:
     try:
         keys = set(pq.read_metadata(io.BytesIO(data)).metadata or {})
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error}). {HOW_TO_MEND}") from error
+        raise InputError(
+            f"{path}: not a readable Parquet file ({' '.join(str(error).split())}). {HOW_TO_MEND}"
+        ) from error
     foreign = keys - {FOOTER_KEY, b"ARROW:schema"}
     if FOOTER_KEY in keys and foreign:
         raise InputError(

@@ -22,6 +22,7 @@ from extra_rl.errors import InputError
 from extra_rl.results import RunFolder
 from extra_rl.run.records import read_json
 from extra_rl.tracking.collect import keys_of, read_record
+from extra_rl.tracking.metrics import lasting
 from extra_rl.tracking.record import Record, TrackedRun
 from extra_rl.tracking.store import (
     FOLDER,
@@ -129,7 +130,7 @@ def up_to_date(job: TrackingJob, say: Say) -> list[Record]:
             continue
         if before is None:
             added.append(record)
-        elif before.digest != record.digest:
+        elif before.digest != record.digest and disagree(before, record):
             replaced[record.key] = record
     if replaced:
         first = min((r.step for r in replaced.values() if r.kind == "iteration"), default=None)
@@ -140,6 +141,12 @@ def up_to_date(job: TrackingJob, say: Say) -> list[Record]:
         records = records + added
         append_records(path, added)
     return records
+
+
+def disagree(one: Record, other: Record) -> bool:
+    """Whether a metric that both records have differs. One that only one has was added by another version."""
+    numbers, others = lasting(one.metrics), lasting(other.metrics)
+    return any(numbers[name] != others[name] for name in numbers.keys() & others.keys())
 
 
 def deliver(job: TrackingJob, tracker: str, records: Sequence[Record], ledger: Ledger, say: Say, note: Say) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,12 @@ def test_without_a_command_the_help_lists_all_commands(capsys: pytest.CaptureFix
     for command in COMMANDS:
         assert re.search(rf"\n    {command}\s", printed.out)
     assert "extra COMMAND --help" in printed.out
+
+
+def test_a_reader_that_has_read_enough_is_no_error(mini_run: Run) -> None:
+    show = [sys.executable, "-m", "extra_cli.main", "show", str(mini_run.results)]
+    done = subprocess.run(["bash", "-c", f"{shlex.join(show)} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True)
+    assert (done.stdout, done.stderr) == (b"0\n", b"")
 
 
 def test_show_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

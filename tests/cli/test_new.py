@@ -67,7 +67,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["new", "task", "mine", "--to", str(tmp_path / "none")]) == 2
 
 
-@pytest.mark.parametrize("name", ["Mine", "1st", "a-b", "a.b", "class", "json", "numpy", "../up", ""])
+@pytest.mark.parametrize("name", ["os", "Mine", "1st", "a-b", "a.b", "class", "json", "numpy", "../up", ""])
 def test_a_name_must_be_free_and_a_module(name: str, tmp_path: Path) -> None:
     assert main(["new", "judge", name, "--to", str(tmp_path)]) == 2
     assert not list(tmp_path.iterdir())

@@ -251,6 +251,8 @@ def test_bad_rows_are_refused_with_file_row_and_reason_or_left_out_and_counted(
 
 
 def test_no_usable_row_and_unknown_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert imported("trl=nothing.jsonl") == 2
+    assert "nothing.jsonl: no such file or folder of rollouts" in capsys.readouterr().err
     files.lines(tmp_path / "r.jsonl", [{**ROW, "answer": ""}])
     assert imported("r.jsonl", "--bad", "drop") == 2
     assert "No row can be imported. r.jsonl, row 0 (line 1): no reference answer" in capsys.readouterr().err

@@ -72,7 +72,12 @@ def test_values_that_differ_between_arms_name_their_arms(two_seeds: tuple[Path, 
         "grpo": {"update": {"learning_rate": 1e-4}, "select": {"prompts": 6, "token_budget": None}},
         "extra": {"update": {"learning_rate": 3e-6}, "select": {"prompts": 6, "token_budget": None}},
     }
+    sections["grpo"]["verify"] = {"task": {"name": "sum", "judge": "mine:score"}, "weights": {}}
+    weights = {"correct": 1.0, "length": -0.01}
+    sections["extra"]["verify"] = {"task": {"name": "sum", "judge": "mine:score"}, "weights": weights}
     facts = dict(setup.what_was_run(sources.find(two_seeds[0]), sections))
+    assert facts["task"] == "sum"
+    assert facts["reward"] == "mine:score (grpo); mine:score, 1 correct - 0.01 length (extra)"
     assert facts["learning rate"] == "0.0001 (grpo); 3e-06 (extra)"
     assert facts["problems per iteration"] == "6"
     assert "token budget" not in facts

@@ -178,6 +178,12 @@ def test_the_commands_follow_the_iterations_and_the_flow_within_them(results: Pa
     assert len(steps) == 6
 
 
+def test_the_command_for_a_file_whose_rule_is_not_known(results: Path) -> None:
+    (results / EXTRA_1 / "generate.parquet").write_bytes(b"PAR1")
+    steps = commands(examine(results), "c.yaml")
+    assert steps[0] == f"snakemake --cores 2 --configfile c.yaml -- results/small/{EXTRA_1}/generate.parquet"
+
+
 def test_the_command_for_an_initial_policy_that_others_stand_for(results: Path) -> None:
     start = results / "warm_start" / "policy" / "manifest.json"
     for folder in (EXTRA_0, GRPO_0):

@@ -252,3 +252,20 @@ def test_a_tracker_that_took_long_to_fail_is_left_alone_for_a_while(run: Run) ->
     os.utime(about, (now + 1, now + 1))  # a new run
     assert place.job(1).behind == {}
     assert len(got()) == 3
+
+
+def test_a_metric_that_an_earlier_version_did_not_know_is_no_other_number(run: Run) -> None:
+    place = Place(run, to=["own:send"])
+    place.job(2)
+    lines = [json.loads(line) for line in place.records.read_text().splitlines()]
+    del lines[2]["metrics"]["rollouts/entropy"]
+    earlier = "".join(json.dumps(line | {"digest": "0" * 16}) + "\n" for line in lines)
+    place.records.write_text(earlier)
+    ledger = json.loads(place.ledger.read_text())
+    ledger["trackers"]["own:send"]["sent"] = [[key, "0" * 16] for key in ALL]
+    place.ledger.write_text(json.dumps(ledger))
+    place.job(1)
+    assert (place.records.read_text(), place.said, len(got())) == (earlier, [], 5)
+    change(run, 1, mean_reward=0.75)
+    place.job(1)
+    assert place.keys() == ["evaluation/-1", "iteration/0", "iteration/1"]
