@@ -150,10 +150,8 @@ def rendered(kind: str, name: str) -> tuple[dict[str, str], str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise ConfigError(f"{name}: cannot be the name of a module; use lower-case letters, digits and _.")
     spec = find_spec(name)
-    if (
-        name in sys.stdlib_module_names
-        or (spec is not None
-        and (spec.origin is None or Path(spec.origin).parent.resolve() != Path.cwd()))
+    if name in sys.stdlib_module_names or (
+        spec is not None and (spec.origin is None or Path(spec.origin).parent.resolve() != Path.cwd())
     ):
         raise ConfigError(f"{name}: the installed module of this name would be hidden; choose another name.")
     class_name = "".join(part.capitalize() for part in name.split("_"))
