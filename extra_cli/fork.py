@@ -101,6 +101,10 @@ def fork(arguments: argparse.Namespace) -> list[str]:
 
 def refuse_places(results: Path, target: Path, out: Path, at: int) -> None:
     """Raise InputError where there is no run, or where the fork would replace something."""
+    from extra_rl.imported.folder import RECORD
+
+    if (results / RECORD).is_file():
+        raise InputError(f"{results}: is an import, which has no policies; only runs can be forked.")
     if at < 0:
         raise InputError(f"--at {at}: name an iteration from 0 on.")
     if not results.is_dir():

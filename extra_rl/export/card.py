@@ -123,6 +123,7 @@ def _training(policy: Exported, initial: Mapping[str, Any], source: str) -> Fact
     if initial:
         facts.append(("supervised steps before", str(initial.get("stop_at", 0))))
     section = policy.job.get("config", {}) if policy.job.get("stage") == "update" else {}
+    facts += _course(policy)
     keys = ("loss", "learning_rate", "minibatches", "epochs", "clip_low", "clip_high", "importance_cap", "kl_weight")
     facts += [(key, json.dumps(section[key])) for key in keys if key in section]
     if section.get("lora"):
@@ -133,6 +134,21 @@ def _training(policy: Exported, initial: Mapping[str, Any], source: str) -> Fact
             ("sampling", ", ".join(f"{name} {json.dumps(sampling[name])}" for name in names if name in sampling))
         )
     return facts
+
+
+def _course(policy: Exported) -> Facts:
+    """The reward of the policy's iteration, and how the run's settings changed before it; without empty values."""
+    from extra_rl.report.provenance import schedule
+    from extra_rl.report.setup import reward
+    from extra_rl.run.fork import fork_lines, read_fork
+
+    table = policy.manifest.parent.parent / "verify_generate.parquet"
+    section = read_provenance(table).get("job", {}).get("config", {}) if table.is_file() else {}
+    facts = [("reward", reward(section))]
+    if policy.results:
+        facts += [("forked from", "; ".join(fork_lines(read_fork(policy.results))))]
+        facts += [("schedule", schedule(policy.results))]
+    return [(name, value) for name, value in facts if value]
 
 
 def _evaluation(policy: Exported) -> str:

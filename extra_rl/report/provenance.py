@@ -95,7 +95,7 @@ def facts(sources: Sources, found: Mapping[str, list[dict[str, Any]]]) -> list[t
         ("results", sources.results.name),
         ("configuration", f"SHA-256 {config_digest(sections(found))}"),
         ("forked from", "; ".join(fork_lines(read_fork(sources.results)))),
-        ("schedule", _schedule(sources.results)),
+        ("schedule", schedule(sources.results)),
         ("arms", ", ".join(sources.arms)),
         ("regimes", ", ".join(f"{regime} ({value:g})" for regime, value in sources.values.items())),
         ("seeds", ", ".join(map(str, sources.seeds))),
@@ -131,7 +131,7 @@ def _digest(folder: Path) -> str:
     return f"policy {read_manifest(manifest)['digest']}" if manifest.is_file() else "policy not kept"
 
 
-def _schedule(results: Path) -> str:
+def schedule(results: Path) -> str:
     """The changes from an iteration on, as the run's configuration lists them; the sections above are those before."""
     if not (results / CONFIGURATION_FILE).is_file():
         return ""

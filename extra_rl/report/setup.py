@@ -33,7 +33,7 @@ def what_was_run(sources: Sources, sections: Sections) -> list[Fact]:
         Fact("task", _task(shared, sections)),
         Fact("model", _model(shared, sources)),
         Fact("arms", _arms(sources)),
-        Fact("reward", _grouped((cell, _reward(stages.get("verify", {}))) for cell, stages in sections.items())),
+        Fact("reward", _grouped((cell, reward(stages.get("verify", {}))) for cell, stages in sections.items())),
         Fact("learning rate", _by_arm(sections, "update", "learning_rate", "{:g}")),
         Fact("group size G", _by_arm(sections, "generate", "group_size")),
         Fact("problems per iteration", _by_arm(sections, "select", "prompts")),
@@ -72,7 +72,7 @@ def _task(shared: Mapping[str, Any], sections: Sections) -> str:
     return f"{name} ({shown})" if shown else name
 
 
-def _reward(section: Mapping[str, Any]) -> str:
+def reward(section: Mapping[str, Any]) -> str:
     """Return judge and weights of a section `verify`, such as `mine:score, 1 correct - 0.01 length`.
 
     "" where the reward is that of the verdict by a judge of this project.

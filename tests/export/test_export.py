@@ -23,8 +23,10 @@ from extra_rl.export.place import find
 from extra_rl.models import tokenizers
 from extra_rl.models.policy import load_policy, load_policy_model, load_tokenizer, save_policy, write_same_policy
 from extra_rl.models.removed import write_removed
+from extra_rl.tables.checksum import FOOTER_KEY
+from extra_rl.tables.files import read_footer
 from extra_rl.training.lora import LoraConfig, adapter_tensors, load_adapted, write_adapter
-from tests.conftest import POLICY, Run
+from tests.conftest import POLICY, Run, copy_of
 from tests.models import random_model
 
 PROMPT = "12 + 7 - 4 ="
@@ -368,3 +370,19 @@ def test_without_a_network_the_export_stays_on_disk(
     assert main(arguments) == 2
     assert "the upload to me/tiny failed (offline). The export is whole in" in capsys.readouterr().err
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_card_names_a_schedule_and_weighted_rewards(mini_run: Run, tmp_path: Path) -> None:
+    import polars as pl
+
+    run = copy_of(mini_run, tmp_path / "run")
+    configuration = run.results / "configuration.yaml"
+    configuration.write_text(configuration.read_text() + "schedule: [{from: 2, verify.weights.correct: 2}]\n")
+    table = run.results / "extra" / "s0" / "iteration_0002" / "verify_generate.parquet"
+    footer = read_footer(table)[0]
+    footer["job"]["config"]["weights"] = {"correct": 2, "length": -0.01}
+    pl.read_parquet(table).write_parquet(table, metadata={FOOTER_KEY.decode(): json.dumps(footer)})
+    assert main(["export", str(run.results), str(tmp_path / "out"), "--arm", "extra"]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| reward | 2 correct - 0.01 length |" in card
+    assert '| schedule | {"from":2,"verify.weights.correct":2} |' in card

@@ -401,6 +401,8 @@ def test_what_needs_weights_says_that_an_import_has_none(tmp_path: Path, capsys:
     assert "scoring needs the model that sampled: name it with --model" in capsys.readouterr().err
     assert main(["export", "results/x/warm_start", "out"]) == 2
     assert "this policy has no weights" in capsys.readouterr().err
+    assert main(["fork", "results/x", "--at", "1", "--name", "y"]) == 2
+    assert "results/x: is an import, which has no policies" in capsys.readouterr().err
     config = tmp_path / "c.yaml"
     model = {"source": "new", "tokenizer": "bytes"}
     raw = {"name": "x", "iterations": 1, "task": {"name": "math"}, "model": model}
