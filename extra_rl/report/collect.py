@@ -12,7 +12,7 @@ from extra_rl.results import IterationFolder
 
 COUNTS = ("groups", "all_incorrect", "mixed", "all_correct", "regenerated_groups", "rescued_groups")
 FIGURES = (
-    *("pass_rate", "mean_entropy", "mean_length", "bonus_share"),
+    *("pass_rate", "mean_reward", "mean_numbers", "mean_entropy", "mean_length", "bonus_share"),
     *("truncated", "loss", "gradient_norm", "mismatch_mean"),
 )
 OF_STEPS = ("approx_kl", "clipped_low", "clipped_high", "kl_to_reference")

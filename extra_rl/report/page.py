@@ -123,6 +123,7 @@ def figures(
         *held_out_figures.over_training(sources, evaluations, ks, arms),
         *held_out_figures.pass_at_k(sources, evaluations, arms),
         *held_out_figures.benchmarks(sources, evaluations, ks, arms),
+        *training_figures.rewards(sources, iterations, arms),
         *training_figures.composition(sources, iterations),
         *training_figures.regeneration(sources, iterations, arms),
         *training_figures.entropy_and_length(sources, iterations, arms),

@@ -1,4 +1,4 @@
-"""Figures of training: pass rate, group composition, continuations, entropy and length, bonus."""
+"""Figures of training: pass rate, rewards, group composition, continuations, entropy and length, bonus."""
 
 from __future__ import annotations
 
@@ -29,6 +29,29 @@ def learning(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> It
             for regime, part in by_regime(sources, rates)
         ],
         arms,
+    )
+
+
+def rewards(sources: Sources, iterations: pl.DataFrame, arms: list[Look]) -> Iterator[Figure]:
+    """Yield the mean reward and the means of a judge's numbers; no panel where the reward is the pass rate."""
+    numbers = iterations.explode("mean_numbers").unnest("mean_numbers").drop_nulls("name")
+    differs = iterations.filter((pl.col("mean_reward") - pl.col("pass_rate")).abs() > 1e-6)
+    found = [("reward", "mean_reward", iterations)] if len(differs) or len(numbers) else []
+    found += [(name, "value", numbers.filter(name=name)) for name in numbers["name"].unique().sort()]
+    yield Figure(
+        "rewards",
+        "Rewards",
+        "Mean reward, and the numbers that it is made of",
+        "Over fresh rollouts. The numbers are those that the judge returns and those that verify.weights names, before "
+        f"they are weighted. {BANDS} Source: summarize.parquet.",
+        [
+            Panel(label(sources, regime, title), charts.lines(part, X, title, arms, zero=False))
+            for regime in sources.regimes
+            for title, column, rows in found
+            if not (part := curves.over_seeds(rows.filter(regime=regime), BY, column)).is_empty()
+        ],
+        arms,
+        small=True,
     )
 
 

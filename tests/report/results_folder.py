@@ -47,6 +47,8 @@ def write_iteration(folder: Path, arm: str, seed: int, iteration: int, **figures
         "mixed": 3,
         "all_correct": 1,
         "pass_rate": 0.25,
+        "mean_reward": figures_of.get("pass_rate", 0.25),
+        "mean_numbers": None,
         "mean_entropy": 0.5,
         "mean_length": 20.0,
         "sampled_tokens": 1000,

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
 import pytest
 from markupsafe import Markup
 from safetensors.torch import load_file
@@ -159,3 +160,25 @@ def test_words_are_explained_once_in_a_text_and_stay_escaped() -> None:
     inside = str(glossary.explained(Markup('<a title="group">an arm</a>&nbsp;% of charmed groups')))
     assert '<a title="group">' in inside
     assert inside.count('class="term"') == 2
+
+
+def test_rewards_are_shown_where_they_are_not_the_pass_rate(two_seeds: tuple[Path, str]) -> None:
+    results, text = two_seeds
+    assert 'id="rewards"' not in text
+    found = sources.find(results)
+    rows = collect.iterations(found)
+    arms = looks(found.arms)
+
+    def panels(rows: pl.DataFrame) -> dict[str, list[float]]:
+        (figure,) = training_figures.rewards(found, rows, arms)
+        return {panel.label: [value["mean"] for value in panel.spec["data"]["values"]] for panel in figure.panels}
+
+    assert panels(rows) == {}
+    numbers = [{"name": "format", "value": 0.5}, {"name": "length", "value": 20.0}]
+    weighted = rows.with_columns(
+        mean_reward=pl.lit(0.75), mean_numbers=pl.Series([numbers] * len(rows), dtype=rows["mean_numbers"].dtype)
+    )
+    shown = panels(weighted)
+    assert {title.rpartition(" ")[2] for title in shown} == {"reward", "format", "length"}
+    for title, values in shown.items():
+        assert set(values) == {{"reward": 0.75, "format": 0.5, "length": 20.0}[title.rpartition(" ")[2]]}
