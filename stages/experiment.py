@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,6 +197,17 @@ def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:
             function(log)
 
     return call
+
+
+def end_in_a_thread() -> None:
+    """Let the present handler of SIGTERM, which is Snakemake's, run in a thread.
+
+    It takes a lock that the main thread holds while it selects jobs. Python runs handlers in the main thread, which
+    would then wait for itself, and the run would never end.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *given: threading.Thread(target=handler, args=given, daemon=True).start())
 
 
 def use_this_python() -> None:

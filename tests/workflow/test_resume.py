@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.experiment import end_in_a_thread
 from tests.conftest import Run, copy_of, new_run
 from tests.workflow.processes import RunningWorkflow, all_gone, is_worker, tables_and_policies
 
@@ -96,6 +98,24 @@ def test_a_second_run_of_the_same_results_is_refused(mini_run: Run, tmp_path: Pa
     assert second.returncode == 2
     assert f"results/mini is being written by another run (process {running.pid} on " in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_a_handler_that_takes_the_main_threads_lock_ends_the_run() -> None:
+    lock, ended = threading.Lock(), threading.Event()
+
+    def handler(*_: object) -> None:
+        if lock.acquire(timeout=5):
+            ended.set()
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        end_in_a_thread()
+        with lock:  # as Snakemake's main thread does while it selects jobs
+            signal.raise_signal(signal.SIGTERM)
+            assert not ended.is_set()
+        assert ended.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 LOST = "grpo/s0/iteration_0001"

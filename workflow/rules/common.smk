@@ -7,6 +7,7 @@ from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
 from stages.consistency import check_when_planned, remove_leftovers
 from stages.experiment import (
+    end_in_a_thread,
     experiment_of,
     in_turn,
     job_json,
@@ -108,6 +109,7 @@ def begin(log):
 
     Neither a dry run nor the process of a job calls it: Snakemake starts the latter with `--no-hooks`.
     """
+    end_in_a_thread()
     # The profile disables Snakemake's own lock, which remains after kill -9; this one does not.
     or_exit(run_lock.hold, Path(RESULTS))
     or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
