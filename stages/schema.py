@@ -119,7 +119,7 @@ def _section(model: type[BaseModel], definitions: dict[str, Any], hidden: tuple[
 
 
 def _tracking(found: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """The forms of `tracking` in a file: a section, or a list of trackers; the model defines only the former."""
+    """The forms of `tracking` in a file: a section, or a list of trackers; the model defines only the section."""
     trackers = definitions["TrackingConfig"]["properties"]["to"]
     forms = [{"$ref": REFERENCE.format(model="TrackingConfig")}, {"type": "array", "items": trackers["items"]}]
     return {"description": found["description"], "anyOf": [*forms, {"type": "null"}]}

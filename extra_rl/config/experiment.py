@@ -57,7 +57,7 @@ class Experiment(BaseModel):
         return begun[-1] if begun else self.arms[arm]
 
     def with_phases_as_arms(self) -> Experiment:
-        """Return the experiment with every phase as an arm of its own, for checks that all sections have to pass."""
+        """Return the experiment with every phase as a separate arm, for checks that all sections have to pass."""
         phases = {f"{arm} from {phase.start}": phase.sections for arm, found in self.phases.items() for phase in found}
         return self.model_copy(update={"arms": self.arms | phases, "phases": {}})
 

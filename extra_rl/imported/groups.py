@@ -102,7 +102,7 @@ def cell_of(
         recorded: rows of all files of the arm and seed, in order.
         texts: of the tokenizer.
         problems: extended.
-        reward: whether each row must have a reward of its own.
+        reward: whether each row must have a reward.
     """
     bad: list[Bad] = []
     made: list[Rollout] = []

@@ -60,8 +60,8 @@ class Sandboxed:
 
     Args:
         exit_code: 0 where it ended by itself without an error; 128 + N after signal N.
-        stopped: why it was ended: `time` or `output`; "": it was not, or exceeded another limit, which is a signal or
-            an exception of its own.
+        stopped: why it was ended: `time` or `output`; "": it was not, or exceeded another limit, which shows as a
+            signal or as an exception of the program.
         stdout, stderr: what it wrote, up to `output_kb`; bytes that are not UTF-8 are replaced.
         isolation: what was taken away from it.
         seconds: wall-clock time.

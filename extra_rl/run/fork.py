@@ -132,12 +132,12 @@ def _files_of(record: Path) -> Iterator[tuple[Path, set[Path]]]:
     try:
         content = json.loads(record.read_text())
         outputs, inputs = list(content["outputs"].values()), list(content["inputs"].values())
-        beside = str(Path(outputs[0]).with_name(record.name))
+        record_path = str(Path(outputs[0]).with_name(record.name))
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return
-    sources = {relocate(record, beside, path).resolve() for path in inputs}
+    sources = {relocate(record, record_path, path).resolve() for path in inputs}
     for path in outputs:
-        found = relocate(record, beside, path).resolve()
+        found = relocate(record, record_path, path).resolve()
         yield found, sources - {found}
 
 

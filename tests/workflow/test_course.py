@@ -41,7 +41,7 @@ def edit(config: Path, **changes: object) -> None:
 
 
 class Forked:
-    """The finished run and its fork. before: digests of the former. said: what the workflow printed."""
+    """The finished run and its fork. before: digests of the finished run. said: what the workflow printed."""
 
     def __init__(self, parent: Run, fork: Run, before: Mapping[str, str], said: str) -> None:
         self.parent, self.fork, self.before, self.said = parent, fork, before, said
