@@ -26,6 +26,7 @@ import polars as pl
 
 from extra_rl import errors
 from extra_rl.run.progress import Console
+from extra_rl.training.allocation import Allocation, of_the_job
 from extra_rl.training.run import TrainingJob
 
 WORKER = "extra_rl.training.worker"
@@ -75,16 +76,21 @@ def train_in_processes(job: TrainingJob, rows: pl.DataFrame, folder: Path, conso
 
 
 def command(job: TrainingJob, folder: Path) -> list[str]:
-    """Return torchrun's command line; with several nodes srun starts it on each, and they meet on this one."""
+    """Return torchrun's command line; with several nodes srun starts it on each, and they meet on this one.
+
+    Raises ConfigError where the Slurm job of this process has too few nodes.
+    """
     processes, nodes = job.settings.processes, job.settings.nodes
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes // nodes}"]
     worker = ["-m", WORKER, str(folder.absolute())]
     if nodes == 1:
         return [*torchrun, "--standalone", *worker]
-    # --overlap: Snakemake's own step of the allocation holds all of it.
-    srun = ["srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}"]
-    meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={platform.node()}:{_free_port()}"]
-    return [*srun, "--ntasks-per-node=1", *torchrun, *meeting, *worker]
+    allocation = Allocation.present()
+    cpus = job.settings.compute.threads * processes // nodes
+    srun = allocation.srun(nodes, cpus=cpus, device=job.device)
+    # The id keeps apart two jobs that were given the same free port one after the other.
+    meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-id={allocation.job}-{os.getpid()}"]
+    return [*srun, *torchrun, *meeting, f"--rdzv-endpoint={platform.node()}:{_free_port()}", *worker]
 
 
 def _free_port() -> int:
@@ -106,7 +112,7 @@ def _run(words: Sequence[str], threads: int, console: Console) -> tuple[int, deq
     """Run a command; return its exit code and the last lines of its standard error."""
     checkout = str(Path(__file__).parents[2])  # where `-m` finds this package, installed or not
     path = os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH", "")]))
-    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+    variables = {**of_the_job(os.environ), "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
     pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     tail: deque[str] = deque(maxlen=100)
     process = subprocess.Popen(words, **pipes, env=variables, text=True, errors="replace")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from extra_rl.errors import ConfigError, ModelError, NumericalError
 from extra_rl.models.policy import read_manifest
 from extra_rl.run.progress import Console
 from extra_rl.training import launch, worker
+from extra_rl.training.allocation import of_the_job
 from extra_rl.training.launch import train_in_processes, write_job
 from extra_rl.training.parallel import Parallel
 from extra_rl.training.run import TrainingJob, train
@@ -206,14 +208,45 @@ def test_the_processes_end_with_a_stage_that_is_killed(tmp_path: Path) -> None:
     assert not any(alive(pid) for pid in found)
 
 
-def test_several_nodes_are_started_by_srun_and_meet_on_this_one(tmp_path: Path) -> None:
-    words = launch.command(job_of(POLICY, tmp_path, processes=8, nodes=2), tmp_path)
-    assert words[0] == "srun"
-    assert {"--nodes=2", "--ntasks-per-node=1", "--nnodes=2", "--nproc-per-node=4"} < set(words)
-    assert "--standalone" not in words
+def in_a_slurm_job(monkeypatch: pytest.MonkeyPatch, folder: Path, nodes: int, tasks: int) -> None:
+    """Slurm job 7 as the step sees it that Snakemake runs a stage in; tests/slurm has the real one."""
+    program = folder / "scontrol"
+    program.write_text(f'#!/bin/sh\necho "JobId=7 MinNodes=9 NumNodes={nodes} NumCPUs=64 NumTasks={tasks} $*"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    for name, value in {"JOB_ID": "7", "NNODES": "1", "NTASKS": "1", "CPU_BIND": "mask_cpu:0x1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+
+def test_several_nodes_are_started_by_srun_and_meet_on_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(POLICY, tmp_path, processes=8, nodes=2)
     assert "--standalone" in launch.command(job_of(POLICY, tmp_path, processes=8), tmp_path)
+    with pytest.raises(ConfigError, match="not in a Slurm job"):
+        launch.command(job, tmp_path)
+    in_a_slurm_job(monkeypatch, tmp_path, nodes=2, tasks=2)
+    words = launch.command(job, tmp_path)
+    assert words[0] == "srun"
+    assert {"--nodes=2", "--ntasks-per-node=1", "--nnodes=2", "--nproc-per-node=4", "--cpus-per-task=4"} < set(words)
+    assert "--standalone" not in words
+    kept = of_the_job(os.environ)
+    assert [name for name in kept if name.startswith("SLURM_")] == ["SLURM_JOB_ID"]
+    assert kept["PATH"] == os.environ["PATH"]
     with pytest.raises(ConfigError, match="8 processes cannot be shared by 3 nodes"):
         parse_config(update.Config, {**SECTIONS, "processes": 8, "nodes": 3}, "update")
+
+
+def test_a_slurm_job_with_too_few_nodes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_slurm_job(monkeypatch, tmp_path, nodes=1, tasks=2)
+    job = job_of(POLICY, tmp_path, processes=4, nodes=2)
+    assert {"--nodes=1", "--ntasks=2", "--ntasks-per-node=2"} < set(launch.command(job, tmp_path))
+    for wider in (replace(job, device="cuda"), job_of(POLICY, tmp_path, processes=4, nodes=4)):
+        with pytest.raises(ConfigError, match=r"Slurm job 7 has 1 node\(s\) and 2 task\(s\): set `nodes: "):
+            launch.command(wider, tmp_path)
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho slurm_load_jobs error: Invalid job id >&2; exit 1\n")
+    with pytest.raises(ConfigError, match="`scontrol show job 7` failed here: slurm_load_jobs error"):
+        launch.command(job, tmp_path)
 
 
 def test_an_error_of_a_process_is_the_stages_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
