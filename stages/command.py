@@ -37,6 +37,11 @@ def main(argv: list[str]) -> int:
         if argv[0] == "iteration":
             iteration.main(argv[1:])
             return 0
+        if argv[0] == "cell":
+            from stages import cells  # only within an allocation of a cluster
+
+            cells.main(argv[1:])
+            return 0
         if argv[0] == "track":
             from stages import track  # only where a tracker is named
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,19 @@ from stages.experiment import or_exit
 MISSING_SHOWN = 3
 
 
-def check_when_planned(workflow: Any, results: str) -> None:
+def check_when_planned(workflow: Any, results: str, prepare: Callable[[], None]) -> None:
     """Let Snakemake's workflow refuse, after it has planned a run or a dry run, files that do not belong to it.
 
     The process of a single job (on a cluster) does not check, nor do commands that only list or delete files. Tracking
-    jobs whose tracker was unavailable are planned again.
+    jobs whose tracker was unavailable are planned again. prepare: is called before a run is planned, but not before a
+    dry run.
     """
     build = workflow._build_dag
 
     def build_and_check() -> None:
         runs = workflow.is_main_process and workflow.executor_plugin is not None
+        if runs and not workflow.dryrun:
+            prepare()
         if runs and (again := or_exit(unfinished, Path(results))):
             workflow.dag.forcefiles.update(again)
         build()

@@ -65,9 +65,15 @@ def experiment_of(
     return select(resolve(with_nulls(whole), {name: load(name).Config for name in STAGES}), selection)
 
 
+def whole_configuration(raw: Mapping[str, Any], configured: Iterable[str | Path]) -> dict[str, Any]:
+    """Return the configuration without the selection of arms and seeds; arguments as in `experiment_of`."""
+    whole: dict[str, Any] = with_nulls(split(raw, configured)[0])
+    return whole
+
+
 def keep_configuration_of(raw: Mapping[str, Any], configured: Iterable[str | Path], results: Path) -> None:
     """Keep the whole configuration in the results of the run; arguments as in `experiment_of`."""
-    keep_configuration(with_nulls(split(raw, configured)[0]), results)
+    keep_configuration(whole_configuration(raw, configured), results)
 
 
 def with_nulls(value: Any) -> Any:
@@ -173,20 +179,29 @@ def write_about(experiment: Experiment, results: Path) -> None:
         write_whole(path, lambda tmp: tmp.write_text(text))
 
 
-def start_worker() -> None:
+def logs_of(experiment: Experiment) -> Path:
+    """Return the folder of the logs of worker and engines; each arm and seed has its own where it is a job."""
+    cells = Path(".snakemake") / "cells" / experiment.run.name / experiment.cell
+    return cells if experiment.cell else Path(".snakemake")
+
+
+def start_worker(logs: Path) -> None:
     """Start the warm worker from this process (Snakemake's), unless EXTRA_WORKER names one that listens already.
 
-    With EXTRA_COLD set there is none, and stages run cold.
+    With EXTRA_COLD set there is none, and stages run cold. logs: folder of its log.
     """
     if not os.environ.get("EXTRA_COLD") and not client.listens():
-        launch.start(Path(".snakemake"), preload_extra=PRELOAD)
+        launch.start(logs, preload_extra=PRELOAD)
 
 
-def open_engines(experiment: Experiment) -> None:
-    """Let the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM."""
+def open_engines(experiment: Experiment, logs: Path) -> None:
+    """Let the stages start engines that live as long as this process (Snakemake's), where one samples with vLLM.
+
+    logs: folder of their logs.
+    """
     sections = [*experiment.common.values(), *(s for arm in experiment.arms.values() for s in arm.values())]
     if any(section.get("sampling", {}).get("backend") == "vllm" for section in sections):
-        run_engine.open_folder(Path(".snakemake"))
+        run_engine.open_folder(logs)
 
 
 def in_turn(*functions: Callable[[str], None]) -> Callable[[str], None]:

@@ -15,6 +15,7 @@ from extra_rl.problems.files import files_of
 from extra_rl.problems.frames import is_saved
 from extra_rl.results import iteration_name, run_name, start_folder
 from extra_rl.sampling.shards import shard_names
+from stages.cells import MARKER
 from stages.pipeline import unread
 
 
@@ -27,10 +28,13 @@ class Wildcards(Protocol):
 
 
 class Layout:
-    """Paths of an experiment, relative to the working directory."""
+    """Paths of an experiment, relative to the working directory.
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
+    by_run: whether an arm and seed is one job of a cluster; its files are then no outputs of rules.
+    """
+
+    def __init__(self, experiment: Experiment, by_run: bool = False) -> None:
+        self._experiment, self._by_run = experiment, by_run
         self.results = f"results/{experiment.run.name}"
         self.here = f"{self.results}/{{arm}}/s{{seed}}/iteration_{{iteration}}"  # the layout of results.RunFolder
         """Folder of one iteration, with Snakemake's wildcards."""
@@ -137,6 +141,35 @@ class Layout:
             for arm in self._experiment.arms
             for seed in run.seeds
         }
+
+    def targets(self) -> list[str]:
+        """Files of a whole run; of the part of one arm and seed, all that it makes."""
+        made = [
+            *self.manifests(),
+            *self.extra_evaluations(),
+            *self.audits(),
+            *self.tracked(),
+        ]
+        if self._experiment.cell:
+            finals = [*self.finals("evaluate").values(), *self.finals("summarize").values()]
+            return [*made, *finals, *self.refreshed_reports()]
+        end = [f"{self.results}/{name}" for name in ("compare.parquet", "summary.json", "report.html")]
+        return [*(self.cells() if self._by_run else made), *end]
+
+    def cells(self) -> list[str]:
+        """The mark of every finished arm and seed, where each is one job; [] otherwise."""
+        cells = [(arm, seed) for arm in self._experiment.arms for seed in self._experiment.run.seeds]
+        return [f"{self.results}/{run_name(*cell)}/{MARKER}" for cell in cells] if self._by_run else []
+
+    def compared(self) -> list[str]:
+        """Files that the comparison waits for. Where an arm and seed is one job, its mark stands for its tables."""
+        starts = [f"{self.results}/{start}/evaluate.parquet" for start in self.starts()]
+        finals = [*self.finals("evaluate").values(), *self.finals("summarize").values()]
+        return [*starts, *(self.cells() if self._by_run else finals)]
+
+    def reported(self) -> list[str]:
+        """Files that the last report waits for in addition to the comparison."""
+        return [] if self._by_run else [*self.extra_evaluations(), *self.refreshed_reports()]
 
     def evaluated(self) -> dict[str, str]:
         """Label -> evaluation that the comparison reads: of the warm starts and of every final policy."""

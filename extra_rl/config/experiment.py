@@ -42,6 +42,7 @@ class Experiment(BaseModel):
         cells: folder of an arm -> its arm, regime and diff.
         regimes: name -> value; empty: none.
         phases: folder of an arm -> its sections from an iteration on (`schedule`), in ascending order; empty: none.
+        cell: `<arm>/s<seed>` where only this arm and seed runs, as a part of a run that another Snakemake conducts.
     """
 
     run: RunConfig
@@ -50,6 +51,7 @@ class Experiment(BaseModel):
     cells: dict[str, Cell]
     regimes: dict[str, float]
     phases: dict[str, list[Phase]] = {}
+    cell: str = ""
 
     def at(self, arm: str, iteration: int) -> dict[str, dict[str, Any]]:
         """Return the sections of an arm in an iteration: those of the last phase that has begun."""

@@ -13,6 +13,7 @@ LAST_POLICIES = 2
 """Iterations whose policies always stay: the last, and the one that a repeated `update` starts from."""
 
 OnMismatch = Literal["stop", "warn"]
+Granularity = Literal["stage", "group", "iteration", "run", "run_by_iteration"]
 
 
 class GenerationConfig(Section):
@@ -83,11 +84,13 @@ class RunConfig(Section):
     first_iteration: int = Field(
         0, ge=0, description="first iteration of the window; earlier ones are finished and not checked again"
     )
-    granularity: Literal["stage", "iteration"] = Field(
+    granularity: Granularity = Field(
         "stage",
-        description="what one job of the workflow runs: one stage, or all stages of an iteration in one process "
-        "(docs/decisions/0013-granularity.md). The files are the same; with a small model `iteration` saves the time "
-        "between stages",
+        description="what one job of the workflow runs. `stage`: one stage. `iteration`: all stages of an iteration in "
+        "one process. On a cluster also `group`: light stages share a job with a heavy one; and `run`, "
+        "`run_by_iteration`: one allocation for an arm and seed, inside which Snakemake runs stages or iterations "
+        "locally. On one machine `group` and `run` are `stage`, and `run_by_iteration` is `iteration`. The files are "
+        "the same (docs/decisions/0013-granularity.md, docs/slurm.md)",
     )
     evaluate_every: int = Field(
         0, ge=0, description="also evaluate the policy of every k-th iteration; 0: only the final one"
@@ -141,11 +144,23 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def shards_are_jobs_of_a_stage(self) -> Self:
-        if self.granularity == "iteration" and self.generation.shards > 1:
+        if self.by_iteration and self.generation.shards > 1:
+            instead = "stage" if self.granularity == "iteration" else "run"
             raise ValueError(
-                "granularity: iteration runs in one process; set generation.shards: 1, or granularity: stage"
+                f"granularity: {self.granularity} runs an iteration in one process; set generation.shards: 1, or "
+                f"granularity: {instead}"
             )
         return self
+
+    @property
+    def by_iteration(self) -> bool:
+        """Whether all stages of an iteration run in one process."""
+        return self.granularity in ("iteration", "run_by_iteration")
+
+    @property
+    def by_run(self) -> bool:
+        """Whether, on a cluster, an arm and seed is one job."""
+        return self.granularity in ("run", "run_by_iteration")
 
     def warm_start_of(self, seed: int) -> int:
         """Seed of the initial policy that an experiment seed starts from."""

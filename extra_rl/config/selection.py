@@ -1,5 +1,8 @@
 """A selection on the command line: `--config arms=extra,grpo seeds=0,1` runs a part of the configuration.
 
+`--config cell=grpo/s0` selects one arm (with regimes, one arm in one regime) and seed, as a part of a run that another
+Snakemake conducts: a job of the workflow with `granularity: run` passes it to the Snakemake within its allocation.
+
 Snakemake replaces the key of the file by the text. The file's arms and seeds are read again from the file, the whole
 configuration is validated, and then everything but the selection is left out. The jobs of what is left are those of the
 whole configuration, so that a later run adds the rest and makes nothing again.
@@ -17,13 +20,18 @@ from extra_rl.config.experiment import Experiment
 from extra_rl.config.files import read_yaml
 from extra_rl.config.mistakes import nearest
 from extra_rl.errors import ConfigError
+from extra_rl.results import run_name
+
+
+CELL = "cell"
 
 
 class Selection(NamedTuple):
-    """Names of arms, and seeds; None: all of the configuration."""
+    """Names of arms, and seeds; None: all of the configuration. cell: `<arm>/s<seed>`, instead of both; "": none."""
 
     arms: list[str] | None = None
     seeds: list[int] | None = None
+    cell: str = ""
 
 
 def split(raw: Mapping[str, Any], files: Iterable[str | Path]) -> tuple[dict[str, Any], Selection]:
@@ -35,6 +43,8 @@ def split(raw: Mapping[str, Any], files: Iterable[str | Path]) -> tuple[dict[str
     Raises ConfigError where the names are not a list.
     """
     whole = dict(raw)
+    if isinstance(raw.get(CELL), str):
+        return whole, Selection(cell=whole.pop(CELL))
     arms, seeds = raw.get("arms"), raw.get("seeds")
     if not (isinstance(arms, str | list) or (isinstance(seeds, str | int) and not isinstance(seeds, bool))):
         return whole, Selection()
@@ -75,6 +85,8 @@ def select(experiment: Experiment, selection: Selection) -> Experiment:
     """
     if selection == Selection():
         return experiment
+    if selection.cell:
+        return select_cell(experiment, selection.cell)
     names = list(dict.fromkeys(cell.arm for cell in experiment.cells.values()))
     arms = names if selection.arms is None else selection.arms
     for name in arms:
@@ -92,7 +104,22 @@ def select(experiment: Experiment, selection: Selection) -> Experiment:
                 f"{', '.join(map(str, run.seeds))}. A list replaces its seeds: "
                 f"--config seeds='{sorted({*run.seeds, *seeds})}'"
             )
-    cells = {folder: cell for folder, cell in experiment.cells.items() if cell.arm in arms}
+    cells = [folder for folder, cell in experiment.cells.items() if cell.arm in arms]
+    return _part(experiment, cells, [seed for seed in run.seeds if seed in seeds])
+
+
+def select_cell(experiment: Experiment, name: str) -> Experiment:
+    """Return one arm and seed of an experiment. name: `<arm>/s<seed>`; ConfigError where there is none of that name."""
+    known = {run_name(arm, seed): (arm, seed) for arm in experiment.arms for seed in experiment.run.seeds}
+    if name not in known:
+        raise ConfigError(f"--config cell={name}: the configuration has no such arm and seed{nearest(name, known)}")
+    arm, seed = known[name]
+    return _part(experiment, [arm], [seed]).model_copy(update={"cell": name})
+
+
+def _part(experiment: Experiment, folders: list[str], seeds: list[int]) -> Experiment:
+    """Return the experiment with these folders of arms and these seeds only."""
+    cells = {folder: experiment.cells[folder] for folder in folders}
     compare = experiment.common["compare"]
     known = {*(cell.arm for cell in cells.values()), WARM_START}
     kept = [
@@ -102,7 +129,7 @@ def select(experiment: Experiment, selection: Selection) -> Experiment:
     ]
     return experiment.model_copy(
         update={
-            "run": run.only([seed for seed in run.seeds if seed in seeds]),
+            "run": experiment.run.only(seeds),
             "cells": cells,
             "arms": {folder: experiment.arms[folder] for folder in cells},
             "phases": {folder: experiment.phases.get(folder, []) for folder in cells},

@@ -202,7 +202,7 @@ def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
     )
     shards = run.generation.shards
     of_an_iteration = STAGES_OF_AN_ITERATION + (2 * shards if shards > 1 else 0)  # two stages in parts, gathered
-    if run.granularity == "iteration":
+    if run.by_iteration:
         of_an_iteration = 1
     per_seed = len(arms) * (of_an_iteration * iterations + evaluations_of(run)) + audits
     return STAGES_OF_A_RUN + STAGES_OF_A_START * len(run.starts) + len(run.seeds) * per_seed

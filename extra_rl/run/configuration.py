@@ -26,6 +26,12 @@ def keep_configuration(raw: Mapping[str, Any], results: Path) -> None:
     write_whole(results / CONFIGURATION_FILE, lambda tmp: tmp.write_text(HEADER + as_yaml(raw), encoding="utf-8"))
 
 
+def keeps(raw: Mapping[str, Any], results: Path) -> bool:
+    """Return whether the folder `results/<name>` keeps exactly this configuration."""
+    path = results / CONFIGURATION_FILE
+    return path.is_file() and path.read_text(encoding="utf-8") == HEADER + as_yaml(raw)
+
+
 def kept_configuration(results: Path) -> dict[str, Any]:
     """Return the configuration of the run in `results/<name>`. InputError where none is kept."""
     path = results / CONFIGURATION_FILE

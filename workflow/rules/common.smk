@@ -5,6 +5,8 @@ from snakemake.logging import logger
 
 from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
+from stages import cluster
+from stages.cells import cell_json
 from stages.consistency import check_when_planned, remove_leftovers
 from stages.experiment import (
     end_in_a_thread,
@@ -13,6 +15,7 @@ from stages.experiment import (
     job_json,
     jobs_json,
     keep_configuration_of,
+    logs_of,
     open_engines,
     or_exit,
     preflight,
@@ -40,10 +43,21 @@ EXPERIMENT = or_exit(
     workflow.configfiles,  # where `--config arms=NAME` finds the arms
 )
 RUN = EXPERIMENT.run
-LAYOUT = Layout(EXPERIMENT)
+ON_CLUSTER = cluster.submits(workflow)
+# An arm and seed is one job of the cluster, within which another Snakemake reads this file with `--config cell=`.
+BY_RUN = RUN.by_run and ON_CLUSTER and not EXPERIMENT.cell
+LAYOUT = Layout(EXPERIMENT, BY_RUN)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
-check_when_planned(workflow, RESULTS)
+
+
+def before_planning():
+    if ON_CLUSTER:
+        or_exit(cluster.require_cluster, workflow)
+        or_exit(cluster.prepare, workflow, Path(RESULTS), config)
+
+
+check_when_planned(workflow, RESULTS, before_planning)
 previous = LAYOUT.previous
 wanted = LAYOUT.wanted
 
@@ -54,8 +68,7 @@ if workflow.is_main_process:
         preflight,
         EXPERIMENT,
         Path(RESULTS),
-        packages=workflow.local_exec
-        and not workflow.deployment_settings.deployment_method,
+        packages=not ON_CLUSTER and not workflow.deployment_settings.deployment_method,
         trackers=not workflow.deployment_settings.deployment_method,
     )
 
@@ -110,16 +123,24 @@ def begin(log):
     Neither a dry run nor the process of a job calls it: Snakemake starts the latter with `--no-hooks`.
     """
     end_in_a_thread()
-    # The profile disables Snakemake's own lock, which remains after kill -9; this one does not.
-    or_exit(run_lock.hold, Path(RESULTS))
-    or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
-    or_exit(keep_configuration_of, config, workflow.configfiles, Path(RESULTS))
-    or_exit(write_about, EXPERIMENT, Path(RESULTS))
-    # On a cluster the stages run elsewhere, cold, and may outlive a run that was killed.
+    here = f"{RESULTS}/{EXPERIMENT.cell}" if EXPERIMENT.cell else RESULTS
+    # The profile disables Snakemake's own lock, which remains after kill -9; this one does not. On a cluster it is held
+    # since before the plan.
+    if not ON_CLUSTER:
+        or_exit(run_lock.hold, Path(here))
+    if not EXPERIMENT.cell:
+        or_exit(run_context(EXPERIMENT).write, Path(RESULTS))
+        or_exit(keep_configuration_of, config, workflow.configfiles, Path(RESULTS))
+        or_exit(write_about, EXPERIMENT, Path(RESULTS))
+    if ON_CLUSTER:
+        cluster.freeze(workflow, Path(RESULTS))
+    # Elsewhere than on Slurm, jobs may outlive a run that was killed.
+    if workflow.local_exec or cluster.uses_slurm(workflow):
+        remove_leftovers(here)
+    # On a cluster the stages run on other nodes.
     if workflow.local_exec:
-        remove_leftovers(RESULTS)
-        start_worker()
-        open_engines(EXPERIMENT)
+        start_worker(logs_of(EXPERIMENT))
+        open_engines(EXPERIMENT, logs_of(EXPERIMENT))
 
 
 onstart:

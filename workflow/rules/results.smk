@@ -17,8 +17,7 @@ FINALS = (
 # pass@k of the warm starts and of every arm, and the differences between arms over seeds.
 rule compare:
     input:
-        evaluate=list(EVALUATED.values()),
-        summarize=list(SUMMARIZED.values()),
+        LAYOUT.compared(),
     output:
         compare=report(
             f"{RESULTS}/compare.parquet",
@@ -52,8 +51,7 @@ rule compare:
 # The report, one HTML page: the result, its figures, and the rollouts behind them.
 rule report:
     input:
-        LAYOUT.extra_evaluations(),
-        LAYOUT.refreshed_reports(),  # an earlier report must not replace this one
+        LAYOUT.reported(),  # an earlier report must not replace this one
         compare=f"{RESULTS}/compare.parquet",
         compare_differences=f"{RESULTS}/compare_differences.parquet",
         summary=f"{RESULTS}/summary.json",

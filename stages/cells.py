@@ -1,0 +1,91 @@
+"""An arm and seed as one job of a cluster (`granularity: run`): `python -m stages cell`.
+
+The job is one allocation. Inside it another Snakemake runs the stages of this arm and seed locally, with the warm worker
+and the sampling engine, from the configuration that the run has frozen. It continues from the files that an earlier job
+has finished, so a job that was cancelled or ran out of time loses one stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from extra_rl.config.experiment import Experiment
+from extra_rl.errors import ExtraError
+from extra_rl.models.policy import read_manifest
+from extra_rl.results import RunFolder, run_name
+from extra_rl.run.identity import content_digest
+from extra_rl.tables.files import canonical_json, write_whole
+from stages import STAGES
+from stages.load import load
+
+MARKER = "cell.json"
+"""Written when an arm and seed has reached its last iteration: the digests of what the comparison reads."""
+
+OPTIONS = (
+    *("--executor", "local", "--scheduler", "greedy", "--nolock", "--rerun-incomplete"),
+    *("--max-checksum-file-size", "10GB", "--profile", "none", "--workflow-profile", "none"),
+)
+"""Those of the default profile, named here because the caller's profile is one for a cluster."""
+QUIET = ("--quiet", "rules", "progress", "host", "reason")
+
+
+def cell_json(experiment: Experiment, arm: str, seed: int) -> str:
+    """Return the param of the job of an arm and seed: all that decides what the Snakemake inside of it makes."""
+    run = experiment.run
+    return canonical_json(
+        {
+            "cell": run_name(arm, seed),
+            "start": run.warm_start_of(seed),
+            "window": [run.first_iteration, run.iterations],
+            "evaluate_every": run.evaluate_every,
+            "shards": run.generation.shards,
+            "sections": experiment.arms[arm],
+            "phases": [phase.model_dump(mode="json") for phase in experiment.phases.get(arm, [])],
+            "versions": {stage: load(stage).STAGE.version for stage in STAGES},
+        }
+    )
+
+
+def command_of(cell: str, configuration: str, snakefile: str, cores: int) -> list[str]:
+    """Return the command line of the Snakemake inside of an allocation."""
+    place = ["--snakefile", snakefile, "--configfile", configuration, "--config", f"cell={cell}"]
+    return [sys.executable, "-m", "snakemake", "--cores", str(cores), *place, *OPTIONS, *QUIET]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run an arm and seed to its last iteration and write its marker; ExtraError where Snakemake fails."""
+    parser = argparse.ArgumentParser(prog="python -m stages cell", description=__doc__)
+    parser.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="results/<name>")
+    parser.add_argument("--arm", required=True, help="folder of the arm")
+    parser.add_argument("--seed", required=True, type=int, help="experiment seed")
+    parser.add_argument("--last", required=True, type=int, metavar="N", help="number of the last iteration")
+    parser.add_argument("--configuration", required=True, metavar="FILE", help="the run's frozen configuration")
+    parser.add_argument("--snakefile", required=True, metavar="FILE", help="the workflow")
+    parser.add_argument("--cores", required=True, type=int, metavar="N", help="cores of the allocation")
+    given = parser.parse_args(argv)
+    command = command_of(run_name(given.arm, given.seed), given.configuration, given.snakefile, given.cores)
+    print(shlex.join(command), flush=True)
+    # A profile that the environment names is the caller's, for a cluster.
+    variables = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+    code = subprocess.run(command, env=variables, check=False).returncode
+    if code:
+        raise ExtraError(
+            f"{run_name(given.arm, given.seed)}: the Snakemake in this allocation ended with exit status {code}; its "
+            "messages are above. What is finished is kept: the next job goes on from there."
+        )
+    write_marker(RunFolder.of(given.results, given.arm, given.seed), given.last)
+
+
+def write_marker(run: RunFolder, last: int) -> None:
+    """Write the marker of a finished arm and seed. last: number of its last iteration."""
+    folder = run.iteration(last)
+    digests = {name: content_digest(folder / f"{name}.parquet") for name in ("evaluate", "summarize")}
+    digests["policy"] = read_manifest(folder / "policy" / "manifest.json")["digest"]
+    text = canonical_json({"cell": run.name, "iteration": last, "digests": digests}) + "\n"
+    write_whole(run.path / MARKER, lambda tmp: tmp.write_text(text))

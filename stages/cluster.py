@@ -1,0 +1,174 @@
+"""What the Snakemake on the login node does differently when the jobs of a run are submitted to a cluster.
+
+- Before it plans, it holds the run's lock, and takes over from an earlier Snakemake whose jobs are still in the queue.
+- Its jobs read the configuration that the run has frozen in its results, not the file that the user may edit meanwhile.
+- Three properties of the Slurm executor (snakemake-executor-plugin-slurm 2.8) are corrected: with sacct it does not
+  recognise a cancelled job (`CANCELLED by 1000`); it lets up to three minutes pass between two looks at the queue; and
+  it does not repeat why Slurm has ended a job.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from extra_rl.errors import ConfigError
+from extra_rl.run import lock, slurm
+from extra_rl.run.configuration import CONFIGURATION_FILE, keeps
+from stages.experiment import whole_configuration
+
+SLURM = "slurm"
+EXECUTOR = "snakemake_executor_plugin_slurm"
+SLOWEST_POLL = 3
+"""The longest time between two looks at the queue, as a multiple of the shortest (init-seconds-before-status-checks)."""
+
+SELECTION = ("arms", "seeds")
+REASONS = re.compile(
+    r"DUE TO TIME LIMIT|[Oo]ut.of.memory|oom.kill|DUE TO PREEMPTION|DUE TO NODE FAILURE|CANCELLED AT|^\w[\w ]*: \w+Error: "
+)
+LOG_BYTES = 65_536
+"""How much of the end of a job's log is searched for the reason of its end."""
+REASONS_SHOWN = 3
+
+MEANINGS = {
+    "TIMEOUT": "It was out of time. The next attempt gets more, as `runtime` in the profile says; finished files stay.",
+    "OUT_OF_MEMORY": "It was out of memory. The next attempt gets more, as `mem_mb` in the profile says.",
+    "CANCELLED": "It was cancelled, not by this Snakemake.",
+    "NODE_FAIL": "Its node failed.",
+    "PREEMPTED": "Another job took its place.",
+}
+
+
+def submits(workflow: Any) -> bool:
+    """Whether jobs run elsewhere: in the main process of a run on a cluster, also of its dry run, and in its jobs.
+
+    It is asked while the Snakefile is read, when Snakemake has not yet named the executor: only one that submits has a
+    number of jobs that differs from its cores.
+    """
+    return not workflow.is_main_process or workflow.resource_settings.nodes is not None
+
+
+def uses_slurm(workflow: Any) -> bool:
+    """Whether the jobs of a planned run are submitted to Slurm; not in a dry run."""
+    return type(workflow.executor_settings).__module__ == EXECUTOR and not workflow.dryrun and not workflow.local_exec
+
+
+def require_cluster(workflow: Any) -> None:
+    """ConfigError where a run was planned as for a cluster, but its jobs would run on this machine."""
+    if workflow.local_exec and not workflow.dryrun and not workflow.touch:
+        raise ConfigError("--jobs and --cores are both given: name --cores N on one machine, --jobs N on a cluster.")
+
+
+def prepare(workflow: Any, results: Path, raw: Any) -> None:
+    """Hold the run's lock, correct the executor, and take over what an earlier Snakemake has left in the queue.
+
+    Call it in the main process, before the run is planned: files that awaited jobs finish are then part of the plan.
+
+    Args:
+        workflow: Snakemake's.
+        results: the folder `results/<name>`.
+        raw: the configuration as Snakemake has merged it.
+    """
+    lock.hold(results)
+    if uses_slurm(workflow):
+        correct_executor(sys.modules[EXECUTOR])
+        settings = workflow.executor_settings
+        settings.jobname_prefix = settings.jobname_prefix or slurm.prefix_of(results)
+        take_over(results, whole_configuration(raw, workflow.configfiles))
+
+
+def take_over(results: Path, configuration: Any) -> None:
+    """Let the jobs of an earlier Snakemake end, so that nothing is submitted twice and nothing written by two.
+
+    Jobs that wait in the queue are cancelled. Those that run are awaited, because their files count; with another
+    configuration they would make other files, and are cancelled.
+    """
+    jobs = slurm.jobs_of(results)
+    if not jobs:
+        return
+    same = keeps(configuration, results)
+    running = [job for job in jobs if not job.waits]
+    what = f"{len(jobs) - len(running)} waiting job(s) cancelled, {len(running)} running one(s) "
+    what += "awaited" if same else "cancelled too, because the configuration has changed"
+    say(f"NOTE: {results}: {len(jobs)} job(s) of the previous start are in the queue: {what}.")
+    slurm.cancel(results, [job for job in jobs if job.waits or not same])
+    slurm.wait(results, say)
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def freeze(workflow: Any, results: Path) -> None:
+    """Let the jobs that are submitted from here on read the configuration in the results of the run."""
+    workflow.config_settings.configfiles = [results / CONFIGURATION_FILE]
+    words = workflow.config_settings.config_args or []
+    workflow.config_settings.config_args = [word for word in words if word.partition("=")[0] in SELECTION]
+
+
+def correct_executor(plugin: Any) -> None:
+    """Correct three properties of the Slurm executor (see above), once in a process.
+
+    Raises ConfigError where the installed version has other functions.
+    """
+    executor = getattr(plugin, "Executor", None)
+    query = getattr(plugin, "query_job_status", None)
+    if executor is None or query is None or not hasattr(executor, "check_active_jobs"):
+        raise ConfigError(f"{EXECUTOR}: unknown version; install snakemake-executor-plugin-slurm>=2.8,<3.")
+    if getattr(plugin, "corrected_by_extra", False):
+        return
+    plugin.corrected_by_extra = True
+    plugin.query_job_status = with_plain_states(query)
+    executor.check_active_jobs = with_frequent_polls(executor.check_active_jobs)
+    executor.report_job_error = with_reasons(executor.report_job_error)
+
+
+def with_plain_states(query: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the query of states, by job, without what sacct adds to a state: `CANCELLED by 1000`, `CANCELLED+`."""
+
+    async def plain(command: str, logger: Any) -> tuple[Any, Any]:
+        states, seconds = await query(command, logger)
+        return states and {job: state.split()[0].rstrip("+") for job, state in states.items() if state}, seconds
+
+    return plain
+
+
+def with_frequent_polls(check: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that looks at the queue, after which the next look is at most `SLOWEST_POLL` times later."""
+
+    async def checked(self: Any, active_jobs: Any) -> AsyncIterator[Any]:
+        async for job in check(self, active_jobs):
+            yield job
+        longest = SLOWEST_POLL * self.workflow.executor_settings.init_seconds_before_status_checks
+        self.next_seconds_between_status_checks = min(self.next_seconds_between_status_checks, longest)
+
+    return checked
+
+
+def with_reasons(report: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that reports a failed job, whose message also says why, from the job's state and log."""
+
+    def reported(self: Any, job_info: Any, msg: str | None = None, **settings: Any) -> Any:
+        state = re.search(r"SLURM status is: '(\w+)", msg or "")
+        log = (job_info.aux or {}).get("slurm_logfile")
+        lines = [MEANINGS.get(state[1], "") if state else "", *(reasons_in(Path(log)) if log else ())]
+        return report(self, job_info, msg="\n  ".join(filter(None, [msg or "", *lines])) or None, **settings)
+
+    return reported
+
+
+def reasons_in(log: Path) -> list[str]:
+    """Return the last lines of a job's log that say why it ended: Slurm's own, and errors of a stage."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:  # the node has not written it yet, or never will
+        return []
+    found = [line.strip() for line in lines if REASONS.search(line)]
+    return list(dict.fromkeys(found))[-REASONS_SHOWN:]

@@ -1,0 +1,30 @@
+# An arm and seed as one job of a cluster, for `granularity: run` and `run_by_iteration`; included only there
+# (docs/slurm.md). Within its allocation another Snakemake runs the rules of iteration.smk locally.
+#
+#   inputs   the problems and the initial policy
+#   outputs  results/<name>/<arm>/s<seed>/cell.json, and, as outputs of no rule here, all files of the arm and seed
+
+
+# All iterations of an arm and seed. A job that ended early is continued by the next one.
+rule cell:
+    input:
+        train=f"{RESULTS}/prepare/train.parquet",
+        held_out=f"{RESULTS}/prepare/held_out.parquet",
+        policy=LAYOUT.initial,
+    output:
+        f"{RESULTS}/{{arm}}/s{{seed}}/cell.json",
+    log:
+        f"{RESULTS}/logs/cell_{{arm}}_{{seed}}.log",
+    conda:
+        "../envs/extra.yaml"
+    threads: max(threads_of(stage) for stage in EXPERIMENT.common)
+    params:
+        cell=lambda wildcards: cell_json(EXPERIMENT, wildcards.arm, int(wildcards.seed)),
+        results=RESULTS,
+        last=RUN.iterations - 1,
+        snakefile=os.path.relpath(workflow.main_snakefile),
+    shell:
+        "python -m stages cell --results {params.results} --arm {wildcards.arm} --seed {wildcards.seed}"
+        " --last {params.last} --configuration {params.results}/configuration.yaml"
+        " --snakefile {params.snakefile:q} --cores {threads} > {log} 2>&1"
+        " || {{ code=$?; tail -n 40 {log} >&2; exit $code; }}"
