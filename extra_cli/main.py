@@ -34,6 +34,7 @@ COMMANDS = (
     "report",
     "explain",
     "check",
+    "slurm",
     "fork",
     "export",
     "import",

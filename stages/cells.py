@@ -1,6 +1,6 @@
 """An arm and seed as one job of a cluster (`granularity: run`): `python -m stages cell`.
 
-The job is one allocation. Inside it another Snakemake runs the stages of this arm and seed locally, with the warm worker
+The job is one allocation. Inside it another Snakemake runs the stages of the arm and seed locally, with the warm worker
 and the sampling engine, from the configuration that the run has frozen. It continues from the files that an earlier job
 has finished, so a job that was cancelled or ran out of time loses one stage.
 """

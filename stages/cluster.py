@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -24,12 +23,14 @@ from stages.experiment import whole_configuration
 SLURM = "slurm"
 EXECUTOR = "snakemake_executor_plugin_slurm"
 SLOWEST_POLL = 3
-"""The longest time between two looks at the queue, as a multiple of the shortest (init-seconds-before-status-checks)."""
+"""Longest time between two looks at the queue, as a multiple of the shortest (init-seconds-before-status-checks)."""
 
 SELECTION = ("arms", "seeds")
 REASONS = re.compile(
-    r"DUE TO TIME LIMIT|[Oo]ut.of.memory|oom.kill|DUE TO PREEMPTION|DUE TO NODE FAILURE|CANCELLED AT|^\w[\w ]*: \w+Error: "
+    r"DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE)|[Oo]ut.of.memory|oom.kill|CANCELLED AT|^\w[\w ]*: \w+Error: "
 )
+OF_THE_USER = re.compile(r": (Config|Contract|Numerical|NoSignal)Error: ")
+"""Errors that a second attempt would only repeat."""
 LOG_BYTES = 65_536
 """How much of the end of a job's log is searched for the reason of its end."""
 REASONS_SHOWN = 3
@@ -156,10 +157,19 @@ def with_reasons(report: Callable[..., Any]) -> Callable[..., Any]:
     def reported(self: Any, job_info: Any, msg: str | None = None, **settings: Any) -> Any:
         state = re.search(r"SLURM status is: '(\w+)", msg or "")
         log = (job_info.aux or {}).get("slurm_logfile")
-        lines = [MEANINGS.get(state[1], "") if state else "", *(reasons_in(Path(log)) if log else ())]
-        return report(self, job_info, msg="\n  ".join(filter(None, [msg or "", *lines])) or None, **settings)
+        found = reasons_in(Path(log)) if log else []
+        if any(OF_THE_USER.search(line) for line in found):
+            do_not_repeat(job_info.job)
+        lines = filter(None, [msg or "", MEANINGS.get(state[1], "") if state else "", *found])
+        return report(self, job_info, msg="\n  ".join(lines) + "\n", **settings)
 
     return reported
+
+
+def do_not_repeat(job: Any) -> None:
+    """Let Snakemake not try a failed job again."""
+    for one in job.jobs if job.is_group() else [job]:
+        one.rule.restart_times = 0
 
 
 def reasons_in(log: Path) -> list[str]:

@@ -16,6 +16,9 @@ NOISE = (
     "Terminating processes on user request",
     "Ignore corrupted or currently written metadata record",
     "Touching output file ",
+    "No SLURM account given, trying to guess.",
+    "No account was given, not able to get a SLURM account via sacct",
+    "Unable to guess SLURM account.",
 )
 FAILED = "RuleException:\nCalledProcessError"
 """How the message on a failed job begins. It goes on with the job's whole command line."""
@@ -42,6 +45,8 @@ class Terminal:
 
     def is_shown(self, record: logging.LogRecord) -> bool:
         """Return whether a record of Snakemake's logger is shown; some messages are rewritten in place."""
+        if hasattr(record, "shellcmd") and record.levelno >= logging.ERROR:
+            record.shellcmd = None  # of a job that failed on a cluster: several screens, and its log is named
         message = record.getMessage()
         new = self.rewritten(message)
         if new != message:

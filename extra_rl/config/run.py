@@ -92,6 +92,12 @@ class RunConfig(Section):
         "locally. On one machine `group` and `run` are `stage`, and `run_by_iteration` is `iteration`. The files are "
         "the same (docs/decisions/0013-granularity.md, docs/slurm.md)",
     )
+    container: str | None = Field(
+        None,
+        min_length=1,
+        description="image in which the rules run with `--software-deployment-method apptainer`, for example "
+        "docker://NAME or a .sif file; extra-rl is installed in it (docs/slurm.md); null: none",
+    )
     evaluate_every: int = Field(
         0, ge=0, description="also evaluate the policy of every k-th iteration; 0: only the final one"
     )

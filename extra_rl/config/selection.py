@@ -22,7 +22,6 @@ from extra_rl.config.mistakes import nearest
 from extra_rl.errors import ConfigError
 from extra_rl.results import run_name
 
-
 CELL = "cell"
 
 

@@ -93,16 +93,28 @@ def test_a_missing_output_is_noted_and_no_fault(
     assert "NOTE: 1 file(s) of finished stages are missing." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("main", "executor", "checks"), [(True, "local", 1), (False, "local", 0), (True, None, 0)])
+@pytest.mark.parametrize(
+    ("main", "executor", "dry", "expected"),
+    [
+        (True, "local", False, ["prepare", "build", "check"]),
+        (True, "local", True, ["build", "check"]),
+        (False, "local", False, ["build"]),
+        (True, None, False, ["build"]),
+    ],
+)
 def test_only_the_main_process_of_a_run_checks(
-    monkeypatch: pytest.MonkeyPatch, main: bool, executor: str | None, checks: int
+    monkeypatch: pytest.MonkeyPatch, main: bool, executor: str | None, dry: bool, expected: list[str]
 ) -> None:
     """Not the process of a job on a cluster, and no command that lists or deletes files."""
     calls: list[str] = []
     monkeypatch.setattr("stages.consistency.check", lambda dag, results: calls.append("check"))
     workflow = SimpleNamespace(
-        _build_dag=lambda: calls.append("build"), is_main_process=main, executor_plugin=executor, dag=None
+        _build_dag=lambda: calls.append("build"),
+        is_main_process=main,
+        executor_plugin=executor,
+        dryrun=dry,
+        dag=None,
     )
-    check_when_planned(workflow, "results/small")
+    check_when_planned(workflow, "results/small", lambda: calls.append("prepare"))
     workflow._build_dag()
-    assert calls == ["build", *["check"] * checks]
+    assert calls == expected

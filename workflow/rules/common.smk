@@ -52,8 +52,9 @@ HERE = LAYOUT.here
 
 
 def before_planning():
-    if ON_CLUSTER:
+    if BY_RUN:
         or_exit(cluster.require_cluster, workflow)
+    if ON_CLUSTER:
         or_exit(cluster.prepare, workflow, Path(RESULTS), config)
 
 
@@ -105,6 +106,18 @@ def threads_of(stage):
         * section.get("processes", 1)
         // section.get("nodes", 1)
     )
+
+
+def in_group(name, samples=False):
+    """The group of a rule, where light stages share a job of a cluster with a heavy one (`granularity: group`); None.
+
+    The name contains the iteration, because a group that reached into the next one would wait for itself. A shard is
+    in no group: each is a separate job with a separate device. On one machine Snakemake ignores groups.
+    """
+    together = RUN.granularity == "group" and not (
+        samples and RUN.generation.shards > 1
+    )
+    return f"{name}_{{arm}}_{{seed}}_{{iteration}}" if together else None
 
 
 wildcard_constraints:

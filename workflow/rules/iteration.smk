@@ -16,6 +16,8 @@ rule select:
         select=f"{HERE}/select.parquet",
     log:
         f"{HERE}/logs/select.log",
+    group:
+        in_group("sample")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("select")
@@ -37,6 +39,8 @@ rule generate:
         generate=f"{HERE}/generate.parquet",
     log:
         f"{HERE}/logs/generate.log",
+    group:
+        in_group("sample", samples=True)
     conda:
         "../envs/extra.yaml"
     threads: threads_of("generate")
@@ -56,6 +60,8 @@ rule verify:
         verify=f"{HERE}/verify_{{of}}.parquet",
     log:
         f"{HERE}/logs/verify_{{of}}.log",
+    group:
+        in_group("judge_{of}")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("verify")
@@ -104,6 +110,8 @@ rule score_entropy:
         score_entropy=f"{HERE}/score_entropy_{{of}}.parquet",
     log:
         f"{HERE}/logs/score_entropy_{{of}}.log",
+    group:
+        in_group("judge_{of}")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("score_entropy")
@@ -132,6 +140,8 @@ rule choose_prefixes:
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
     log:
         f"{HERE}/logs/choose_prefixes.log",
+    group:
+        in_group("judge_generate")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("choose_prefixes")
@@ -151,6 +161,8 @@ rule regenerate:
         regenerate=f"{HERE}/regenerate.parquet",
     log:
         f"{HERE}/logs/regenerate.log",
+    group:
+        in_group("judge_regenerate", samples=True)
     conda:
         "../envs/extra.yaml"
     threads: threads_of("regenerate")
@@ -177,6 +189,8 @@ rule novelty:
         novelty_memory=f"{HERE}/novelty_memory.parquet",
     log:
         f"{HERE}/logs/novelty.log",
+    group:
+        in_group("learn")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("novelty")
@@ -201,6 +215,8 @@ rule advantage:
         advantage=f"{HERE}/advantage.parquet",
     log:
         f"{HERE}/logs/advantage.log",
+    group:
+        in_group("learn")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("advantage")
@@ -228,6 +244,8 @@ rule update:
         next_policy=f"{HERE}/policy/manifest.json",
     log:
         f"{HERE}/logs/update.log",
+    group:
+        in_group("learn")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("update")
@@ -259,6 +277,8 @@ rule summarize:
         summarize_state=f"{HERE}/summarize_state.parquet",
     log:
         f"{HERE}/logs/summarize.log",
+    group:
+        in_group("learn")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("summarize")

@@ -35,6 +35,8 @@ rule gather:
         rollouts=f"{HERE}/{{of}}.parquet",
     log:
         f"{HERE}/logs/gather_{{of}}.log",
+    group:
+        in_group("judge_{of}")
     conda:
         "../envs/extra.yaml"
     threads: threads_of("gather")
