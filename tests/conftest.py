@@ -27,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "workflow" not in item.path.parts)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the tests on a real Slurm out of every run that does not name them (`make test-slurm`)."""
+    slurm = ROOT / "tests" / "slurm"
+    named = (Path(word.partition("::")[0]).resolve() for word in config.args)
+    return True if collection_path == slurm and not any(path.is_relative_to(slurm) for path in named) else None
+
+
 @dataclass(frozen=True)
 class Run:
     """A working directory of the workflow, outside of the checkout."""

@@ -21,13 +21,13 @@ WORKER = "extra_rl.worker"
 class RunningWorkflow:
     """`snakemake` in a separate process group, as a terminal starts it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *arguments: str, variables: dict[str, str] | None = None) -> None:
         self._output = (run.workdir / "output.txt").open("w+")
         self._process = subprocess.Popen(
-            run.command(),
+            run.command(*arguments),
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=variables or environment(),
             start_new_session=True,
         )
 
@@ -47,6 +47,9 @@ class RunningWorkflow:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 120) -> None:
         """Return within milliseconds after the condition holds; fail when it never does."""

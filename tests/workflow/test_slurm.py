@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -93,6 +94,40 @@ def test_jobs_ask_for_devices_and_for_more_at_the_second_attempt() -> None:
     growing += [line.partition("=")[2] for line in profile["default-resources"]]
     # The next job of a cell goes on where the last one ended.
     assert {value for value in growing if not value.endswith("* attempt")} == {str(resources["cell"]["runtime"])}
+
+
+class Wanted(dict[str, int]):
+    """Resources of a job, as the executor reads them: by key and by attribute."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        super().__init__((name, int(value)) for name, value in pairs)
+
+    def __getattr__(self, name: str) -> int:
+        return self[name]
+
+
+def test_a_tensor_parallel_sampler_is_one_job_with_its_devices_on_one_node(tmp_path: Path) -> None:
+    """The words of sbatch that the executor makes of a planned job; `--gpus` alone may take them from several nodes."""
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    profile = yaml.safe_load((PROFILE / "config.yaml").read_text())
+    for rule in ("generate_shard", "regenerate_shard"):
+        profile["set-resources"][rule]["gpu"] = 2
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "config.yaml").write_text(yaml.safe_dump(profile))
+    engine = {"backend": "vllm", "engine": {"tensor_parallel": 2}}
+    sampling = {"temperature": 1.0, "max_response_tokens": 64, **engine}
+    run = new_run(tmp_path, iterations=1, arms={"grpo": {}}, generation={"shards": 3}, sampling=sampling)
+    said = run.snakemake("--dry-run", "--workflow-profile", str(tmp_path / "profile"), "--jobs", "8").stdout
+    planned = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", said, flags=re.MULTILINE)
+    samples = [resources for rule, resources in planned if rule in ("generate_shard", "regenerate_shard")]
+    assert len(samples) == 6
+    places = dict.fromkeys(("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir"), "x")
+    for text in samples:
+        job = SimpleNamespace(resources=Wanted(re.findall(r"(\w+)=(\d+)(?:,|$)", text)), threads=1)
+        words = (get_submit_command(job, places) + set_gres_string(job)).split()
+        assert {"--gpus=2", "--nodes=1"} < set(words)
 
 
 def test_the_profile_names_no_account_and_no_partition() -> None:
