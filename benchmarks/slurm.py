@@ -108,7 +108,7 @@ def seconds_of_an_iteration(results: Path) -> float:
     """
     found = records(results, "*/s*/iteration_*/*.run.json") + records(results, "*/s*/iteration_*/shards/*.run.json")
     stages = [record for record in found if not Path(record["path"]).name.startswith("evaluate")]
-    times = [(datetime.fromisoformat(record["started"]).timestamp(), record["wall_s"]) for record in stages]
+    times = [(datetime.fromisoformat(record["started"]).timestamp(), float(record["wall_s"])) for record in stages]
     return (max(start + wall for start, wall in times) - min(start for start, _ in times)) / ITERATIONS
 
 

@@ -54,9 +54,9 @@ class ClusterRun(Run):
     warm: bool = False
 
     def command(self, *arguments: str) -> list[str]:
-        words = super().command(*arguments, "--workflow-profile", str(self.profile))
+        words = super().command(*arguments)
         cores = words.index("--cores")
-        return [*words[:cores], *words[cores + 2 :]]
+        return [*words[:cores], "--workflow-profile", str(self.profile), *words[cores + 2 :]]
 
     def environment(self) -> dict[str, str]:
         return environment() | ({"EXTRA_WORKER": worker_of_the_tests()} if self.warm else {})
@@ -99,10 +99,13 @@ class Ended:
 
 
 def overlapping(jobs: Sequence[Ended]) -> list[tuple[Ended, Ended]]:
-    """Pairs of jobs that did the same work at the same time."""
-    by_work: defaultdict[str, list[Ended]] = defaultdict(list)
+    """Pairs of jobs that did the same work at the same time.
+
+    The tasks of an array have one comment, of its first task, so its number is part of the work.
+    """
+    by_work: defaultdict[tuple[str, str], list[Ended]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: job.start):
-        by_work[job.work].append(job)
+        by_work[job.work, job.id.partition("_")[2]].append(job)
     pairs = [(a, b) for same in by_work.values() for a, b in pairwise(same)]
     return [(a, b) for a, b in pairs if b.start < a.end]
 

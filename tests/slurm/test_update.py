@@ -29,7 +29,6 @@ def test_two_tasks_of_a_job_give_the_policy_of_one_process(slurm: Slurm, local: 
     assert (job.work, job.state) == ("rule_update_wildcards_grpo_0_0000", "COMPLETED")
     found, expected = (r.results / PLACE for r in (run, local))
     assert_same_policy(found / "policy", expected / "policy")
-    assert (found / "policy/model.safetensors").read_bytes() != b""
     record = json.loads((found / "update.run.json").read_text())
     assert record["figures"]["peak_memory_mb_per_process"] > 0
     if slurm.accounting:

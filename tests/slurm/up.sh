@@ -11,6 +11,7 @@ accounting=${WITH_DBD:-0}
 host=$(hostname -s)
 mark="# written by tests/slurm/up.sh"
 
+trap 'echo "tests/slurm/up.sh, line $LINENO: failed: $BASH_COMMAND" >&2' ERR
 fail() { echo "$1" >&2; exit 1; }
 try() { # try SECONDS COMMAND...: until it succeeds
   local end=$((SECONDS + $1)); shift
@@ -107,14 +108,14 @@ fi
 # 4. Accounting, with one account, `test`
 if [ "$accounting" = 1 ] && ! is_up slurmdbd; then
   if [ ! -d "$folder/database" ]; then
-    install -d -o mysql "$folder/database"
-    mariadb-install-db --no-defaults --user=mysql --datadir="$folder/database" \
-      --auth-root-authentication-method=normal > "$folder/log/mariadb-install.log" 2>&1
+    # As root: the user mysql cannot enter a folder of root's that only root may read.
+    mariadb-install-db --no-defaults --user=root --datadir="$folder/database" \
+      --auth-root-authentication-method=normal > "$folder/log/mariadb-install.log" 2>&1 ||
+      fail "mariadb-install-db failed: $folder/log/mariadb-install.log"
   fi
-  chmod 777 "$folder/run"
   mysql=(--no-defaults --socket="$folder/run/mariadb.sock")
   if ! is_up mariadbd; then
-    setsid mariadbd "${mysql[@]}" --user=mysql --datadir="$folder/database" --pid-file="$folder/run/mariadbd.pid" \
+    setsid mariadbd "${mysql[@]}" --user=root --datadir="$folder/database" --pid-file="$folder/run/mariadbd.pid" \
       --skip-networking --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900 \
       > "$folder/log/mariadb.log" 2>&1 < /dev/null &
     try 30 mariadb-admin "${mysql[@]}" ping || fail "mariadbd does not answer: $folder/log/mariadb.log"
