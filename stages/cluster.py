@@ -2,9 +2,10 @@
 
 - Before it plans, it holds the run's lock, and takes over from an earlier Snakemake whose jobs are still in the queue.
 - Its jobs read the configuration that the run has frozen in its results, not the file that the user may edit meanwhile.
-- Three properties of the Slurm executor (snakemake-executor-plugin-slurm 2.8) are corrected: with sacct it does not
-  recognise a cancelled job (`CANCELLED by 1000`); it lets up to three minutes pass between two looks at the queue; and
-  it does not repeat why Slurm has ended a job.
+- Four properties of the Slurm executor (snakemake-executor-plugin-slurm 2.8) are corrected: with sacct it does not
+  recognise a cancelled job (`CANCELLED by 1000`); it lets up to three minutes pass between two looks at the queue; it
+  does not repeat why Slurm has ended a job; and it holds back jobs of an array until all that are ready have arrived,
+  which never happens where `jobs` allows fewer: the run then waits for ever.
 """
 
 from __future__ import annotations
@@ -113,18 +114,19 @@ def freeze(workflow: Any, results: Path) -> None:
 
 
 def correct_executor(plugin: Any) -> None:
-    """Correct three properties of the Slurm executor (see above), once in a process.
+    """Correct four properties of the Slurm executor (see above), once in a process.
 
     Raises ConfigError where the installed version has other functions.
     """
-    executor = getattr(plugin, "Executor", None)
-    query = getattr(plugin, "query_job_status", None)
-    if executor is None or query is None or not hasattr(executor, "check_active_jobs"):
+    executor: Any = getattr(plugin, "Executor", None)
+    query: Any = getattr(plugin, "query_job_status", None)
+    if not all((query, hasattr(plugin, "pending_jobs_for_rule"), hasattr(executor, "check_active_jobs"))):
         raise ConfigError(f"{EXECUTOR}: unknown version; install snakemake-executor-plugin-slurm>=2.8,<3.")
     if getattr(plugin, "corrected_by_extra", False):
         return
     plugin.corrected_by_extra = True
     plugin.query_job_status = with_plain_states(query)
+    plugin.pending_jobs_for_rule = lambda dag, rule_name: 0  # an array is what is ready now
     executor.check_active_jobs = with_frequent_polls(executor.check_active_jobs)
     executor.report_job_error = with_reasons(executor.report_job_error)
 

@@ -87,16 +87,19 @@ def test_an_executor_of_another_version_is_refused_and_one_is_corrected_once() -
     with pytest.raises(ConfigError, match="unknown version"):
         cluster.correct_executor(ModuleType("other"))
     plugin = pytest.importorskip(cluster.EXECUTOR, reason="the plugin for Slurm is not installed")
-    before = plugin.Executor.check_active_jobs, plugin.Executor.report_job_error, plugin.query_job_status
-    try:
+    names = [(plugin.Executor, "check_active_jobs"), (plugin.Executor, "report_job_error")]
+    names += [(plugin, "query_job_status"), (plugin, "pending_jobs_for_rule")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugin, "corrected_by_extra", False, raising=False)
+        for place, name in names:
+            patch.setattr(place, name, getattr(place, name))  # restored at the end
+        before = [getattr(place, name) for place, name in names]
         cluster.correct_executor(plugin)
-        after = plugin.Executor.check_active_jobs, plugin.Executor.report_job_error, plugin.query_job_status
+        after = [getattr(place, name) for place, name in names]
         assert all(old is not new for old, new in zip(before, after, strict=True))
         cluster.correct_executor(plugin)
-        assert plugin.query_job_status is after[2]
-    finally:
-        plugin.Executor.check_active_jobs, plugin.Executor.report_job_error, plugin.query_job_status = before
-        del plugin.corrected_by_extra
+        assert [getattr(place, name) for place, name in names] == after
+        assert plugin.pending_jobs_for_rule(None, "generate_shard") == 0
 
 
 @pytest.mark.parametrize("same", [True, False])
