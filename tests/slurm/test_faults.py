@@ -43,7 +43,7 @@ def test_a_cancelled_shard_is_submitted_again(local_in_shards: Run, without: Wit
     lose(run)
     original = run.config.read_text()
     with RunningOnSlurm(run) as running:
-        shard = running.wait_for_job("generate_shard", "PENDING|RUNNING")
+        shard = running.wait_for_job("generate_shard")
         edited = yaml.safe_load(original)
         edited["update"]["learning_rate"] = 1.0
         run.config.write_text(yaml.safe_dump(edited))
