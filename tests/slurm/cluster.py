@@ -78,12 +78,13 @@ class ClusterRun(Run):
         return next((job.id for job in found), "")
 
     def ended(self) -> list[Ended]:
-        """All jobs of this run that have started and ended, as long as squeue remembers them (MinJobAge)."""
+        """All jobs of this run that have started, in that order, as long as squeue remembers them (MinJobAge)."""
         lines = said("squeue", "--noheader", "--states=all", "--format=%i|%T|%j|%l|%S|%e|%k").splitlines()
         found = [line.split("|", 6) for line in lines]
         prefix = f"{slurm.prefix_of(self.results)}_"
         mine = [fields for fields in found if fields[2].startswith(prefix) and fields[1] not in slurm.PENDING]
-        return [Ended(i, state, work, limit, start, end) for i, state, _, limit, start, end, work in mine]
+        jobs = [Ended(i, state, work, limit, start, end) for i, state, _, limit, start, end, work in mine]
+        return sorted(jobs, key=lambda job: job.start)
 
 
 @dataclass(frozen=True)

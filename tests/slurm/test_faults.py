@@ -121,13 +121,13 @@ def test_a_drained_node_and_a_snakemake_that_is_killed(slurm: Slurm, local: Run,
     try:
         said("scontrol", "update", f"nodename={slurm.node}", "state=drain", "reason=test")
         with RunningOnSlurm(run) as running:
-            waiting = until(started(run, "PENDING", 2), running)
+            waiting = {job.id for job in until(started(run, "PENDING", 2), running)}
             running.kill_group(signal.SIGKILL)
             running.wait()
         with RunningOnSlurm(run) as running:
-            again = until(lambda: [j for j in started(run, "PENDING", 2)() if j not in waiting], running)
+            until(lambda: waiting.isdisjoint(job.id for job in run.jobs()), running)
             assert "2 waiting job(s) cancelled, 0 running one(s) awaited" in running.output()
-            assert {job.id for job in again}.isdisjoint({job.id for job in waiting})
+            until(started(run, "PENDING", 2), running)
             said("scontrol", "update", f"nodename={slurm.node}", "state=resume")
             until(started(run, "RUNNING", 2), running)
             running.kill_group(signal.SIGKILL)
