@@ -76,6 +76,8 @@ def parsed(lines: str, results: Path) -> list[SlurmJob]:
         identifier, state, used, limit, nodes, name, reason, comment = line.split("|", 7)
         if name.startswith(f"{prefix_of(results)}_"):
             work = comment.removeprefix("rule_").removeprefix("group_").replace("_wildcards_", " ")
+            if "_" in identifier:  # the comment of an array is that of its first task
+                work = f"{work.partition(' ')[0]} (task of an array)"
             found.append(SlurmJob(identifier, state, used, limit, nodes, reason, work))
     return sorted(found, key=lambda job: [int(number) for number in re.findall(r"\d+", job.id)])
 

@@ -55,6 +55,7 @@ def test_only_the_jobs_of_the_run_are_found_in_the_order_of_their_ids(results: P
     )
     found = slurm.jobs_of(results)
     assert [(job.id, job.waits) for job in found] == [("9_[2-4]", True), ("12", False), ("100", True)]
+    assert found[0].work == "generate_shard (task of an array)"
     assert found[1].work == "generate grpo_0_0001"
     assert "RUNNING" in found[1].line()
     assert "node1" in found[1].line()
