@@ -27,6 +27,8 @@ from tests.slurm.cluster import (
 pytestmark = pytest.mark.slow
 
 LAST = "extra/s0/iteration_0001"
+OF_LAST = tuple(f"results/mini/{LAST}/{name}.parquet" for name in ("summarize", "evaluate"))
+"""Targets that need all stages of the iteration."""
 Without = Callable[..., Run]
 
 
@@ -40,9 +42,8 @@ def lose(run: Run) -> None:
 def test_a_cancelled_shard_is_submitted_again(local_in_shards: Run, without: Without) -> None:
     """Also: an edit of the configuration during the run counts from the next start."""
     run = on_slurm(without(local_in_shards, LAST), "group", warm=True)
-    lose(run)
     original = run.config.read_text()
-    with RunningOnSlurm(run) as running:
+    with RunningOnSlurm(run, *OF_LAST) as running:
         shard = running.wait_for_job("generate_shard")
         edited = yaml.safe_load(original)
         edited["update"]["learning_rate"] = 1.0
@@ -148,9 +149,8 @@ def test_a_drained_node_and_a_snakemake_that_is_killed(slurm: Slurm, local: Run,
 @pytest.mark.usefixtures("slurm")
 def test_ctrl_c_cancels_the_jobs_and_the_command_lists_and_cancels_them(local: Run, without: Without) -> None:
     run = on_slurm(without(local, LAST), "stage", warm=True)
-    lose(run)
     assert cli(run, "slurm", "jobs", "mini").stdout == "results/mini: no job in the queue.\n"
-    with RunningOnSlurm(run) as running:
+    with RunningOnSlurm(run, *OF_LAST) as running:
         first = running.wait_for_job("select")
         listed = cli(run, "slurm", "jobs", "mini").stdout
         assert f"  {first} " in listed
@@ -158,7 +158,7 @@ def test_ctrl_c_cancels_the_jobs_and_the_command_lists_and_cancels_them(local: R
         running.kill_snakemake(signal.SIGINT)
         assert running.wait() != 0
     until(lambda: not run.jobs())
-    with RunningOnSlurm(run) as running:
+    with RunningOnSlurm(run, *OF_LAST) as running:
         job = running.wait_for_job("generate")
         done = cli(run, "slurm", "cancel", "results/mini")
         assert "may still run" in done.stderr
