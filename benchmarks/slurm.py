@@ -29,8 +29,8 @@ from typing import Any
 
 import yaml
 
-from extra_rl.run.identity import content_digest
 from extra_rl.run.records import records
+from extra_rl.tables.files import file_digest
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "workflow" / "profiles" / "slurm" / "config.yaml"
@@ -113,9 +113,9 @@ def seconds_of_an_iteration(results: Path) -> float:
 
 
 def digests(results: Path) -> dict[str, str]:
-    """File -> digest of its content."""
+    """File -> digest of its bytes; of the summary, its text without times."""
     paths = sorted(path for pattern in FILES for path in results.glob(pattern))
-    found = {str(path.relative_to(results)): content_digest(path) for path in paths}
+    found = {str(path.relative_to(results)): file_digest(path) for path in paths}
     summary = json.loads((results / "summary.json").read_text(), object_hook=without_times)
     return found | {"summary.json": json.dumps(summary, sort_keys=True)}
 
