@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--granularity",
         metavar="G",
-        help="what one job runs: stage, group (the groups of the profile), iteration, or run (an arm and seed); default: "
-        "that of the configuration",
+        help="what one job runs: stage, group (of the profile), iteration, or run (an arm and seed); default: that of "
+        "the configuration",
     )
     cluster.add_argument(
         "--job-seconds",
@@ -77,30 +77,27 @@ def run(arguments: argparse.Namespace) -> int:
     from extra_rl.planning.report import lines_of
     from extra_rl.planning.shapes import with_context
 
+    refuse_without_gpus(arguments)
     experiment = with_context(experiment_of_files(arguments.configs, arguments.config))
     refuse_no_prompt(experiment)
     plan = plan_of(experiment, device=1e9 * arguments.memory if arguments.memory else None)
     plan["time"] = plan["makespan"] = None
     if arguments.results:
         plan["time"] = {"source": str(arguments.results), **time_of(measured(arguments.results), experiment, plan)}
-    if arguments.nodes is not None or arguments.gpus is not None:
+    if arguments.gpus is not None:
         plan["makespan"] = makespan(experiment, arguments)
     print(json.dumps(plan, indent=1) if arguments.json else "\n".join(lines_of(plan)))
     return 0
 
 
 def makespan(experiment: Experiment, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the simulated makespan of a run. Raises ConfigError without --gpus or --from."""
+    """Return the simulated makespan of a run on the nodes that the options describe."""
     from extra_cli.init import packaged
     from extra_rl.planning.makespan import Machines, Overhead, makespan_of, refuse_machines
     from extra_rl.planning.profile import read_profile
     from extra_rl.planning.stage_times import stage_times
     from stages.graph import graph_of
 
-    if arguments.gpus is None:
-        raise ConfigError("--nodes: also give --gpus M, the GPUs of each node.")
-    if arguments.results is None:
-        raise ConfigError("--gpus: also give --from RESULTS, a run whose finished iterations have the times of stages.")
     machines = Machines(1 if arguments.nodes is None else arguments.nodes, arguments.gpus, arguments.cores)
     refuse_machines(machines)
     granularity = arguments.granularity or experiment.run.granularity
@@ -128,6 +125,15 @@ def experiment_of_files(files: list[Path], changes: list[str]) -> Experiment:
         except yaml.YAMLError:
             raise ConfigError(f"--config {change}: not a YAML value; quote it if it is text.") from None
     return experiment_of(raw, configured=files)
+
+
+def refuse_without_gpus(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for options of a cluster without --gpus, and for --gpus without --from."""
+    for option in ("nodes", "cores", "granularity", "job_seconds", "start_seconds", "profile"):
+        if arguments.gpus is None and getattr(arguments, option) not in (None, 0.0):
+            raise ConfigError(f"--{option.replace('_', '-')}: also give --gpus M, the GPUs of each node.")
+    if arguments.gpus is not None and arguments.results is None:
+        raise ConfigError("--gpus: also give --from RESULTS, a run whose finished iterations have the times of stages.")
 
 
 def refuse_no_prompt(experiment: Experiment) -> None:

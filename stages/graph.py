@@ -107,9 +107,7 @@ def _last(layout: Layout) -> Iterator[tuple[str, Task]]:
     yield "report", Task(Node("report", "report"), reported, [])
 
 
-def _of_arm(
-    experiment: Experiment, layout: Layout, targets: frozenset[str], arm: str, seed: int
-) -> Iterator[Task]:
+def _of_arm(experiment: Experiment, layout: Layout, targets: frozenset[str], arm: str, seed: int) -> Iterator[Task]:
     """The stages of an arm and seed, each after those that it waits for."""
     mark = f"{layout.results}/{run_name(arm, seed)}/track_warm_start.json"
     if mark in targets:

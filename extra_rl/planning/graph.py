@@ -164,9 +164,7 @@ def jobs_of(graph: Graph, label_of: Callable[[str], Label], load: LoadOf, start_
     cell = 0
     for arm, chain in graph.chains.items():
         merged = merge(chain, label_of(arm))
-        ends = {
-            key: sorted({merged.job_of[i] for i in graph.shared[key].cells.get(arm, frozenset())}) for key in lasts
-        }
+        ends = {key: sorted({merged.job_of[i] for i in graph.shared[key].cells.get(arm, frozenset())}) for key in lasts}
         template: tuple[int, int] | None = None
         for start in graph.starts.values():
             base = len(jobs)

@@ -272,7 +272,7 @@ def advice_of(figures: Figures) -> str:
         why = f"{cells} arms and seeds do not end together on {_gpus(devices)}"
         options.append("choose a number of GPUs that divides the number of arms and seeds")
     elif cells < devices:
-        why = f"the stages of an arm and seed follow one another, and there are only {cells} arms and seeds"
+        why = f"the stages of an arm and seed follow one another, and the run has {cells} of them"
         options += _spread(figures, devices)
     else:
         why = "stages without a GPU, and the latency of jobs, keep arms and seeds waiting"

@@ -17,14 +17,14 @@ JOBS = {
 """Granularity -> what a job is."""
 
 
-
 def lines_of_makespan(found: Figures) -> list[str]:
     """Return all lines of a makespan."""
     bounds, gpu = found["lower_bounds"], found["gpu_seconds"]
     return [
         "",
-        f"makespan on {found['nodes']:,} node(s) x {found['gpus_per_node']} GPU(s): {duration(found['seconds'])} expected, "
-        f"{JOBS[found['granularity']]} ({found['jobs']:,} jobs, at most {found['jobs_at_once']:,} at once)",
+        f"makespan on {found['nodes']:,} node(s) x {found['gpus_per_node']} GPU(s): {duration(found['seconds'])} "
+        "expected",
+        f"  {found['jobs']:,} jobs, at most {found['jobs_at_once']:,} at once: {JOBS[found['granularity']]}",
         f"  at least {duration(bounds['critical_path'])} for the longest chain of jobs, {duration(bounds['work'])} for "
         "all GPU work spread evenly",
         f"  GPU-time: {found['utilisation']:.0%} used by stages, {found['allotted']:.0%} allotted to jobs; "
@@ -43,18 +43,18 @@ def assumptions_of(found: Figures) -> list[str]:
     cores = found["cores_per_node"]
     zero = ", ".join(found["unmeasured"])
     return [
-        "Makespan: the stages of the workflow from an empty results folder (iterations before first_iteration are there). "
-        "A job starts when its inputs exist and its devices are free, earlier iterations first; Snakemake's greedy "
-        "scheduler is like that, but orders ready jobs otherwise.",
-        f"Times: {found['measured']['iterations']:,} measured iteration(s) of {found['measured']['source']}, by stage and "
-        "arm, scaled by response tokens like the hours above, apart from the time until a sampler was ready. Devices, "
-        "software and the processes of one job are taken to be as measured. Shards are equal parts."
+        "Makespan: the stages of the workflow from an empty results folder (iterations before first_iteration are "
+        "there). A job starts when its inputs exist and its devices are free, earlier iterations first; Snakemake's "
+        "greedy scheduler is like that, but orders ready jobs otherwise.",
+        f"Times: {found['measured']['iterations']:,} measured iteration(s) of {found['measured']['source']}, by stage "
+        "and arm, scaled by response tokens like the hours above, apart from the time until a sampler was ready. "
+        "Devices, software and the processes of one job are taken to be as measured. Shards are equal parts."
         + (f" Not measured, and 0 s: {zero}." if zero else ""),
-        f"Devices of a job: `gpu` in {found['profile']}, and tensor_parallel and update.processes where they need more. "
-        + (f"Cores: {cores} on each node." if cores else "Cores are not counted."),
-        f"Latency: {number(found['job_seconds'])} s from the moment a job could start until it does (--job-seconds: queue, "
-        f"polling, start of Snakemake), and {number(found['start_seconds'])} s for the start of each stage, on its devices "
-        "(--start-seconds).",
+        f"Devices of a job: `gpu` in {found['profile']}, and tensor_parallel and update.processes where they need "
+        "more. " + (f"Cores: {cores} on each node." if cores else "Cores are not counted."),
+        f"Latency: {number(found['job_seconds'])} s from the moment a job could start until it does (--job-seconds: "
+        f"queue, polling, start of Snakemake), and {number(found['start_seconds'])} s for the start of each stage, on "
+        "its devices (--start-seconds).",
     ]
 
 
@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
 def _useful(found: Figures) -> str:
     useful = found["useful"]
     parts = [
-        f"{useful[name] or 'no number of'} GPUs at {least} % or more"
+        f"{useful[name] or 'no number of'} GPU(s) at {least}% or more"
         for name, least in (("at_80_percent", 80), ("at_50_percent", 50))
     ]
     return ", ".join(parts) + ", of the numbers below"

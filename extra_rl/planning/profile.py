@@ -1,4 +1,4 @@
-"""What a cluster's profile and the configuration say about jobs: devices and cores of a rule, and which rules share one.
+"""Devices and cores of a rule's job, and which rules share a job, from a cluster's profile and the configuration.
 
 The profile is a Snakemake profile such as `workflow/profiles/slurm/config.yaml`: `set-resources`, `gpu` of a rule, and
 `groups`.

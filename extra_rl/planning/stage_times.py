@@ -1,8 +1,8 @@
 """Seconds of every stage of a planned run, from the records of finished iterations.
 
 Like `rate`, times are scaled by response tokens; here every stage has its own time, and the time until a sampler was
-ready (`opening_s`) is not scaled. A stage is scaled by the tokens of the table that it works on: those of `generate`, of
-`regenerate`, or of both.
+ready (`opening_s`) is not scaled. A stage is scaled by the tokens of the table that it works on: those of `generate`,
+of `regenerate`, or of both.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class StageTimes:
         if not tokens or name in self.once or name in ONCE or name.startswith("gather_"):
             return self.once.get(name, 0.0)
         raise InputError(
-            f"{self.source}: no finished iteration below it has a time of the stage {name} with rollouts to work on, and "
-            "the planned run needs it. Measure an iteration of an arm that has some."
+            f"{self.source}: no finished iteration below it has a time of the stage {name} with rollouts to work on, "
+            "and the planned run needs it. Measure an iteration of an arm that has some."
         )
 
     def mean_tokens(self, table: str, arm: str) -> float:

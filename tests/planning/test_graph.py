@@ -220,7 +220,7 @@ def test_waits_that_follow_from_others_are_dropped() -> None:
 
 def test_groups_that_wait_for_one_another_are_refused() -> None:
     chain = Chain([Node(rule, rule) for rule in "aba"], [set(), {0}, {1}], [set(), set(), set()])
-    with pytest.raises(ConfigError, match="wait for one another: .*Split one"):
+    with pytest.raises(ConfigError, match=r"wait for one another: .*Split one"):
         merge(chain, lambda node: node.rule)
 
 
