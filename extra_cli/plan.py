@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--granularity",
         metavar="G",
-        help="what one job runs: stage, group (of the profile), iteration, or run (an arm and seed); default: that of "
+        help="what one job runs: stage, group, iteration, run or run_by_iteration (an arm and seed); default: that of "
         "the configuration",
     )
     cluster.add_argument(
@@ -59,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_not_negative,
         default=0.0,
         metavar="S",
-        help="start of each stage, on its devices: process and imports, where the records do not contain them "
-        "(default 0)",
+        help="start of each process, on its devices: imports, where the records do not contain them (default 0)",
     )
     cluster.add_argument(
         "--profile",

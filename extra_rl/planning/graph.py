@@ -125,14 +125,21 @@ class _Merged:
     job_of: list[int]
 
 
-def jobs_of(graph: Graph, label_of: Callable[[str], Label], load: LoadOf, start_seconds: float = 0.0) -> Jobs:
+def jobs_of(
+    graph: Graph,
+    label_of: Callable[[str], Label],
+    load: LoadOf,
+    start_seconds: float = 0.0,
+    processes: Callable[[Sequence[Node]], int] = len,
+) -> Jobs:
     """Return the jobs of all arms and seeds.
 
     Args:
         graph: the stages.
         label_of: arm -> which of its stages form one job; the stages of a job run one after the other.
         load: of every stage.
-        start_seconds: on the devices, added to every stage.
+        start_seconds: on the devices, of every process.
+        processes: how many processes the stages of a job are.
     Raises ConfigError where jobs would wait for one another.
     """
     jobs = Jobs()
@@ -143,7 +150,7 @@ def jobs_of(graph: Graph, label_of: Callable[[str], Label], load: LoadOf, start_
         loads = [load(arm, node) for node in nodes]
         demand = max(x.nodes for x in loads), max(x.gpus for x in loads), max(x.cores for x in loads)
         jobs.demand.append(demands.setdefault(demand, len(demands)))
-        jobs.seconds.append(sum(x.seconds for x in loads) + start_seconds * len(loads))
+        jobs.seconds.append(sum(x.seconds for x in loads) + start_seconds * processes(nodes))
         jobs.busy.append(sum(x.gpu_seconds for x in loads))
         jobs.rank.append(rank)
         jobs.cell.append(cell)

@@ -14,7 +14,7 @@ from typing import Any
 from extra_rl.config.experiment import Experiment
 from extra_rl.errors import ConfigError
 from extra_rl.planning.graph import Graph, Jobs, Load, Node, jobs_of
-from extra_rl.planning.profile import Profile, demand_of, label_of
+from extra_rl.planning.profile import FUSED, Profile, demand_of, label_of, processes_of
 from extra_rl.planning.schedule import Cluster, Schedule, simulate
 from extra_rl.planning.stage_times import (
     TABLES,
@@ -53,7 +53,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Overhead:
-    """granularity: of the jobs. job_seconds: latency of a job, without devices. start_seconds: of a stage, on them."""
+    """granularity: of the jobs. job_seconds: of each, without devices. start_seconds: of a process, on its devices."""
 
     granularity: str
     job_seconds: float = 0.0
@@ -74,10 +74,13 @@ def makespan_of(
     """
     refuse_machines(machines)
     shards = experiment.run.generation.shards
-    if overhead.granularity == "iteration" and shards > 1:
-        raise ConfigError(f"granularity iteration samples in one process; generation.shards: {shards} needs another.")
+    if overhead.granularity in FUSED and shards > 1:
+        raise ConfigError(
+            f"granularity {overhead.granularity} samples in one process; generation.shards: {shards} needs another."
+        )
     loads = Loads(experiment, times, profile)
-    jobs = jobs_of(graph, label_of(overhead.granularity, profile), loads.of, overhead.start_seconds)
+    label, processes = label_of(overhead.granularity, profile), processes_of(overhead.granularity)
+    jobs = jobs_of(graph, label, loads.of, overhead.start_seconds, processes)
     schedule = simulate(jobs, machines.of(machines.devices), overhead.job_seconds)
     critical = simulate(jobs, None, overhead.job_seconds).makespan
     held = sum(

@@ -10,9 +10,10 @@ from extra_rl.planning.tables import number, table
 
 JOBS = {
     "stage": "every stage is a job",
-    "group": "the groups of the profile are jobs",
+    "group": "light stages share a job with a heavy one",
     "iteration": "every iteration is a job",
     "run": "every arm and seed is one job, its stages one after the other",
+    "run_by_iteration": "every arm and seed is one job, an iteration one process",
 }
 """Granularity -> what a job is."""
 
@@ -53,8 +54,8 @@ def assumptions_of(found: Figures) -> list[str]:
         f"Devices of a job: `gpu` in {found['profile']}, and tensor_parallel and update.processes where they need "
         "more. " + (f"Cores: {cores} on each node." if cores else "Cores are not counted."),
         f"Latency: {number(found['job_seconds'])} s from the moment a job could start until it does (--job-seconds: "
-        f"queue, polling, start of Snakemake), and {number(found['start_seconds'])} s for the start of each stage, on "
-        "its devices (--start-seconds).",
+        f"queue, polling, start of Snakemake), and {number(found['start_seconds'])} s for the start of each process, "
+        "on its devices (--start-seconds).",
     ]
 
 

@@ -6,7 +6,7 @@ The profile is a Snakemake profile such as `workflow/profiles/slurm/config.yaml`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,20 @@ from extra_rl.errors import ConfigError
 from extra_rl.planning.counts import Sections
 from extra_rl.planning.graph import Demand, Node
 
-GRANULARITIES = ("stage", "group", "iteration", "run")
-"""What one job of the workflow runs: a stage; a group of stages, as the profile names them; an iteration; all of an arm
-and seed, one stage after the other."""
+GRANULARITIES = ("stage", "group", "iteration", "run", "run_by_iteration")
+"""What one job of the workflow runs: a stage; a group of stages; an iteration in one process; all of an arm and seed,
+one stage (`run`) or one iteration (`run_by_iteration`) after the other."""
+FUSED = ("iteration", "run_by_iteration")
+"""Granularities at which the stages of an iteration are one process, so sampling has no shards."""
+
+GROUPS = {
+    **dict.fromkeys(("select", "generate"), "sample_{iteration}"),
+    **dict.fromkeys(("gather", "verify", "score_entropy"), "judge_{of}_{iteration}"),
+    "choose_prefixes": "judge_generate_{iteration}",
+    "regenerate": "judge_regenerate_{iteration}",
+    **dict.fromkeys(("novelty", "advantage", "update", "summarize"), "learn_{iteration}"),
+}
+"""Rule -> its group within an arm and seed, where the profile has none of its own."""
 
 SAMPLING = {
     "generate": "generate",
@@ -33,7 +44,7 @@ SAMPLING = {
 
 @dataclass(frozen=True)
 class Profile:
-    """gpus: rule -> devices of a job. groups: rule -> name of its group, with wildcards."""
+    """gpus: rule -> devices of a job. groups: rule -> name of its group, with wildcards; empty: those of GROUPS."""
 
     path: str
     gpus: Mapping[str, int]
@@ -81,21 +92,29 @@ def label_of(granularity: str, profile: Profile) -> Callable[[str], Callable[[No
     """Return arm -> node -> name of its job within an arm and seed. Raises ConfigError for an unknown granularity."""
     if granularity not in GRANULARITIES:
         raise ConfigError(f"granularity {granularity!r}: unknown; expected one of {', '.join(GRANULARITIES)}.")
-    if granularity == "group" and not profile.groups:
-        raise ConfigError(f"{profile.path}: the profile has no `groups`, so there are no jobs of granularity `group`.")
+    groups = profile.groups or GROUPS
 
     def alone(node: Node) -> str:
         return f"{node.rule} {node.name} {node.iteration} {node.shard}"
 
     def label(node: Node) -> str:
-        if granularity == "run" and not node.local:
+        if granularity.startswith("run") and not node.local:
             return "run"
         if granularity == "iteration" and node.fused:
             return f"iteration {node.iteration}"
-        if granularity == "group" and node.rule in profile.groups:
+        if granularity == "group" and node.rule in groups:
             # Arm and seed are the same for all jobs that this name is compared with.
             values: dict[str, Any] = {"arm": "", "seed": "", "iteration": node.iteration, "of": node.of}
-            return profile.groups[node.rule].format(**values, shard=node.shard, start="")
+            return groups[node.rule].format(**values, shard=node.shard, start="")
         return alone(node)
 
     return lambda arm: label
+
+
+def processes_of(granularity: str) -> Callable[[Sequence[Node]], int]:
+    """Return the function that counts the processes of a job's stages: one per stage, or one per whole iteration."""
+    if granularity not in FUSED:
+        return len
+    return lambda nodes: len(
+        {(node.iteration if node.fused else index, node.fused) for index, node in enumerate(nodes)}
+    )

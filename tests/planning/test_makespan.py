@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,14 @@ def test_a_run_is_one_job(times: StageTimes) -> None:
 
 
 def test_an_iteration_as_one_job_has_no_shards(times: StageTimes) -> None:
-    assert makespan(times, planned(), Machines(1, 2), "iteration")["jobs"] == 3 + 1 + 3
+    one = planned()
+    assert makespan(times, one, Machines(1, 2), "iteration")["jobs"] == 3 + 1 + 3
+    # The processes of the chain: prepare, warm start, iteration, evaluation, compare, report.
+    plain, started = (makespan(times, one, Machines(1, 2), "iteration", 0.0, s)["seconds"] for s in (0.0, 7.0))
+    assert started == plain + 7 * 6
+    whole, started = (makespan(times, one, Machines(1, 2), "run_by_iteration", 0.0, s)["seconds"] for s in (0.0, 7.0))
+    assert (whole, started) == (plain, plain + 7 * 6)
+    assert makespan(times, one, Machines(1, 2), "run", 0.0, 7.0)["seconds"] == plain + 7 * (6 + 11)
     with pytest.raises(ConfigError, match=r"generation.shards: 2 needs another"):
         makespan(times, planned(generation={"shards": 2}), Machines(1, 2), "iteration")
 
@@ -239,8 +247,11 @@ def test_demands_of_rules() -> None:
 
 
 def test_the_profile_of_slurm() -> None:
+    """Its rules with a device, and groups that are those of a profile without any."""
     assert set(SLURM.gpus.values()) == {1}
-    assert SLURM.groups["update"] == "learn_{arm}_{seed}_{iteration}"
+    mine = label_of("group", Profile("mine.yaml", {}, {}))("")
+    for node in graph_of(planned(generation={"shards": 2})).chains["grpo"].nodes:
+        assert re.sub("_{2,}", "_", label_of("group", SLURM)("")(node)) == mine(node)
 
 
 @pytest.mark.parametrize(
@@ -262,8 +273,6 @@ def test_a_profile_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> 
 def test_unknown_granularities_are_refused() -> None:
     with pytest.raises(ConfigError, match="granularity 'job': unknown; expected one of stage, group, iteration, run"):
         label_of("job", SLURM)
-    with pytest.raises(ConfigError, match=r"none.yaml: the profile has no `groups`"):
-        label_of("group", Profile("none.yaml", {}, {}))
 
 
 def test_lines(times: StageTimes) -> None:
@@ -272,7 +281,7 @@ def test_lines(times: StageTimes) -> None:
     lines = lines_of_makespan(found)
     text = "\n".join(lines)
     assert "makespan on 1 node(s) x 2 GPU(s): 5.23 min expected" in text
-    assert "10 jobs, at most 2 at once: the groups of the profile are jobs" in text
+    assert "10 jobs, at most 2 at once: light stages share a job with a heavy one" in text
     assert max(map(len, lines)) <= 140
     notes = "\n".join(assumptions_of(found))
     assert "3 measured iteration(s) of results/x" in notes
