@@ -98,8 +98,8 @@ class StageTimes:
         if not tokens or name in self.once or name in ONCE or name.startswith("gather_"):
             return self.once.get(name, 0.0)
         raise InputError(
-            f"{self.source}: no finished iteration below it has a time of the stage {name} with rollouts to work on, "
-            "and the planned run needs it. Measure an iteration of an arm that has some."
+            f"{self.source}: no finished iteration below it has a time of the stage {name} with tokens to work on, "
+            "and the planned run needs it. Name a run in which this stage has finished with such work."
         )
 
     def mean_tokens(self, table: str, arm: str) -> float:
