@@ -159,6 +159,6 @@ def _notes(experiment: Experiment, shape: Shape) -> list[str]:
         f"model.context_tokens {context:,} is more than the model's {shape.positions:,} positions.": (
             0 < shape.positions < context
         ),
-        f"The training of the warm start ({steps:,} steps) is not included.": steps,
+        f"The training of the warm start ({steps:,} steps) is not part of FLOP and hours.": steps,
     }
     return [text for text, applies in notes.items() if applies]

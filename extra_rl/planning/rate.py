@@ -44,19 +44,17 @@ def measured(results: Path) -> Rate:
     """
     from extra_rl.run.records import seconds_of_iteration
 
-    named = map(IterationFolder.at, [results, *results.glob("**/iteration_*")])
-    folders = sorted(folder.path for folder in named if folder and folder.table("summarize").is_file())
     iterations = rows = tokens = samples = sampled = 0
     training = evaluating = 0.0
-    for folder in folders:
-        found = _rows_and_tokens(folder, ROLLOUTS)
+    for folder in (finished.path for finished in finished_iterations(results)):
+        found = rows_and_tokens(folder, ROLLOUTS)
         if not found[1]:  # an iteration after the budget
             continue
         seconds = seconds_of_iteration(folder)
         iterations, rows, tokens = iterations + 1, rows + found[0], tokens + found[1]
         training += sum(taken for stage, taken in seconds.items() if stage != EVALUATION)
         if EVALUATION in seconds:
-            found = _rows_and_tokens(folder, [f"{EVALUATION}.parquet"])
+            found = rows_and_tokens(folder, [f"{EVALUATION}.parquet"])
             samples, sampled = samples + found[0], sampled + found[1]
             evaluating += seconds[EVALUATION]
     if not iterations:
@@ -65,7 +63,14 @@ def measured(results: Path) -> Rate:
     return Rate(iterations, tokens / rows, training / tokens, *evaluation)
 
 
-def _rows_and_tokens(folder: Path, tables: Iterable[str]) -> tuple[int, int]:
+def finished_iterations(results: Path) -> list[IterationFolder]:
+    """Return the finished iterations below a folder of results, by path."""
+    named = map(IterationFolder.at, [results, *results.glob("**/iteration_*")])
+    found = [folder for folder in named if folder and folder.table("summarize").is_file()]
+    return sorted(found, key=lambda folder: folder.path)
+
+
+def rows_and_tokens(folder: Path, tables: Iterable[str]) -> tuple[int, int]:
     """Return the rows of an iteration's tables, and the tokens of their responses."""
     import polars as pl
 

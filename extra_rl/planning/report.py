@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from extra_rl.planning.makespan_report import assumptions_of, lines_of_makespan
 from extra_rl.planning.plan import Figures
+from extra_rl.planning.tables import number, table
 
 NO_TIME = "Time: unknown, because no device is assumed. Run one iteration and pass `--from results/NAME`."
 EXPLAINED = [
@@ -19,7 +21,9 @@ EXPLAINED = [
 def lines_of(plan: Figures) -> list[str]:
     """Return all lines of a plan."""
     run, model = plan["run"], plan["model"]
+    makespan = plan["makespan"]
     notes = [*EXPLAINED, *plan["notes"], *([] if plan["time"] else [NO_TIME])]
+    notes += assumptions_of(makespan) if makespan else []
     return [
         f"{plan['name']}: {len(plan['arms'])} arm(s) x {run['seeds']} seed(s) x {run['iterations']:,} iterations, "
         f"{run['evaluations']} evaluation(s), {run['jobs']:,} jobs",
@@ -30,6 +34,7 @@ def lines_of(plan: Figures) -> list[str]:
         *_time(plan),
         *_memory(plan),
         *_disk(plan),
+        *(lines_of_makespan(makespan) if makespan else []),
         "",
         *(line for note in notes for line in textwrap.wrap(note, 118, subsequent_indent="  ")),
     ]
@@ -48,7 +53,7 @@ def _counts(plan: Figures) -> list[str]:
         for name, arm in plan["arms"].items()
         for found in [arm["iteration"]]
     ]
-    return _table([*header, "a seed: fresh", "continued", "tokens", "FLOP"], rows)
+    return table([*header, "a seed: fresh", "continued", "tokens", "FLOP"], rows)
 
 
 def _totals(plan: Figures) -> list[str]:
@@ -62,7 +67,7 @@ def _totals(plan: Figures) -> list[str]:
         ["FLOP of all iterations", _short(total["flop"])],
         ["disk", _bytes(total["bytes"])],
     ]
-    return _table(["the whole experiment, at most", ""], rows)
+    return table(["the whole experiment, at most", ""], rows)
 
 
 def _time(plan: Figures) -> list[str]:
@@ -71,12 +76,12 @@ def _time(plan: Figures) -> list[str]:
         return []
     hours = time["hours"]
     measured = (
-        f"{time['iterations']:,} iteration(s), {_number(1 / time['seconds_per_token'])} response tokens per second, "
-        f"{_number(time['mean_response'])} tokens per response"
+        f"{time['iterations']:,} iteration(s), {number(1 / time['seconds_per_token'])} response tokens per second, "
+        f"{number(time['mean_response'])} tokens per response"
     )
     return [
         "",
-        f"time: {_number(hours['expected'])} hours expected, {_number(hours['at_most'])} at most, one job at a time",
+        f"time: {number(hours['expected'])} hours expected, {number(hours['at_most'])} at most, one job at a time",
         f"  measured in {time['source']}: {measured}",
     ]
 
@@ -88,7 +93,7 @@ def _memory(plan: Figures) -> list[str]:
         total, available = sum(parts.values()), plan["too_much"].get(stage)
         shown = ", ".join(f"{n} {_bytes(parts[n])}" for n in sorted(parts, key=lambda n: -parts[n]) if parts[n])
         rows.append([stage, _bytes(total), f"EXCEEDS {_bytes(available)}" if available else "", shown])
-    return _table(["device memory, at least", "", "", "at the longest lengths"], rows)
+    return table(["device memory, at least", "", "", "at the longest lengths"], rows)
 
 
 def _disk(plan: Figures) -> list[str]:
@@ -99,20 +104,7 @@ def _disk(plan: Figures) -> list[str]:
         [name, *(_bytes(arm["bytes"][kind]) for kind in kinds), _bytes(sum(arm["bytes"].values()))]
         for name, arm in arms.items()
     ]
-    return _table(["disk of an arm and seed, at most", *kinds, "sum"], rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return left-aligned columns under a header, after an empty line."""
-    cells = [header, *rows]
-    widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(len(header))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in cells]
-    return ["", lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]]
-
-
-def _number(value: float) -> str:
-    """Return three significant digits, with thousands separators."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return table(["disk of an arm and seed, at most", *kinds, "sum"], rows)
 
 
 def _short(value: float) -> str:

@@ -120,17 +120,17 @@ def seconds_of_iteration(folder: Path) -> dict[str, float]:
 
     For a stage with shards: the seconds of its slowest shard.
     """
-    return {stage: max(r["wall_s"] for r in found) for stage, found in _by_stage(folder).items()}
+    return {stage: max(r["wall_s"] for r in found) for stage, found in records_by_stage(folder).items()}
 
 
 def tolerance_of_iteration(folder: Path) -> float | None:
     """The tolerance, in nats, for sampler and policy in an iteration; None where no token was compared."""
-    found = (record["figures"] for stage in _by_stage(folder).values() for record in stage)
+    found = (record["figures"] for stage in records_by_stage(folder).values() for record in stage)
     return max((figures[MISMATCH_TOLERANCE] for figures in found if MISMATCH_TOLERANCE in figures), default=None)
 
 
-def _by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Stage (as its file is named) -> the record of its run, and the records of the shards that it gathered."""
+def records_by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Stage (as its file is named) -> the record of its run; of a gathered table, the records of its shards follow."""
     found = {}
     for record in records(folder):
         shards = record["inputs"].values() if record.get("stage") == "gather" else ()

@@ -84,7 +84,7 @@ def test_a_project_holds_its_configuration_and_profiles(tmp_path: Path, capsys: 
     made = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
     assert made == {
         *(".gitignore", "README.md", "config/config.yaml", "config/schema.json", "workflow/Snakefile"),
-        *("workflow/profiles/default/config.yaml", "workflow/profiles/slurm/config.yaml"),
+        *(f"workflow/profiles/{name}/config.yaml" for name in ("default", "kubernetes", "slurm")),
     }
     assert "results/mixed" in (project / "README.md").read_text()
 

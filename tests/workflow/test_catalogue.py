@@ -15,7 +15,7 @@ def test_the_default_configuration_has_the_name_that_a_deployed_snakefile_reads(
     assert 'configfile: "config/config.yaml"' in (ROOT / "workflow" / "Snakefile").read_text()
 
 
-@pytest.mark.parametrize("name", ["default", "slurm"])
+@pytest.mark.parametrize("name", ["default", "slurm", "kubernetes"])
 def test_profiles_lie_where_snakedeploy_copies_them_from(name: str) -> None:
     linked, own = (folder / name / "config.yaml" for folder in (ROOT / "profiles", ROOT / "workflow" / "profiles"))
     assert linked.read_text() == own.read_text()
