@@ -38,7 +38,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.chaos_processes import ENGINE, TARGETS
-from benchmarks.chaos_run import SIGNALS, ChaosRun, Outcome, discard, draw
+from benchmarks.chaos_run import SIGNALS, ChaosRun, Outcome, differences, discard, draw
 
 VARIANTS = ("plain", "shards", "fused")
 FAULTS_SHOWN = 3
@@ -74,17 +74,19 @@ class Chaos:
         return sum(outcome.hits for outcome in self.outcomes)
 
     def undisturbed(self, variants: Sequence[str]) -> Iterator[str]:
-        """Run each variant without a kill, in all slots at once: the bytes and the time to compare with."""
-        for variant in variants:
-            runs = [ChaosRun(self.folder / f"{variant}-{slot}", variant, None, 0.0) for slot in range(self.slots)]
-            with ThreadPoolExecutor(self.slots) as pool:
-                outcomes = list(pool.map(ChaosRun.until_finished, runs))
-            for run, outcome in zip(runs, outcomes, strict=True):
-                if outcome.faults:
-                    sys.exit(f"the undisturbed run {run.workdir} failed: {outcome.faults}\n{outcome.outputs[-1]}")
-            seconds = statistics.mean(outcome.seconds for outcome in outcomes)
-            self.expected[variant] = runs[0].workdir, seconds
-            yield f"{variant}: undisturbed {seconds:.1f} s"
+        """Run each variant without a kill, as many at once as later: the bytes and the time to compare with.
+
+        The first variant runs twice: its two runs must be equal.
+        """
+        runs = [ChaosRun(self.folder / variant, variant, None, 0.0) for variant in variants]
+        again = ChaosRun(self.folder / "again", variants[0], None, 0.0)
+        with ThreadPoolExecutor(self.slots) as pool:
+            for run, outcome in zip([*runs, again], pool.map(ChaosRun.until_finished, [*runs, again]), strict=True):
+                faults = outcome.faults or (differences(runs[0].results, run.results) if run is again else [])
+                if faults:
+                    sys.exit(f"the undisturbed run {run.workdir} failed: {faults}\n{outcome.outputs[-1]}")
+                self.expected.setdefault(run.outcome.variant, (run.workdir, outcome.seconds))
+                yield f"{run.outcome.variant}: undisturbed {outcome.seconds:.1f} s"
 
     def until(self, kills: int) -> None:
         """Disturb runs until so many kills have hit."""
@@ -171,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="how many must hit a living process")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--most", type=int, default=8, help="number of kills that one run takes")
+    parser.add_argument("--most", type=int, default=16, help="number of kills that one run takes")
     parser.add_argument("--slots", type=int, default=2, help="runs at the same time; each uses up to two cores")
     parser.add_argument("--variants", default=",".join(variants_here()), help="comma-separated")
     parser.add_argument("--json", type=Path, help="file for all kills and outcomes")
