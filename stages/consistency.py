@@ -15,7 +15,6 @@ from typing import Any
 
 from extra_rl.errors import InputError
 from extra_rl.results import file_name
-from extra_rl.run.claim import claim
 from extra_rl.run.consistency import START, Kept, compare, message, remade_note
 from extra_rl.run.identity import has_identity
 from extra_rl.tables.files import remove_temporary
@@ -31,8 +30,6 @@ def check_when_planned(workflow: Any, results: str) -> None:
     The process of a single job (on a cluster) does not check, nor do commands that only list or delete files. Tracking
     jobs whose tracker was unavailable are planned again.
     """
-    if workflow.is_main_process:
-        claim_temporary_folders(workflow)
     build = workflow._build_dag
 
     def build_and_check() -> None:
@@ -44,12 +41,6 @@ def check_when_planned(workflow: Any, results: str) -> None:
             or_exit(check, workflow.dag, Path(results))
 
     workflow._build_dag = build_and_check
-
-
-def claim_temporary_folders(workflow: Any) -> None:
-    """Remove the temporary folders that killed runs of this user have left in TMPDIR and in Snakemake's cache."""
-    claim(workflow.snakemake_tmp_dir, "snakemake*")
-    claim(Path(workflow.sourcecache.runtime_cache_path), "tmp*")
 
 
 def remove_leftovers(results: str) -> None:

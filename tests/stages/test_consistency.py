@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.run.claim import CLAIM
 from stages.consistency import check, check_when_planned
 from tests.run.small_run import expected_job, small_run
 
@@ -96,20 +95,14 @@ def test_a_missing_output_is_noted_and_no_fault(
 
 @pytest.mark.parametrize(("main", "executor", "checks"), [(True, "local", 1), (False, "local", 0), (True, None, 0)])
 def test_only_the_main_process_of_a_run_checks(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, main: bool, executor: str | None, checks: int
+    monkeypatch: pytest.MonkeyPatch, main: bool, executor: str | None, checks: int
 ) -> None:
-    """Not the process of a job on a cluster, and no command that lists or deletes files. Every main process claims the
-    temporary folders of Snakemake."""
+    """Not the process of a job on a cluster, and no command that lists or deletes files."""
     calls: list[str] = []
     monkeypatch.setattr("stages.consistency.check", lambda dag, results: calls.append("check"))
     workflow = SimpleNamespace(
         _build_dag=lambda: calls.append("build"), is_main_process=main, executor_plugin=executor, dag=None
     )
-    folders = [tmp_path / "snakemakeabc", tmp_path / "cache" / "tmpabc"]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    workflow.snakemake_tmp_dir, workflow.sourcecache = folders[0], SimpleNamespace(runtime_cache_path=str(folders[1]))
     check_when_planned(workflow, "results/small")
     workflow._build_dag()
     assert calls == ["build", *["check"] * checks]
-    assert [(folder / CLAIM).is_file() for folder in folders] == [main, main]
