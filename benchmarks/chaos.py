@@ -30,15 +30,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.chaos_processes import ENGINE, TARGETS
-from benchmarks.chaos_run import SIGNALS, ChaosRun, Outcome, differences, discard, draw
+from benchmarks.chaos_run import SIGNALS, ChaosRun, Outcome, discard, draw
 
 VARIANTS = ("plain", "shards", "fused")
 FAULTS_SHOWN = 3
@@ -61,11 +61,13 @@ class Chaos:
         seed: from which every run's kills are drawn, with the number of the run.
         most: number of kills that one run takes.
         slots: how many runs go on at the same time.
+        variants: of the configuration, in turn.
     """
 
-    def __init__(self, folder: Path, seed: int, most: int, slots: int) -> None:
+    def __init__(self, folder: Path, seed: int, most: int, slots: int, variants: Sequence[str]) -> None:
         self.folder, self.seed, self.most, self.slots = folder, seed, most, slots
-        self.expected: dict[str, tuple[Path, float]] = {}
+        self.variants = tuple(variants)
+        self.expected: dict[str, Future[tuple[Path, float]]] = {}
         self.outcomes: list[Outcome] = []
         self._lock = threading.Lock()
 
@@ -73,26 +75,11 @@ class Chaos:
     def hits(self) -> int:
         return sum(outcome.hits for outcome in self.outcomes)
 
-    def undisturbed(self, variants: Sequence[str]) -> Iterator[str]:
-        """Run each variant without a kill, as many at once as later: the bytes and the time to compare with.
-
-        The first variant runs twice: its two runs must be equal.
-        """
-        runs = [ChaosRun(self.folder / variant, variant, None, 0.0) for variant in variants]
-        again = ChaosRun(self.folder / "again", variants[0], None, 0.0)
-        with ThreadPoolExecutor(self.slots) as pool:
-            for run, outcome in zip([*runs, again], pool.map(ChaosRun.until_finished, [*runs, again]), strict=True):
-                faults = outcome.faults or (differences(runs[0].results, run.results) if run is again else [])
-                if faults:
-                    sys.exit(f"the undisturbed run {run.workdir} failed: {faults}\n{outcome.outputs[-1]}")
-                self.expected.setdefault(run.outcome.variant, (run.workdir, outcome.seconds))
-                yield f"{run.outcome.variant}: undisturbed {outcome.seconds:.1f} s"
-
     def until(self, kills: int) -> None:
-        """Disturb runs until so many kills have hit."""
+        """Run each variant undisturbed, then disturb runs of the variants in turn until so many kills have hit."""
         numbers = iter(range(1_000_000))
 
-        def slot(_: int) -> None:
+        def slot() -> None:
             while True:
                 with self._lock:
                     if self.hits >= kills:
@@ -104,13 +91,25 @@ class Chaos:
                     print(line(number, outcome, self.hits), flush=True)
 
         with ThreadPoolExecutor(self.slots) as pool:
-            list(pool.map(slot, range(self.slots)))
+            self.expected = {variant: pool.submit(self.undisturbed, variant) for variant in self.variants}
+            for ended in [pool.submit(slot) for _ in range(self.slots)]:
+                ended.result()
+
+    def undisturbed(self, variant: str) -> tuple[Path, float]:
+        """Run a variant without a kill: its working directory and its seconds, to compare with."""
+        run = ChaosRun(self.folder / variant, variant, None, 0.0)
+        outcome = run.until_finished()
+        if outcome.faults:
+            raise RuntimeError(f"the undisturbed run {run.workdir} failed: {outcome.faults}\n{outcome.outputs[-1]}")
+        print(f"{variant}: undisturbed {outcome.seconds:.1f} s", flush=True)
+        return run.workdir, outcome.seconds
 
     def one(self, number: int) -> Outcome:
+        """The disturbed run of this number."""
         random_ = random.Random(f"{self.seed} {number}")
-        variant = random_.choice(sorted(self.expected))
+        variant = self.variants[number % len(self.variants)]
         targets = [target for target in targets_here() if target != ENGINE or variant == ENGINE]
-        run = ChaosRun(self.folder / f"run-{number:04d}", variant, *self.expected[variant])
+        run = ChaosRun(self.folder / f"run-{number:04d}", variant, *self.expected[variant].result())
         outcome = run.until_finished(draw(random_, targets, self.most))
         if not outcome.faults:
             discard(run.workdir)
@@ -180,13 +179,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     begin = time.monotonic()
-    chaos = Chaos(folder, options.seed, options.most, options.slots)
+    chaos = Chaos(folder, options.seed, options.most, options.slots, options.variants.split(","))
     if ENGINE not in targets_here():
         print("engine: not drawn, vLLM is not installed here", flush=True)
-    for said in chaos.undisturbed(options.variants.split(",")):
-        print(said, flush=True)
     chaos.until(options.kills)
-    found = totals(chaos.outcomes, {variant: seconds for variant, (_, seconds) in chaos.expected.items()})
+    found = totals(chaos.outcomes, {variant: ended.result()[1] for variant, ended in chaos.expected.items()})
     print("\n".join(["", *table(chaos.outcomes), "", *(f"{name}: {value}" for name, value in found.items())]))
     print(f"wall time: {time.monotonic() - begin:.0f} s")
     if options.json:

@@ -21,7 +21,18 @@ from typing import Any
 import psutil
 import yaml
 
-from benchmarks.chaos_processes import MARK, deliver, described, hit_by, is_alive, kill_all, marked, stacks, words_of
+from benchmarks.chaos_processes import (
+    MARK,
+    deliver,
+    described,
+    hit_by,
+    is_alive,
+    kill_all,
+    marked,
+    stacks,
+    survivors,
+    words_of,
+)
 from extra_rl.tracking.store import read_records
 
 ROOT = Path(__file__).parents[1]
@@ -182,8 +193,7 @@ class ChaosRun:
         if done:
             done.end_s, done.code = time.monotonic() - signalled, code
             done.traceback = "Traceback (most recent call last)" in text
-        _, alive = psutil.wait_procs([p for p in family if p.pid != process.pid], timeout=GONE_SECONDS)
-        alive = [p for p in alive if is_alive(p)]
+        alive = survivors([p for p in family if p.pid != process.pid], GONE_SECONDS)
         if alive:
             self.outcome.faults.append(f"alive {GONE_SECONDS:.0f} s after the end of {done}: {described(alive)}")
             kill_all(alive)

@@ -100,8 +100,8 @@ def flock(file: int | IO[str] | IO[bytes], path: Path, operation: int) -> None:
         raise InputError(
             f"{path}: its file system refuses locks ({error.strerror}), so nothing would keep a second run from "
             "writing into the same folder. Mount it with locks (NFS: version 4, or 3 with its lock service; Lustre: "
-            f"-o flock), or put the results elsewhere, or set {UNLOCKED_VARIABLE}=1 and take care yourself that only one run "
-            "writes there (docs/filesystems.md)."
+            f"-o flock), or put the results elsewhere, or set {UNLOCKED_VARIABLE}=1 and take care yourself that only "
+            "one run writes there (docs/filesystems.md)."
         ) from error
 
 
