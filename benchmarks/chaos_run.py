@@ -42,8 +42,12 @@ TIMES = ("*.run.json", "*.log", ".checked.json", ".lock", "summary.json", "repor
 """Files in the results that hold times, process numbers or random names: only their names are compared."""
 MADE_BY_LIBRARIES = "torchinductor_"
 """What torch makes in TMPDIR when it is imported, in every run."""
-APPEARANCE_SECONDS, END_SECONDS, WHOLE_SECONDS, POLL_SECONDS = 30.0, 120.0, 600.0, 0.1
+APPEARANCE_SECONDS, SETTLE_SECONDS, LEAST_SECONDS, WHOLE_SECONDS, POLL_SECONDS = 30.0, 3.0, 8.0, 600.0, 0.1
 GONE_SECONDS = 20.0
+LATEST = 0.5
+"""A kill comes after this share of the time that the run still needs, at most."""
+HANGS = -1000
+"""Stands for the exit code of a command that did not end."""
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"tracking": ["jsonl"]},
@@ -79,7 +83,7 @@ class Delivered:
     Args:
         after_s: seconds from the start of the command to the signal.
         hit: whether a living process of this kind got the signal.
-        end_s: seconds from the signal to the end of the command.
+        end_s: seconds from the signal to the end of the command, which may be after further kills.
         code: exit code of the command.
         traceback: whether the command printed a traceback.
     """
@@ -120,10 +124,10 @@ class Outcome:
 
 
 def draw(random_: random.Random, targets: Sequence[str], most: int) -> list[Kill]:
-    """Draw the kills of one run, between one and `most`."""
+    """Draw the kills of one run: `most`, or down to half of it."""
     return [
-        Kill(random_.uniform(0.02, 0.8), random_.choice(SIGNALS), random_.choice(list(targets)))
-        for _ in range(random_.randint(1, most))
+        Kill(random_.uniform(0.02, LATEST), random_.choice(SIGNALS), random_.choice(list(targets)))
+        for _ in range(random_.randint(max(1, most // 2), most))
     ]
 
 
@@ -147,14 +151,12 @@ class ChaosRun:
         self._config.write_text(yaml.safe_dump(configuration(variant), sort_keys=False))
 
     def until_finished(self, kills: Iterable[Kill] = ()) -> Outcome:
-        """Type the command once for each kill, and then until the run has ended; record what came of it."""
-        code: int | None = None
-        for kill in kills:
-            code = self._disturbed(kill)
-            if code in (0, None):
-                break
+        """Type the command until the run has ended, with the kills one after the other; record what came of it."""
+        left, code = list(kills), 1
+        while left and code not in (0, HANGS):
+            code = self._disturbed(left)
         if code != 0:
-            code = self._disturbed(None)
+            code = self._disturbed([])
             if code != 0:
                 self.outcome.faults.append(f"the undisturbed command ended with exit code {code}")
         self.outcome.faults += self._left_behind()
@@ -162,37 +164,38 @@ class ChaosRun:
             self.outcome.faults += differences(self.expected / "results" / NAME, self.results)
         return self.outcome
 
-    def _disturbed(self, kill: Kill | None) -> int | None:
-        """Run the command once, with at most one kill; return its exit code, None if it hung."""
+    def _disturbed(self, kills: list[Kill]) -> int:
+        """Run the command once, and take kills from the list while it runs; return its exit code, HANGS if it hung."""
         begin = time.monotonic()
         output = self.workdir / f"output-{len(self.outcome.outputs)}.txt"
         with output.open("wb") as handle:
             process = subprocess.Popen(
                 self._command(), stdout=handle, stderr=handle, env=self._environment(), start_new_session=True
             )
-        done = Delivered(kill.signal.name, kill.target) if kill else None
         family: set[psutil.Process] = set()
-        if kill and done:
-            left_s = max(4.0, self.expected_s * (1 - self._share_done()))
-            self._wait(process, family, kill.moment * left_s)
+        done: list[Delivered] = []
+        while kills and process.poll() is None:
+            kill = kills.pop(0)
+            self._wait(process, family, kill.moment * max(LEAST_SECONDS, self.expected_s * (1 - self._share_done())))
             found = self._find(process, family, kill.target)
-            done.after_s = time.monotonic() - begin
-            done.hit = deliver(found, kill.signal)
-            self.outcome.kills.append(done)
-        signalled = time.monotonic()
-        limit = END_SECONDS if done and done.hit else WHOLE_SECONDS
-        self._wait(process, family, max(limit, 4 * self.expected_s))
+            hit = deliver(found, kill.signal)
+            done.append(Delivered(kill.signal.name, kill.target, after_s=time.monotonic() - begin, hit=hit))
+            self._wait(process, family, SETTLE_SECONDS)
+        self._wait(process, family, max(WHOLE_SECONDS, 4 * self.expected_s))
         code = process.poll()
         if code is None:
             self.outcome.faults.append(f"hangs after {done}: {stacks(process.pid)}")
             kill_all(marked(str(self.workdir)))
             process.wait()
-        self.outcome.seconds += time.monotonic() - begin
+            code = HANGS
+        seconds = time.monotonic() - begin
         text = output.read_text(errors="replace")
+        self.outcome.seconds += seconds
         self.outcome.outputs.append(text)
-        if done:
-            done.end_s, done.code = time.monotonic() - signalled, code
-            done.traceback = "Traceback (most recent call last)" in text
+        for kill_ in done:
+            kill_.end_s, kill_.code = seconds - kill_.after_s, code
+            kill_.traceback = "Traceback (most recent call last)" in text
+        self.outcome.kills += done
         alive = survivors([p for p in family if p.pid != process.pid], GONE_SECONDS)
         if alive:
             self.outcome.faults.append(f"alive {GONE_SECONDS:.0f} s after the end of {done}: {described(alive)}")

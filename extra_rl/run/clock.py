@@ -38,7 +38,7 @@ def note(results: Path, files: list[Path]) -> str:
     if not files:
         return ""
     return (
-        f"{len(files)} file(s) of {results} had times in the future, {files[0]} for example: the clock was set back, or "
-        "clocks of machines differ. They have the present time now, since Snakemake takes no input from the future. "
+        f"{len(files)} file(s) of {results} had times in the future, {files[0]} for example: the clock was set back, "
+        "or clocks of machines differ. They have the present time now, since Snakemake takes no input from the future. "
         "Their content is compared by digests."
     )
