@@ -75,14 +75,18 @@ class Chaos:
     def hits(self) -> int:
         return sum(outcome.hits for outcome in self.outcomes)
 
-    def until(self, kills: int) -> None:
-        """Run each variant undisturbed, then disturb runs of the variants in turn until so many kills have hit."""
+    def until(self, kills: int, minutes: float) -> None:
+        """Run each variant undisturbed, then disturb runs of the variants in turn until so many kills have hit.
+
+        minutes: after that time no further run begins.
+        """
+        deadline = time.monotonic() + 60 * minutes
         numbers = iter(range(1_000_000))
 
         def slot() -> None:
             while True:
                 with self._lock:
-                    if self.hits >= kills:
+                    if self.hits >= kills or time.monotonic() > deadline:
                         return
                     number = next(numbers)
                 outcome = self.one(number)
@@ -173,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200, help="how many must hit a living process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, default=16, help="number of kills that one run takes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after that time no further run begins")
     parser.add_argument("--slots", type=int, default=2, help="runs at the same time; each uses up to two cores")
     parser.add_argument("--variants", default=",".join(variants_here()), help="comma-separated")
     parser.add_argument("--json", type=Path, help="file for all kills and outcomes")
@@ -182,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chaos = Chaos(folder, options.seed, options.most, options.slots, options.variants.split(","))
     if ENGINE not in targets_here():
         print("engine: not drawn, vLLM is not installed here", flush=True)
-    chaos.until(options.kills)
+    chaos.until(options.kills, options.minutes)
     found = totals(chaos.outcomes, {variant: ended.result()[1] for variant, ended in chaos.expected.items()})
     print("\n".join(["", *table(chaos.outcomes), "", *(f"{name}: {value}" for name, value in found.items())]))
     print(f"wall time: {time.monotonic() - begin:.0f} s")
