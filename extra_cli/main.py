@@ -17,6 +17,7 @@ from operator import attrgetter
 from types import ModuleType
 
 from extra_rl.errors import ConfigError, ExtraError
+from extra_rl.worker import tether
 
 COMMANDS = (
     "init",
@@ -56,6 +57,8 @@ GROUP = "extra.commands"
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a user's error is one message on standard error."""
     words = sys.argv[1:] if argv is None else argv
+    if argv is None:  # a process of its own, which may be a job of a run
+        tether.end_with(os.environ.get(tether.RUN_VARIABLE))
     try:
         modules = modules_for(words[0] if words else "")
     except ExtraError as error:

@@ -4,6 +4,7 @@ The path to the worker imports only the standard library, so that a stage costs 
 without a traceback.
 """
 
+import os
 import sys
 
 
@@ -14,6 +15,9 @@ def main() -> int:
     code = client.run("stages.command", sys.argv[1:])
     if code is not None:
         return code
+    from extra_rl.worker import tether
+
+    tether.end_with(os.environ.get(tether.RUN_VARIABLE))
     from stages import command
 
     return command.main(sys.argv[1:])

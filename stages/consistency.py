@@ -15,6 +15,7 @@ from typing import Any
 
 from extra_rl.errors import InputError
 from extra_rl.results import file_name
+from extra_rl.run.clock import bring_back, note
 from extra_rl.run.consistency import START, Kept, compare, message, remade_note
 from extra_rl.run.identity import has_identity
 from extra_rl.tables.files import remove_temporary
@@ -39,11 +40,26 @@ def check_when_planned(workflow: Any, results: str, prepare: Callable[[], None])
             prepare()
         if runs and (again := or_exit(unfinished, Path(results))):
             workflow.dag.forcefiles.update(again)
+        if runs and not workflow.dryrun:
+            or_exit(mend_times, Path(results))
         build()
         if runs:
             or_exit(check, workflow.dag, Path(results))
 
     workflow._build_dag = build_and_check
+
+
+def mend_times(results: Path) -> None:
+    """Set times in the future to the present, with a note. InputError where a time cannot be changed."""
+    try:
+        said = note(results, bring_back(results))
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or results}: its time lies in the future and cannot be set ({error.strerror}). Correct "
+            "the clock or the owner of the file, and run again."
+        ) from error
+    if said:
+        print(f"NOTE: {said}", file=sys.stderr, flush=True)
 
 
 def remove_leftovers(results: str) -> None:

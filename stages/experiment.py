@@ -27,7 +27,7 @@ from extra_rl.run.stage import Job
 from extra_rl.sampling.vllm import run_engine
 from extra_rl.tables.files import canonical_json, write_whole
 from extra_rl.tracking.store import FOLDER, RUN_FILE, identifier_in
-from extra_rl.worker import client, launch
+from extra_rl.worker import client, launch, tether
 from stages import STAGES
 from stages.load import load
 from stages.pipeline import STEPS
@@ -190,6 +190,7 @@ def start_worker(logs: Path) -> None:
 
     With EXTRA_COLD set there is none, and stages run cold. logs: folder of its log.
     """
+    os.environ[tether.RUN_VARIABLE] = tether.this_process()
     if not os.environ.get("EXTRA_COLD") and not client.listens():
         launch.start(logs, preload_extra=PRELOAD)
 

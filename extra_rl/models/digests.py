@@ -172,7 +172,7 @@ def _recall(directory: Path) -> dict[str, Any]:
 def _remember(directory: Path, checked: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Write the records of known and of newly checked files, atomically."""
     text = json.dumps({**known, **checked}, separators=(",", ":"), sort_keys=True)
-    temporary = directory / f"{CHECKED_FILE}.{secrets.token_hex(4)}.tmp"
+    temporary = directory / f"{CHECKED_FILE}.{secrets.token_hex(6)}.tmp"
     with suppress(OSError):  # a read-only or full directory: the next reader checks again
         try:
             temporary.write_text(text)

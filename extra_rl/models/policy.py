@@ -26,7 +26,7 @@ from extra_rl.models.probe import remember
 from extra_rl.models.protocol import CausalLM, Tokenizer
 from extra_rl.models.removed import FORGOTTEN_FILE, REMOVED_FILE, remove_file
 from extra_rl.models.turns import eos_token_ids
-from extra_rl.tables.files import canonical_json, write_whole
+from extra_rl.tables.files import canonical_json, remove_temporary, write_whole
 
 __all__ = [
     "ADAPTER_FILE",
@@ -160,6 +160,7 @@ def save_policy(
         for name in STATE_FILES:
             remove_file(directory / name)
         _leave_to_forks(directory)
+        remove_temporary(directory)  # of a writer that was killed
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         if write_state is not None:

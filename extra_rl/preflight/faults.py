@@ -110,7 +110,7 @@ def faults_of_folders(experiment: Experiment, results: Path) -> Iterator[str]:
 def unwritable(folder: Path) -> str | None:
     """Return why nothing can be written to a folder, which may not exist yet; None where something can.
 
-    A temporary file is written and removed in the nearest folder that exists: permissions alone do not tell of
+    A temporary file is written in the nearest folder that exists: permissions alone do not tell of
     read-only, of full and of special file systems.
     """
     place = folder
@@ -119,7 +119,7 @@ def unwritable(folder: Path) -> str | None:
     if not place.is_dir():
         return f"{place} is a file, or a link that leads nowhere; move it or choose another place"
     try:
-        with tempfile.NamedTemporaryFile(prefix=".extra-", dir=place) as file:
+        with tempfile.TemporaryFile(dir=place) as file:  # without a name, so that kill -9 leaves none
             file.write(bytes(ROOM_BYTES))
             file.flush()
     except OSError as error:

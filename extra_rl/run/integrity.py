@@ -21,6 +21,7 @@ from extra_rl.results import file_name, named_file
 from extra_rl.run.identity import Identity, differences, first_sentence, has_identity, identity_of
 from extra_rl.run.records import damage_of, relocate
 from extra_rl.tables.checksum import require_undamaged
+from extra_rl.tables.files import temporary_files
 
 SUMMARY, PAGE = "summary.json", "report.html"
 
@@ -129,7 +130,7 @@ def examine(results: Path) -> Examination:
         *_mixed(identities),
         *(
             Finding("leftover", path, "a temporary file of a process that was killed", (path,))
-            for path in sorted(results.rglob(".*.tmp"))
+            for path in temporary_files(results)
         ),
         *(
             Finding("leftover", path, f"{damage}; it holds times, and nothing is made from it", (path,))

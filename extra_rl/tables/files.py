@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from extra_rl.errors import ContractError, InputError, disk_fault
 from extra_rl.tables.checksum import DIGEST_KEY, FOOTER_KEY, parquet_bytes, require_undamaged
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-"""Names of the files that `write_whole` renames when they are whole."""
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp|\.tmp[A-Za-z0-9]{6}")
+"""Names of files that their writers rename when they are whole: `write_whole`, and safetensors (second form)."""
 
 ROWS_SHOWN = 3
 """Number of offending rows that a contract error prints."""
@@ -186,10 +186,15 @@ def remove_temporary(folder: Path) -> list[Path]:
 
     Call it where nothing writes into the folder: holding a run's lock, before its first job.
     """
-    found = [path for path in folder.rglob(".*.tmp") if TEMPORARY.fullmatch(path.name) and not path.is_dir()]
+    found = temporary_files(folder)
     for path in found:
         path.unlink(missing_ok=True)
     return found
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    """The files below a folder with names of the kind TEMPORARY, sorted; their writers may still be at work."""
+    return sorted(path for path in folder.rglob(".*") if TEMPORARY.fullmatch(path.name) and not path.is_dir())
 
 
 def canonical_json(value: object) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extra_rl.errors import InputError, disk_fault
+from extra_rl.run.lock import flock
 from extra_rl.tables.files import write_whole
 from extra_rl.tracking.record import Record
 
@@ -133,10 +134,10 @@ def identifier_in(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file meanwhile; the kernel releases it however the process ends."""
+    """Hold the lock of a file meanwhile; the kernel releases it however the process ends. InputError without locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        flock(handle, path, fcntl.LOCK_EX)
         yield
 
 

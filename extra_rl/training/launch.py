@@ -25,6 +25,7 @@ from typing import Any, TextIO
 import polars as pl
 
 from extra_rl import errors
+from extra_rl.run.lock import flock
 from extra_rl.run.progress import Console
 from extra_rl.training.allocation import Allocation, of_the_job
 from extra_rl.training.run import TrainingJob
@@ -104,7 +105,7 @@ def _free_port() -> int:
 def _locked(lock: Path) -> Iterator[None]:
     """The lock of the folder; the kernel frees it when this process ends, at kill -9 too."""
     with lock.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock(file, lock, fcntl.LOCK_EX)
         yield
 
 

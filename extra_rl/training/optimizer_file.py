@@ -6,6 +6,8 @@ Source: our decision (docs/decisions/0010-optimizer-state.md).
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -37,8 +39,10 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
         return {}
     target = file if folder is None else folder.absolute() / name_elsewhere(file)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(state), target)
+        if folder is None:
+            save_file(dict(state), file)
+        else:
+            _save_elsewhere(dict(state), target)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{target}: the optimizer state cannot be written ({error}). Free space there (retention.optimizer_states "
@@ -47,6 +51,25 @@ def write_optimizer(directory: Path, state: Mapping[str, Tensor], folder: Path |
     if folder is not None:
         file.symlink_to(target)
     return {"optimizer_write_s": time.perf_counter() - started, "optimizer_bytes": float(file.stat().st_size)}
+
+
+def _save_elsewhere(state: dict[str, Tensor], target: Path) -> None:
+    """Write the file in a subfolder that only this policy's writer uses, then rename it into the shared folder.
+
+    safetensors leaves a temporary file with a random name when it is killed. In a folder that other policies share,
+    and that may be memory, nobody could tell it from a file that is being written; in the subfolder, the next writer
+    of this policy removes it.
+    """
+    from safetensors.torch import save_file
+
+    folder = target.with_name(f".{target.name}.writing")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        save_file(state, folder / target.name)
+        os.replace(folder / target.name, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_optimizer(directory: Path) -> dict[str, Tensor]:

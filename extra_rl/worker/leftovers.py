@@ -16,8 +16,10 @@ from pathlib import Path
 from extra_rl.worker.client import connect
 
 PLACE, PREFIX = Path("/tmp"), "extra-worker-"
+NEW = ".new-"
+"""A folder has this before its name until its lock is taken, and never after."""
 YOUNG_SECONDS = 60.0
-"""A folder is made a moment before its lock is taken; younger ones are left alone."""
+"""Younger folders without a lock are left alone, if their names begin with NEW."""
 
 
 def make_folder(place: Path = PLACE) -> Path:
@@ -26,18 +28,18 @@ def make_folder(place: Path = PLACE) -> Path:
     No child inherits the lock: the descriptor is closed at exec, and stays open here.
     """
     remove_abandoned(place)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
-    return folder
+    new = Path(tempfile.mkdtemp(prefix=f"{NEW}{PREFIX}", dir=place))
+    fcntl.flock(os.open(new, os.O_RDONLY), fcntl.LOCK_EX)
+    return new.rename(place / new.name.removeprefix(NEW))
 
 
 def remove_abandoned(place: Path = PLACE) -> list[Path]:
     """Remove this user's worker folders whose owner has died; return them. Other users' are never touched."""
     removed = []
-    for folder in sorted(place.glob(f"{PREFIX}*")):
+    for folder in sorted([*place.glob(f"{PREFIX}*"), *place.glob(f"{NEW}{PREFIX}*")]):
         with suppress(OSError):  # another run removes the same folder
             status = folder.lstat()
-            old = time.time() - status.st_mtime > YOUNG_SECONDS
+            old = not folder.name.startswith(NEW) or time.time() - status.st_mtime > YOUNG_SECONDS
             if status.st_uid == os.getuid() and old and not _is_owned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)

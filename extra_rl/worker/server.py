@@ -15,6 +15,7 @@ the processes that the job itself had started.
 
 import argparse
 import ast
+import fcntl
 import gc
 import importlib
 import importlib.metadata
@@ -26,8 +27,8 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,13 +100,14 @@ class Server:
         """Import the modules, then freeze them so that no child's garbage collector copies their pages."""
         begin, began_ns = time.monotonic(), time.time_ns()
         gc.disable()
-        for name in modules:
-            if select.select([self._parent_fd, self._signal_read.fileno()], [], [], 0)[0]:
-                return
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                _log(f"{name} is not preloaded: {error}")
+        with _ends_at_once(self._parent_fd):
+            for name in modules:
+                if select.select([self._parent_fd, self._signal_read.fileno()], [], [], 0)[0]:
+                    return
+                try:
+                    importlib.import_module(name)
+                except ImportError as error:
+                    _log(f"{name} is not preloaded: {error}")
         # Fill importlib's cache of installed packages: every stage reads versions, and each scan takes 35 ms.
         importlib.metadata.version("numpy")
         self._own_modules = OwnModules(began_ns)
@@ -193,6 +195,29 @@ class Server:
             self._selector.unregister(fd)
         client.close()
         self._clients.remove(client)
+
+
+@contextmanager
+def _ends_at_once(parent_fd: int) -> Iterator[None]:
+    """Let SIGTERM, SIGINT and the end of the parent end this process within an import, which may take seconds.
+
+    The kernel sends SIGIO when the parent's pipe closes (O_ASYNC).
+    """
+
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGIO)
+    before = [signal.signal(signum, end) for signum in signals]
+    flags = fcntl.fcntl(parent_fd, fcntl.F_GETFL)
+    fcntl.fcntl(parent_fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(parent_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(parent_fd, fcntl.F_SETFL, flags)
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)
 
 
 def _receive(connection: socket.socket) -> tuple[Job | None, list[int]]:

@@ -56,6 +56,13 @@ def test_a_failed_save_is_one_error(
         assert str(tmp_path) in message
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_save(tmp_path: Path) -> None:
+    (tmp_path / ".tmp8a6ZDQ").write_bytes(b"half")  # as safetensors names it
+    save_policy(tmp_path / "manifest.json", random_qwen3(), TOKENIZER, {})
+    assert (tmp_path / "manifest.json").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")] == []
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """The kernel refuses to let a file grow, as a full disk would."""
     import resource

@@ -152,17 +152,25 @@ def test_a_folder_is_found_as_long_as_its_run_lives(kept: Kept, monkeypatch: pyt
     assert run_engine.find_folder() is None
 
 
-def test_folders_of_killed_runs_are_removed_once_they_are_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_killed_runs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in use stay, and those that are being made: they have no lock yet, and another name."""
     monkeypatch.setattr(run_engine, "PLACE", tmp_path)
-    for name, age in (("old", 120), ("new", 0), ("held", 120)):
-        folder = tmp_path / f"{run_engine.PREFIX}{name}"
-        folder.mkdir()
+    new = f"{run_engine.NEW}{run_engine.PREFIX}"
+    folders = {name: tmp_path / f"{run_engine.PREFIX}{name}" for name in ("killed", "held", "engine")}
+    folders |= {name: tmp_path / f"{new}{name}" for name in ("being-made", "killed-while-made")}
+    for name, folder in folders.items():
+        (folder / "engine-0").mkdir(parents=True)
         (folder / run_engine.ALIVE).touch()
-        os.utime(folder, (time.time() - age,) * 2)
-    with (tmp_path / f"{run_engine.PREFIX}held" / run_engine.ALIVE).open() as held:
+        (folder / "engine-0" / KEEPER_LOCK).touch()
+        os.utime(folder, (time.time() - (0 if name == "being-made" else 120),) * 2)
+    with (
+        (folders["held"] / run_engine.ALIVE).open() as held,
+        (folders["engine"] / "engine-0" / KEEPER_LOCK).open() as keeper,
+    ):
         fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(keeper, fcntl.LOCK_EX)
         run_engine._remove_abandoned()
-    assert {path.name.removeprefix(run_engine.PREFIX) for path in tmp_path.iterdir()} == {"new", "held"}
+    assert {name for name, folder in folders.items() if folder.exists()} == {"held", "engine", "being-made"}
 
 
 def test_a_run_without_engines_leaves_no_folder(tmp_path: Path) -> None:

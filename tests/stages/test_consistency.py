@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from extra_rl.errors import InputError
-from stages.consistency import check, check_when_planned
+from stages.consistency import check, check_when_planned, mend_times
 from tests.run.small_run import expected_job, small_run
 
 
@@ -94,27 +97,48 @@ def test_a_missing_output_is_noted_and_no_fault(
 
 
 @pytest.mark.parametrize(
-    ("main", "executor", "dry", "expected"),
+    ("main", "executor", "dry", "calls"),
     [
-        (True, "local", False, ["prepare", "build", "check"]),
-        (True, "local", True, ["build", "check"]),
+        (True, "local", False, ["prepare", "times", "build", "check"]),
+        (True, "dryrun", True, ["build", "check"]),
         (False, "local", False, ["build"]),
         (True, None, False, ["build"]),
     ],
 )
 def test_only_the_main_process_of_a_run_checks(
-    monkeypatch: pytest.MonkeyPatch, main: bool, executor: str | None, dry: bool, expected: list[str]
+    monkeypatch: pytest.MonkeyPatch, main: bool, executor: str | None, dry: bool, calls: list[str]
 ) -> None:
-    """Not the process of a job on a cluster, and no command that lists or deletes files."""
-    calls: list[str] = []
-    monkeypatch.setattr("stages.consistency.check", lambda dag, results: calls.append("check"))
+    """Not the process of a job on a cluster, and no command that lists or deletes files. A dry run changes no times."""
+    called: list[str] = []
+    monkeypatch.setattr("stages.consistency.check", lambda dag, results: called.append("check"))
+    monkeypatch.setattr("stages.consistency.mend_times", lambda results: called.append("times"))
     workflow = SimpleNamespace(
-        _build_dag=lambda: calls.append("build"),
+        _build_dag=lambda: called.append("build"),
         is_main_process=main,
         executor_plugin=executor,
-        dryrun=dry,
         dag=None,
+        dryrun=dry,
     )
-    check_when_planned(workflow, "results/small", lambda: calls.append("prepare"))
+    check_when_planned(workflow, "results/small", lambda: called.append("prepare"))
     workflow._build_dag()
-    assert calls == expected
+    assert called == calls
+
+
+def test_times_of_the_future_are_mended_with_a_note_or_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "table.parquet"
+    path.touch()
+    mend_times(tmp_path)
+    assert capsys.readouterr().err == ""
+    os.utime(path, (time.time() + 7200,) * 2)
+    mend_times(tmp_path)
+    assert capsys.readouterr().err.startswith(f"NOTE: 1 file(s) of {tmp_path} had times in the future")
+    os.utime(path, (time.time() + 7200,) * 2)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr("extra_rl.run.clock.os.utime", refused)
+    with pytest.raises(InputError, match=r"table\.parquet: its time lies in the future and cannot be set"):
+        mend_times(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,27 @@ def test_two_runs_share_a_folder(tmp_path: Path) -> None:
         write_optimizer(directory_of(tmp_path / name, 0), {"step/w": torch.tensor(step)}, memory)
     steps = [read_optimizer(directory_of(tmp_path / name, 0))["step/w"].item() for name in "ab"]
     assert steps == [1.0, 2.0]
+
+
+def test_what_a_killed_writer_left_in_the_folder_goes_with_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be memory, and other policies share it."""
+    here, other, memory = directory_of(tmp_path / "a", 0), directory_of(tmp_path / "b", 0), tmp_path / "memory"
+    write_optimizer(other, STATE, memory)
+
+    def killed(state: object, path: Path) -> None:
+        (path.parent / ".tmp8a6ZDQ").write_bytes(b"half")  # as safetensors names it
+        os._exit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", killed)
+        if not (child := os.fork()):
+            write_optimizer(here, STATE, memory)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list(memory.rglob("*"))) == 3  # the other's, and a folder with a file
+    write_optimizer(here, STATE, memory)
+    assert sorted(memory.rglob("*")) == sorted((place / OPTIMIZER_FILE).readlink() for place in (here, other))
 
 
 def test_a_lost_state_is_one_clear_error_and_never_a_fresh_start(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from extra_rl.worker.leftovers import PREFIX, YOUNG_SECONDS, make_folder, remove_abandoned
+from extra_rl.worker.leftovers import NEW, PREFIX, YOUNG_SECONDS, make_folder, remove_abandoned
 
 OWNER = "import sys; from pathlib import Path; from extra_rl.worker.leftovers import make_folder\n"
 OWNER += "print(make_folder(Path(sys.argv[1])), flush=True); input()"
@@ -28,7 +28,6 @@ def test_a_folder_goes_once_its_owner_was_killed(tmp_path: Path) -> None:
     assert owner.stdout
     folder = Path(owner.stdout.readline().strip())
     (folder / "socket").touch()
-    age(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert remove_abandoned(tmp_path) == []
     owner.send_signal(signal.SIGKILL)
@@ -45,17 +44,16 @@ def test_a_folder_in_which_a_worker_listens_stays() -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(folder / "socket"))
             listener.listen()
-            age(folder)
             assert remove_abandoned(Path(place)) == []
         assert remove_abandoned(Path(place)) == [folder]
 
 
-def test_young_folders_and_other_names_stay(tmp_path: Path) -> None:
-    young, other = tmp_path / f"{PREFIX}young", tmp_path / "something-else"
-    young.mkdir()
+def test_folders_that_are_being_made_and_other_names_stay(tmp_path: Path) -> None:
+    new, other = tmp_path / f"{NEW}{PREFIX}abc", tmp_path / "something-else"
+    new.mkdir()
     other.mkdir()
     age(other)
     assert remove_abandoned(tmp_path) == []
-    age(young)
-    assert remove_abandoned(tmp_path) == [young]
+    age(new)
+    assert remove_abandoned(tmp_path) == [new]
     assert other.is_dir()

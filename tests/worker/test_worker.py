@@ -310,6 +310,25 @@ def test_early_client_waits_and_a_missing_module_is_logged(tmp_path: Path, monke
     assert "no_such_module is not preloaded" in (tmp_path / LOG_NAME).read_text()
 
 
+@pytest.mark.parametrize("how", ["the parent ends", "SIGTERM"])
+def test_a_worker_ends_in_the_middle_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "endless_module.py").write_text(f"import time; open({str(begun)!r}, 'w').close(); time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv(client.SOCKET_VARIABLE, "")
+    worker = start(tmp_path, preload=["endless_module"], restarts=0)
+    assert wait_until(begun.exists)
+    begin = time.monotonic()
+    if how == "SIGTERM":
+        worker.process.terminate()
+        worker.process.wait(5)
+        assert not worker.socket.exists()
+    worker.stop()  # it kills a worker that does not end by itself within STOP_SECONDS
+    assert time.monotonic() - begin < 5
+    assert worker.process.returncode == 0
+    assert not worker.socket.parent.exists()
+
+
 def test_socket_lies_in_a_private_directory(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker.socket.parent.stat().st_mode & 0o777 == 0o700
     monkeypatch.chdir(tmp_path)

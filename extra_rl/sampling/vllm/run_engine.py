@@ -39,6 +39,8 @@ LOGS_VARIABLE = "EXTRA_ENGINE_LOGS"
 """Environment variable: the folder of their logs."""
 PLACE, PREFIX = Path("/tmp"), "extra-engines-"
 """Not TMPDIR: the path of a socket may have 107 bytes at most."""
+NEW = ".new-"
+"""A folder has this before its name until its file ALIVE is locked, and never after."""
 ALIVE = "alive"
 """File in the folder that the run holds locked while it lives."""
 POLL_SECONDS = 0.2
@@ -94,9 +96,10 @@ def engines_folder() -> Iterator[tuple[Path, Path]]:
 def _made_folder(logs: Path) -> tuple[Path, int]:
     """A folder for engines, and the descriptor by which this process holds its file ALIVE locked."""
     _remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
-    descriptor = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+    new = Path(tempfile.mkdtemp(prefix=f"{NEW}{PREFIX}", dir=PLACE))
+    descriptor = os.open(new / ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+    folder = new.rename(PLACE / new.name.removeprefix(NEW))  # a folder of this name without a lock belongs to nobody
     logs.mkdir(parents=True, exist_ok=True)
     return folder, descriptor
 
@@ -239,16 +242,23 @@ def _satisfies(running: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
 
 
 def _remove_abandoned() -> None:
-    """Remove the folders of runs that were killed before they started an engine: no keeper removes those."""
-    for folder in PLACE.glob(f"{PREFIX}*"):
+    """Remove the folders of runs that were killed before they started an engine: no keeper removes those.
+
+    A folder without the lock of its run belongs to nobody, unless it is NEW."""
+    for folder in [*PLACE.glob(f"{PREFIX}*"), *PLACE.glob(f"{NEW}{PREFIX}*")]:
         with suppress(FileNotFoundError):  # another process removes it at this moment
             status = folder.lstat()
-            old = time.time() - status.st_mtime > ABANDONED_SECONDS
-            if status.st_uid == os.getuid() and old and not is_locked(folder / ALIVE):
+            old = not folder.name.startswith(NEW) or time.time() - status.st_mtime > ABANDONED_SECONDS
+            used = is_locked(folder / ALIVE) or _has_keeper(folder)
+            if status.st_uid == os.getuid() and old and not used:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_unused(folder: Path) -> None:
     """Remove the folder at the end of a run without engines; where there are engines, their keepers remove it."""
-    if not any(is_locked(lock) for lock in folder.glob(f"*/{KEEPER_LOCK}")):
+    if not _has_keeper(folder):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_keeper(folder: Path) -> bool:
+    return any(is_locked(lock) for lock in folder.glob(f"*/{KEEPER_LOCK}"))

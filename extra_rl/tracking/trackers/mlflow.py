@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from extra_rl.run.lock import flock
 from extra_rl.tracking.record import COLUMNS, Record, TrackedRun, flat
 
 IDENTIFIER, SENT = "extra.run", "extra.records"
@@ -27,8 +28,9 @@ def send(run: TrackedRun, records: Sequence[Record], before: int, state: dict[st
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the next tracking job is the next try
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # Jobs of several arms may make the file at once.
-    with (run.folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = run.folder / ".lock"
+    with path.open("a") as lock:
+        flock(lock, path, fcntl.LOCK_EX)
         from mlflow import MlflowClient
 
         uri = run.settings["mlflow_uri"] or f"sqlite:///{run.folder / 'mlflow.db'}"
