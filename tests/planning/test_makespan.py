@@ -13,7 +13,7 @@ from extra_rl.errors import ConfigError
 from extra_rl.planning import counts
 from extra_rl.planning.makespan import Figures, Machines, Overhead, advice_of, makespan_of, sizes
 from extra_rl.planning.makespan_report import assumptions_of, duration, lines_of_makespan
-from extra_rl.planning.profile import Profile, demand_of, label_of, read_profile
+from extra_rl.planning.profile import GROUPS, Profile, demand_of, label_of, read_profile
 from extra_rl.planning.stage_times import StageTimes, stage_times
 from stages.graph import graph_of
 from tests.conftest import ROOT
@@ -247,11 +247,12 @@ def test_demands_of_rules() -> None:
 
 
 def test_the_profile_of_slurm() -> None:
-    """Its rules with a device, and groups that are those of a profile without any."""
-    assert set(SLURM.gpus.values()) == {1}
-    mine = label_of("group", Profile("mine.yaml", {}, {}))("")
-    for node in graph_of(planned(generation={"shards": 2})).chains["grpo"].nodes:
-        assert re.sub("_{2,}", "_", label_of("group", SLURM)("")(node)) == mine(node)
+    """It names no groups: they are those of the rules."""
+    assert set(SLURM.gpus.values()) <= {0, 1}
+    assert not SLURM.groups
+    rules = "".join((ROOT / "workflow" / "rules" / name).read_text() for name in ("iteration.smk", "shards.smk"))
+    found = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?in_group\(\"([\w{}]+)\"", rules, re.MULTILINE | re.DOTALL)
+    assert {rule: f"{group}_{{iteration}}" for rule, group in found} == GROUPS
 
 
 @pytest.mark.parametrize(
