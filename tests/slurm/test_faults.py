@@ -83,10 +83,11 @@ def test_an_allocation_that_is_cancelled_or_out_of_time_is_continued(local_in_sh
     lose(run)
     with RunningOnSlurm(run) as running:
         slow = running.wait_for_job("cell.*extra")
-        done = run.results / "extra/s0/iteration_0000/generate.parquet"
-        until(done.exists, running)
+        iteration = run.results / "extra/s0/iteration_0000"
+        until((iteration / "generate.parquet").exists, running)
         until(lambda: inner_snakemake(slow), running).send_signal(signal.SIGSTOP)
-        before = done.stat().st_mtime_ns
+        shard = iteration / "shards/generate_0of2.parquet"
+        before = shard.stat().st_mtime_ns
         cancelled = run.job("cell.*grpo", "PENDING|RUNNING")
         if cancelled:
             said("scancel", cancelled)
@@ -96,7 +97,7 @@ def test_an_allocation_that_is_cancelled_or_out_of_time_is_continued(local_in_sh
     assert "DUE TO TIME LIMIT" in output
     assert not cancelled or f"'{cancelled}' failed, SLURM status is: 'CANCELLED'" in output
     assert_same_results(run, local_in_shards)
-    assert done.stat().st_mtime_ns == before  # the second attempt went on from the files of the first
+    assert shard.stat().st_mtime_ns == before  # the second attempt went on from the files of the first
     cells = [job for job in run.ended() if "cell" in job.work and "extra" in job.work]
     assert [(job.state, job.limit) for job in cells] == [("TIMEOUT", "1:00"), ("COMPLETED", "30:00")]
     assert overlapping(run.ended()) == []
@@ -169,3 +170,24 @@ def test_ctrl_c_cancels_the_jobs_and_the_command_lists_and_cancels_them(local: R
     assert f"'{job}' failed, SLURM status is: 'CANCELLED'" in output
     assert_same_results(run, local)
     assert overlapping(run.ended()) == []
+
+
+@pytest.mark.usefixtures("slurm")
+def test_jobs_of_another_configuration_are_not_awaited(local: Run, without: Without) -> None:
+    """The job is suspended, so that it still runs when the next Snakemake starts."""
+    run = on_slurm(without(local, LAST), "stage", warm=True)
+    with RunningOnSlurm(run, *OF_LAST) as running:
+        old = running.wait_for_job("select")
+        said("scontrol", "suspend", old)
+        running.kill_group(signal.SIGKILL)
+        running.wait()
+    config = yaml.safe_load(run.config.read_text())
+    config["update"]["learning_rate"] = 1e-3
+    run.config.write_text(yaml.safe_dump(config))
+    with RunningOnSlurm(run, *OF_LAST) as running:
+        running.wait_for_job("update.*0000", "PENDING|RUNNING")
+        assert "1 running one(s) cancelled too, because the configuration has changed" in running.output()
+        assert [job.state for job in run.ended() if job.id == old] == ["CANCELLED"]
+        running.kill_snakemake(signal.SIGINT)
+        assert running.wait() != 0
+    until(lambda: not run.jobs())
