@@ -160,7 +160,7 @@ class ChaosRun:
             if code != 0:
                 self.outcome.faults.append(f"the undisturbed command ended with exit code {code}")
         self.outcome.faults += self._left_behind()
-        if self.expected is not None and not self.outcome.faults:
+        if self.expected is not None and code == 0:
             self.outcome.faults += differences(self.expected / "results" / NAME, self.results)
         return self.outcome
 

@@ -17,5 +17,5 @@ def claim_temporary_folders(workflow: Any) -> None:
     They lie in TMPDIR and in Snakemake's cache. The process of a single job (on a cluster) does nothing.
     """
     if workflow.is_main_process:
-        claim(workflow.snakemake_tmp_dir, "snakemake*")
-        claim(Path(workflow.sourcecache.runtime_cache_path), "tmp*")
+        claim(workflow.snakemake_tmp_dir, "snakemake????????")
+        claim(Path(workflow.sourcecache.runtime_cache_path), "tmp????????")

@@ -9,11 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
 CLAIM = ".extra-claim"
 """File in a claimed folder, locked while the process that claimed it lives."""
+
+OLD_SECONDS = 24 * 3600.0
 
 _HELD: list[int] = []
 """Descriptors of locked files: open, and so held, until the process ends; no child inherits them."""
@@ -22,10 +25,19 @@ _HELD: list[int] = []
 def claim(folder: Path, pattern: str) -> list[Path]:
     """Claim a folder for this process, and remove those next to it that dead processes had claimed; return them.
 
-    pattern: names of the folders of this kind. Other folders, those of other users, and those that nobody has claimed
-    are left alone. Where files cannot be locked, nothing is claimed or removed.
+    Folders that nobody has claimed, of processes that were killed too early, are removed once they are empty and
+    OLD_SECONDS old; a process that still has one does not miss it. Other folders, and those of other users, are left
+    alone. Where files cannot be locked, nothing is claimed.
+
+    pattern: names of the folders of this kind.
     """
     removed = []
+    for other in sorted(folder.parent.glob(pattern)):
+        with suppress(OSError):  # it has gone, or is not empty
+            status = other.lstat()
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > OLD_SECONDS:
+                other.rmdir()
+                removed.append(other)
     with suppress(OSError):
         for file in sorted(folder.parent.glob(f"{pattern}/{CLAIM}")):
             if file.parent != folder and file.parent.lstat().st_uid == os.getuid() and _is_free(file):

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypedDict
 
+from extra_rl.worker.client import INTERRUPTED
 from extra_rl.worker.own_modules import OwnModules
 
 PR_SET_PDEATHSIG = 1
@@ -108,6 +109,8 @@ def _call_main(job: Job) -> int:
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF
         print(error.code, file=sys.stderr)
+    except KeyboardInterrupt:  # a cold command ends like this, too (stages/__main__.py)
+        return INTERRUPTED
     except BaseException as error:
         frames = error.__traceback__ and error.__traceback__.tb_next  # without this one
         sys.excepthook(type(error), error.with_traceback(frames), frames)

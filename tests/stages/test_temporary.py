@@ -13,8 +13,8 @@ from stages.temporary import claim_temporary_folders
 
 @pytest.mark.parametrize("main", [True, False])
 def test_the_main_process_claims_both_folders(tmp_path: Path, main: bool) -> None:
-    folders = [tmp_path / "snakemakeabc", tmp_path / "cache" / "tmpabc"]
-    left = [folder.with_name(f"{folder.name}def") for folder in folders]
+    folders = [tmp_path / "snakemake01234abc", tmp_path / "cache" / "tmp01234abc"]
+    left = [folder.with_name(folder.name.replace("abc", "def")) for folder in folders]
     for folder in (*folders, *left):
         folder.mkdir(parents=True)
     for folder in left:

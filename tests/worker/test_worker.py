@@ -196,6 +196,15 @@ def test_interrupted_client_returns_only_after_its_job_has_ended(worker: Worker,
     assert process.communicate() == ("", "")
 
 
+def test_an_interrupted_job_ends_without_a_traceback(worker: Worker, tmp_path: Path) -> None:
+    process, pids = nap(tmp_path / "pids")
+    os.kill(pids[0], signal.SIGINT)
+    assert process.wait(30) == client.INTERRUPTED
+    os.killpg(pids[0], signal.SIGKILL)  # what the job had started, which holds its output open
+    assert gone(*pids)
+    assert "Traceback" not in process.communicate()[1]
+
+
 def test_job_killed_by_a_signal(worker: Worker, tmp_path: Path) -> None:
     assert outcome("nap", str(tmp_path / "pids"), "SIGSEGV")[0] == 128 + signal.SIGSEGV
     assert gone(*map(int, (tmp_path / "pids").read_text().split()))
