@@ -3,7 +3,8 @@
 READS   generate, regenerate, their verdicts, novelty; the previous iteration's rollouts and verdicts, whose parents
         complete joined groups
 WRITES  advantage: reward, normalised reward, bonus, advantage; whether `update` trains on the row, and from which token
-SOURCE  GRPO (docs/method.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
+SOURCE  GRPO (docs/method.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3),
+        other forms of the advantage (7)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extra_rl.algorithms import advantage as algorithm
 from extra_rl.config.section import StageConfig
@@ -30,6 +31,12 @@ class Config(StageConfig):
     std_ddof: Literal[0, 1] = Field(1, description="degrees of freedom subtracted in the group's standard deviation")
     eps: float = Field(1e-6, gt=0, description="added to the group's standard deviation")
     divide_by_std: bool = Field(True, description="false: Dr. GRPO, reward minus mean only")
+    normalise: algorithm.Normalise | None = Field(
+        None,
+        description="std: GRPO; mean_only: Dr. GRPO; mean: MaxRL, (r - mean) / mean; pass_at_k: pass@k training with "
+        "`k`; null: std, or mean_only with `divide_by_std: false` (docs/method.md 7)",
+    )
+    k: int | None = Field(None, ge=1, description="k of `normalise: pass_at_k`, below the size of a group")
     weight: float = Field(0.0, ge=0, description="alpha, the weight of the novelty bonus; 0: off")
     centring: Literal["none", "among_correct"] = Field(
         "none", description="among_correct: subtract the mean bonus of the group's correct rollouts"
@@ -57,6 +64,24 @@ class Config(StageConfig):
     guided_advantage: Literal["signed", "positive_only"] = Field(
         "signed", description="positive_only: negative advantages of continuations become 0"
     )
+
+    @model_validator(mode="after")
+    def the_form_of_the_advantage_is_one(self) -> Config:
+        reasons = []
+        if not self.divide_by_std and self.normalise not in (None, "mean_only"):
+            reasons.append(f"divide_by_std: false is another form of the advantage than normalise: {self.normalise}")
+        if self.normalise == "pass_at_k" and self.k is None:
+            reasons.append("normalise: pass_at_k needs k")
+        if self.normalise != "pass_at_k" and self.k is not None:
+            reasons.append(f"k: {self.k} needs normalise: pass_at_k")
+        if self.normalise == "pass_at_k" and self.weight and self.placement == "before_normalisation":
+            reasons.append(
+                "normalise: pass_at_k counts rewards of 0 and 1, to which placement: before_normalisation adds a "
+                "bonus; use after_normalisation"
+            )
+        if reasons:
+            raise ValueError("; ".join(reasons))
+        return self
 
 
 STAGE = Stage(
@@ -147,6 +172,8 @@ def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         std_ddof=config.std_ddof,
         eps=config.eps,
         divide_by_std=config.divide_by_std,
+        normalise=config.normalise,
+        k=config.k or 0,
     )
     continuation = (rows["origin"] == "regenerated").to_numpy()
     demonstration = (rows["origin"] == "demonstration").to_numpy()

@@ -148,13 +148,20 @@ def adding_up(normalised: float, bonus: float, advantage: float) -> Sum:
 def formula(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return how the reward was normalised, such as `(1 - 0.25) / (0.46291 + 1e-06)`; "" where it was not.
 
+    With `normalise: pass_at_k` it is the group's counts: `pass@2, 3 of 8 correct`.
+
     row: of `advantages_of`. settings: the section `advantage`.
     """
     if row["reward"] is None or row["mean"] is None or row["trained"] in ("unrescued", "excluded"):
         return ""
     top = f"({row['reward']:.6g} - {row['mean']:.6g})"
-    if not settings.get("divide_by_std", True):
+    normalise = settings.get("normalise") or ("std" if settings.get("divide_by_std", True) else "mean_only")
+    if normalise == "mean_only":
         return top
+    if normalise == "mean":
+        return f"{top} / {row['mean']:.6g}" if row["mean"] else top
+    if normalise == "pass_at_k":
+        return f"pass@{settings['k']}, {round(row['mean'] * row['members'])} of {row['members']} correct"
     return f"{top} / ({row['sd'] or 0.0:.6g} + {settings.get('eps', 1e-6):g})"
 
 

@@ -256,6 +256,30 @@ def test_options_that_need_the_scores_of_all_rollouts_are_refused_with_rows_sign
     resolved(**changes)
 
 
+PASS_AT_K = {"normalise": "pass_at_k", "k": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"advantage": PASS_AT_K | {"k": 8}}, r"advantage\.k: 8 must be below generate\.group_size \(8\)"),
+        (
+            {"advantage": PASS_AT_K, "verify": {"rewards": {"wrong": -1.0}}},
+            r"pass_at_k needs rewards of 0 and 1, and verify\.rewards\.wrong is -1",
+        ),
+        ({"advantage": PASS_AT_K, "verify": {"weights": {"correct": 1.0, "length": -0.1}}}, r"which verify\.weights"),
+        (
+            {"advantage": {"normalise": "mean"}, "verify": {"rewards": {"truncated": -0.5}}},
+            r"mean needs rewards of 0 or more, and verify\.rewards\.truncated is -0\.5",
+        ),
+    ],
+)
+def test_rewards_that_do_not_fit_the_advantage_are_refused(changes: dict[str, Any], named: str) -> None:
+    assert re.search(named, refusal(**changes))
+    resolved(advantage=PASS_AT_K, verify={"weights": {"correct": 1.0}})
+    resolved(advantage={"normalise": "mean"}, verify={"rewards": {"error": None}})
+
+
 def test_null_on_snakemakes_command_line_is_null() -> None:
     assert resolved(update={"dual_clip": "null"})["update"]["dual_clip"] is None
     assert (
