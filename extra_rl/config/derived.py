@@ -125,7 +125,13 @@ def _of_score_entropy(sections: Sections) -> dict[str, Any]:
     if sections["score_entropy"]["rows"] == "all":
         return {}
     advantage = sections["advantage"]
-    return {"joined": advantage["group"] == "joined", "bonus": advantage["weight"] > 0}
+    found = {"joined": advantage["group"] == "joined", "bonus": advantage["weight"] > 0}
+    # Left out where they are off, so that the jobs of runs without them stay as they are.
+    further = {
+        "zero_variance": advantage["zero_variance_weight"] > 0,
+        "segments": advantage["credit"] == "segment",
+    }
+    return found | {name: True for name, is_on in further.items() if is_on}
 
 
 def _of_compare(experiment: Experiment) -> dict[str, Any]:

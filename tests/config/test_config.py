@@ -200,6 +200,9 @@ def test_scoring_by_signal_derives_which_rollouts_carry_one() -> None:
     joined = {"advantage": {"group": "joined", "weight": 0.1}}
     assert derived("score_entropy", **SIGNAL, **joined) == {"joined": True, "bonus": True}
     assert derived("score_entropy", **SIGNAL) == {"joined": False, "bonus": False}
+    further = {"advantage": {"zero_variance_weight": 0.1, "credit": "segment"}}
+    off = {"joined": False, "bonus": False}
+    assert derived("score_entropy", **SIGNAL, **further) == off | {"zero_variance": True, "segments": True}
     assert derived("score_entropy", **joined) == {}  # all rows are scored, whatever the advantages are
 
 
@@ -208,6 +211,8 @@ def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "") == {"stop": None}
 
 
+OF_CREDIT = {"zero_variance", "segments"}
+"""Derived values that only a configuration with advantages by token has: other jobs stay as they are."""
 OF_USER_CODE = {"judge_source", "task_source", "weights"}
 """Derived values that only a configuration with a user's judge or task has (tests/judging/test_source.py)."""
 
@@ -220,7 +225,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
         module = load(stage)
         assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
-        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE
+        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE - OF_CREDIT
         module.STAGE.derived_of(job)
 
 
@@ -231,7 +236,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         ("warm_start", "stop"),
         *((stage, "judge_source") for stage in ("verify", "evaluate", "generate")),
         *((stage, "task_source") for stage in ("prepare", "warm_start", "generate")),
-        *(("score_entropy", key) for key in ("joined", "bonus")),
+        *(("score_entropy", key) for key in ("joined", "bonus", "zero_variance", "segments")),
         *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
         *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),
     ],

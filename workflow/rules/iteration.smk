@@ -194,6 +194,16 @@ rule advantage:
         regenerate=f"{HERE}/regenerate.parquet",
         verify_generate=f"{HERE}/verify_generate.parquet",
         verify_regenerate=f"{HERE}/verify_regenerate.parquet",
+        score_entropy_generate=wanted(
+            "advantage",
+            "score_entropy_generate",
+            LAYOUT.table("score_entropy_generate"),
+        ),
+        score_entropy_regenerate=wanted(
+            "advantage",
+            "score_entropy_regenerate",
+            LAYOUT.table("score_entropy_regenerate"),
+        ),
         novelty=f"{HERE}/novelty.parquet",
         previous_generate=previous("generate.parquet"),
         previous_verify_generate=previous("verify_generate.parquet"),

@@ -33,15 +33,22 @@ class NoveltyMemory(dy.Schema):
 
 
 class Advantages(dy.Schema):
-    """`advantage`: one advantage per rollout, which `update` broadcasts over its response tokens, and its parts."""
+    """`advantage`: one advantage per rollout, which `update` broadcasts over its response tokens, and its parts.
+
+    Where the tokens of a rollout differ, `token_advantages` holds one for each token instead, and the other columns
+    have the means over the tokens with loss.
+    """
 
     rollout_id = column.key("rollout")
     advantage_group = column.text("rows that were normalised together")
     group_type = column.one_of(GROUP_TYPES, "type of that group, by the correctness of its judged rollouts")
     reward = column.number("verified reward; null: excluded", nullable=True)
-    normalised = column.number("reward, normalised over the group")
+    normalised = column.number("reward, normalised over the group; with token_advantages their mean without bonus")
     bonus = column.number("novelty bonus: weight, centring and scale applied")
     advantage = column.number("normalised + bonus; 0 where `positive_only` removed a negative advantage")
+    token_advantages = column.per_token(
+        "advantage of each response token, 0 before loss_start; null: `advantage` for every token", "", nullable=True
+    )
     carried = column.flag("sampled in the previous iteration; completes a joined group")
     trained = column.one_of(TRAINED, "whether `update` trains on it, and if not, why")
     loss_start = column.count("position of the first response token with loss", "tokens")
