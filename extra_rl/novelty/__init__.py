@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from extra_rl.novelty import (
+    elliptical,
     embedding_distance,
     lexical,
     ngram_count,
@@ -27,6 +28,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "lexical": lexical,
         "ngram_count": ngram_count,
         "surprise": surprise,
+        "elliptical": elliptical,
         "random": random_control,
     }
 )
