@@ -14,6 +14,7 @@ from typing import Any
 
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.judges import JUDGES, TASK_NAMES, who_judges
+from extra_rl.novelty import embedder_of
 from extra_rl.user_code import is_reference, source_digest
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -134,6 +135,12 @@ def _of_score_entropy(sections: Sections) -> dict[str, Any]:
     return found | {name: True for name, is_on in further.items() if is_on}
 
 
+def _of_summarize(sections: Sections) -> dict[str, Any]:
+    """Embeddings are charged for the model that computes them."""
+    novelty = sections["novelty"]
+    return {"embedder": embedder_of(novelty["measure"], novelty["params"]), "tail_tokens": novelty["tail_tokens"]}
+
+
 def _of_compare(experiment: Experiment) -> dict[str, Any]:
     """An arm that ran out of iterations before its budget cannot be compared; seeds and regimes order the rows."""
     return {
@@ -155,5 +162,6 @@ DERIVED: dict[str, Callable[[Sections], dict[str, Any]]] = {
     "evaluate": _of_evaluate,
     "warm_start": _of_warm_start,
     "score_entropy": _of_score_entropy,
+    "summarize": _of_summarize,
 }
 """Stage -> its derived values, from the sections of its arm; `compare` derives from all arms."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from extra_rl.novelty import (
     elliptical,
@@ -33,4 +34,12 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     }
 )
 
-__all__ = ["MEASURES", "Measure", "Pool", "Result"]
+
+def embedder_of(measure: str, params: Mapping[str, Any]) -> str:
+    """The embedder of a measure, `sentence` or `policy`: its own, or that of its `reference`; "" for none."""
+    if not MEASURES[measure].NEEDS_EMBEDDINGS:
+        return ""
+    return str(getattr(MEASURES[measure].Params.model_validate(params), "reference", measure))
+
+
+__all__ = ["MEASURES", "Measure", "Pool", "Result", "embedder_of"]

@@ -206,6 +206,16 @@ def test_scoring_by_signal_derives_which_rollouts_carry_one() -> None:
     assert derived("score_entropy", **joined) == {}  # all rows are scored, whatever the advantages are
 
 
+def test_the_embedder_of_the_novelty_measure_is_derived() -> None:
+    def embedder(**novelty: Any) -> dict[str, Any]:
+        return derived("summarize", novelty=novelty)
+
+    assert embedder() == {"embedder": "", "tail_tokens": 512}
+    assert embedder(measure="policy", tail_tokens=9) == {"embedder": "policy", "tail_tokens": 9}
+    assert embedder(measure="elliptical", params={"reference": "sentence"})["embedder"] == "sentence"
+    assert embedder(measure="lexical")["embedder"] == ""
+
+
 def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "", sampling={"stop": ["b", "a"]}) == {"stop": "b"}
     assert derived("warm_start", "") == {"stop": None}
@@ -237,6 +247,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         *((stage, "judge_source") for stage in ("verify", "evaluate", "generate")),
         *((stage, "task_source") for stage in ("prepare", "warm_start", "generate")),
         *(("score_entropy", key) for key in ("joined", "bonus", "zero_variance", "segments")),
+        *(("summarize", key) for key in ("embedder", "tail_tokens")),
         *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
         *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),
     ],

@@ -259,6 +259,7 @@ rule summarize:
         score_entropy_generate=f"{HERE}/score_entropy_generate.parquet",
         score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
+        novelty=f"{HERE}/novelty.parquet",
         advantage=f"{HERE}/advantage.parquet",
         update_=f"{HERE}/update.parquet",
         policy=LAYOUT.policy,

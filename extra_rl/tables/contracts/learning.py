@@ -139,6 +139,20 @@ class IterationSummary(dy.Schema):
     mean_numbers = column.numbers("mean of each named number (verify) over the fresh rollouts that have it; null: none")
     compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
     total_compute = column.large("compute of this arm and seed so far", "FLOP")
+    embedded_tokens = column.count(
+        "tokens of the responses that `novelty` embedded, not part of compute; 0 where its measure needs no embedding",
+        "tokens",
+    )
+    embedding_compute = column.large(
+        "2N times embedded_tokens, not part of compute; null: of a sentence model, whose N is not known here",
+        "FLOP",
+        nullable=True,
+    )
+    useful_groups = column.count(
+        "groups whose rewards differ and that `update` learns from, continuations included", "groups"
+    )
+    useful_per_1000_tokens = column.number("useful_groups per 1,000 sampled tokens; null: none sampled", nullable=True)
+    useful_per_tflop = column.number("useful_groups per 10^12 FLOP of compute; null: no compute", nullable=True)
 
 
 class IterationState(dy.Schema):
