@@ -19,6 +19,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from extra_rl.algorithms import advantage as algorithm
+from extra_rl.algorithms.rare_success import balanced_subset
 from extra_rl.config.section import StageConfig
 from extra_rl.errors import ConfigError, ContractError
 from extra_rl.run.stage import Context, Inputs, Stage
@@ -72,6 +73,12 @@ class Config(StageConfig):
         ge=0,
         description="alpha of RL-ZVP: groups of equal rewards get a signal by token that grows with its entropy; 0: "
         "off (docs/method.md 7)",
+    )
+    keep_per_group: int | None = Field(
+        None,
+        ge=2,
+        description="largest number of fresh rollouts of a group that are trained on, half of them correct and half "
+        "incorrect where there are as many; all count in the group's statistics (Reinforce-Ada); null: all",
     )
     credit: Literal["rollout", "segment"] = Field(
         "rollout",
@@ -228,12 +235,20 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
             .then(pl.col("token_advantages").list.eval(pl.element().clip(lower_bound=0.0)))
             .otherwise(pl.col("token_advantages")),
         )
+    fresh = (rows["origin"] == "fresh").to_numpy()
+    kept = ~fresh
+    if config.keep_per_group is not None:
+        kept |= balanced_subset(correct, fresh & counted.to_numpy(), groups, config.keep_per_group)
+    else:
+        kept |= fresh
     differing = pl.col("token_advantages").list.eval(pl.element() != 0).list.any()
     return rows.with_columns(
         trained=pl.when("unrescued")
         .then(pl.lit("unrescued"))
         .when(pl.col("reward").is_null())
         .then(pl.lit("excluded"))
+        .when(~pl.Series(kept, dtype=pl.Boolean))
+        .then(pl.lit("left_out"))
         .when(~pl.coalesce(differing, pl.col("advantage") != 0))
         .then(pl.lit("no_signal"))
         .otherwise(pl.lit("trained"))

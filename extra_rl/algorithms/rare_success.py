@@ -11,7 +11,7 @@ from math import comb, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from extra_rl.algorithms.groups import Floats, deviation, judged, require_none
+from extra_rl.algorithms.groups import Floats, deviation, judged, require_none, require_same_length
 from extra_rl.errors import ConfigError
 
 
@@ -77,3 +77,24 @@ def _pass_at_k_pair(n: int, c: int, k: int) -> tuple[float, float]:
     scale = sqrt(failed * (1 - failed))
     failed_with_it = comb(n - c - 1, k - 1) / comb(n - 1, k - 1)
     return failed / scale, (failed - failed_with_it) / scale
+
+
+def balanced_subset(
+    correct_N: npt.NDArray[np.bool_], counted_N: npt.NDArray[np.bool_], groups_N: npt.NDArray[np.integer], size: int
+) -> npt.NDArray[np.bool_]:
+    """Which of the counted rows are kept, at most `size` of each group, (N,): half correct, half incorrect.
+
+    The first size // 2 correct and the first size - size // 2 incorrect rows of a group, in the order of the rows.
+    Where one kind has fewer, the other fills the group up. Raises ContractError for columns of different lengths.
+    Source: Reinforce-Ada, arXiv 2510.04996; the order of the rows instead of a draw: our decision (O).
+    """
+    require_same_length(correct=correct_N, counted=counted_N, groups=groups_N)
+    kept_N = np.zeros(len(groups_N), bool)
+    for label in np.unique(groups_N[counted_N]):
+        rows = np.flatnonzero(counted_N & (groups_N == label))
+        right, wrong = rows[correct_N[rows]], rows[~correct_N[rows]]
+        half = size // 2
+        of_right = min(len(right), max(half, size - len(wrong)))
+        kept_N[right[:of_right]] = True
+        kept_N[wrong[: size - of_right]] = True
+    return kept_N

@@ -246,11 +246,13 @@ def the_cache_is_no_run(of: Sections, run: RunConfig) -> Iterator[str]:
         yield f"name: {run.name} is the folder of cached evaluations (evaluate.cache: {cache}); choose another name"
 
 
-@reads("generation", "generate.rounds")
+@reads("generation", "generate.rounds", "generate.half_groups")
 def rounds_need_all_groups_in_one_job(of: Sections, run: RunConfig) -> Iterator[str]:
     """No shard knows how many groups are missing overall."""
     if run.generation.shards > 1 and of["generate"]["rounds"] > 1:
         yield "generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md)"
+    if run.generation.shards > 1 and of["generate"].get("half_groups"):
+        yield "generate.half_groups needs generation.shards: 1 (docs/sampling.md)"
 
 
 @reads(

@@ -62,10 +62,10 @@ def _stream_continues(experiment: Experiment, arm: str, iteration: int) -> bool:
     """Whether the schedule has changed how many problems an iteration takes, so that its number does not tell which."""
     first = experiment.arms[arm]
     return any(
-        phase.sections[stage][key] != first[stage][key]
+        phase.sections[stage].get(key) != first[stage].get(key)
         for phase in experiment.phases.get(arm, [])
         if phase.start <= iteration
-        for stage, key in (("select", "prompts"), ("generate", "rounds"))
+        for stage, key in (("select", "prompts"), ("generate", "rounds"), ("generate", "rounds_on"))
     )
 
 
@@ -86,7 +86,7 @@ def _of_evaluate(sections: Sections) -> dict[str, Any]:
 def _of_generate(sections: Sections) -> dict[str, Any]:
     """Between rounds rollouts are judged, and weighted as in `verify`; demonstrations are a task's own."""
     generate = sections["generate"]
-    if generate["rounds"] > 1:
+    if generate["rounds"] > 1 or generate.get("half_groups"):
         weights = sections["verify"]["weights"]
         return _judge_source(generate) | ({"weights": weights} if weights else {})
     return _task_source(generate) if generate["source"] == "demonstrations" else {}
@@ -112,8 +112,9 @@ def _digest(judge: str, folder: Path) -> str:
 
 
 def _of_select(sections: Sections) -> dict[str, Any]:
-    """It provides the problems of all rounds."""
-    return {"rounds": sections["generate"]["rounds"]}
+    """It provides the problems of all rounds; rounds of the same problems need no further ones."""
+    generate = sections["generate"]
+    return {"rounds": 1 if generate.get("rounds_on") == "same_problem" else generate["rounds"]}
 
 
 def _of_warm_start(sections: Sections) -> dict[str, Any]:

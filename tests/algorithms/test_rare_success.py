@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from extra_rl.algorithms.advantage import combine, normalise_groups
-from extra_rl.algorithms.rare_success import mean_normalised, pass_at_k_normalised
+from extra_rl.algorithms.rare_success import balanced_subset, mean_normalised, pass_at_k_normalised
 from extra_rl.errors import ConfigError, NumericalError
 
 NAN = float("nan")
@@ -117,3 +117,17 @@ def test_the_named_forms_are_those_of_divide_by_std() -> None:
             named = combine(rewards, bonus, labels, placement=placement, normalise=name)
             given = combine(rewards, bonus, labels, placement=placement, divide_by_std=divides)
             np.testing.assert_array_equal(named.advantage_N, given.advantage_N)
+
+
+def test_a_balanced_subset_is_filled_up_with_the_other_kind() -> None:
+    # Group 0: w r w w w r: of four rows two correct, and the first two incorrect. Group 1: one correct of five: it and
+    # three incorrect ones. Group 2 has three rows: all. Group 3: all correct; its second row is not counted.
+    letters = {0: "wrwwwr", 1: "wwwrw", 2: "rrw", 3: "rrrrrr"}
+    labels = np.array([label for label, of in letters.items() for _ in of])
+    correct = np.array([letter == "r" for of in letters.values() for letter in of])
+    counted = np.ones(len(labels), bool)
+    counted[-5] = False
+    kept = balanced_subset(correct, counted, labels, 4).astype(int).tolist()
+    assert kept == [1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0]
+    # Of five rows two are correct and three incorrect.
+    assert balanced_subset(correct, counted, labels, 5)[:6].astype(int).tolist() == [1, 1, 1, 1, 0, 1]

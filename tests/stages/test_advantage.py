@@ -257,3 +257,12 @@ def test_contradictory_forms_are_refused_once(section: dict[str, Any], message: 
         parse_config(advantage.Config, section, "advantage")
     assert str(error.value).count("\n") == 1
     assert parse_config(advantage.Config, {"divide_by_std": False, "normalise": "mean_only"}, "advantage")
+
+
+def test_a_large_group_is_normalised_as_a_whole_and_trained_in_part() -> None:
+    """1 correct of 8: mean 1/8, so 7/8 and -1/8 for all of them; of four the correct and the first three incorrect."""
+    rows = advantages(group("wwwwwwwr"), normalise="mean_only", keep_per_group=4)
+    assert column(rows, "advantage") == pytest.approx([-0.125] * 7 + [0.875])
+    assert column(rows, "trained") == ["trained"] * 3 + ["left_out"] * 4 + ["trained"]
+    small = advantages([*group("rwe"), *continuations("rwrwrw")], previous=parents(), keep_per_group=2)
+    assert column(small, "trained") == ["trained", "trained", "excluded", *["trained"] * 6]

@@ -8,7 +8,7 @@ import polars as pl
 from extra_rl.tables import column
 
 GROUP_TYPES = ["all_incorrect", "mixed", "all_correct", "excluded"]
-TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
+TRAINED = ["trained", "no_signal", "unrescued", "excluded", "left_out"]
 
 
 class Novelty(dy.Schema):
