@@ -11,7 +11,7 @@ import polars as pl
 
 from extra_research import contracts
 from extra_research.finished import FinishedStage
-from extra_research.variants import AS_IT_WAS, Variant, random_params
+from extra_research.variants import AS_IT_WAS, WITH_A_RANDOM_CONTROL, Variant, random_params
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.novelty import MEASURES
 from extra_rl.run.stage import Inputs
@@ -114,7 +114,7 @@ def tables_with_and_without(advantage: FinishedStage, novelty: FinishedStage) ->
         "without regenerated": advantage.rerun({}, fresh)["advantage"],
         "without both": advantage.rerun({"weight": 0.0}, fresh)["advantage"],
     }
-    embedder = novelty.config().embedder()
+    embedder = novelty.config().embedder() if novelty.config().measure in WITH_A_RANDOM_CONTROL else ""
     if embedder and novelty.outputs["novelty"]["embedding"].is_not_null().any() and advantage.config().weight:
         params = random_params(novelty.config().params, embedder)
         drawn = novelty_of(novelty, {"measure": "random", "params": params})

@@ -78,7 +78,7 @@ def group_products(
 
 def denominator_of(rollouts: Sequence[TrainingRollout], settings: UpdateSettings) -> int:
     """Return what `update` divides these rollouts' summed loss by, as one mini-batch: loss tokens or sequences."""
-    counted = [r for r in rollouts if r.loss_tokens > 0 and (r.advantage != 0 or not settings.signal_only)]
+    counted = [r for r in rollouts if r.loss_tokens > 0 and (r.has_signal or not settings.signal_only)]
     return sum(r.loss_tokens for r in counted) if settings.aggregate == "token_mean" else len(counted)
 
 

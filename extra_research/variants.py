@@ -22,6 +22,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 """Keys of `advantage` whose values are few."""
 WITHOUT_EMBEDDINGS = ("zero", "lexical", "ngram_count", "surprise")
+WITH_A_RANDOM_CONTROL = ("sentence", "policy", "random")
+"""Measures whose values the measure `random` permutes; an elliptical bonus has other magnitudes."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def measures_of(novelty: Mapping[str, Any], embedder: str) -> list[dict[str, Any
             {"measure": embedder, "params": {"pool": pool, "aggregate": aggregate}}
             for pool, aggregate in product(("all", "correct"), ("nearest", "mean"))
         ]
+        found += [{"measure": "elliptical", "params": {"reference": embedder}}]
+    if embedder and novelty["measure"] in WITH_A_RANDOM_CONTROL:
         found += [{"measure": "random", "params": random_params(novelty["params"], embedder)}]
     return found
 

@@ -1,9 +1,12 @@
 """Computes one advantage for each rollout from rewards and novelty, and keeps its parts.
 
 READS   generate, regenerate, their verdicts, novelty; the previous iteration's rollouts and verdicts, whose parents
-        complete joined groups
-WRITES  advantage: reward, normalised reward, bonus, advantage; whether `update` trains on the row, and from which token
-SOURCE  GRPO (docs/method.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3)
+        complete joined groups and give the value of a prompt; the entropies of score_entropy (only with
+        zero_variance_weight)
+WRITES  advantage: reward, normalised reward, bonus, advantage (of every token where they differ); whether `update`
+        trains on the row, and from which token
+SOURCE  GRPO (docs/method.md 1), novelty bonus AFTER normalisation on correct rollouts only (2), regenerated groups (3),
+        other forms of the advantage and advantages by token (7)
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extra_rl.algorithms import advantage as algorithm
+from extra_rl.algorithms.rare_success import balanced_subset
 from extra_rl.config.section import StageConfig
-from extra_rl.errors import ContractError
+from extra_rl.errors import ConfigError, ContractError
 from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
+from extra_rl.tables.credit import entropy_signals, segment_signals
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
-from extra_rl.tables.signal import parents_of, with_advantage_group
+from extra_rl.tables.signal import OWN, SEGMENTS, parents_of, with_advantage_group
 
 
 class Config(StageConfig):
@@ -30,6 +35,12 @@ class Config(StageConfig):
     std_ddof: Literal[0, 1] = Field(1, description="degrees of freedom subtracted in the group's standard deviation")
     eps: float = Field(1e-6, gt=0, description="added to the group's standard deviation")
     divide_by_std: bool = Field(True, description="false: Dr. GRPO, reward minus mean only")
+    normalise: algorithm.Normalise | None = Field(
+        None,
+        description="std: GRPO; mean_only: Dr. GRPO; mean: MaxRL, (r - mean) / mean; pass_at_k: pass@k training with "
+        "`k`; null: std, or mean_only with `divide_by_std: false` (docs/method.md 7)",
+    )
+    k: int | None = Field(None, ge=1, description="k of `normalise: pass_at_k`, below the size of a group")
     weight: float = Field(0.0, ge=0, description="alpha, the weight of the novelty bonus; 0: off")
     centring: Literal["none", "among_correct"] = Field(
         "none", description="among_correct: subtract the mean bonus of the group's correct rollouts"
@@ -57,16 +68,55 @@ class Config(StageConfig):
     guided_advantage: Literal["signed", "positive_only"] = Field(
         "signed", description="positive_only: negative advantages of continuations become 0"
     )
+    zero_variance_weight: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of RL-ZVP: groups of equal rewards get a signal by token that grows with its entropy; 0: "
+        "off (docs/method.md 7)",
+    )
+    keep_per_group: int | None = Field(
+        None,
+        ge=2,
+        description="largest number of fresh rollouts of a group that are trained on, half of them correct and half "
+        "incorrect where there are as many; all count in the group's statistics (Reinforce-Ada); null: all",
+    )
+    credit: Literal["rollout", "segment"] = Field(
+        "rollout",
+        description="segment: the prefix of a continuation and the tokens that it sampled have separate advantages, "
+        "by the values of prompt and prefix (docs/method.md 7)",
+    )
+
+    @model_validator(mode="after")
+    def the_form_of_the_advantage_is_one(self) -> Config:
+        reasons = []
+        if not self.divide_by_std and self.normalise not in (None, "mean_only"):
+            reasons.append(f"divide_by_std: false is another form of the advantage than normalise: {self.normalise}")
+        if self.normalise == "pass_at_k" and self.k is None:
+            reasons.append("normalise: pass_at_k needs k")
+        if self.normalise != "pass_at_k" and self.k is not None:
+            reasons.append(f"k: {self.k} needs normalise: pass_at_k")
+        if self.normalise == "pass_at_k" and self.weight and self.placement == "before_normalisation":
+            reasons.append(
+                "normalise: pass_at_k counts rewards of 0 and 1, to which placement: before_normalisation adds a "
+                "bonus; use after_normalisation"
+            )
+        if self.credit == "segment" and self.group == "joined":
+            reasons.append("credit: segment compares continuations of one prefix, so it needs group: own")
+        if reasons:
+            raise ValueError("; ".join(reasons))
+        return self
 
 
 STAGE = Stage(
     name="advantage",
-    version=3,
+    version=4,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
         "verify_regenerate": contracts.Verdicts,
+        "score_entropy_generate?": contracts.TokenScores,
+        "score_entropy_regenerate?": contracts.TokenScores,
         "novelty": contracts.Novelty,
         "previous_generate?": contracts.Rollouts,
         "previous_verify_generate?": contracts.Verdicts,
@@ -77,14 +127,32 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """One row for every rollout of the iteration and for every parent that completes a joined group."""
-    rows = all_rollouts(inputs, scores=("verify",)).with_columns(carried=pl.lit(False))
+    rows = rollouts_with_verdicts(inputs, config).with_columns(carried=pl.lit(False))
     rows = rows.join(
         inputs["novelty"].select("rollout_id", "novelty"), on="rollout_id", how="left", maintain_order="left"
     )
-    rows = pl.concat([rows, carried_parents(rows, inputs, config)], how="diagonal")
+    parents = previous_parents(rows, inputs)
+    if config.group == "joined":
+        rows = pl.concat([rows, parents.with_columns(carried=pl.lit(True))], how="diagonal")
     require_one_problem_per_group(rows)
-    rows = drop_unrescued(with_advantage_group(rows, joined=config.group == "joined"), config)
-    return {"advantage": contracts.Advantages.cast(with_advantages(rows, config))}
+    separate_end = SEGMENTS if config.credit == "segment" else OWN
+    rows = with_advantage_group(rows, joined=config.group == "joined", separate_end=separate_end)
+    return {"advantage": contracts.Advantages.cast(with_advantages(drop_unrescued(rows, config), parents, config))}
+
+
+def rollouts_with_verdicts(inputs: Inputs, config: Config) -> pl.DataFrame:
+    """The rollouts of the iteration with their verdicts, and with entropies where `zero_variance_weight` is above 0.
+
+    Raises ConfigError where the entropies are needed and no path of them was passed.
+    """
+    if not config.zero_variance_weight:
+        return all_rollouts(inputs, scores=("verify",))
+    if not {"score_entropy_generate", "score_entropy_regenerate"} <= inputs.tables.keys():
+        raise ConfigError(
+            "advantage.zero_variance_weight reads the entropies of score_entropy_generate and "
+            "score_entropy_regenerate: pass the paths of both, or set it to 0."
+        )
+    return all_rollouts(inputs)
 
 
 def require_one_problem_per_group(rows: pl.DataFrame) -> None:
@@ -99,12 +167,9 @@ def require_one_problem_per_group(rows: pl.DataFrame) -> None:
         )
 
 
-def carried_parents(rows: pl.DataFrame, inputs: Inputs, config: Config) -> pl.DataFrame:
-    """Fresh rollouts of the previous iteration whose groups are continued in `rows`; none unless groups are joined."""
-    if config.group != "joined":
-        return rows.clear()
-    previous = rollouts_of(inputs, "generate", "previous_", scores=("verify",))
-    return parents_of(rows, previous).with_columns(carried=pl.lit(True))
+def previous_parents(rows: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
+    """Fresh rollouts of the previous iteration whose groups are continued in `rows`, with their verdicts."""
+    return parents_of(rows, rollouts_of(inputs, "generate", "previous_", scores=("verify",)))
 
 
 def drop_unrescued(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -120,10 +185,11 @@ def drop_unrescued(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     return rows.filter(~pl.col("dropped"))
 
 
-def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Add group_type, normalised, bonus, advantage, loss_start and trained.
+def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Add group_type, normalised, bonus, advantage, token_advantages, loss_start and trained.
 
-    A correct demonstration has the advantage 1, an incorrect one 0; neither has a bonus.
+    A correct demonstration has the advantage 1, an incorrect one 0; neither has a bonus. parents: fresh rollouts of the
+    previous iteration whose groups are continued.
     """
     counted = rows["reward"].is_not_null() & ~rows["unrescued"]
     rewards = np.where(counted, rows["reward"].fill_null(float("nan")), np.nan)
@@ -147,26 +213,71 @@ def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         std_ddof=config.std_ddof,
         eps=config.eps,
         divide_by_std=config.divide_by_std,
+        normalise=config.normalise,
+        k=config.k or 0,
     )
     continuation = (rows["origin"] == "regenerated").to_numpy()
     demonstration = (rows["origin"] == "demonstration").to_numpy()
     normalised, total = (np.where(demonstration, correct, part) for part in (parts.normalised_N, parts.advantage_N))
-    bonus = np.where(demonstration, 0.0, parts.bonus_N)
-    if config.guided_advantage == "positive_only":
-        total = algorithm.positive_only(total, continuation)
     masked = pl.lit(config.prefix_loss == "masked") & (pl.col("origin") != "demonstration")
-    return rows.with_columns(
-        group_type=pl.Series(algorithm.group_types(correct, rewards, groups)),
+    rows = rows.with_columns(
+        group_type=pl.Series(algorithm.group_types(correct, rewards, groups), dtype=pl.String),
         normalised=pl.Series(normalised),
-        bonus=pl.Series(bonus),
+        bonus=pl.Series(np.where(demonstration, 0.0, parts.bonus_N)),
         advantage=pl.Series(total),
         loss_start=pl.when(masked).then(pl.col("prefix_length")).otherwise(0),
-    ).with_columns(
+    )
+    rows = with_token_advantages(rows, parents, config)
+    if config.guided_advantage == "positive_only":
+        rows = rows.with_columns(
+            advantage=pl.Series(algorithm.positive_only(rows["advantage"].to_numpy(), continuation)),
+            token_advantages=pl.when(pl.Series(continuation, dtype=pl.Boolean))
+            .then(pl.col("token_advantages").list.eval(pl.element().clip(lower_bound=0.0)))
+            .otherwise(pl.col("token_advantages")),
+        )
+    fresh = (rows["origin"] == "fresh").to_numpy()
+    kept = ~fresh
+    if config.keep_per_group is not None:
+        kept |= balanced_subset(correct, fresh & counted.to_numpy(), groups, config.keep_per_group)
+    else:
+        kept |= fresh
+    differing = pl.col("token_advantages").list.eval(pl.element() != 0).list.any()
+    return rows.with_columns(
         trained=pl.when("unrescued")
         .then(pl.lit("unrescued"))
         .when(pl.col("reward").is_null())
         .then(pl.lit("excluded"))
-        .when(pl.col("advantage") == 0)
+        .when(~pl.Series(kept, dtype=pl.Boolean))
+        .then(pl.lit("left_out"))
+        .when(~pl.coalesce(differing, pl.col("advantage") != 0))
         .then(pl.lit("no_signal"))
         .otherwise(pl.lit("trained"))
+    )
+
+
+def with_token_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Add token_advantages where the tokens of a row differ, and their means over the tokens with loss as its parts.
+
+    The novelty bonus of a row is added to each token that it sampled, of those with loss.
+    """
+    starts = rows["loss_start"].to_numpy().astype(np.int64)
+    signals = entropy_signals(rows, starts, config.zero_variance_weight)
+    if config.credit == "segment":  # a continuation has no group of its own then
+        signals |= segment_signals(rows, parents, starts)
+    lists: list[list[float] | None] = [None] * len(rows)
+    normalised, bonus, total = (rows[name].to_list() for name in ("normalised", "bonus", "advantage"))
+    prefix_lengths = rows["prefix_length"].to_list()
+    for row, signal_T in signals.items():
+        bonus_T = np.zeros_like(signal_T)
+        bonus_T[max(prefix_lengths[row], int(starts[row])) :] = bonus[row]
+        with_loss = slice(int(starts[row]), None)
+        if len(signal_T[with_loss]):
+            normalised[row], bonus[row] = float(signal_T[with_loss].mean()), float(bonus_T[with_loss].mean())
+        total[row] = normalised[row] + bonus[row]
+        lists[row] = (signal_T + bonus_T).tolist()
+    return rows.with_columns(
+        normalised=pl.Series(normalised, dtype=pl.Float64),
+        bonus=pl.Series(bonus, dtype=pl.Float64),
+        advantage=pl.Series(total, dtype=pl.Float64),
+        token_advantages=pl.Series(lists, dtype=pl.List(pl.Float64)),
     )

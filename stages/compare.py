@@ -71,7 +71,7 @@ class Derived(Section):
 
 STAGE = Stage(
     name="compare",
-    version=3,
+    version=4,
     reads={"evaluate*": contracts.JudgedSamples, "summarize*": contracts.IterationSummary},
     writes={
         "compare": contracts.Comparison,

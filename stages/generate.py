@@ -32,10 +32,21 @@ from extra_rl.sampling.rollouts import (
     open_roller,
     refuse_cut_distribution,
 )
-from extra_rl.sampling.rounds import further_rounds, mixed_groups
+from extra_rl.sampling.rounds import (
+    further_rounds,
+    is_mixed,
+    judged_rollouts,
+    lacks,
+    mixed_groups,
+    same_problem_rounds,
+)
 from extra_rl.sampling.shards import positions_of
 from extra_rl.tables import contracts
 from extra_rl.user_code import require_source
+
+
+def _is_default(value: object) -> bool:
+    return value in (False, "new_problems", "mixed")
 
 
 class Config(StageConfig):
@@ -59,10 +70,46 @@ class Config(StageConfig):
         "missing for select.prompts groups that are neither all correct nor all incorrect (docs/sampling.md); 1: off",
     )
 
+    # Left out where they are off, so that the jobs of runs without them stay as they are.
+    rounds_on: Literal["new_problems", "same_problem"] = Field(
+        "new_problems",
+        exclude_if=_is_default,
+        description="what a further round samples: new_problems (DAPO), or group_size more rollouts of each problem "
+        "that has not ended (Reinforce-Ada; docs/sampling.md)",
+    )
+    rounds_until: Literal["mixed", "balanced"] = Field(
+        "mixed",
+        exclude_if=_is_default,
+        description="with `rounds_on: same_problem`: a problem ends with one correct and one incorrect rollout, or "
+        "with half a group of each",
+    )
+    half_groups: bool = Field(
+        False,
+        exclude_if=_is_default,
+        description="true: sample half of each group first, and the rest only of mixed ones (docs/sampling.md)",
+    )
+
+    @property
+    def ends_with(self) -> tuple[int, int]:
+        """Correct and incorrect rollouts with which a problem ends (`rounds_on: same_problem`)."""
+        half = self.group_size // 2
+        return (1, 1) if self.rounds_until == "mixed" else (half, self.group_size - half)
+
     @model_validator(mode="after")
-    def demonstrations_come_in_one_round(self) -> Config:
-        if self.source == "demonstrations" and self.rounds > 1:
-            raise ValueError("source: demonstrations samples nothing: set rounds: 1")
+    def rounds_fit_together(self) -> Config:
+        reasons = []
+        if self.source == "demonstrations" and (self.rounds > 1 or self.half_groups):
+            reasons.append("source: demonstrations samples nothing: set rounds: 1 and half_groups: false")
+        if self.half_groups and self.rounds > 1:
+            reasons.append("half_groups samples a group in two rounds of its own: set rounds: 1")
+        if self.half_groups and self.group_size < 4:
+            reasons.append(
+                f"half_groups needs two rollouts in the first half: group_size: {self.group_size} is below 4"
+            )
+        if self.rounds_until == "balanced" and self.rounds_on != "same_problem":
+            reasons.append("rounds_until: balanced needs rounds_on: same_problem")
+        if reasons:
+            raise ValueError("; ".join(reasons))
         return self
 
 
@@ -95,9 +142,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     It is empty once the token budget is spent.
     """
     refuse_cut_distribution(config.sampling)
-    if config.rounds > 1 and context.job.shard:
+    if (config.rounds > 1 or config.half_groups) and context.job.shard:
         raise ConfigError(
-            "a shard cannot know how many groups are missing overall: with generate.rounds > 1, set "
+            "a shard cannot know how many groups are missing overall: with generate.rounds > 1 or half_groups, set "
             "generation.shards: 1."
         )
     if inputs["select"].is_empty():
@@ -105,13 +152,12 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     require_source(user_code_of(config.task), context.derived.judge_source)
     require_source(config.task.name, context.derived.task_source)
     size = config.group_size
-    fresh = fresh_plans(inputs["select"], inputs["train"], size)
-    now = len(fresh) // config.rounds  # select has chosen the problems of all rounds
-    plans = fresh[:now] + continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
+    first, further = plans_by_round(inputs, config)
+    plans = first + continuation_plans(inputs["previous_choose_prefixes"], "next_iteration", context.job.place)
     here = positions_of(plans, context.job.shard, config.sampling.max_response_tokens)
     if not here:  # a shard without a group need not load the model
         return {"generate": contracts.RolloutsOfShard.create_empty()}
-    mine, spare = [plans[i] for i in here], fresh[now:]
+    mine, spare = [plans[i] for i in here], [plan for plans_of_round in further for plan in plans_of_round]
     if config.source == "demonstrations":
         given = worked_solutions(mine, inputs, config, context)
         return {"generate": given.with_columns(position=pl.Series(here, dtype=pl.Int64))}
@@ -120,24 +166,51 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         context.figures[OPENING_SECONDS] = time.monotonic() - started
         table = roll(mine, context.progress(len(mine), f"{context.job.title}: rollout").update)
         if spare:
+            awaited = "mixed group(s) missing" if config.rounds_on == "new_problems" else "group(s) sampled again"
+            awaited = "mixed group(s) completed" if config.half_groups else awaited
 
-            def roll_further(number: int, missing: int, further: Sequence[Plan]) -> pl.DataFrame:
+            def roll_further(number: int, missing: int, chosen: Sequence[Plan]) -> pl.DataFrame:
                 title = f"{context.job.title}, round {number}"
-                context.console.note(f"{title}: {missing} mixed group(s) missing, {len(further)} more rollouts")
-                return roll(further, context.progress(len(further), f"{title}: rollout").update)
+                context.console.note(f"{title}: {missing} {awaited}, {len(chosen)} more rollouts")
+                return roll(chosen, context.progress(len(chosen), f"{title}: rollout").update)
 
-            table = further_rounds(
-                table,
-                [spare[i : i + size] for i in range(0, len(spare), size)],
-                target=now // size,
-                rounds=config.rounds,
-                roll=roll_further,
-                count_mixed=lambda table: mixed_groups(
-                    table, inputs["train"], config.task, config.verifier, context.derived.weights
-                ),
-            )
+            judging = (inputs["train"], config.task, config.verifier, context.derived.weights)
+            if config.rounds_on == "same_problem" or config.half_groups:
+                table = same_problem_rounds(
+                    table,
+                    further,
+                    roll=roll_further,
+                    judge=lambda table: judged_rollouts(table, *judging),
+                    goes_on=is_mixed() if config.half_groups else lacks(*config.ends_with),
+                )
+            else:
+                table = further_rounds(
+                    table,
+                    [spare[i : i + size] for i in range(0, len(spare), size)],
+                    target=len(first) // size,
+                    rounds=config.rounds,
+                    roll=roll_further,
+                    count_mixed=lambda table: mixed_groups(table, *judging),
+                )
             here = list(range(len(table)))
     return {"generate": table.with_columns(position=pl.Series(here, dtype=pl.Int64))}
+
+
+def plans_by_round(inputs: Inputs, config: Config) -> tuple[list[Plan], list[list[Plan]]]:
+    """Return the plans of the first round and those of each further round, of which not all need be sampled.
+
+    With new problems the plans of all further rounds are in one list, because their number in a round is not known.
+    """
+    selected, train, size = inputs["select"], inputs["train"], config.group_size
+    if config.half_groups:
+        half = size // 2
+        return fresh_plans(selected, train, half), [fresh_plans(selected, train, size - half, half)]
+    if config.rounds_on == "same_problem":
+        rounds = [fresh_plans(selected, train, size, size * number) for number in range(config.rounds)]
+        return rounds[0], rounds[1:]
+    fresh = fresh_plans(selected, train, size)
+    now = len(fresh) // config.rounds  # select has chosen the problems of all rounds
+    return fresh[:now], [fresh[now:]]
 
 
 def worked_solutions(plans: Sequence[Plan], inputs: Inputs, config: Config, context: Context) -> pl.DataFrame:

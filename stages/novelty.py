@@ -19,7 +19,7 @@ from extra_rl.config.mistakes import nearest
 from extra_rl.config.section import StageConfig, mistakes
 from extra_rl.config.sections import ComputeConfig
 from extra_rl.devices.acquire import acquire
-from extra_rl.novelty import MEASURES
+from extra_rl.novelty import MEASURES, embedder_of
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
@@ -63,10 +63,7 @@ class Config(StageConfig):
 
     def embedder(self) -> str:
         """The embedder, `sentence` or `policy`: that of the measure or of a random control's reference; "" for none."""
-        if not MEASURES[self.measure].NEEDS_EMBEDDINGS:
-            return ""
-        params = MEASURES[self.measure].Params.model_validate(self.params)
-        return str(getattr(params, "reference", self.measure))
+        return embedder_of(self.measure, self.params)
 
 
 STAGE = Stage(

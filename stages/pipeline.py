@@ -67,7 +67,9 @@ def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -
         parents = frozenset({*PARENTS, "parents_policy"})
         if section["rows"] == "all":
             return parents | {"verify"}
-        return frozenset() if derived["joined"] else parents
+        return frozenset() if derived["joined"] or derived.get("segments") else parents
+    if stage == "advantage" and not section["zero_variance_weight"]:
+        return frozenset({"score_entropy_generate", "score_entropy_regenerate"})
     return frozenset()
 
 

@@ -54,6 +54,12 @@ class Derived(Section):
 
     joined: bool = Field(False, description="advantage.group is `joined`: parents complete the groups of continuations")
     bonus: bool = Field(False, description="advantage.weight is above 0: correct rollouts carry a signal")
+    zero_variance: bool = Field(
+        False, description="advantage.zero_variance_weight is above 0: every judged rollout may carry a signal"
+    )
+    segments: bool = Field(
+        False, description="advantage.credit is `segment`: rewards of parents give credit to prefixes"
+    )
 
 
 STAGE = Stage(
@@ -114,7 +120,7 @@ def rows_to_score(inputs: Inputs, config: Config, derived: Derived) -> tuple[pl.
         raise ConfigError("score_entropy.rows: signal reads the verdicts of the rollouts: pass their file as `verify`.")
     judged = rollouts.join(inputs["verify"], on="rollout_id", how="left", maintain_order="left")
     previous = inputs["parents"].join(inputs["parents_verify"], on="rollout_id", how="left", maintain_order="left")
-    rows, parents = rows_with_signal(judged, previous, joined=derived.joined, bonus=derived.bonus)
+    rows, parents = rows_with_signal(judged, previous, **derived.model_dump())
     known = inputs["parents_scores"].filter(pl.col("policy_logprobs").is_not_null())
     new = parents.join(known, on="rollout_id", how="anti", maintain_order="left")
     return rows.select(rollouts.columns), new.select(rollouts.columns)

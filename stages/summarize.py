@@ -3,27 +3,30 @@
 READS   the iteration's tables, policy (its number of weights), previous_summarize (the running totals),
         previous_summarize_state
 WRITES  summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
-        of sampler and policy, tokens, compute; summarize_state: the position in the stream of problems, for select
+        of sampler and policy, tokens, compute, useful groups per unit of both; summarize_state: the position in the
+        stream of problems, for select
 SOURCE  our decision; sampled tokens and compute are the currencies of equal budgets (docs/method.md 4)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from extra_rl.algorithms.advantage import bonus_share
 from extra_rl.algorithms.mismatch import mismatch
-from extra_rl.config.section import StageConfig
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.report.summary_line import summary_line
-from extra_rl.run.compute import compute_figures
+from extra_rl.run.compute import compute_figures, embedding_figures
 from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
+from extra_rl.tables.signal import useful_groups
 from extra_rl.verdict import Verdict
 
 
@@ -31,9 +34,16 @@ class Config(StageConfig):
     """No keys: every figure is always computed."""
 
 
+class Derived(Section):
+    """Values that follow from the section `novelty`: what its embeddings cost."""
+
+    embedder: Literal["policy", "sentence", ""] = Field("", description="model of the embeddings; empty: none")
+    tail_tokens: int = Field(512, description="novelty.tail_tokens")
+
+
 STAGE = Stage(
     name="summarize",
-    version=8,
+    version=9,
     reads={
         "select": contracts.Selection,
         "generate": contracts.Rollouts,
@@ -43,6 +53,7 @@ STAGE = Stage(
         "score_entropy_generate": contracts.TokenScores,
         "score_entropy_regenerate": contracts.TokenScores,
         "choose_prefixes": contracts.Prefixes,
+        "novelty": contracts.Novelty,
         "advantage": contracts.Advantages,
         "update": contracts.UpdateSteps,
         "policy": PolicyDirectory,
@@ -50,6 +61,7 @@ STAGE = Stage(
         "previous_summarize_state?": contracts.IterationState,
     },
     writes={"summarize": contracts.IterationSummary, "summarize_state": contracts.IterationState},
+    derived=Derived,
 )
 
 
@@ -64,6 +76,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         **mismatch_figures(inputs),
     }
     summary |= compute_figures(inputs, inputs.policy(), summary["sampled_tokens"])
+    derived = context.derived
+    summary |= embedding_figures(inputs, inputs.policy(), derived.embedder, derived.tail_tokens)
+    summary |= useful_figures(inputs["advantage"], summary["sampled_tokens"], summary["compute"])
     for name in ("sampled_tokens", "compute"):
         summary[f"total_{name}"] = sum(inputs["previous_summarize"][f"total_{name}"]) + summary[name]
     folder = context.outputs["summarize"].parent
@@ -112,6 +127,16 @@ def rollout_figures(inputs: Inputs) -> dict[str, Any]:
         ),
         "sampled_tokens": int(batch["sampled_tokens"].sum()),
         "mean_numbers": mean_numbers(fresh),
+    }
+
+
+def useful_figures(advantages: pl.DataFrame, tokens: int, compute: float) -> dict[str, Any]:
+    """Return the useful groups of this iteration, and how many it had per 1,000 sampled tokens and per 10^12 FLOP."""
+    useful = useful_groups(advantages)
+    return {
+        "useful_groups": useful,
+        "useful_per_1000_tokens": 1e3 * useful / tokens if tokens else None,
+        "useful_per_tflop": 1e12 * useful / compute if compute else None,
     }
 
 

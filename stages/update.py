@@ -29,7 +29,7 @@ class Config(UpdateSettings, StageConfig):
 
 STAGE = Stage(
     name="update",
-    version=4,
+    version=5,
     reads={
         "generate": contracts.Rollouts,
         "regenerate": contracts.Rollouts,
@@ -94,6 +94,7 @@ def training_rows(inputs: Inputs, config: Config) -> pl.DataFrame:
     trained = rows.filter(pl.col("trained") == "trained")
     require_scores(trained)
     require_sampler_logprobs(trained)
+    require_an_advantage_per_token(trained)
     return rows
 
 
@@ -116,6 +117,18 @@ def require_sampler_logprobs(rows: pl.DataFrame) -> None:
             f"{len(unknown)} of {len(rows)} rollouts to train on were imported without the sampler's logprobs, first "
             f"{unknown[0]}, so the importance weight pi_old / pi_sampler of their tokens is not known. Import tokens "
             "with logprobs (docs/import.md)."
+        )
+
+
+def require_an_advantage_per_token(rows: pl.DataFrame) -> None:
+    """Raise InputError where `token_advantages` of a row to train on has another length than its response."""
+    given, tokens = pl.col("token_advantages").list.len(), pl.col("response_tokens").list.len()
+    wrong = rows.filter(given != tokens).select("rollout_id", given=given, tokens=tokens)
+    if len(wrong):
+        name, has, needs = wrong.row(0)
+        raise InputError(
+            f"{len(wrong)} rollouts have another number of token_advantages than response tokens, first {name} ({has} "
+            f"and {needs}): the table advantage belongs to other rollouts. Delete it and run again."
         )
 
 

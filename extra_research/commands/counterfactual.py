@@ -73,18 +73,31 @@ def run(arguments: argparse.Namespace) -> int:
 def requested_variants(
     advantage: FinishedStage, novelty: FinishedStage, arguments: argparse.Namespace
 ) -> list[Variant]:
-    """Return the usual variants, or every combination, and those that --also names."""
+    """Return the usual variants, or every combination, and those that --also names.
+
+    A usual variant whose options contradict those of the run is left out.
+    """
     from extra_research.variants import combinations_of, variants_of, without_repetition
 
     sections = (novelty.config().model_dump(mode="json"), advantage.config().model_dump(mode="json"))
     embedder = novelty.config().embedder()
     stored = novelty.outputs["novelty"]["embedding"].is_not_null().any()
     choose = combinations_of if arguments.every_combination else variants_of
-    found = choose(*sections, embedder if stored else "")
+    usual = choose(*sections, embedder if stored else "")
+    found = [variant for variant in usual if is_valid(advantage, variant)]
     also = [parse_variant(words, *sections) for words in arguments.also]
     for variant in also:
         novelty.config(variant.novelty), advantage.config(variant.advantage)
     return without_repetition([*found, *also], *sections)
+
+
+def is_valid(advantage: FinishedStage, variant: Variant) -> bool:
+    """Return whether the section `advantage` allows the variant, as `group: joined` with `credit: segment` is not."""
+    try:
+        advantage.config(variant.advantage)
+    except ConfigError:
+        return False
+    return True
 
 
 def parse_variant(words: list[str], novelty: dict[str, Any], advantage: dict[str, Any]) -> Variant:

@@ -11,12 +11,14 @@ from typing import Literal, NamedTuple, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from extra_rl.algorithms.groups import Floats, Groups, deviation, group_members, require_same_length
-from extra_rl.errors import NumericalError
+from extra_rl.algorithms.groups import Floats, deviation, group_members, judged, require_none, require_same_length
+from extra_rl.algorithms.rare_success import mean_normalised, pass_at_k_normalised
 
 Centring = Literal["none", "among_correct"]
 Scale = Literal["none", "group_max", "batch_std"]
 Placement = Literal["after_normalisation", "before_normalisation"]
+Normalise = Literal["std", "mean_only", "mean", "pass_at_k"]
+"""GRPO, Dr. GRPO, MaxRL, and the advantage of pass@k training (docs/method.md, sections 1 and 7)."""
 
 ROUNDING = 1e-6
 """A divisor of the bonus up to this value counts as 0. Cosines of float32 embeddings have errors of about 1e-7, and a
@@ -56,12 +58,12 @@ def normalise_groups(
     Raises NumericalError for an infinite reward, ContractError for columns of different lengths.
     Source: GRPO, arXiv 2402.03300; ExTra, arXiv 2606.24994 (P, R). Exclusion: our decision (O).
     """
-    judged = _judged(rewards_N, groups_N)
-    deviation_N = deviation(judged)
+    groups = judged(rewards_N, groups_N)
+    deviation_N = deviation(groups)
     if not divide_by_std:
         return deviation_N
-    std_K = np.sqrt(judged.sums(deviation_N**2) / np.maximum(judged.size_K - std_ddof, 1))
-    divisor_N = (std_K + eps)[judged.group_N]
+    std_K = np.sqrt(groups.sums(deviation_N**2) / np.maximum(groups.size_K - std_ddof, 1))
+    divisor_N = (std_K + eps)[groups.group_N]
     return np.divide(deviation_N, divisor_N, out=np.zeros_like(deviation_N), where=deviation_N != 0)
 
 
@@ -75,14 +77,14 @@ def group_types(
     differ, and so a signal. An excluded rollout has the type of its group. Raises the errors of `normalise_groups`.
     Source: our decision (O).
     """
-    _judged(rewards_N, groups_N)
-    judged = group_members(correct_N.astype(np.float64), ~np.isnan(rewards_N), groups_N)
+    judged(rewards_N, groups_N)
+    groups = group_members(correct_N.astype(np.float64), ~np.isnan(rewards_N), groups_N)
     type_K = np.select(
-        [judged.size_K < 2, judged.low_K >= 1, judged.high_K <= 0],
+        [groups.size_K < 2, groups.low_K >= 1, groups.high_K <= 0],
         ["excluded", "all_correct", "all_incorrect"],
         default="mixed",
     )
-    return type_K[judged.group_N]
+    return type_K[groups.group_N]
 
 
 def novelty_bonus(
@@ -117,7 +119,7 @@ def novelty_bonus(
     """
     require_same_length(novelty=novelty_N, correct=correct_N, groups=groups_N)
     faulty_N = correct_N & ~np.isfinite(novelty_N)
-    _require_none(faulty_N, "the novelty of correct rollouts is not finite", "novelty measure")
+    require_none(faulty_N, "the novelty of correct rollouts is not finite", "novelty measure")
     correct = group_members(novelty_N, correct_N, groups_N)
     match centring:
         case "none":
@@ -151,8 +153,10 @@ def combine(
     std_ddof: int = 1,
     eps: float = 1e-6,
     divide_by_std: bool = True,
+    normalise: Normalise | None = None,
+    k: int = 0,
 ) -> Advantages:
-    """Reward and bonus as one advantage, with the part that each contributes. N(.) is `normalise_groups`.
+    """Reward and bonus as one advantage, with the part that each contributes. N(.) is the normalisation.
 
     Args:
         rewards_N: verified rewards; NaN: excluded.
@@ -162,19 +166,32 @@ def combine(
             bonus is then the only signal. "before_normalisation" (the authors' released script): A = N(r + bonus); the
             bonus part is A - N(r). It is not 0 for incorrect rollouts, because the bonus changes the group's mean.
         std_ddof, eps, divide_by_std: options of `normalise_groups`.
-    Raises the errors of `normalise_groups`.
+        normalise: "std" and "mean_only": `normalise_groups` with and without the division; "mean": `mean_normalised`;
+            "pass_at_k": `pass_at_k_normalised`, for rewards of 0 and 1 only, so not with a bonus before it. None: by
+            `divide_by_std`.
+        k: of "pass_at_k".
+    Raises the errors of the normalisation.
     """
     require_same_length(rewards=rewards_N, bonus=bonus_N, groups=groups_N)
+    form = normalise or ("std" if divide_by_std else "mean_only")
 
-    def normalise(values_N: npt.NDArray[np.floating]) -> Floats:
-        return normalise_groups(values_N, groups_N, std_ddof=std_ddof, eps=eps, divide_by_std=divide_by_std)
+    def normalised(values_N: npt.NDArray[np.floating]) -> Floats:
+        match form:
+            case "std" | "mean_only":
+                return normalise_groups(values_N, groups_N, std_ddof=std_ddof, eps=eps, divide_by_std=form == "std")
+            case "mean":
+                return mean_normalised(values_N, groups_N)
+            case "pass_at_k":
+                return pass_at_k_normalised(values_N, groups_N, k)
+            case _:
+                assert_never(form)
 
-    normalised_N = normalise(rewards_N)
+    normalised_N = normalised(rewards_N)
     match placement:
         case "after_normalisation":
             part_N = np.asarray(bonus_N, dtype=np.float64)
         case "before_normalisation":
-            part_N = normalise(rewards_N + bonus_N) - normalised_N
+            part_N = normalised(rewards_N + bonus_N) - normalised_N
         case _:
             assert_never(placement)
     return Advantages(normalised_N, part_N, normalised_N + part_N)
@@ -205,17 +222,3 @@ def positive_only(advantage_N: npt.NDArray[np.floating], continued_N: npt.NDArra
     """
     require_same_length(advantage=advantage_N, continued=continued_N)
     return np.where(continued_N, np.maximum(advantage_N, 0.0), advantage_N).astype(np.float64)
-
-
-def _judged(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> Groups:
-    """The groups with their judged rollouts as members; raises as `normalise_groups`."""
-    require_same_length(rewards=rewards_N, groups=groups_N)
-    _require_none(np.isinf(rewards_N), "rewards are infinite", "verifier (NaN would exclude a rollout)")
-    return group_members(rewards_N, ~np.isnan(rewards_N), groups_N)
-
-
-def _require_none(fault_N: npt.NDArray[np.bool_], fault: str, suspect: str) -> None:
-    """Raise NumericalError with the first faulty rows, if there are any."""
-    if fault_N.any():
-        rows = np.flatnonzero(fault_N)[:5].tolist()
-        raise NumericalError(f"{fault} in {fault_N.sum()} rows, the first of them {rows}; check the {suspect}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from extra_rl.errors import ContractError
+from extra_rl.errors import ContractError, NumericalError
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,3 +65,20 @@ def require_same_length(**columns: npt.NDArray[np.generic]) -> None:
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
         raise ContractError(f"columns must be one-dimensional and of one length, but have the shapes {shapes}")
+
+
+def judged(rewards_N: npt.NDArray[np.floating], groups_N: npt.NDArray[np.integer]) -> Groups:
+    """The groups with their judged rollouts, whose reward is not NaN, as members.
+
+    Raises NumericalError for an infinite reward, ContractError for columns of different lengths.
+    """
+    require_same_length(rewards=rewards_N, groups=groups_N)
+    require_none(np.isinf(rewards_N), "rewards are infinite", "verifier (NaN would exclude a rollout)")
+    return group_members(rewards_N, ~np.isnan(rewards_N), groups_N)
+
+
+def require_none(fault_N: npt.NDArray[np.bool_], fault: str, suspect: str) -> None:
+    """Raise NumericalError with the first faulty rows, if there are any."""
+    if fault_N.any():
+        rows = np.flatnonzero(fault_N)[:5].tolist()
+        raise NumericalError(f"{fault} in {fault_N.sum()} rows, the first of them {rows}; check the {suspect}")

@@ -172,7 +172,8 @@ def described(row: Mapping[str, Any], minus: str = "-") -> str:
 
 def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what each arm spent, all seeds together. arms: `arms` of summary.json."""
-    cells = [["", "sampled tokens", "TFLOP", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]]
+    head = ["sampled tokens", "TFLOP", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]
+    cells = [["", *head, "useful groups", "per 1,000 tokens", "per TFLOP"]]
     for name, figures in arms.items():
         budget = figures["budget"]
         cells.append(
@@ -183,6 +184,10 @@ def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 *(_whole(budget[key]) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
                 _whole(budget["tokens_per_cpu_second"]),
                 _whole(budget["measuring_compute_seconds"]),
+                # A summary.json of an earlier version has none.
+                _whole(budget.get("useful_groups")),
+                number(budget.get("useful_per_1000_tokens"), digits=2),
+                number(budget.get("useful_per_tflop"), digits=2),
             ]
         )
     return aligned(cells)

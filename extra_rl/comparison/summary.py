@@ -120,6 +120,8 @@ def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]
 
     Seconds are sums over all seeds and stages, measured in the stages' processes: their start is not included.
     `loss_tokens` is the sum of the denominators of all optimizer steps (`update.loss_tokens`), None without an update.
+    `useful_groups` are those whose rewards differ (`summarize`), also per 1,000 sampled tokens and per 10^12 FLOP;
+    `embedding_compute`: FLOP of the novelty measure's embeddings, not part of `compute`, None where not known.
     `tokens_per_cpu_second` is sampled tokens per CPU-second of the stages, None without any. `measuring_...` are the
     seconds of evaluations and second judges.
 
@@ -139,11 +141,33 @@ def costs(folders: Iterable[Path], spent: Spent | None = None) -> dict[str, Any]
         "sampled_tokens": spent.tokens,
         "compute": spent.compute,
         "loss_tokens": loss_tokens(folders),
+        **spent_usefully(folders, spent),
         **training,
         "tokens_per_cpu_second": round(spent.tokens / cpu, 3) if cpu else None,
         **{f"measuring_{name}": seconds for name, seconds in measuring.items()},
     }
     return {**total, "budget": budget}
+
+
+def spent_usefully(folders: Iterable[Path], spent: Spent) -> dict[str, float | None]:
+    """Return useful groups, also per 1,000 sampled tokens and 10^12 FLOP, and the compute of embeddings.
+
+    Sums over all iterations below the folders; None without a summary of an iteration.
+    """
+    files = [path for folder in folders for path in sorted(folder.glob("s*/iteration_*/summarize.parquet"))]
+    columns = ["useful_groups", "embedding_compute"]
+    rows = [pl.read_parquet(path, columns=columns, glob=False) for path in files]
+    table = pl.concat(rows) if rows else None
+    useful = None if table is None else int(table["useful_groups"].sum())
+    known = table is not None and not table["embedding_compute"].null_count()
+    return {
+        "useful_groups": useful,
+        "useful_per_1000_tokens": round(1e3 * useful / spent.tokens, 4)
+        if useful is not None and spent.tokens
+        else None,
+        "useful_per_tflop": round(1e12 * useful / spent.compute, 4) if useful is not None and spent.compute else None,
+        "embedding_compute": float(table["embedding_compute"].sum()) if table is not None and known else None,
+    }
 
 
 def loss_tokens(folders: Iterable[Path]) -> int | None:

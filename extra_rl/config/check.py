@@ -246,11 +246,13 @@ def the_cache_is_no_run(of: Sections, run: RunConfig) -> Iterator[str]:
         yield f"name: {run.name} is the folder of cached evaluations (evaluate.cache: {cache}); choose another name"
 
 
-@reads("generation", "generate.rounds")
+@reads("generation", "generate.rounds", "generate.half_groups")
 def rounds_need_all_groups_in_one_job(of: Sections, run: RunConfig) -> Iterator[str]:
     """No shard knows how many groups are missing overall."""
     if run.generation.shards > 1 and of["generate"]["rounds"] > 1:
         yield "generate.rounds above 1 needs generation.shards: 1 (docs/sampling.md)"
+    if run.generation.shards > 1 and of["generate"].get("half_groups"):
+        yield "generate.half_groups needs generation.shards: 1 (docs/sampling.md)"
 
 
 @reads(
@@ -273,3 +275,26 @@ def needed_rollouts_are_scored(of: Sections, run: RunConfig) -> Iterator[str]:
     }
     if missing := [requirement for requirement, is_missing in needed.items() if is_missing]:
         yield f"score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all"
+
+
+@reads("advantage.normalise", "advantage.k", "generate.group_size", "verify.rewards", "verify.weights")
+def the_rewards_fit_the_advantage(of: Sections, run: RunConfig) -> Iterator[str]:
+    """Rewards that are known only from a judge are checked when they are there."""
+    advantage, verify, size = of["advantage"], of["verify"], of["generate"]["group_size"]
+    given = {name: reward for name, reward in verify["rewards"].items() if reward is not None}
+    if advantage["normalise"] == "mean":
+        for name, reward in given.items():
+            if reward < 0:
+                yield f"advantage.normalise: mean needs rewards of 0 or more, and verify.rewards.{name} is {reward:g}"
+    if advantage["normalise"] != "pass_at_k":
+        return
+    if advantage["k"] is not None and advantage["k"] >= size:
+        yield (
+            f"advantage.k: {advantage['k']} must be below generate.group_size ({size}): pass@k of a whole group is 0 "
+            "or 1, so no group would have a signal"
+        )
+    for name, reward in given.items():
+        if reward not in (0, 1):
+            yield f"advantage.normalise: pass_at_k needs rewards of 0 and 1, and verify.rewards.{name} is {reward:g}"
+    if verify["weights"] not in ({}, {"correct": 1.0}):
+        yield "advantage.normalise: pass_at_k needs rewards of 0 and 1, which verify.weights replaces by weighted sums"

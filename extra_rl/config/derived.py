@@ -14,6 +14,7 @@ from typing import Any
 
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.judges import JUDGES, TASK_NAMES, who_judges
+from extra_rl.novelty import embedder_of
 from extra_rl.user_code import is_reference, source_digest
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -61,10 +62,10 @@ def _stream_continues(experiment: Experiment, arm: str, iteration: int) -> bool:
     """Whether the schedule has changed how many problems an iteration takes, so that its number does not tell which."""
     first = experiment.arms[arm]
     return any(
-        phase.sections[stage][key] != first[stage][key]
+        phase.sections[stage].get(key) != first[stage].get(key)
         for phase in experiment.phases.get(arm, [])
         if phase.start <= iteration
-        for stage, key in (("select", "prompts"), ("generate", "rounds"))
+        for stage, key in (("select", "prompts"), ("generate", "rounds"), ("generate", "rounds_on"))
     )
 
 
@@ -85,7 +86,7 @@ def _of_evaluate(sections: Sections) -> dict[str, Any]:
 def _of_generate(sections: Sections) -> dict[str, Any]:
     """Between rounds rollouts are judged, and weighted as in `verify`; demonstrations are a task's own."""
     generate = sections["generate"]
-    if generate["rounds"] > 1:
+    if generate["rounds"] > 1 or generate.get("half_groups"):
         weights = sections["verify"]["weights"]
         return _judge_source(generate) | ({"weights": weights} if weights else {})
     return _task_source(generate) if generate["source"] == "demonstrations" else {}
@@ -111,8 +112,9 @@ def _digest(judge: str, folder: Path) -> str:
 
 
 def _of_select(sections: Sections) -> dict[str, Any]:
-    """It provides the problems of all rounds."""
-    return {"rounds": sections["generate"]["rounds"]}
+    """It provides the problems of all rounds; rounds of the same problems need no further ones."""
+    generate = sections["generate"]
+    return {"rounds": 1 if generate.get("rounds_on") == "same_problem" else generate["rounds"]}
 
 
 def _of_warm_start(sections: Sections) -> dict[str, Any]:
@@ -125,7 +127,19 @@ def _of_score_entropy(sections: Sections) -> dict[str, Any]:
     if sections["score_entropy"]["rows"] == "all":
         return {}
     advantage = sections["advantage"]
-    return {"joined": advantage["group"] == "joined", "bonus": advantage["weight"] > 0}
+    found = {"joined": advantage["group"] == "joined", "bonus": advantage["weight"] > 0}
+    # Left out where they are off, so that the jobs of runs without them stay as they are.
+    further = {
+        "zero_variance": advantage["zero_variance_weight"] > 0,
+        "segments": advantage["credit"] == "segment",
+    }
+    return found | {name: True for name, is_on in further.items() if is_on}
+
+
+def _of_summarize(sections: Sections) -> dict[str, Any]:
+    """Embeddings are charged for the model that computes them."""
+    novelty = sections["novelty"]
+    return {"embedder": embedder_of(novelty["measure"], novelty["params"]), "tail_tokens": novelty["tail_tokens"]}
 
 
 def _of_compare(experiment: Experiment) -> dict[str, Any]:
@@ -149,5 +163,6 @@ DERIVED: dict[str, Callable[[Sections], dict[str, Any]]] = {
     "evaluate": _of_evaluate,
     "warm_start": _of_warm_start,
     "score_entropy": _of_score_entropy,
+    "summarize": _of_summarize,
 }
 """Stage -> its derived values, from the sections of its arm; `compare` derives from all arms."""

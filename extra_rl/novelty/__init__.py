@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from extra_rl.novelty import (
+    elliptical,
     embedding_distance,
     lexical,
     ngram_count,
@@ -27,8 +29,17 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "lexical": lexical,
         "ngram_count": ngram_count,
         "surprise": surprise,
+        "elliptical": elliptical,
         "random": random_control,
     }
 )
 
-__all__ = ["MEASURES", "Measure", "Pool", "Result"]
+
+def embedder_of(measure: str, params: Mapping[str, Any]) -> str:
+    """The embedder of a measure, `sentence` or `policy`: its own, or that of its `reference`; "" for none."""
+    if not MEASURES[measure].NEEDS_EMBEDDINGS:
+        return ""
+    return str(getattr(MEASURES[measure].Params.model_validate(params), "reference", measure))
+
+
+__all__ = ["MEASURES", "Measure", "Pool", "Result", "embedder_of"]

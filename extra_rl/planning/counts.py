@@ -78,10 +78,11 @@ def longest_response(sections: Sections) -> int:
 def at_most(sections: Sections) -> Rollouts:
     """Return the bound: every round sampled in full, every group hard, every response at the limit."""
     generate, prefixes = sections["generate"], sections["choose_prefixes"]
-    groups = sections["select"]["prompts"] * generate["rounds"]
+    same = generate.get("rounds_on") == "same_problem"
+    groups = sections["select"]["prompts"] * (1 if same else generate["rounds"])
     continued = groups if prefixes["groups"] == "all_hard" else min(prefixes["groups"], groups)
     contexts = continued * prefixes["prefixes_per_problem"]
-    fresh = groups * generate["group_size"]
+    fresh = groups * generate["group_size"] * (generate["rounds"] if same else 1)
     limit = float(longest_response(sections))
     return Rollouts(
         groups=groups,

@@ -12,6 +12,7 @@ from extra_rl.errors import InputError
 from extra_rl.results import iteration_name
 from extra_rl.tables import scan_iteration
 from extra_rl.tables.files import read_provenance
+from extra_rl.tables.signal import OWN, SEGMENTS
 
 FROM_SCAN = (
     *("rollout_id", "arm", "seed", "iteration", "group_id", "problem_id", "origin", "prefix_id", "parent_rollout_id"),
@@ -85,25 +86,27 @@ def prefixes_of(folder: Path, names: Collection[str], when: str) -> dict[str, di
 def advantages_of(folder: Path, iteration: int, groups: Collection[str]) -> list[dict[str, Any]]:
     """Return the rows of an iteration's `advantage` that belong to `groups`, with statistics of their advantage group.
 
-    `members`, `mean` and `sd` are those of the rewards that a row was normalised with (`advantage.std_ddof`).
+    `members`, `mean` and `sd` are those of the rewards that a row was normalised with (`advantage.std_ddof`);
+    `by_token`: whether its tokens have separate advantages.
     """
     file = folder / "advantage.parquet"
     if not file.is_file():
         return []
     settings = advantage_settings(file)
     counted = pl.col("reward").filter(pl.col("reward").is_not_null(), pl.col("trained") != "unrescued")
-    own_groups = [name for group in groups for name in (group, f"{group}/own")]
-    rows = (
-        pl.scan_parquet(file, glob=False)
-        .filter(pl.col("advantage_group").is_in(own_groups))
-        .with_columns(
-            members=counted.len().over("advantage_group"),
-            mean=counted.mean().over("advantage_group"),
-            sd=counted.std(ddof=settings.get("std_ddof", 1)).over("advantage_group"),
-            at=pl.lit(iteration),
-        )
+    own_groups = [name for group in groups for name in (group, group + OWN, group + SEGMENTS)]
+    scan = pl.scan_parquet(file, glob=False)
+    by_token = (
+        pl.col("token_advantages").is_not_null() if "token_advantages" in scan.collect_schema() else pl.lit(False)
     )
-    names = ("rollout_id", "advantage_group", "members", "mean", "sd", "at", *OF_ADVANTAGE)
+    rows = scan.filter(pl.col("advantage_group").is_in(own_groups)).with_columns(
+        members=counted.len().over("advantage_group"),
+        mean=counted.mean().over("advantage_group"),
+        sd=counted.std(ddof=settings.get("std_ddof", 1)).over("advantage_group"),
+        at=pl.lit(iteration),
+        by_token=by_token,
+    )
+    names = ("rollout_id", "advantage_group", "members", "mean", "sd", "at", "by_token", *OF_ADVANTAGE)
     return rows.select(names).collect().to_dicts()
 
 
@@ -148,13 +151,23 @@ def adding_up(normalised: float, bonus: float, advantage: float) -> Sum:
 def formula(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return how the reward was normalised, such as `(1 - 0.25) / (0.46291 + 1e-06)`; "" where it was not.
 
+    With `normalise: pass_at_k` it is the group's counts: `pass@2, 3 of 8 correct`. Where the tokens have separate
+    advantages it says so.
+
     row: of `advantages_of`. settings: the section `advantage`.
     """
     if row["reward"] is None or row["mean"] is None or row["trained"] in ("unrescued", "excluded"):
         return ""
+    if row.get("by_token"):
+        return "mean over its tokens"
     top = f"({row['reward']:.6g} - {row['mean']:.6g})"
-    if not settings.get("divide_by_std", True):
+    normalise = settings.get("normalise") or ("std" if settings.get("divide_by_std", True) else "mean_only")
+    if normalise == "mean_only":
         return top
+    if normalise == "mean":
+        return f"{top} / {row['mean']:.6g}" if row["mean"] else top
+    if normalise == "pass_at_k":
+        return f"pass@{settings['k']}, {round(row['mean'] * row['members'])} of {row['members']} correct"
     return f"{top} / ({row['sd'] or 0.0:.6g} + {settings.get('eps', 1e-6):g})"
 
 

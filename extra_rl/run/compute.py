@@ -28,6 +28,26 @@ def compute_figures(tables: TablesByRole, policy: Path, sampled: int) -> dict[st
     return {**{f"{name}_tokens": count for name, count in counts.items()}, "compute": flop}
 
 
+def embedding_figures(tables: TablesByRole, policy: Path, embedder: str, tail_tokens: int) -> dict[str, Any]:
+    """Return embedded_tokens and embedding_compute (FLOP) of `contracts.IterationSummary`.
+
+    The embeddings of the novelty measure, and nothing where it has none: 2N for each token of a response's tail. They
+    are no part of `compute`, so arms with and without an embedding measure stay comparable with earlier results.
+
+    Args:
+        tables: generate, regenerate and novelty.
+        policy: manifest of a policy; the initial policy, which embeds, has as many weights.
+        embedder: `policy`, `sentence` or "". The weights of a sentence model are not known: null.
+        tail_tokens: number of last response tokens that are embedded (`novelty.tail_tokens`).
+    """
+    embedded = tables["novelty"].filter(pl.col("embedding").is_not_null()).select("rollout_id")
+    length = pl.col("response_tokens").list.len()
+    lengths = pl.concat([tables[role].select("rollout_id", length=length) for role in ("generate", "regenerate")])
+    tokens = int(embedded.join(lengths, on="rollout_id")["length"].clip(0, tail_tokens).sum())
+    known = embedder == "policy" or not tokens
+    return {"embedded_tokens": tokens, "embedding_compute": 2.0 * weights_of(policy) * tokens if known else None}
+
+
 def prefilled_tokens(rollouts: pl.DataFrame) -> int:
     """Return the number of tokens in the distinct contexts (prompt, then prefix) of one sampling stage.
 

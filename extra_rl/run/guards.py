@@ -18,6 +18,7 @@ from extra_rl.results import RunFolder, iteration_name
 from extra_rl.run.context import Guards
 from extra_rl.run.records import MISMATCH_TOLERANCE
 from extra_rl.run.stage import Context
+from extra_rl.tables.signal import OF_USEFUL_GROUPS, useful_groups
 
 
 def tolerance_of(guards: Guards, precision: str) -> float:
@@ -129,16 +130,13 @@ def read_iteration(folder: Path, number: int) -> Iteration | None:
     if not (summary.is_file() and advantage.is_file()):
         return None
     row = pl.read_parquet(summary).row(0, named=True)
-    trained = pl.read_parquet(advantage, columns=["advantage_group", "normalised", "trained"]).filter(
-        (pl.col("trained") == "trained") & (pl.col("normalised") != 0)
-    )
     return Iteration(
         number=number,
         rollouts=row["rollouts"],
         groups=row["groups"],
         all_correct=row["all_correct"],
         all_incorrect=row["all_incorrect"],
-        useful=trained["advantage_group"].n_unique(),
+        useful=useful_groups(pl.read_parquet(advantage, columns=list(OF_USEFUL_GROUPS))),
     )
 
 

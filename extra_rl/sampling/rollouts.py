@@ -39,15 +39,15 @@ class Plan:
     expected: int | None = None
 
 
-def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int) -> list[Plan]:
-    """Return `group_size` plans for every selected problem."""
+def fresh_plans(selection: pl.DataFrame, train: pl.DataFrame, group_size: int, first: int = 0) -> list[Plan]:
+    """Return `group_size` plans for every selected problem; their numbers within the group begin with `first`."""
     rows = selection.join(
         train.select("problem_id", "prompt_tokens"), on="problem_id", how="left", maintain_order="left"
     )
     return [
         Plan(f"{row['group_id']}/{n}", row["group_id"], row["problem_id"], "fresh", row["prompt_tokens"])
         for row in rows.iter_rows(named=True)
-        for n in range(group_size)
+        for n in range(first, first + group_size)
     ]
 
 

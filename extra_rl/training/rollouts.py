@@ -17,7 +17,8 @@ class TrainingRollout:
     """A rollout as the loss reads it; the lists have one value per response token.
 
     loss_start: number of response tokens at the start that carry no loss. prefix_length: number of response tokens at
-    the start that were not sampled in this call, so they carry no importance weight.
+    the start that were not sampled in this call, so they carry no importance weight. token_advantages: one advantage
+    for each response token; None: `advantage` for all of them.
     """
 
     rollout_id: str
@@ -28,6 +29,14 @@ class TrainingRollout:
     advantage: float
     loss_start: int
     prefix_length: int
+    token_advantages: list[float] | None = None
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether a token that carries loss has an advantage other than 0."""
+        if self.token_advantages is None:
+            return self.loss_tokens > 0 and self.advantage != 0
+        return any(self.token_advantages[self.loss_start :])
 
     @property
     def loss_tokens(self) -> int:
@@ -47,6 +56,7 @@ def to_rollouts(rows: pl.DataFrame) -> list[TrainingRollout]:
             row["advantage"],
             row["loss_start"],
             row["prefix_length"],
+            row["token_advantages"],
         )
         for row in rows.iter_rows(named=True)
     ]

@@ -62,15 +62,16 @@ class Trainer:
     def step(self, rollouts: Sequence[TrainingRollout]) -> dict[str, float] | None:
         """Take one optimizer step on a mini-batch; return its metrics, or None where no row has a signal.
 
-        Rows with advantage 0 skip the forward and backward pass but stay in the denominator. Weight decay and momentum
-        would move the weights even at a zero gradient, so a mini-batch without a signal takes no step.
+        Rows whose advantage is 0 at every token with loss skip the forward and backward pass but stay in the
+        denominator. Weight decay and momentum would move the weights even at a zero gradient, so a mini-batch without a
+        signal takes no step.
         Raises NumericalError when loss or gradient is not finite; the weights are then unchanged.
         """
         import torch
 
         settings = self._settings
         every_row = settings.every_row_has_gradient
-        active = [r for r in rollouts if r.loss_tokens > 0 and (r.advantage != 0 or every_row)]
+        active = [r for r in rollouts if r.has_signal or (every_row and r.loss_tokens > 0)]
         if not active:
             return None
         counted = [r for r in (active if settings.signal_only else rollouts) if r.loss_tokens > 0]
@@ -143,7 +144,7 @@ class Trainer:
         sampled_BT = mask_BT & (step_T >= prefix_B1)
         old_BT = _padded([r.old_logprobs for r in batch], logprob_BT)
         sampler_BT = _padded([r.sampler_logprobs for r in batch], logprob_BT)
-        advantage_BT = torch.tensor([[r.advantage] for r in batch], device=old_BT.device).expand_as(old_BT)
+        advantage_BT = _advantages(batch, old_BT)
         token = self._policy_loss(logprob_BT, old_BT, advantage_BT, mask_BT)
         ratio = losses.importance_weight(old_BT, sampler_BT, sampled_BT, settings.importance_cap or math.inf)
         loss_BT = token.loss_BT
@@ -187,6 +188,18 @@ class Trainer:
                 loss_BT, mask_BT, len(counted), max_tokens=settings.sampling.max_response_tokens
             )
         return aggregation.token_mean(loss_BT, mask_BT, sum(r.loss_tokens for r in counted))
+
+
+def _advantages(batch: Sequence[TrainingRollout], like_BT: Tensor) -> Tensor:
+    """The advantage of every token in `like_BT`'s shape: the rollout's, or the token's own where they differ."""
+    import torch
+
+    advantage_BT = torch.tensor([[r.advantage] for r in batch], device=like_BT.device).expand_as(like_BT)
+    if all(r.token_advantages is None for r in batch):
+        return advantage_BT
+    own_BT = _padded([r.token_advantages or [] for r in batch], like_BT)
+    differs_B1 = torch.tensor([[r.token_advantages is not None] for r in batch], device=like_BT.device)
+    return torch.where(differs_B1, own_BT, advantage_BT)
 
 
 def _padded(values: Sequence[Sequence[float]], like_BT: Tensor) -> Tensor:

@@ -200,7 +200,20 @@ def test_scoring_by_signal_derives_which_rollouts_carry_one() -> None:
     joined = {"advantage": {"group": "joined", "weight": 0.1}}
     assert derived("score_entropy", **SIGNAL, **joined) == {"joined": True, "bonus": True}
     assert derived("score_entropy", **SIGNAL) == {"joined": False, "bonus": False}
+    further = {"advantage": {"zero_variance_weight": 0.1, "credit": "segment"}}
+    off = {"joined": False, "bonus": False}
+    assert derived("score_entropy", **SIGNAL, **further) == off | {"zero_variance": True, "segments": True}
     assert derived("score_entropy", **joined) == {}  # all rows are scored, whatever the advantages are
+
+
+def test_the_embedder_of_the_novelty_measure_is_derived() -> None:
+    def embedder(**novelty: Any) -> dict[str, Any]:
+        return derived("summarize", novelty=novelty)
+
+    assert embedder() == {"embedder": "", "tail_tokens": 512}
+    assert embedder(measure="policy", tail_tokens=9) == {"embedder": "policy", "tail_tokens": 9}
+    assert embedder(measure="elliptical", params={"reference": "sentence"})["embedder"] == "sentence"
+    assert embedder(measure="lexical")["embedder"] == ""
 
 
 def test_a_demonstration_ends_with_the_first_stop_string() -> None:
@@ -208,6 +221,8 @@ def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "") == {"stop": None}
 
 
+OF_CREDIT = {"zero_variance", "segments"}
+"""Derived values that only a configuration with advantages by token has: other jobs stay as they are."""
 OF_USER_CODE = {"judge_source", "task_source", "weights"}
 """Derived values that only a configuration with a user's judge or task has (tests/judging/test_source.py)."""
 
@@ -220,7 +235,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
         module = load(stage)
         assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
-        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE
+        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE - OF_CREDIT
         module.STAGE.derived_of(job)
 
 
@@ -231,7 +246,8 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         ("warm_start", "stop"),
         *((stage, "judge_source") for stage in ("verify", "evaluate", "generate")),
         *((stage, "task_source") for stage in ("prepare", "warm_start", "generate")),
-        *(("score_entropy", key) for key in ("joined", "bonus")),
+        *(("score_entropy", key) for key in ("joined", "bonus", "zero_variance", "segments")),
+        *(("summarize", key) for key in ("embedder", "tail_tokens")),
         *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
         *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),
     ],
@@ -254,6 +270,30 @@ def test_options_that_need_the_scores_of_all_rollouts_are_refused_with_rows_sign
 ) -> None:
     assert re.search(rf"  score_entropy\.rows: signal {named}", refusal(**SIGNAL, **changes))
     resolved(**changes)
+
+
+PASS_AT_K = {"normalise": "pass_at_k", "k": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"advantage": PASS_AT_K | {"k": 8}}, r"advantage\.k: 8 must be below generate\.group_size \(8\)"),
+        (
+            {"advantage": PASS_AT_K, "verify": {"rewards": {"wrong": -1.0}}},
+            r"pass_at_k needs rewards of 0 and 1, and verify\.rewards\.wrong is -1",
+        ),
+        ({"advantage": PASS_AT_K, "verify": {"weights": {"correct": 1.0, "length": -0.1}}}, r"which verify\.weights"),
+        (
+            {"advantage": {"normalise": "mean"}, "verify": {"rewards": {"truncated": -0.5}}},
+            r"mean needs rewards of 0 or more, and verify\.rewards\.truncated is -0\.5",
+        ),
+    ],
+)
+def test_rewards_that_do_not_fit_the_advantage_are_refused(changes: dict[str, Any], named: str) -> None:
+    assert re.search(named, refusal(**changes))
+    resolved(advantage=PASS_AT_K, verify={"weights": {"correct": 1.0}})
+    resolved(advantage={"normalise": "mean"}, verify={"rewards": {"error": None}})
 
 
 def test_null_on_snakemakes_command_line_is_null() -> None:

@@ -44,6 +44,15 @@ def test_without_stored_embeddings_no_measure_that_needs_them() -> None:
     assert "measure=lexical" not in found
 
 
+def test_an_elliptical_bonus_has_no_random_control_of_its_magnitude() -> None:
+    elliptical = {"measure": "elliptical", "params": {"ridge": 0.1}}
+    found = names(variants_of(elliptical, EXTRA, "policy"))
+    assert not [name for name in found if "random" in name]
+    assert "measure=policy pool=all aggregate=nearest" in found
+    assert "measure=elliptical reference=policy" in found  # at the default ridge
+    assert "measure=elliptical reference=policy" in names(variants_of(POLICY, EXTRA, "policy"))
+
+
 def test_a_run_without_novelty_is_asked_with_a_bonus() -> None:
     found = names(variants_of(ZERO, GRPO, ""))
     assert found[0] == "as_it_was"
@@ -54,10 +63,10 @@ def test_a_run_without_novelty_is_asked_with_a_bonus() -> None:
 
 
 def test_every_combination() -> None:
-    """8 measures with 4 weights, 2 centrings, 3 scales, 2 placements and 2 groups; weight 0 with 2 groups. The run's
+    """9 measures with 4 weights, 2 centrings, 3 scales, 2 placements and 2 groups; weight 0 with 2 groups. The run's
     own is one of them."""
     found = combinations_of(POLICY, EXTRA, "policy")
-    assert len(names(found)) == 8 * 4 * 2 * 3 * 2 * 2 + 2
+    assert len(names(found)) == 9 * 4 * 2 * 3 * 2 * 2 + 2
 
 
 def test_defaults_that_are_written_out_are_the_same_settings() -> None:

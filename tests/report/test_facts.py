@@ -39,5 +39,9 @@ ROW = {"reward": 1.0, "mean": 0.25, "sd": 0.5, "trained": "trained"}
 def test_the_formula_of_the_normalised_reward() -> None:
     assert formula(ROW, {"eps": 1e-6}) == "(1 - 0.25) / (0.5 + 1e-06)"
     assert formula(ROW, {"divide_by_std": False}) == "(1 - 0.25)"
+    assert formula(ROW, {"normalise": "mean_only", "divide_by_std": True}) == "(1 - 0.25)"
+    assert formula(ROW, {"normalise": "mean"}) == "(1 - 0.25) / 0.25"
+    assert formula(ROW | {"reward": 0.0, "mean": 0.0}, {"normalise": "mean"}) == "(0 - 0)"
+    assert formula(ROW | {"members": 8}, {"normalise": "pass_at_k", "k": 2}) == "pass@2, 2 of 8 correct"
     assert formula(ROW | {"reward": None}, {}) == ""
     assert formula(ROW | {"trained": "unrescued"}, {}) == ""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from extra_rl.config.arms import read_preset
-from extra_rl.errors import ContractError
+from extra_rl.config.section import parse_config
+from extra_rl.errors import ConfigError, ContractError
 from stages import advantage
 from tests.stages.rows import Row, group, run_stage, tables_of
 
@@ -219,3 +220,49 @@ def test_a_group_with_real_valued_rewards_has_a_signal_without_a_correct_rollout
     assert column(rows, "group_type") == ["all_incorrect"] * 2 + ["all_correct"] * 4
     assert column(rows, "advantage") == pytest.approx([-0.7071068, 0.7071068, 0, 0, 0.7071068, -0.7071068], abs=1e-6)
     assert column(rows, "trained") == ["trained"] * 2 + ["no_signal"] * 2 + ["trained"] * 2
+
+
+def test_maxrl_in_own_and_joined_groups() -> None:
+    """Fresh: 1 of 4, (1 - 1/4) / (1/4) = 3 and -1. Continuations: own 1 of 2, 1 and -1; joined 1 of 4, 3 and -1."""
+    fresh = group("rwwwe", group_id="extra/s0/i1/0")
+    for kind, expected in (("own", [1, -1]), ("joined", [3, -1, -1, -1])):
+        rows = advantages([*fresh, *continuations("rw")], previous=parents(), group=kind, normalise="mean")
+        assert column(rows, "normalised")[:5] == [3, -1, -1, -1, 0]
+        assert column(rows, "normalised")[5:] == expected
+        assert column(rows, "trained")[4] == "excluded"
+
+
+def test_pass_at_k_adds_the_bonus_afterwards() -> None:
+    """2 of 4 and k = 2: 1 / sqrt(5) and -1 / sqrt(5), see tests/algorithms/test_rare_success.py."""
+    rows = advantages(novel("rrww", 0.4, 0.0, 0.9, 0.9), weight=0.5, normalise="pass_at_k", k=2)
+    fifth = 0.2**0.5
+    assert column(rows, "advantage") == pytest.approx([fifth + 0.2, fifth, -fifth, -fifth], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"divide_by_std": False, "normalise": "mean"}, "divide_by_std: false is another form"),
+        ({"normalise": "pass_at_k"}, "pass_at_k needs k"),
+        ({"normalise": "mean", "k": 4}, "k: 4 needs normalise: pass_at_k"),
+        ({"k": 4}, "k: 4 needs normalise: pass_at_k"),
+        (
+            {"normalise": "pass_at_k", "k": 2, "weight": 0.1, "placement": "before_normalisation"},
+            "use after_normalisation",
+        ),
+    ],
+)
+def test_contradictory_forms_are_refused_once(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        parse_config(advantage.Config, section, "advantage")
+    assert str(error.value).count("\n") == 1
+    assert parse_config(advantage.Config, {"divide_by_std": False, "normalise": "mean_only"}, "advantage")
+
+
+def test_a_large_group_is_normalised_as_a_whole_and_trained_in_part() -> None:
+    """1 correct of 8: mean 1/8, so 7/8 and -1/8 for all of them; of four the correct and the first three incorrect."""
+    rows = advantages(group("wwwwwwwr"), normalise="mean_only", keep_per_group=4)
+    assert column(rows, "advantage") == pytest.approx([-0.125] * 7 + [0.875])
+    assert column(rows, "trained") == ["trained"] * 3 + ["left_out"] * 4 + ["trained"]
+    small = advantages([*group("rwe"), *continuations("rwrwrw")], previous=parents(), keep_per_group=2)
+    assert column(small, "trained") == ["trained", "trained", "excluded", *["trained"] * 6]

@@ -129,6 +129,9 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
         rows = [dict.fromkeys(contracts.UpdateSteps.columns(), 0) | {"step": n, "loss_tokens": tokens} for n in (0, 1)]
         path = tmp_path / "grpo" / f"s{step}" / "iteration_0000" / "update.parquet"
         write_table(frame(contracts.UpdateSteps, rows), path, contracts.UpdateSteps, {})
+        summed = path.with_name("summarize.parquet")
+        useful = spent(0, 0.0).with_columns(useful_groups=3 + step, embedding_compute=1e9)
+        write_table(contracts.IterationSummary.cast(useful), summed, contracts.IterationSummary, {})
     tables = {
         "evaluate:warm_start": samples({"A/1": "wwww", "B/1": "rwww"}),
         "evaluate:grpo/s0": samples({"A/1": "rwww", "B/1": "rrrr"}),
@@ -156,6 +159,10 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
         "sampled_tokens": 210,
         "compute": 5e12,
         "loss_tokens": 160,
+        "useful_groups": 7,
+        "useful_per_1000_tokens": 33.3333,  # 7 of 210 tokens
+        "useful_per_tflop": 1.4,  # 7 of 5 TFLOP
+        "embedding_compute": 2e9,
         "wall_seconds": 6.0,
         "compute_seconds": 12.0,
         "tokens_per_cpu_second": 17.5,
@@ -167,6 +174,7 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
     assert summary["arms"]["extra"]["sd"] == {"pass@1": None, "pass@2": None}
     assert summary["arms"]["extra"]["budget"]["loss_tokens"] is None
     assert summary["arms"]["extra"]["budget"]["compute"] == 1e12
+    assert summary["arms"]["extra"]["budget"]["useful_groups"] is None
     assert grpo["per_seed"]["1"]["compute"] == 3e12
     assert (summary["comparisons"], summary["family"]) == ([], None)
     assert table.filter(policy="warm_start")["seed"].to_list() == [-1] * 4

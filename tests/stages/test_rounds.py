@@ -12,7 +12,14 @@ from extra_rl.config.derived import derive
 from extra_rl.config.sections import TaskConfig, VerifierConfig
 from extra_rl.errors import ConfigError
 from extra_rl.sampling.rollouts import Plan
-from extra_rl.sampling.rounds import further_rounds, mixed_groups
+from extra_rl.sampling.rounds import (
+    further_rounds,
+    is_mixed,
+    judged_rollouts,
+    lacks,
+    mixed_groups,
+    same_problem_rounds,
+)
 from extra_rl.tables import contracts
 from stages import generate, select, summarize
 from stages.experiment import experiment_of
@@ -115,6 +122,111 @@ def test_weights_decide_which_groups_are_mixed() -> None:
     table = tables_of(rows)["generate"]
     assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig()) == 0
     assert mixed_groups(table, TRAIN, TaskConfig(), VerifierConfig(), {"correct": 1, "length": -0.001}) == 1
+
+
+def same_problem(letters: dict[str, list[str]], goes_on: pl.Expr, size: int = 2) -> dict[str, str]:
+    """Group -> verdicts of all that was sampled. letters: group -> the verdicts of each of its rounds."""
+    rounds = max(map(len, letters.values()))
+    calls: list[tuple[int, int]] = []
+
+    def table(number: int, names: list[str]) -> pl.DataFrame:
+        rows = [
+            Row(f"{name}/{number * size + n}", group_id=name, response=letter)
+            for name in names
+            for n, letter in enumerate(letters[name][number])
+        ]
+        return tables_of(rows)["generate"]
+
+    def roll(number: int, groups: int, chosen: Any) -> pl.DataFrame:
+        calls.append((number, groups))
+        return table(number - 1, list(dict.fromkeys(plan.group_id for plan in chosen)))
+
+    def judge(made: pl.DataFrame) -> pl.DataFrame:
+        right = made["response"] == "r"
+        return made.select("group_id", reward=right.cast(pl.Float64), right=right).filter(made["response"] != "e")
+
+    further = [[plan for name in letters for plan in plans(name, size)] for _ in range(rounds - 1)]
+    made = same_problem_rounds(table(0, list(letters)), further, roll=roll, judge=judge, goes_on=goes_on)
+    assert made["rollout_id"].n_unique() == len(made)
+    assert [number for number, _ in calls] == list(range(2, 2 + len(calls)))
+    found = made.group_by("group_id", maintain_order=True).agg(pl.col("response").str.join(""))
+    return dict(found.iter_rows())
+
+
+def test_only_problems_that_have_not_ended_are_sampled_again() -> None:
+    letters = {"a": ["rw", "--", "--"], "b": ["ww", "wr", "--"], "c": ["ww", "ww", "ww"], "d": ["rr", "rr", "rw"]}
+    assert same_problem(letters, lacks(1, 1)) == {"a": "rw", "b": "wwwr", "c": "wwwwww", "d": "rrrrrw"}
+
+
+def test_a_balanced_problem_has_half_a_group_of_each() -> None:
+    """Groups of 4 end with 2 correct and 2 incorrect ones; `a` has 3 and 1, then 4 and 4."""
+    letters = {"a": ["rrrw", "rwww"], "b": ["rwrw", "----"], "c": ["eeee", "----"]}
+    assert same_problem(letters, lacks(2, 2), size=4) == {"a": "rrrwrwww", "b": "rwrw", "c": "eeee"}
+
+
+def test_only_mixed_halves_are_completed() -> None:
+    letters = {"a": ["rw", "ww"], "b": ["ww", "--"], "c": ["rr", "--"], "d": ["re", "--"]}
+    assert same_problem(letters, is_mixed()) == {"a": "rwww", "b": "ww", "c": "rr", "d": "re"}
+
+
+def verdicts_in_order(table: pl.DataFrame) -> dict[str, list[bool]]:
+    """Group -> whether each of its rollouts is correct, in the order of their numbers."""
+    judged = judged_rollouts(table, TRAIN, TaskConfig(), VerifierConfig())
+    return dict(judged.group_by("group_id", maintain_order=True).agg("right").iter_rows())
+
+
+def tokens_by_name(table: pl.DataFrame) -> dict[str, list[int]]:
+    return dict(table.select("rollout_id", "response_tokens").iter_rows())
+
+
+def test_rounds_on_the_same_problems_end_by_their_verdicts_and_keep_their_names() -> None:
+    """Compared with groups of the size of all rounds, of which each problem has the first 2, 4 or 6 rollouts."""
+    whole = generated(12, group_size=6)
+    ended = generated(12, group_size=2, rounds=3, rounds_on="same_problem")
+    expected = {}
+    for name, right in verdicts_in_order(whole).items():
+        mixed = [size for size in (2, 4) if len(set(right[:size])) == 2]
+        expected[name] = (mixed or [6])[0]
+    assert dict(ended.group_by("group_id").len().iter_rows()) == expected
+    assert len(set(expected.values())) > 1
+    of_whole = tokens_by_name(whole)
+    assert all(of_whole[name] == tokens for name, tokens in tokens_by_name(ended).items())
+    assert ended.equals(generated(12, group_size=2, rounds=3, rounds_on="same_problem"))
+
+
+def test_problems_that_cannot_be_judged_are_not_sampled_again() -> None:
+    """-99 is not the sum of the prompt, so the verifier refuses to judge by it."""
+    assert len(generated(2, "-99", rounds=3, rounds_on="same_problem")) == 2 * 3
+
+
+def test_half_groups_complete_the_mixed_ones_only() -> None:
+    whole, halves = generated(12, group_size=6), generated(12, group_size=6, half_groups=True)
+    sizes = dict(halves.group_by("group_id").len().iter_rows())
+    assert sizes == {name: 6 if len(set(right[:3])) == 2 else 3 for name, right in verdicts_in_order(whole).items()}
+    assert set(sizes.values()) == {3, 6}
+    of_whole = tokens_by_name(whole)
+    assert all(of_whole[name] == tokens for name, tokens in tokens_by_name(halves).items())
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"half_groups": True, "rounds": 2}, "half_groups samples a group in two rounds"),
+        ({"half_groups": True, "group_size": 3}, "group_size: 3 is below 4"),
+        ({"rounds_until": "balanced"}, "rounds_until: balanced needs rounds_on: same_problem"),
+        ({"half_groups": True, "source": "demonstrations"}, "samples nothing"),
+    ],
+)
+def test_rounds_that_do_not_fit_together_are_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generated(1, **{"group_size": 4, **section})
+
+
+def test_the_keys_of_rounds_are_left_out_of_jobs_where_they_are_off() -> None:
+    arms = {"off": {}, "same": {"generate": {"rounds": 2, "rounds_on": "same_problem"}}}
+    experiment = experiment_of({"name": "x", "iterations": 1, "arms": arms})
+    assert not {"rounds_on", "rounds_until", "half_groups"} & set(experiment.arms["off"]["generate"])
+    assert derive(experiment, "select", "same") == {"rounds": 1}
 
 
 def test_one_round_is_the_same_as_without_rounds() -> None:

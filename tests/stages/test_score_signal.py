@@ -73,6 +73,24 @@ def test_a_bonus_is_a_signal_where_all_are_correct() -> None:
     assert scored(score(batch(), bonus=True)) == [f"{PLACE}/1/0", f"{PLACE}/1/1", f"{PLACE}/2/0", f"{PLACE}/2/1"]
 
 
+def test_groups_of_equal_rewards_are_scored_where_their_entropy_is_a_signal() -> None:
+    every = [row.rollout_id for row in batch() if row.verdict != "error"]
+    assert scored(score(batch(), zero_variance=True)) == every
+    parents, lost = family("wrong", "wrong")
+    names = [row.rollout_id for row in lost]
+    assert scored(score(lost, parents, joined=True, zero_variance=True)) == names  # parents had theirs before
+
+
+def test_credit_by_segment_scores_continuations_whose_prefix_changes_the_value() -> None:
+    """All correct after incorrect parents: the prefix has a signal, in a group of equal rewards, and no parent has."""
+    parents, solved = family("right", "right")
+    names = [row.rollout_id for row in solved]
+    assert scored(score(solved, parents, segments=True)) == names
+    assert scored(score(solved, parents)) == []
+    parents, lost = family("wrong", "wrong")
+    assert scored(score(lost, parents, segments=True)) == []
+
+
 def test_other_rewards_than_0_and_1_may_differ_without_a_right_one() -> None:
     rows = [*group("w", group_id=f"{PLACE}/0"), Row(f"{PLACE}/0/1", group_id=f"{PLACE}/0", reward=-1.0)]
     assert len(scored(score(rows))) == 2

@@ -21,8 +21,9 @@ WAITED = "extra/s0/i1/7"
 LN2 = math.log(2)
 
 
-def summary(tables: dict[str, pl.DataFrame], folder: Path) -> dict[str, Any]:
-    made = run_stage(summarize, tables, paths=PATHS, outputs={"summarize": folder / "summarize.parquet"}, iteration=2)
+def summary(tables: dict[str, pl.DataFrame], folder: Path, **derived: Any) -> dict[str, Any]:
+    outputs = {"summarize": folder / "summarize.parquet"}
+    made = run_stage(summarize, tables, paths=PATHS, outputs=outputs, derived=derived, iteration=2)
     (row,) = made["summarize"].to_dicts()
     return row
 
@@ -157,6 +158,34 @@ def test_compute_is_counted_from_the_tables(tmp_path: Path) -> None:
     assert summary(found | {"previous_summarize": previous}, tmp_path)["total_compute"] == row["compute"] + 1e9
 
 
+def test_useful_groups_are_counted_per_token_and_per_operation(tmp_path: Path) -> None:
+    """Of the four fresh and two continued groups one is mixed; the bonus of the solved one makes it no useful group."""
+    row = summary(tables(iteration(), weight=1.0), tmp_path)
+    assert row["useful_groups"] == 1
+    assert row["useful_per_1000_tokens"] == pytest.approx(1000 / 35)
+    assert row["useful_per_tflop"] == pytest.approx(1e12 / row["compute"])
+    # Joined to parents that failed, the continuations that were both correct are a second one.
+    parents = tables_of(group("ww", group_id=WAITED, problem_id="p7"), prefix="previous_")
+    found = tables(iteration())
+    found |= run_stage(advantage, found | parents, {"group": "joined"}, iteration=2)
+    assert summary(found, tmp_path)["useful_groups"] == 2
+
+
+def test_only_rollouts_that_were_embedded_are_charged(tmp_path: Path) -> None:
+    """A tail of 3 tokens: of responses of 4, 4 and 3 tokens 3 each are read. The figure is no part of compute."""
+    found = tables(iteration())
+    row = summary(found, tmp_path)
+    assert (row["embedded_tokens"], row["embedding_compute"]) == (0, 0.0)
+    vectors = [[1.0, 0.0] if place < 3 else None for place in range(len(found["novelty"]))]
+    given = {"novelty": found["novelty"].with_columns(embedding=pl.Series(vectors, dtype=pl.List(pl.Float32)))}
+    weights = sum(parameter.numel() for parameter in load_model(POLICY).parameters())
+    embedded = summary(found | given, tmp_path, embedder="policy", tail_tokens=3)
+    assert (embedded["embedded_tokens"], embedded["embedding_compute"]) == (9, 2.0 * weights * 9)
+    assert embedded["compute"] == row["compute"]
+    sentence = summary(found | given, tmp_path, embedder="sentence", tail_tokens=3)
+    assert (sentence["embedded_tokens"], sentence["embedding_compute"]) == (9, None)
+
+
 def test_unscored_rollouts_are_excluded_from_means(tmp_path: Path) -> None:
     rows = group("rw", group_id="extra/s0/i2/0", entropies=(1.0, 2.0, 3.0), policy_logprob=-1 + LN2)
     found = tables([*rows, *group("ww", group_id="extra/s0/i2/1", entropies=(9.0,) * 3, policy_logprob=-9.0)])
@@ -184,6 +213,7 @@ def test_an_empty_iteration_has_no_means_and_reports_the_spent_budget(
     row = summary(found, tmp_path)
     assert row["rollouts"] == row["groups"] == row["sampled_tokens"] == row["steps"] == 0
     empty = ("pass_rate", "mean_reward", "mean_entropy", "mean_length", "loss", "gradient_norm", "importance_max")
+    empty += ("useful_per_1000_tokens", "useful_per_tflop")
     empty += ("mismatch_mean", "mismatch_p99", "mismatch_max_ratio", "mismatch_kl")
     assert [row[name] for name in empty] == [None] * len(empty)
     assert "budget was spent" in capsys.readouterr().out

@@ -32,6 +32,18 @@ def test_the_loss_is_a_token_mean_over_the_whole_batch_rows_without_signal_inclu
     assert (only["rows"], only["loss_tokens"]) == (2, 14)
 
 
+def test_each_token_may_have_its_own_advantage(tmp_path: Path) -> None:
+    """Ratios are 1, so the loss is minus the sum of all advantages over the 14 loss tokens: -(2.1 - 0.5 x 8) / 14."""
+    found = tables([RIGHT, WRONG, EQUAL], {"right": 0.35, "wrong": -0.5})
+    lists = [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], None]
+    given = found["advantage"].with_columns(token_advantages=pl.Series(lists, dtype=pl.List(pl.Float32)))
+    row = one_step(found | {"advantage": given}, tmp_path)
+    assert row["loss"] == pytest.approx((4.0 - 2.1) / 14, abs=1e-6)
+    short = given.with_columns(token_advantages=pl.Series([lists[0][:-1], None], dtype=pl.List(pl.Float32)))
+    with pytest.raises(InputError, match=r"1 rollouts have another number .* first right \(5 and 6\)"):
+        one_step(found | {"advantage": short}, tmp_path)
+
+
 def test_signal_only_removes_other_rows_from_the_mini_batches(tmp_path: Path) -> None:
     """Two of twelve groups have a signal, and each of two mini-batches gets one of them. With a KL term every row has a
     signal."""

@@ -69,7 +69,14 @@ def test_a_deleted_policy_re_runs_its_whole_iteration(whole: Run) -> None:
     assert made(whole) == before
 
 
-@pytest.mark.parametrize("changes", [{}, CHEAP], ids=["default", "cheap"])
+CREDIT: dict[str, Any] = {
+    "score_entropy": {"rows": "signal"},
+    "choose_prefixes": {"scores_from": "sampler", "cut": "random", "rank": "random"},
+    "advantage": {"group": "own", "credit": "segment", "zero_variance_weight": 0.1},
+}
+
+
+@pytest.mark.parametrize("changes", [{}, CHEAP, CREDIT], ids=["default", "cheap", "credit"])
 def test_the_files_of_each_stage_are_those_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Compare the commands of a dry run, stage by stage, with the files of the one process."""
     run = new_run(tmp_path, arms={"extra": {"preset": "prototype", **changes}})

@@ -8,7 +8,7 @@ import polars as pl
 from extra_rl.tables import column
 
 GROUP_TYPES = ["all_incorrect", "mixed", "all_correct", "excluded"]
-TRAINED = ["trained", "no_signal", "unrescued", "excluded"]
+TRAINED = ["trained", "no_signal", "unrescued", "excluded", "left_out"]
 
 
 class Novelty(dy.Schema):
@@ -33,15 +33,22 @@ class NoveltyMemory(dy.Schema):
 
 
 class Advantages(dy.Schema):
-    """`advantage`: one advantage per rollout, which `update` broadcasts over its response tokens, and its parts."""
+    """`advantage`: one advantage per rollout, which `update` broadcasts over its response tokens, and its parts.
+
+    Where the tokens of a rollout differ, `token_advantages` holds one for each token instead, and the other columns
+    have the means over the tokens with loss.
+    """
 
     rollout_id = column.key("rollout")
     advantage_group = column.text("rows that were normalised together")
     group_type = column.one_of(GROUP_TYPES, "type of that group, by the correctness of its judged rollouts")
     reward = column.number("verified reward; null: excluded", nullable=True)
-    normalised = column.number("reward, normalised over the group")
+    normalised = column.number("reward, normalised over the group; with token_advantages their mean without bonus")
     bonus = column.number("novelty bonus: weight, centring and scale applied")
     advantage = column.number("normalised + bonus; 0 where `positive_only` removed a negative advantage")
+    token_advantages = column.per_token(
+        "advantage of each response token, 0 before loss_start; null: `advantage` for every token", "", nullable=True
+    )
     carried = column.flag("sampled in the previous iteration; completes a joined group")
     trained = column.one_of(TRAINED, "whether `update` trains on it, and if not, why")
     loss_start = column.count("position of the first response token with loss", "tokens")
@@ -132,6 +139,20 @@ class IterationSummary(dy.Schema):
     mean_numbers = column.numbers("mean of each named number (verify) over the fresh rollouts that have it; null: none")
     compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
     total_compute = column.large("compute of this arm and seed so far", "FLOP")
+    embedded_tokens = column.count(
+        "tokens of the responses that `novelty` embedded, not part of compute; 0 where its measure needs no embedding",
+        "tokens",
+    )
+    embedding_compute = column.large(
+        "2N times embedded_tokens, not part of compute; null: of a sentence model, whose N is not known here",
+        "FLOP",
+        nullable=True,
+    )
+    useful_groups = column.count(
+        "groups whose rewards differ and that `update` learns from, continuations included", "groups"
+    )
+    useful_per_1000_tokens = column.number("useful_groups per 1,000 sampled tokens; null: none sampled", nullable=True)
+    useful_per_tflop = column.number("useful_groups per 10^12 FLOP of compute; null: no compute", nullable=True)
 
 
 class IterationState(dy.Schema):
