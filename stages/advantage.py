@@ -21,7 +21,7 @@ from extra_rl.errors import ContractError
 from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
-from extra_rl.tables.signal import parents_of, with_advantage_group
+from extra_rl.tables.signal import is_replay, parents_of, with_advantage_group
 
 
 class Config(StageConfig):
@@ -48,7 +48,7 @@ class Config(StageConfig):
         "own", description="continuations form a separate group, or join their parents' group"
     )
     prefix_loss: Literal["masked", "trained"] = Field(
-        "masked", description="masked: the prefix tokens of a continuation carry no loss"
+        "masked", description="masked: the prefix tokens of a continuation carry no loss; those of a replay never do"
     )
     keep_unrescued: bool = Field(
         True,
@@ -56,6 +56,10 @@ class Config(StageConfig):
     )
     guided_advantage: Literal["signed", "positive_only"] = Field(
         "signed", description="positive_only: negative advantages of continuations become 0"
+    )
+    replay_advantage: Literal["signed", "positive_only"] = Field(
+        "signed",
+        description="the same for replays (`choose_prefixes.replay`), which `guided_advantage` leaves as they are",
     )
 
 
@@ -148,13 +152,16 @@ def with_advantages(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         eps=config.eps,
         divide_by_std=config.divide_by_std,
     )
-    continuation = (rows["origin"] == "regenerated").to_numpy()
+    replay = rows.select(is_replay()).to_series().to_numpy()
+    continuation = (rows["origin"] == "regenerated").to_numpy() & ~replay
     demonstration = (rows["origin"] == "demonstration").to_numpy()
     normalised, total = (np.where(demonstration, correct, part) for part in (parts.normalised_N, parts.advantage_N))
     bonus = np.where(demonstration, 0.0, parts.bonus_N)
     if config.guided_advantage == "positive_only":
         total = algorithm.positive_only(total, continuation)
-    masked = pl.lit(config.prefix_loss == "masked") & (pl.col("origin") != "demonstration")
+    if config.replay_advantage == "positive_only":
+        total = algorithm.positive_only(total, replay)
+    masked = (pl.lit(config.prefix_loss == "masked") | is_replay()) & (pl.col("origin") != "demonstration")
     return rows.with_columns(
         group_type=pl.Series(algorithm.group_types(correct, rewards, groups)),
         normalised=pl.Series(normalised),

@@ -61,14 +61,25 @@ def stage_of(name: str) -> Stage:
 
 def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -> frozenset[str]:
     """Roles that a stage does not read under its section and derived values: its job then does not wait for them."""
-    if stage == "choose_prefixes" and section["scores_from"] == "sampler":
-        return frozenset({"score_entropy_generate"})
+    if stage == "choose_prefixes":
+        return _unread_by_choose_prefixes(section)
     if stage == "score_entropy":
         parents = frozenset({*PARENTS, "parents_policy"})
         if section["rows"] == "all":
             return parents | {"verify"}
         return frozenset() if derived["joined"] else parents
     return frozenset()
+
+
+def _unread_by_choose_prefixes(section: Mapping[str, Any]) -> frozenset[str]:
+    """Scores are not read where the sampler's are; the rest serves only replays."""
+    unused = {"score_entropy_generate"} if section["scores_from"] == "sampler" else set()
+    replay = section["replay"]
+    if not replay["rows"]:
+        unused |= {"previous_choose_prefixes_bank", "previous_regenerate", "previous_verify_regenerate"}
+    if not replay["rows"] or replay["source"] != "demonstrations":
+        unused.add("train")
+    return frozenset(unused)
 
 
 def inputs_of(

@@ -26,6 +26,7 @@ EMPTY: Mapping[str, type[dy.Schema]] = {
     "score_entropy_regenerate": contracts.TokenScores,
     "choose_prefixes": contracts.Prefixes,
     "choose_prefixes_pool": contracts.PrefixPool,
+    "choose_prefixes_bank": contracts.ReplayBank,
     "update": contracts.UpdateSteps,
 }
 """Tables without rows: nothing of this happened here. A stage that is run afterwards replaces its own."""

@@ -214,7 +214,8 @@ OF_USER_CODE = {"judge_source", "task_source", "weights"}
 
 def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
     schedule = {"schedule": [{"from": 1, "select.prompts": 8}]}
-    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL | schedule)
+    oracle = {"choose_prefixes": {"replay": {"rows": 1, "source": "demonstrations"}}}
+    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL | schedule | oracle)
     for stage in STAGES:
         place = {"arm": "grpo", "seed": "0", "iteration": "0001"}
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))

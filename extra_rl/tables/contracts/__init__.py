@@ -23,6 +23,7 @@ from extra_rl.tables.contracts.learning import (
     UpdateSteps,
 )
 from extra_rl.tables.contracts.problems import DroppedProblems, Problems, Selection, Sources, WarmStartSteps
+from extra_rl.tables.contracts.regeneration import ReplayBank
 from extra_rl.tables.contracts.rollouts import (
     Disagreements,
     ImportedRows,
@@ -52,6 +53,7 @@ __all__ = [
     "PrefixPool",
     "Prefixes",
     "Problems",
+    "ReplayBank",
     "Rollouts",
     "RolloutsOfShard",
     "SeedFigures",
