@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from extra_rl.algorithms.prefixes import BY_FIT
 from extra_rl.run.stage import Stage
 from stages.load import load
 
@@ -72,11 +73,16 @@ def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -
 
 
 def _unread_by_choose_prefixes(section: Mapping[str, Any]) -> frozenset[str]:
-    """Scores are not read where the sampler's are; the rest serves only replays."""
+    """Scores are not read where the sampler's are; the rest serves only replays and the fit of past branches."""
     unused = {"score_entropy_generate"} if section["scores_from"] == "sampler" else set()
     replay = section["replay"]
+    fitted = section["groups"] != 0 and section["rank"] in BY_FIT
     if not replay["rows"]:
-        unused |= {"previous_choose_prefixes_bank", "previous_regenerate", "previous_verify_regenerate"}
+        unused.add("previous_choose_prefixes_bank")
+    if not fitted:
+        unused.add("previous_choose_prefixes_branches")
+    if not replay["rows"] and not fitted:
+        unused |= {"previous_regenerate", "previous_verify_regenerate"}
     if not replay["rows"] or replay["source"] != "demonstrations":
         unused.add("train")
     return frozenset(unused)

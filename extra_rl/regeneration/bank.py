@@ -139,9 +139,7 @@ def served(
         iteration: this one.
         seed: of the partners.
     """
-    rated = [
-        replace(one, priority=priority(one.successes, one.tries, config.continuations, one.remaining)) for one in bank
-    ]
+    rated = [replace(one, priority=_priority(one, config)) for one in bank]
     order = sorted(rated, key=lambda one: (-one.priority, -1 if one.last_served is None else one.last_served))
     chosen: dict[str, Candidate] = {}
     for one in order:
@@ -152,6 +150,12 @@ def served(
     kept = {one.group_id for one in order[: config.capacity]}
     after = [replace(one, last_served=iteration) if one.group_id in chosen else one for one in rated]
     return list(chosen.values()), [one for one in after if one.group_id in kept]
+
+
+def _priority(one: Stored, config: ReplayConfig) -> float:
+    if config.order == "per_group":
+        return priority(one.successes, one.tries, 1, 1.0)
+    return priority(one.successes, one.tries, config.continuations, one.remaining)
 
 
 def _partner(one: Stored, bank: Sequence[Stored], config: ReplayConfig, seed: int) -> Stored | None:

@@ -11,6 +11,14 @@ from extra_rl.config.section import Section
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class CalibrationConfig(Section):
+    """The fit of past branches, by which `rank: calibrated` and `calibrated_half` estimate prefixes."""
+
+    min_branches: int = Field(64, ge=2, description="continued prefixes with a result before the first fit")
+    ridge: float = Field(1.0, gt=0, description="weight of the squared slopes of standardised features")
+    remember: int = Field(2048, ge=2, description="latest continued prefixes that are fitted")
+
+
 class ReplayConfig(Section):
     """Continuations of stored trajectories, cut where about half of them are correct (docs/method.md 3)."""
 
@@ -40,6 +48,11 @@ class ReplayConfig(Section):
     prefix: Literal["own", "other_problem"] = Field(
         "own",
         description="other_problem: as many tokens of a stored trajectory of another problem (control)",
+    )
+    order: Literal["per_token", "per_group"] = Field(
+        "per_token",
+        description="what is replayed first: most variance of the reward per expected token, which prefers late cuts, "
+        "or per group",
     )
     easy_share: Share = Field(
         0.75, description="if at least this share of a group is correct, the cut moves to the next harder position"

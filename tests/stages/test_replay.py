@@ -191,6 +191,9 @@ def test_trajectories_of_the_highest_priority_are_replayed_and_kept() -> None:
     assert prefixes["problem_id"].to_list() == ["p1"]
     assert bank["last_served"].to_list() == [None, 0]
     assert choose(rows, replay={"rows": 1, "capacity": 1})[1]["problem_id"].to_list() == ["p1"]
+    by_group, bank = choose(rows, replay={"rows": 1, "order": "per_group"})
+    assert by_group["problem_id"].to_list() == ["p0"]  # equal priorities: the first one
+    assert bank["priority"].to_list() == [0.25, 0.25]
     both = choose(rows)[0]
     assert both.sort("rank")["problem_id"].to_list() == ["p1", "p0"]
 

@@ -132,6 +132,11 @@ rule choose_prefixes:
             "previous_choose_prefixes_bank",
             previous("choose_prefixes_bank.parquet"),
         ),
+        previous_choose_prefixes_branches=wanted(
+            "choose_prefixes",
+            "previous_choose_prefixes_branches",
+            previous("choose_prefixes_branches.parquet"),
+        ),
         previous_regenerate=wanted(
             "choose_prefixes", "previous_regenerate", previous("regenerate.parquet")
         ),
@@ -147,6 +152,7 @@ rule choose_prefixes:
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
         choose_prefixes_bank=f"{HERE}/choose_prefixes_bank.parquet",
+        choose_prefixes_branches=f"{HERE}/choose_prefixes_branches.parquet",
     log:
         f"{HERE}/logs/choose_prefixes.log",
     conda:

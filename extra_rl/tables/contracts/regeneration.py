@@ -11,6 +11,23 @@ from extra_rl.tables.contracts.rollouts import CUT_REASONS
 ENTRIES = ["rescued", "fresh", "failure", "demonstration"]
 
 
+class PrefixBranches(dy.Schema):
+    """`choose_prefixes`: continued prefixes and their results, for the fit of `rank: calibrated`, oldest first."""
+
+    prefix_id = column.key("row of choose_prefixes")
+    iteration = column.count("iteration that chose it")
+    mean_surprisal = column.number("mean surprisal of its tokens under the sampler", "nats")
+    highest_surprisal = column.number("highest surprisal of its tokens", "nats")
+    remaining = column.count("tokens of its parent after the cut", "tokens")
+    estimate = column.number("estimated share of correct continuations when it was chosen; null: no fit", nullable=True)
+    successes = column.count("correct continuations")
+    tries = column.count("judged continuations; 0: chosen in this iteration")
+
+    @dy.rule()
+    def successes_are_tries(cls) -> pl.Expr:
+        return cls.successes.col <= cls.tries.col
+
+
 class ReplayBank(dy.Schema):
     """`choose_prefixes`: stored trajectories, whose prefixes are replayed (`choose_prefixes.replay`), oldest first."""
 
@@ -33,7 +50,9 @@ class ReplayBank(dy.Schema):
     failures = column.count("failures in a row at the easiest position")
     born = column.count("iteration in which it was stored")
     last_served = column.count("last iteration that chose it; null: none yet", nullable=True)
-    priority = column.number("p (1 - p) / (G L) in this iteration, which decides what is replayed", min=0.0)
+    priority = column.number(
+        "p (1 - p) / (G L), or p (1 - p) (`order`), in this iteration; decides what is replayed", min=0.0
+    )
 
     @dy.rule()
     def token_lists_agree(cls) -> pl.Expr:

@@ -158,6 +158,10 @@ class Prefixes(dy.Schema):
     )
     smoothed_score = column.number("score after smoothing over similar prefixes", "nats", nullable=True)
     effective_neighbours = column.number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
+    estimate = column.number(
+        "share of correct continuations that the fit of past branches expects (`rank: calibrated`); null: no fit",
+        nullable=True,
+    )
     rank = column.count("position in the order of choice within its group, from 0")
     chosen = column.flag("whether continuations are sampled from it")
     continuations = column.count("number of continuations; 0 unless chosen")
