@@ -37,6 +37,12 @@ def test_features_are_standardised_and_a_constant_one_has_no_slope() -> None:
     assert found.probability(np.array([[9.0, 3.0]])) == pytest.approx([0.75], abs=1e-6)
 
 
+def test_nothing_is_extrapolated_beyond_three_deviations() -> None:
+    found = fit(*arrays((-1, 1, 4), (1, 3, 4)), ridge=1e-9)  # deviation 1, slope ln 3
+    far = found.probability(np.array([[2.0], [3.0], [50.0], [-50.0]]))
+    assert far == pytest.approx([9 / 10, 27 / 28, 27 / 28, 1 / 28], abs=1e-6)
+
+
 def test_separable_rows_have_a_finite_fit_that_is_a_minimum() -> None:
     features, successes, tries = arrays((-1, 0, 50), (1, 50, 50), (0, 1, 2))
     found = fit(features, successes, tries, ridge=1e-3)

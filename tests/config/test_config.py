@@ -208,6 +208,13 @@ def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "") == {"stop": None}
 
 
+def test_a_worked_solution_to_replay_ends_with_the_first_stop_string() -> None:
+    replay = {"replay": {"rows": 1, "source": "demonstrations"}}
+    assert derived("choose_prefixes", choose_prefixes=replay, sampling={"stop": ["b", "a"]}) == {"stop": "b"}
+    assert derived("choose_prefixes", choose_prefixes=replay) == {"stop": None}
+    assert derived("choose_prefixes", choose_prefixes={"replay": {"rows": 1}}, sampling={"stop": ["b"]}) == {}
+
+
 OF_USER_CODE = {"judge_source", "task_source", "weights"}
 """Derived values that only a configuration with a user's judge or task has (tests/judging/test_source.py)."""
 
