@@ -1,7 +1,8 @@
 """The paths of an experiment's files and the ids of its rollouts; no other module spells these names out.
 
     results/<name>/<arm>/s<seed>/iteration_<0000>/<table>.parquet
-    {arm}/s{seed}/i{iteration}/{group}/{n}      a rollout; group: `5`, or `i12.5` of a continuation
+    {arm}/s{seed}/i{iteration}/{group}/{n}      a rollout; group: `5`, or `i12.5` of a continuation, or `i12.r3.5` of a
+                                                replay that iteration 12 chose, of a rollout of group 5 of iteration 3
 
 A run is one arm with one seed. Nothing here reads a file.
 """
@@ -27,7 +28,7 @@ COMPARED = ("compare", "compare_seeds", "compare_differences")
 
 _ITERATION = re.compile(r"iteration_(\d+)", re.ASCII)
 _SEED = re.compile(r"s(\d+)", re.ASCII)
-_ROLLOUT = re.compile(r"([\w][\w.+-]*)/s(\d+)/i(\d+)/((?:i\d+\.)?\d+)/(\d+)", re.ASCII)
+_ROLLOUT = re.compile(r"([\w][\w.+-]*)/s(\d+)/i(\d+)/((?:i\d+\.(?:r\d+\.)?)?\d+)/(\d+)", re.ASCII)
 _START = re.compile(r"warm_start(?:_(\d+))?", re.ASCII)
 _SHARD = re.compile(r"_\d+of\d+$", re.ASCII)
 _NAME = re.compile(r"(?:([\w][\w.+-]*)/)?s(\d+)(?:/i(\d+))?/(\w+)", re.ASCII)
@@ -126,7 +127,8 @@ class IterationFolder:
 class RolloutId:
     """The parts of a rollout's id: where it was sampled, and its number in the group.
 
-    group: `5` for fresh rollouts, `i12.5` for continuations that were sampled for group 5 of iteration 12.
+    group: `5` for fresh rollouts, `i12.5` for continuations that were sampled for group 5 of iteration 12, `i12.r3.5`
+    for a group of replays that iteration 12 chose.
     """
 
     arm: str
@@ -147,7 +149,7 @@ class RolloutId:
     @property
     def group_id(self) -> str:
         """Id of its group; for a continuation, of the group that it was sampled for."""
-        iteration, _, name = self.group.rpartition(".")
+        iteration, _, name = self.group.partition(".") if self.group.startswith("i") else ("", "", self.group)
         where = int(iteration[1:]) if iteration else self.iteration
         return f"{place_name(self.arm, self.seed, where)}/{name}"
 
@@ -173,6 +175,23 @@ def continuation_group(group_id: str, place: str) -> str:
     """Beginning of the ids of continuations that are sampled at `place` for a group: `{place}/i12.5`."""
     _, iteration, group = group_id.rsplit("/", 2)
     return f"{place}/{iteration}.{group}"
+
+
+REPLAYED = r"/r\d+\.\d+$"
+"""Regular expression for the ids of groups of replays (`replay_group`)."""
+
+
+def replay_group(group_id: str, place: str) -> str:
+    """Id of the group of replays, chosen at `place`, of a rollout of group `group_id`: `{place}/r3.5`."""
+    _, iteration, group = group_id.rsplit("/", 2)
+    return f"{place}/r{iteration[1:]}.{group}"
+
+
+def replayed_group(replay_group_id: str) -> str:
+    """Id of the group whose rollout a group of replays continues: the inverse of `replay_group`."""
+    run, _, name = replay_group_id.rsplit("/", 2)
+    iteration, group = name.removeprefix("r").split(".")
+    return f"{run}/i{iteration}/{group}"
 
 
 def without_arm(rollout_id: str) -> str:

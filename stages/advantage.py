@@ -26,7 +26,7 @@ from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.credit import entropy_signals, segment_signals
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
-from extra_rl.tables.signal import OWN, SEGMENTS, parents_of, with_advantage_group
+from extra_rl.tables.signal import OWN, SEGMENTS, is_replay, parents_of, with_advantage_group
 
 
 class Config(StageConfig):
@@ -59,7 +59,7 @@ class Config(StageConfig):
         "own", description="continuations form a separate group, or join their parents' group"
     )
     prefix_loss: Literal["masked", "trained"] = Field(
-        "masked", description="masked: the prefix tokens of a continuation carry no loss"
+        "masked", description="masked: the prefix tokens of a continuation carry no loss; those of a replay never do"
     )
     keep_unrescued: bool = Field(
         True,
@@ -67,6 +67,10 @@ class Config(StageConfig):
     )
     guided_advantage: Literal["signed", "positive_only"] = Field(
         "signed", description="positive_only: negative advantages of continuations become 0"
+    )
+    replay_advantage: Literal["signed", "positive_only"] = Field(
+        "signed",
+        description="the same for replays (`choose_prefixes.replay`), which `guided_advantage` leaves as they are",
     )
     zero_variance_weight: float = Field(
         0.0,
@@ -216,10 +220,11 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
         normalise=config.normalise,
         k=config.k or 0,
     )
-    continuation = (rows["origin"] == "regenerated").to_numpy()
+    replay = rows.select(is_replay()).to_series().to_numpy()
+    continuation = (rows["origin"] == "regenerated").to_numpy() & ~replay
     demonstration = (rows["origin"] == "demonstration").to_numpy()
     normalised, total = (np.where(demonstration, correct, part) for part in (parts.normalised_N, parts.advantage_N))
-    masked = pl.lit(config.prefix_loss == "masked") & (pl.col("origin") != "demonstration")
+    masked = (pl.lit(config.prefix_loss == "masked") | is_replay()) & (pl.col("origin") != "demonstration")
     rows = rows.with_columns(
         group_type=pl.Series(algorithm.group_types(correct, rewards, groups), dtype=pl.String),
         normalised=pl.Series(normalised),
@@ -228,10 +233,15 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
         loss_start=pl.when(masked).then(pl.col("prefix_length")).otherwise(0),
     )
     rows = with_token_advantages(rows, parents, config)
+    chosen = np.zeros(len(rows), dtype=bool)
     if config.guided_advantage == "positive_only":
+        chosen |= continuation
+    if config.replay_advantage == "positive_only":
+        chosen |= replay
+    if chosen.any():
         rows = rows.with_columns(
-            advantage=pl.Series(algorithm.positive_only(rows["advantage"].to_numpy(), continuation)),
-            token_advantages=pl.when(pl.Series(continuation, dtype=pl.Boolean))
+            advantage=pl.Series(algorithm.positive_only(rows["advantage"].to_numpy(), chosen)),
+            token_advantages=pl.when(pl.Series(chosen, dtype=pl.Boolean))
             .then(pl.col("token_advantages").list.eval(pl.element().clip(lower_bound=0.0)))
             .otherwise(pl.col("token_advantages")),
         )

@@ -1,25 +1,33 @@
 """Cuts prefixes from the incorrect rollouts of hard groups, scores them, and chooses those that are continued.
 
+With `replay.rows` it also stores trajectories and chooses prefixes of them, whose continuations form separate groups.
+
 READS   generate, verify_generate, score_entropy_generate (not with `scores_from: sampler`), policy (its tokenizer),
-        initial (embedder for smoothing), previous_choose_prefixes_pool (waiting groups and remembered prefixes)
-WRITES  choose_prefixes (every candidate with score, rank and choice), choose_prefixes_pool (for the next iteration)
+        initial (embedder for smoothing), previous_choose_prefixes_pool (waiting groups and remembered prefixes); for
+        replays previous_choose_prefixes_bank, previous_regenerate with its verdicts, train (worked solutions); for
+        `rank: calibrated` previous_choose_prefixes_branches
+WRITES  choose_prefixes (every candidate with score, rank and choice); for the next iteration choose_prefixes_pool,
+        choose_prefixes_bank and choose_prefixes_branches
 SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
 from extra_rl.algorithms import prefixes
-from extra_rl.config.section import StageConfig
+from extra_rl.algorithms.logistic import Fit
+from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, TaskConfig
 from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError
+from extra_rl.regeneration.bank import bank_frame, joined_by, read_bank, served, with_results
+from extra_rl.regeneration.branches import fit_of, with_chosen, with_estimates, with_outcomes
 from extra_rl.regeneration.candidates import (
     Candidate,
     candidates_of,
@@ -28,10 +36,15 @@ from extra_rl.regeneration.candidates import (
     remembered,
     with_rank,
 )
+from extra_rl.regeneration.continued import continuations, outcomes_by, outcomes_of_stored
+from extra_rl.regeneration.entries import Found, Solve, demonstrations, fresh_trajectories, rescues, to_store
+from extra_rl.regeneration.settings import CalibrationConfig, ReplayConfig
+from extra_rl.results import without_arm
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import rollouts_of
+from extra_rl.user_code import require_source
 
 
 class Config(StageConfig):
@@ -44,11 +57,19 @@ class Config(StageConfig):
     )
     warmup_iterations: int = Field(0, ge=0, description="no group is continued or queued in the first N iterations")
     max_pass_rate: float = Field(0.0, ge=0, lt=1, description="a group is hard if at most this share of it is correct")
+    min_pass_rate: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="and at least this share; above 0 with `rank: calibrated_half`: prefixes of rare failures",
+    )
     cut: prefixes.CutRule = Field(
         "before_peak_entropy", description="where a rollout is cut; `none`: not at all, it is sampled afresh (control)"
     )
     rank: prefixes.RankRule = Field(
-        "low_mean_entropy", description="order of the prefixes, and whether entropy or surprisal scores them"
+        "low_mean_entropy",
+        description="order of the prefixes, and whether entropy or surprisal scores them; `calibrated`: most estimated "
+        "successes per token first; `calibrated_half`: estimate nearest to 1/2 first",
     )
     scores_from: Literal["policy", "sampler"] = Field(
         "policy",
@@ -72,11 +93,25 @@ class Config(StageConfig):
     max_cuts: int = Field(15, ge=1, description="maximum candidates per problem, spread evenly over its rollouts")
     remember: int = Field(0, ge=0, description="prefixes kept per problem for later iterations")
     max_age: int = Field(8, ge=1, description="iterations after which a remembered prefix or waiting group is dropped")
+    calibration: CalibrationConfig = Field(CalibrationConfig(), description="fit of past branches")
+    replay: ReplayConfig = Field(ReplayConfig(), description="replay of stored trajectories")
 
     @model_validator(mode="after")
     def cuts_have_a_range(self) -> Self:
         if self.first_cut > self.last_cut:
             raise ValueError(f"first_cut {self.first_cut} must not exceed last_cut {self.last_cut}")
+        return self
+
+    @model_validator(mode="after")
+    def some_pass_rate_is_hard(self) -> Self:
+        if self.min_pass_rate > self.max_pass_rate:
+            raise ValueError(f"min_pass_rate {self.min_pass_rate} must not exceed max_pass_rate {self.max_pass_rate}")
+        return self
+
+    @model_validator(mode="after")
+    def estimates_are_of_single_prefixes(self) -> Self:
+        if self.rank in prefixes.BY_FIT and (self.cut == "none" or self.smoothing != "none"):
+            raise ValueError(f"rank: {self.rank} estimates each prefix by itself: it needs a cut, and smoothing: none")
         return self
 
     @model_validator(mode="after")
@@ -89,15 +124,22 @@ class Config(StageConfig):
         if refused:
             raise ValueError(
                 f"scores_from: sampler gives no entropies, which {' and '.join(refused)} needs. Use rank: "
-                "low_mean_surprisal or random, and a cut that uses no entropy (before_peak_surprisal, "
+                "low_mean_surprisal, calibrated or random, and a cut that uses no entropy (before_peak_surprisal, "
                 "every_boundary, random, none), or scores_from: policy"
             )
         return self
 
 
+class Derived(Section):
+    """Values that follow from other sections, with `replay.source: demonstrations`."""
+
+    stop: str | None = Field(None, description="first of sampling.stop, which ends a worked solution")
+    task_source: str = Field("", description="digest of the source text of a user's task")
+
+
 STAGE = Stage(
     name="choose_prefixes",
-    version=3,
+    version=4,
     reads={
         "generate": contracts.Rollouts,
         "verify_generate": contracts.Verdicts,
@@ -105,17 +147,52 @@ STAGE = Stage(
         "policy": PolicyDirectory,
         "initial": PolicyDirectory,
         "previous_choose_prefixes_pool?": contracts.PrefixPool,
+        "previous_choose_prefixes_bank?": contracts.ReplayBank,
+        "previous_choose_prefixes_branches?": contracts.PrefixBranches,
+        "previous_regenerate?": contracts.Rollouts,
+        "previous_verify_regenerate?": contracts.Verdicts,
+        "train?": contracts.Problems,
     },
-    writes={"choose_prefixes": contracts.Prefixes, "choose_prefixes_pool": contracts.PrefixPool},
+    writes={
+        "choose_prefixes": contracts.Prefixes,
+        "choose_prefixes_pool": contracts.PrefixPool,
+        "choose_prefixes_bank": contracts.ReplayBank,
+        "choose_prefixes_branches": contracts.PrefixBranches,
+    },
+    derived=Derived,
 )
 
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
-    """The candidates of this iteration's hard groups and of those that waited, with the chosen ones marked."""
+    """The candidates of this iteration's hard groups and of those that waited, with the chosen ones marked; replays."""
     pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
-    off = config.groups == 0 or context.job.iteration < config.warmup_iterations
-    if off or inputs["generate"].is_empty():
-        return {"choose_prefixes": contracts.Prefixes.create_empty(), "choose_prefixes_pool": pool}
+    made: pl.DataFrame = contracts.Prefixes.create_empty()
+    bank, branches = inputs["previous_choose_prefixes_bank"], inputs["previous_choose_prefixes_branches"]
+    if not inputs["generate"].is_empty() and context.job.iteration >= config.warmup_iterations:
+        if config.groups != 0:
+            made, pool, branches = of_hard_groups(pool, branches, inputs, config, context)
+        if config.replay.rows:
+            replays, bank = replayed(bank, inputs, config, context)
+            made = pl.concat([made, replays])
+    return {
+        "choose_prefixes": made,
+        "choose_prefixes_pool": pool,
+        "choose_prefixes_bank": bank,
+        "choose_prefixes_branches": branches,
+    }
+
+
+def of_hard_groups(
+    pool: pl.DataFrame, branches: pl.DataFrame, inputs: Inputs, config: Config, context: Context
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The candidates of hard groups with the chosen ones marked, the pool and the branches.
+
+    pool, branches: those of the previous iteration.
+    """
+    fitted = config.rank in prefixes.BY_FIT
+    if fitted:
+        branches = with_outcomes(branches, outcomes_by(continuations(inputs), "prefix_id"))
+    model = fit_of(branches, config.calibration) if fitted else None
     fresh = with_token_scores(inputs, config).filter(pl.col("origin") == "fresh")
     new = find_candidates(fresh, config, inputs, context)
     waiting = remembered(pool.filter("waiting"))
@@ -127,13 +204,71 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     for group in continued:
         own = groups[group]
         earlier = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
-        rows += choose(own + [c.for_group(group) for c in earlier], group, config, inputs, context)
+        rows += choose(own + [c.for_group(group) for c in earlier], group, model, config, inputs, context)
     to_remember = [c for group in continued for c in groups[group] if c.parent_rollout_id is not None]
     queue = [c for group in postponed for c in groups[group]]
-    return {
-        "choose_prefixes": prefix_frame(rows, config.continuations_per_prefix, config.when),
-        "choose_prefixes_pool": pool_frame(queue, memory, to_remember, config.remember),
-    }
+    if fitted:
+        chosen = [row for row in rows if row.copies]
+        branches = with_chosen(branches, chosen, config.calibration.remember, context.job.iteration)
+    return (
+        prefix_frame(rows, config.continuations_per_prefix, config.when),
+        pool_frame(queue, memory, to_remember, config.remember),
+        branches,
+    )
+
+
+def replayed(
+    previous: pl.DataFrame, inputs: Inputs, config: Config, context: Context
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The prefixes of stored trajectories that are continued, and the bank. previous: the bank before."""
+    replay, iteration = config.replay, context.job.iteration
+    judged = continuations(inputs)
+    bank = with_results(read_bank(previous), outcomes_of_stored(judged), replay, iteration)
+    rollouts = rollouts_of(inputs, "generate", scores=("verify",))
+    fresh = rollouts.filter(pl.col("origin") == "fresh")
+    found: list[Found] = []
+    if replay.source == "own" and replay.rescued:
+        found += rescues(judged, outcomes_by(judged, "prefix_id"))
+    found += fresh_trajectories(fresh, replay)
+    if replay.source == "demonstrations":
+        hard = failed_of_hard_groups(fresh, config.max_pass_rate)
+        found += demonstrations(hard, solver_of(inputs, config, context)) if len(hard) else []
+    known = {one.problem_id for one in bank}
+    new = to_store(
+        [one for one in found if one.row["problem_id"] not in known],
+        replay,
+        tokenizer_file=inputs.policy(),
+        boundary=config.task.boundary,
+        min_tokens=config.min_tokens,
+        iteration=iteration,
+    )
+    chosen, bank = served(
+        joined_by(bank, new), replay, place=context.job.place, iteration=iteration, seed=context.seed("partner")
+    )
+    return prefix_frame(chosen, replay.continuations, config.when), bank_frame(bank)
+
+
+def solver_of(inputs: Inputs, config: Config, context: Context) -> Solve:
+    """A function that returns the tokens of a worked solution of a rollout's problem."""
+    from extra_rl.models.policy import load_tokenizer, resolve
+    from extra_rl.sampling.demonstrated import solver
+    from extra_rl.tasks.demonstrations import response_tokens
+
+    if "train" not in inputs.tables:
+        raise ConfigError(
+            "choose_prefixes.replay.source: demonstrations reads the problems: pass their file as `train`."
+        )
+    require_source(config.task.name, context.derived.task_source)
+    tokenizer = load_tokenizer(resolve(inputs.policy()))
+    problems = {row["problem_id"]: row for row in inputs["train"].iter_rows(named=True)}
+    solve = solver(config.task)
+
+    def tokens(row: Mapping[str, Any]) -> list[int]:
+        rng = generator(context.seed("demonstration"), without_arm(row["group_id"]))
+        solution = solve(problems[row["problem_id"]], rng)
+        return response_tokens(solution, config.task, context.derived.stop, tokenizer)
+
+    return tokens
 
 
 def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
@@ -153,7 +288,7 @@ def find_candidates(
 ) -> dict[str, list[Candidate]]:
     """The candidates of every hard group that has any, by group_id, in the order of the groups."""
     return candidates_of(
-        failed_of_hard_groups(rollouts, config.max_pass_rate),
+        failed_of_hard_groups(rollouts, config.max_pass_rate, config.min_pass_rate),
         tokenizer_file=inputs.policy(),
         boundary=config.task.boundary,
         cut=config.cut,
@@ -168,22 +303,25 @@ def find_candidates(
     )
 
 
-def failed_of_hard_groups(rollouts: pl.DataFrame, max_pass_rate: float) -> pl.DataFrame:
-    """The judged incorrect rollouts of the groups in which at most this share of the judged rollouts is correct."""
+def failed_of_hard_groups(rollouts: pl.DataFrame, max_pass_rate: float, min_pass_rate: float = 0.0) -> pl.DataFrame:
+    """The judged incorrect rollouts of the groups whose share of correct ones among the judged is between these."""
     judged = pl.col("reward").is_not_null()
     pass_rate = (pl.col("verdict") == "right").sum() / judged.sum()
-    hard = rollouts.filter((pass_rate <= max_pass_rate).over("group_id") & judged.any().over("group_id"))
+    is_hard = pass_rate.is_between(min_pass_rate, max_pass_rate).over("group_id")
+    hard = rollouts.filter(is_hard & judged.any().over("group_id"))
     return hard.filter(pl.col("verdict") != "right", judged)
 
 
 def choose(
-    candidates: list[Candidate], group: str, config: Config, inputs: Inputs, context: Context
+    candidates: list[Candidate], group: str, model: Fit | None, config: Config, inputs: Inputs, context: Context
 ) -> list[Candidate]:
-    """The candidates of one group with rank and choice."""
+    """The candidates of one group with rank and choice. model: the fit of past branches, if there is one."""
     rng = generator(context.seed("rank"), group)
     if config.cut == "none":
         return with_rank(candidates, [0], [0], repeat=config.prefixes_per_problem)
     scores = np.array([c.score for c in candidates])
+    if config.rank in prefixes.BY_FIT:
+        candidates, scores = with_estimates(candidates, model, config.rank)
     if config.smoothing != "none":
         embeddings = embed(candidates, config, inputs)
         scores, neighbours = prefixes.smooth_scores(scores, embeddings, config.smoothing_tau)

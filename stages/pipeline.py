@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from extra_rl.algorithms.prefixes import BY_FIT
 from extra_rl.run.stage import Stage
 from stages.load import load
 
@@ -61,8 +62,8 @@ def stage_of(name: str) -> Stage:
 
 def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -> frozenset[str]:
     """Roles that a stage does not read under its section and derived values: its job then does not wait for them."""
-    if stage == "choose_prefixes" and section["scores_from"] == "sampler":
-        return frozenset({"score_entropy_generate"})
+    if stage == "choose_prefixes":
+        return _unread_by_choose_prefixes(section)
     if stage == "score_entropy":
         parents = frozenset({*PARENTS, "parents_policy"})
         if section["rows"] == "all":
@@ -71,6 +72,22 @@ def unread(stage: str, section: Mapping[str, Any], derived: Mapping[str, Any]) -
     if stage == "advantage" and not section["zero_variance_weight"]:
         return frozenset({"score_entropy_generate", "score_entropy_regenerate"})
     return frozenset()
+
+
+def _unread_by_choose_prefixes(section: Mapping[str, Any]) -> frozenset[str]:
+    """Scores are not read where the sampler's are; the rest serves only replays and the fit of past branches."""
+    unused = {"score_entropy_generate"} if section["scores_from"] == "sampler" else set()
+    replay = section["replay"]
+    fitted = section["groups"] != 0 and section["rank"] in BY_FIT
+    if not replay["rows"]:
+        unused.add("previous_choose_prefixes_bank")
+    if not fitted:
+        unused.add("previous_choose_prefixes_branches")
+    if not replay["rows"] and not fitted:
+        unused |= {"previous_regenerate", "previous_verify_regenerate"}
+    if not replay["rows"] or replay["source"] != "demonstrations":
+        unused.add("train")
+    return frozenset(unused)
 
 
 def inputs_of(

@@ -2,9 +2,9 @@
 
 READS   the iteration's tables, policy (its number of weights), previous_summarize (the running totals),
         previous_summarize_state
-WRITES  summarize: group composition, lengths, entropy, regeneration and rescue, bonus share, update figures, mismatch
-        of sampler and policy, tokens, compute, useful groups per unit of both; summarize_state: the position in the
-        stream of problems, for select
+WRITES  summarize: group composition, lengths, entropy, regeneration, rescue and replay, bonus share, update figures,
+        mismatch of sampler and policy, tokens, compute, useful groups per unit of both; summarize_state: the position
+        in the stream of problems, for select
 SOURCE  our decision; sampled tokens and compute are the currencies of equal budgets (docs/method.md 4)
 """
 
@@ -26,7 +26,7 @@ from extra_rl.run.records import seconds_of_iteration, tolerance_of_iteration
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.tables.iteration import all_rollouts
-from extra_rl.tables.signal import useful_groups
+from extra_rl.tables.signal import is_replay, useful_groups
 from extra_rl.verdict import Verdict
 
 
@@ -54,6 +54,7 @@ STAGE = Stage(
         "score_entropy_regenerate": contracts.TokenScores,
         "choose_prefixes": contracts.Prefixes,
         "novelty": contracts.Novelty,
+        "choose_prefixes_bank?": contracts.ReplayBank,
         "advantage": contracts.Advantages,
         "update": contracts.UpdateSteps,
         "policy": PolicyDirectory,
@@ -92,7 +93,7 @@ def rollout_figures(inputs: Inputs) -> dict[str, Any]:
     """Return counts and means over the rollouts of this iteration."""
     batch = all_rollouts(inputs, scores=("verify",))
     fresh = batch.filter(pl.col("origin") == "fresh")
-    continuations = batch.filter(pl.col("origin") == "regenerated")
+    continuations = batch.filter(pl.col("origin") == "regenerated", ~is_replay())
     judged = fresh.filter(pl.col("reward").is_not_null())
     own = inputs["advantage"].filter(~pl.col("carried"))
     types = (
@@ -120,6 +121,8 @@ def rollout_figures(inputs: Inputs) -> dict[str, Any]:
         "regenerated_rollouts": len(continuations),
         "regenerated_groups": continuations["group_id"].n_unique(),
         "rescued_groups": continuations.filter(pl.col("verdict") == "right")["group_id"].n_unique(),
+        **replay_figures(batch.filter(is_replay())),
+        "stored_trajectories": len(inputs["choose_prefixes_bank"]),
         "bonus_share": bonus_share(
             own["bonus"].to_numpy().astype(np.float64),
             own["normalised"].to_numpy().astype(np.float64),
@@ -137,6 +140,18 @@ def useful_figures(advantages: pl.DataFrame, tokens: int, compute: float) -> dic
         "useful_groups": useful,
         "useful_per_1000_tokens": 1e3 * useful / tokens if tokens else None,
         "useful_per_tflop": 1e12 * useful / compute if compute else None,
+    }
+
+
+def replay_figures(replays: pl.DataFrame) -> dict[str, Any]:
+    """Return counts and the pass rate of the replays of stored trajectories. replays: with verdicts."""
+    judged = replays.filter(pl.col("reward").is_not_null()).with_columns(is_right=pl.col("verdict") == "right")
+    groups = judged.group_by("group_id").agg(pl.col("is_right").n_unique())
+    return {
+        "replayed_rollouts": len(replays),
+        "replayed_groups": replays["group_id"].n_unique(),
+        "replayed_mixed": int((groups["is_right"] > 1).sum()),
+        "replayed_pass_rate": _mean(judged["is_right"].cast(pl.Float64)),
     }
 
 

@@ -20,9 +20,13 @@ from extra_rl.errors import ConfigError, ContractError, NumericalError
 Floats = npt.NDArray[np.float64]
 Item = TypeVar("Item")
 CutRule = Literal["every_boundary", "before_peak_entropy", "before_peak_surprisal", "random", "none"]
-RankRule = Literal["low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "random"]
+RankRule = Literal[
+    "low_mean_entropy", "high_mean_entropy", "low_mean_surprisal", "calibrated", "calibrated_half", "random"
+]
 BY_ENTROPY: tuple[RankRule, ...] = ("low_mean_entropy", "high_mean_entropy")
 """Rank rules that need the policy's entropies, which a sampler does not return."""
+BY_FIT: tuple[RankRule, ...] = ("calibrated", "calibrated_half")
+"""Rank rules by the estimated share of correct continuations (`extra_rl.regeneration.branches`)."""
 
 
 def candidate_cuts(
@@ -136,12 +140,13 @@ def rank_order(scores_P: npt.NDArray[np.floating], rule: RankRule, rng: np.rando
     """Indices of the prefixes in the order of choice, (P,); equal scores keep the order of their indices.
 
     rule: "low_mean_entropy" (R), "high_mean_entropy" (how reviews of the paper describe it), "low_mean_surprisal"
-    (docs/decisions/0014, O), or "random" (the control; the only rule that draws from `rng`).
+    (docs/decisions/0014, O), "random" (the control; the only rule that draws from `rng`), or "calibrated" and
+    "calibrated_half" (O), for which a score says how much the prefix is preferred (`branches.with_estimates`).
     """
     match rule:
         case "low_mean_entropy" | "low_mean_surprisal":
             return np.argsort(scores_P, kind="stable")
-        case "high_mean_entropy":
+        case "high_mean_entropy" | "calibrated" | "calibrated_half":
             return np.argsort(-scores_P, kind="stable")
         case "random":
             return rng.permutation(len(scores_P))

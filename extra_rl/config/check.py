@@ -91,9 +91,10 @@ def enough_samples_for_pass_at_k(of: Sections, run: RunConfig) -> Iterator[str]:
         yield f"compare.ks: pass@{above[0]} needs {above[0]} samples a problem; evaluate.samples is {samples}"
 
 
-@reads("sampling.top_p", "sampling.top_k", "generate.source", "choose_prefixes.groups")
+@reads(*("sampling.top_p", "sampling.top_k", "generate.source", "choose_prefixes.groups", "choose_prefixes.replay"))
 def training_samples_the_whole_distribution(of: Sections, run: RunConfig) -> Iterator[str]:
-    if of["generate"]["source"] == "demonstrations" and of["choose_prefixes"]["groups"] == 0:
+    prefixes = of["choose_prefixes"]
+    if of["generate"]["source"] == "demonstrations" and not prefixes["groups"] and not prefixes["replay"]["rows"]:
         return
     for key, neutral in (("top_p", 1.0), ("top_k", 0)):
         if of["sampling"][key] != neutral:
@@ -151,7 +152,10 @@ def every_minibatch_has_a_row(of: Sections, run: RunConfig) -> Iterator[str]:
         )
 
 
-@reads("task.name", "task.train", "task.benchmarks", "task.examples", "warm_start.steps", "generate.source")
+@reads(
+    *("task.name", "task.train", "task.benchmarks", "task.examples", "warm_start.steps", "generate.source"),
+    "choose_prefixes.replay",
+)
 def problems_from_files_are_named(of: Sections, run: RunConfig) -> Iterator[str]:
     task = of["task"]
     if task["name"] != "math":
@@ -162,6 +166,10 @@ def problems_from_files_are_named(of: Sections, run: RunConfig) -> Iterator[str]
         f"task.examples: {task['examples']}": task["examples"] > 0,
         f"warm_start.steps: {of['warm_start']['steps']}": of["warm_start"]["steps"] > 0,
         "generate.source: demonstrations": of["generate"]["source"] == "demonstrations",
+        "choose_prefixes.replay.source: demonstrations": (
+            of["choose_prefixes"]["replay"]["rows"] > 0
+            and of["choose_prefixes"]["replay"]["source"] == "demonstrations"
+        ),
     }
     if not any(source["solution"] for source in task["train"].values()):
         for key in (key for key, applies in wanted.items() if applies):
@@ -217,9 +225,11 @@ def the_weighted_levels_have_problems(of: Sections, run: RunConfig) -> Iterator[
             )
 
 
-@reads("verify.gold", "choose_prefixes.groups", "choose_prefixes.when")
+@reads("verify.gold", "choose_prefixes.groups", "choose_prefixes.when", "choose_prefixes.replay")
 def displaced_references_need_the_next_batch(of: Sections, run: RunConfig) -> Iterator[str]:
     prefixes = of["choose_prefixes"]
+    if of["verify"]["gold"] == "displaced" and prefixes["replay"]["rows"]:
+        yield "verify.gold: displaced is the released code, which has no replay: set choose_prefixes.replay.rows: 0"
     if of["verify"]["gold"] == "displaced" and prefixes["groups"] != 0 and prefixes["when"] == "same_iteration":
         yield "verify.gold: displaced needs choose_prefixes.when: next_iteration, as in the released code"
 

@@ -122,6 +122,15 @@ def _of_warm_start(sections: Sections) -> dict[str, Any]:
     return {"stop": next(iter(sections["generate"]["sampling"]["stop"]), None)} | _task_source(sections["warm_start"])
 
 
+def _of_choose_prefixes(sections: Sections) -> dict[str, Any]:
+    """Worked solutions to replay end as a response does, and may be those of a task of one's own."""
+    section = sections["choose_prefixes"]
+    if not section["replay"]["rows"] or section["replay"]["source"] != "demonstrations":
+        return {}
+    stop = next(iter(sections["generate"]["sampling"]["stop"]), None)
+    return {"stop": stop} | _task_source(section)
+
+
 def _of_score_entropy(sections: Sections) -> dict[str, Any]:
     """With `rows: signal`: which rollouts may carry a signal. Otherwise nothing depends on it."""
     if sections["score_entropy"]["rows"] == "all":
@@ -164,5 +173,6 @@ DERIVED: dict[str, Callable[[Sections], dict[str, Any]]] = {
     "warm_start": _of_warm_start,
     "score_entropy": _of_score_entropy,
     "summarize": _of_summarize,
+    "choose_prefixes": _of_choose_prefixes,
 }
 """Stage -> its derived values, from the sections of its arm; `compare` derives from all arms."""

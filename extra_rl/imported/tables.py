@@ -26,6 +26,8 @@ EMPTY: Mapping[str, type[dy.Schema]] = {
     "score_entropy_regenerate": contracts.TokenScores,
     "choose_prefixes": contracts.Prefixes,
     "choose_prefixes_pool": contracts.PrefixPool,
+    "choose_prefixes_bank": contracts.ReplayBank,
+    "choose_prefixes_branches": contracts.PrefixBranches,
     "update": contracts.UpdateSteps,
 }
 """Tables without rows: nothing of this happened here. A stage that is run afterwards replaces its own."""

@@ -35,7 +35,8 @@ class Rollouts:
     """Upper bounds of one iteration of an arm.
 
     groups: new groups. fresh: their rollouts. sampled_fresh: of these, sampled ones (0 with `generate.source:
-    demonstrations`). continued: continued groups. contexts: their distinct prefixes. regenerated: continuations.
+    demonstrations`). continued: continued groups. contexts: distinct prefixes, of these and of replayed trajectories.
+    regenerated: continuations of all of them.
     response: tokens of a response, its prefix included. prefix: of these, tokens copied from the parent.
     """
 
@@ -82,6 +83,9 @@ def at_most(sections: Sections) -> Rollouts:
     groups = sections["select"]["prompts"] * (1 if same else generate["rounds"])
     continued = groups if prefixes["groups"] == "all_hard" else min(prefixes["groups"], groups)
     contexts = continued * prefixes["prefixes_per_problem"]
+    replay = prefixes["replay"]
+    lengths = [prefixes["last_cut"]] if prefixes["cut"] != "none" and (continued or not replay["rows"]) else []
+    lengths += [replay["last_cut"]] if replay["rows"] and replay["cut"] != "prompt" else []
     fresh = groups * generate["group_size"] * (generate["rounds"] if same else 1)
     limit = float(longest_response(sections))
     return Rollouts(
@@ -89,10 +93,10 @@ def at_most(sections: Sections) -> Rollouts:
         fresh=fresh,
         sampled_fresh=0 if generate["source"] == "demonstrations" else fresh,
         continued=continued,
-        contexts=contexts,
-        regenerated=contexts * prefixes["continuations_per_prefix"],
+        contexts=contexts + replay["rows"],
+        regenerated=contexts * prefixes["continuations_per_prefix"] + replay["rows"] * replay["continuations"],
         response=limit,
-        prefix=0.0 if prefixes["cut"] == "none" else prefixes["last_cut"] * limit,
+        prefix=max(lengths, default=0.0) * limit,
     )
 
 

@@ -83,7 +83,7 @@ def disk_of(sections: Sections, run: RunConfig, shape: Shape, rollouts: Rollouts
 def table_bytes(
     sections: Sections, shape: Shape, rollouts: Rollouts, prompt: float, problems: int, iteration: int
 ) -> dict[str, float]:
-    """Return the bytes of one iteration's tables by kind: rollouts with scores and embeddings, and the two memories.
+    """Return the bytes of one iteration's tables by kind: rollouts with scores and embeddings, and the memories.
 
     Args:
         sections, shape, rollouts, prompt, problems: as in `disk_of`.
@@ -98,8 +98,15 @@ def table_bytes(
     return {
         "tables": tokens * (ID + TEXT + 3 * FLOAT) + rows * (ROW + ID * prompt + width * FLOAT) + FIXED,
         "novelty memory": remembered * (tail * ID + width * FLOAT),
-        "prefixes": candidates(sections, rollouts, age) * (rollouts.prefix * (ID + FLOAT) + ID * prompt),
+        "prefixes": candidates(sections, rollouts, age) * (rollouts.prefix * (ID + FLOAT) + ID * prompt)
+        + stored_trajectories(sections, rollouts, iteration) * (rollouts.response * (ID + FLOAT) + ID * prompt),
     }
+
+
+def stored_trajectories(sections: Sections, rollouts: Rollouts, iteration: int) -> int:
+    """Return the rows of the bank of replays: at most one for every group so far, up to its capacity."""
+    replay: Mapping[str, Any] = sections["choose_prefixes"]["replay"]
+    return min(int(replay["capacity"]), rollouts.groups * (iteration + 1)) if replay["rows"] else 0
 
 
 def candidates(sections: Sections, rollouts: Rollouts, age: int) -> float:

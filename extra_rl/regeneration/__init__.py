@@ -1,1 +1,1 @@
-"""Candidate prefixes for regeneration: cuts of incorrect rollouts, their ranks, and the pool of later iterations."""
+"""Prefixes to continue: cuts of incorrect rollouts, their ranks and past results, and the bank of replays."""

@@ -41,6 +41,7 @@ class Candidate:
     score: float | None
     smoothed_score: float | None = None
     effective_neighbours: float | None = None
+    estimate: float | None = None
     rank: int = 0
     copies: int = 0
 
@@ -98,7 +99,8 @@ def candidates_of(
             continue
         tokens = row["response_tokens"]
         nats_T = _token_nats(row, scores_from)
-        score_T = nats_T["surprisal" if rank == "low_mean_surprisal" or scores_from == "sampler" else "entropy"]
+        by_surprisal = rank == "low_mean_surprisal" or rank in prefixes.BY_FIT or scores_from == "sampler"
+        score_T = nats_T["surprisal" if by_surprisal else "entropy"]
         boundary_T = np.array([token in ends_step for token in tokens])
         allowed, fallback = prefixes.candidate_cuts(
             boundary_T, first=first, last=last, min_tokens=min_tokens, max_cuts=max_cuts

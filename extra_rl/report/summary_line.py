@@ -52,7 +52,7 @@ def summary_line(
         f"groups {row['all_correct']} solved, {row['mixed']} mixed, {row['all_incorrect']} unsolved",
         f"entropy {_figure(row['mean_entropy'])} nats",
         f"tokens {row['sampled_tokens']:,}, {_figure(row['mean_length'])} per response, {row['truncated']} cut off",
-        f"continued {row['regenerated_groups']} groups, rescued {row['rescued_groups']}",
+        f"continued {row['regenerated_groups']} groups, rescued {row['rescued_groups']}{_replays(row)}",
         f"bonus {row['bonus_share']:.1%} of advantage",
         " ".join(f"{stage} {value:.1f}s" for stage, value in slowest),
     ]
@@ -83,6 +83,14 @@ def warnings(row: Mapping[str, Any], tolerance: float) -> list[str]:
             "sampling.backend: transformers."
         )
     return found
+
+
+def _replays(row: Mapping[str, Any]) -> str:
+    """Replayed groups, their pass rate, and how many trajectories are stored; empty for a run that stores none."""
+    groups, stored = row.get("replayed_groups", 0), row.get("stored_trajectories", 0)
+    if not groups and not stored:
+        return ""
+    return f", replayed {groups} at {_share(row['replayed_pass_rate'])} of {stored} stored"
 
 
 def _figure(value: float | None) -> str:

@@ -50,7 +50,7 @@ def demonstrated(
         seed: of the stage.
     """
     problems = {row["problem_id"]: row for row in train.iter_rows(named=True)}
-    solve = _solver(task)
+    solve = solver(task)
     rows: list[dict[str, Any]] = []
     for plan in plans:
         solution = solve(problems[plan.problem_id], generator(seed, "demonstration", without_arm(plan.rollout_id)))
@@ -79,7 +79,7 @@ def demonstrated(
     )
 
 
-def _solver(task: TaskConfig) -> Callable[[dict[str, Any], Any], str]:
+def solver(task: TaskConfig) -> Callable[[dict[str, Any], Any], str]:
     """Return a function (row of Problems, generator) -> worked solution."""
     generated = load_task(task) if is_generated(task.name) else None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from extra_rl.results import REPLAYED
+
 OWN = "/own"
 """Ends the label of the group that continuations form by themselves."""
 SEGMENTS = "/segments"
@@ -17,6 +19,11 @@ def parents_of(rows: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
     """The fresh rollouts of `previous` whose groups are continued in `rows`: they complete joined groups."""
     continued = rows.filter(pl.col("origin") == "regenerated")["group_id"].unique()
     return previous.filter((pl.col("origin") == "fresh") & pl.col("group_id").is_in(continued.implode()))
+
+
+def is_replay() -> pl.Expr:
+    """Whether a rollout replays a stored trajectory (`choose_prefixes.replay`), by column `group_id`."""
+    return (pl.col("origin") == "regenerated") & pl.col("group_id").str.contains(REPLAYED)
 
 
 def with_advantage_group(rows: pl.DataFrame, *, joined: bool, separate_end: str = OWN) -> pl.DataFrame:

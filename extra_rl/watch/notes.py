@@ -122,10 +122,11 @@ class Lenient(dict[str, object]):
 
 
 def _without_signal(rows: list[Iteration]) -> int:
-    """Return for how many of the last iterations no group was mixed or rescued."""
+    """Return for how many of the last iterations no group was mixed or rescued, replayed ones included."""
     count = 0
     for one in reversed(rows):
-        if one.get("mixed") or one.get("rescued_groups") or not one.get("groups"):
+        useful = one.get("mixed") or one.get("rescued_groups") or one.get("replayed_mixed")
+        if useful or not one.get("groups"):
             break
         count += 1
     return count

@@ -221,6 +221,13 @@ def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "") == {"stop": None}
 
 
+def test_a_worked_solution_to_replay_ends_with_the_first_stop_string() -> None:
+    replay = {"replay": {"rows": 1, "source": "demonstrations"}}
+    assert derived("choose_prefixes", choose_prefixes=replay, sampling={"stop": ["b", "a"]}) == {"stop": "b"}
+    assert derived("choose_prefixes", choose_prefixes=replay) == {"stop": None}
+    assert derived("choose_prefixes", choose_prefixes={"replay": {"rows": 1}}, sampling={"stop": ["b"]}) == {}
+
+
 OF_CREDIT = {"zero_variance", "segments"}
 """Derived values that only a configuration with advantages by token has: other jobs stay as they are."""
 OF_USER_CODE = {"judge_source", "task_source", "weights"}
@@ -229,7 +236,8 @@ OF_USER_CODE = {"judge_source", "task_source", "weights"}
 
 def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
     schedule = {"schedule": [{"from": 1, "select.prompts": 8}]}
-    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL | schedule)
+    oracle = {"choose_prefixes": {"replay": {"rows": 1, "source": "demonstrations"}}}
+    experiment = experiment_of(MINIMAL | {"generate": {"rounds": 3}} | SIGNAL | schedule | oracle)
     for stage in STAGES:
         place = {"arm": "grpo", "seed": "0", "iteration": "0001"}
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))

@@ -141,6 +141,14 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("evaluate", {"split": "tuning"}, "evaluate.split: tuning has no problem, as prepare.tuning_per_level is 0"),
     ("select.level_weights", {"L9": 1.0}, "select.level_weights: there are no training problems of 'L9'"),
     ("arms.extra", {"preset": "paper", "verify": {"gold": "displaced"}}, "arms.extra: verify.gold: displaced needs"),
+    (
+        "arms.extra",
+        {"preset": "published_code", "choose_prefixes": {"replay": {"rows": 1}}},
+        "arms.extra: verify.gold: displaced is the released code, which has no replay",
+    ),
+    ("choose_prefixes", {"replay": {"rows": -1}}, "choose_prefixes.replay.rows: "),
+    ("choose_prefixes", {"replay": {"row": 1}}, "choose_prefixes.replay.row: unknown key"),
+    ("choose_prefixes", {"replay": {"hard_share": 0.8}}, "hard_share 0.8 must be below easy_share 0.75"),
     ("name", "evaluations", "name: evaluations is the folder of cached evaluations"),
     ("first_iteration", 10**6, "first_iteration must be below iterations"),
 ]
@@ -153,6 +161,12 @@ def test_a_mistake_is_refused_at_its_place(path: str, value: Any, said: str) -> 
     message = refusal(changed((path, value), *extra))
     assert said in message
     assert len(set(message.splitlines())) == len(message.splitlines())
+
+
+def test_worked_solutions_to_replay_need_a_source_that_has_them() -> None:
+    oracle = {"replay": {"rows": 1, "source": "demonstrations"}}
+    changes = [("task", MATH), ("prepare.train_per_level", {}), ("choose_prefixes", oracle)]
+    assert "choose_prefixes.replay.source: demonstrations needs worked solutions" in refusal(changed(*changes))
 
 
 def test_the_configuration_that_they_change_is_valid() -> None:

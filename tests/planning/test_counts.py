@@ -62,6 +62,16 @@ def test_a_fresh_resample_has_no_prefix() -> None:
     assert counts.at_most(sections(choose_prefixes={"groups": 1, "cut": "none"})).prefix == 0
 
 
+def test_replays_are_rows_times_continuations_with_a_prefix_each() -> None:
+    replay = {"rows": 3, "continuations": 8, "last_cut": 0.9}
+    found = counts.at_most(sections(choose_prefixes={"replay": replay}))
+    assert (found.continued, found.contexts, found.regenerated, found.prefix) == (0, 3, 24, pytest.approx(54))
+    both = {"groups": 3, "prefixes_per_problem": 2, "continuations_per_prefix": 5, "replay": replay}
+    found = counts.at_most(sections(choose_prefixes=both))
+    assert (found.continued, found.contexts, found.regenerated) == (3, 9, 54)
+    assert counts.at_most(sections(choose_prefixes={"replay": {**replay, "cut": "prompt"}})).prefix == 0
+
+
 def test_rounds_sample_all_problems_again_at_most() -> None:
     assert counts.at_most(sections(generate={"rounds": 3})).fresh == 3 * 40
 

@@ -54,6 +54,15 @@ def test_disabled_memories_take_no_space() -> None:
     assert found["novelty memory"] == found["prefixes"] == 0
 
 
+def test_stored_trajectories_are_as_many_as_groups_up_to_their_capacity() -> None:
+    """10 groups an iteration of 60 tokens and prompts of 10."""
+    sections = experiment(choose_prefixes={"replay": {"rows": 3, "capacity": 25}}).arms["grpo"]
+    rollouts = counts.at_most(sections)
+    for iteration, stored in ((0, 10), (1, 20), (9, 25)):
+        found = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=iteration)
+        assert found["prefixes"] == pytest.approx(stored * (60 * (2.0 + 4.1) + 2 * 10))
+
+
 def test_a_warm_up_has_no_prefixes() -> None:
     sections = experiment(choose_prefixes={"groups": "all_hard", "warmup_iterations": 3}).arms["grpo"]
     rollouts = counts.at_most(sections)

@@ -56,6 +56,13 @@ def test_a_line_has_its_figures_with_units_in_a_fixed_order() -> None:
     ]
 
 
+def test_replayed_groups_are_shown_with_their_pass_rate_where_trajectories_are_stored() -> None:
+    assert "replayed" not in line()
+    replays = {"replayed_groups": 4, "replayed_pass_rate": 0.475, "stored_trajectories": 9}
+    assert " | continued 0 groups, rescued 0, replayed 4 at 47.5% of 9 stored | " in line(**replays)
+    assert "replayed 0 at - of 9 stored" in line(stored_trajectories=9, replayed_pass_rate=None)
+
+
 def test_without_a_budget_the_time_left_is_that_of_the_iterations() -> None:
     shown = summary_line(ROW | {"iteration": 2}, Horizon(6, 0), {"generate": 10.0})
     assert shown.startswith("extra/s0: 3/6 iterations, 30s left |")

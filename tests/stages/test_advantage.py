@@ -191,6 +191,23 @@ def test_prefix_loss_decides_where_the_loss_of_a_continuation_starts(prefix_loss
     assert column(rows, "loss_start") == [0, 0, start, start]
 
 
+def test_replays_are_a_separate_group_without_loss_on_the_prefix_and_signed() -> None:
+    """By hand: two of four correct have the mean 1/2 and the deviation sqrt(1/3); the parents join no replay."""
+    settings: dict[str, Any] = {"group": "joined", "prefix_loss": "trained", "guided_advantage": "positive_only"}
+    replays = [
+        parents()[0].continued(f"extra/s0/i1/i0.r0.5/{n}", 2, verdict=verdict, group_id="extra/s0/i0/r0.5")
+        for n, verdict in enumerate(("right", "wrong", "right", "wrong"))
+    ]
+    rows = advantages([*group("rw", group_id="extra/s0/i1/0"), *replays], previous=parents(), **settings)
+    assert not any(column(rows, "carried"))
+    assert column(rows, "advantage")[2:] == pytest.approx([0.8660254, -0.8660254] * 2, abs=1e-5)
+    assert column(rows, "loss_start") == [0, 0, 2, 2, 2, 2]
+    assert set(column(rows, "advantage_group")[2:]) == {"extra/s0/i0/r0.5/own"}
+    only = advantages(replays, previous=parents(), **settings, replay_advantage="positive_only")
+    assert column(only, "advantage") == pytest.approx([0.8660254, 0.0] * 2, abs=1e-5)
+    assert column(only, "trained") == ["trained", "no_signal"] * 2
+
+
 def test_nothing_sampled_gives_an_empty_table() -> None:
     assert advantages([]) == {}
 

@@ -65,6 +65,24 @@ def tables(rows: list[Row], **advantages: Any) -> dict[str, pl.DataFrame]:
     return found | {"update": frame(contracts.UpdateSteps, steps)}
 
 
+def test_replays_are_counted_apart_from_continuations(tmp_path: Path) -> None:
+    parent = Row(f"{WAITED}/0", group_id=WAITED, problem_id="p7")
+    groups = {"r1.7": ("right", "wrong", "right", "wrong"), "r0.3": ("right", "right", "error")}
+    replays = [
+        parent.continued(f"extra/s0/i2/i1.{name}/{n}", 1, verdict=verdict, group_id=f"extra/s0/i1/{name}")
+        for name, verdicts in groups.items()
+        for n, verdict in enumerate(verdicts)
+    ]
+    row = summary(tables([*iteration(), *replays]), tmp_path)
+    assert (row["rollouts"], row["sampled_tokens"]) == (19, 12 * 3 + 2 - 3 + 7 * 2)
+    assert (row["regenerated_rollouts"], row["regenerated_groups"], row["rescued_groups"]) == (3, 2, 1)
+    assert (row["replayed_rollouts"], row["replayed_groups"], row["replayed_mixed"]) == (7, 2, 1)
+    assert row["replayed_pass_rate"] == pytest.approx(4 / 6)
+    assert row["stored_trajectories"] == 0
+    none = summary(tables(iteration()), tmp_path)
+    assert (none["replayed_rollouts"], none["replayed_groups"], none["replayed_pass_rate"]) == (0, 0, None)
+
+
 def test_every_count_of_an_iteration(tmp_path: Path) -> None:
     row = summary(tables(iteration()), tmp_path)
     assert (row["arm"], row["seed"], row["iteration"]) == ("extra", 0, 2)

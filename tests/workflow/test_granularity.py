@@ -24,6 +24,8 @@ CHEAP = {
     "advantage": {"group": "joined"},
 }
 """The choice of prefixes reads no scores; scoring reads verdicts and parents."""
+REPLAY = {"choose_prefixes": {"rank": "calibrated", "replay": {"rows": 2, "source": "demonstrations"}}}
+"""The choice of prefixes reads problems, its bank and its branches, and the continuations of the previous iteration."""
 MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
 
 
@@ -76,7 +78,7 @@ CREDIT: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("changes", [{}, CHEAP, CREDIT], ids=["default", "cheap", "credit"])
+@pytest.mark.parametrize("changes", [{}, CHEAP, REPLAY, CREDIT], ids=["default", "cheap", "replay", "credit"])
 def test_the_files_of_each_stage_are_those_of_the_rules(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Compare the commands of a dry run, stage by stage, with the files of the one process."""
     run = new_run(tmp_path, arms={"extra": {"preset": "prototype", **changes}})

@@ -17,6 +17,7 @@ ITERATIONS = 3
 FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize", "summarize_state"}
 BEFORE_ADVANTAGE = {
     *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "choose_prefixes_pool"),
+    *("choose_prefixes_bank", "choose_prefixes_branches"),
     *("regenerate", "verify_regenerate", "score_entropy_regenerate", "novelty", "novelty_memory"),
 }
 EVALUATED = {"evaluate", "evaluate_figures"}

@@ -122,7 +122,7 @@ rule score_entropy:
         STAGE
 
 
-# The prefixes to be continued: beginnings of failed rollouts of hard problems.
+# The prefixes to be continued: beginnings of failed rollouts of hard problems, and of stored trajectories.
 rule choose_prefixes:
     input:
         generate=f"{HERE}/generate.parquet",
@@ -135,9 +135,32 @@ rule choose_prefixes:
         policy=LAYOUT.policy,
         initial=LAYOUT.initial,
         previous_choose_prefixes_pool=previous("choose_prefixes_pool.parquet"),
+        previous_choose_prefixes_bank=wanted(
+            "choose_prefixes",
+            "previous_choose_prefixes_bank",
+            previous("choose_prefixes_bank.parquet"),
+        ),
+        previous_choose_prefixes_branches=wanted(
+            "choose_prefixes",
+            "previous_choose_prefixes_branches",
+            previous("choose_prefixes_branches.parquet"),
+        ),
+        previous_regenerate=wanted(
+            "choose_prefixes", "previous_regenerate", previous("regenerate.parquet")
+        ),
+        previous_verify_regenerate=wanted(
+            "choose_prefixes",
+            "previous_verify_regenerate",
+            previous("verify_regenerate.parquet"),
+        ),
+        train=wanted(
+            "choose_prefixes", "train", lambda _: f"{RESULTS}/prepare/train.parquet"
+        ),
     output:
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
+        choose_prefixes_bank=f"{HERE}/choose_prefixes_bank.parquet",
+        choose_prefixes_branches=f"{HERE}/choose_prefixes_branches.parquet",
     log:
         f"{HERE}/logs/choose_prefixes.log",
     group:
@@ -278,6 +301,7 @@ rule summarize:
         score_entropy_regenerate=f"{HERE}/score_entropy_regenerate.parquet",
         choose_prefixes=f"{HERE}/choose_prefixes.parquet",
         novelty=f"{HERE}/novelty.parquet",
+        choose_prefixes_bank=f"{HERE}/choose_prefixes_bank.parquet",
         advantage=f"{HERE}/advantage.parquet",
         update_=f"{HERE}/update.parquet",
         policy=LAYOUT.policy,

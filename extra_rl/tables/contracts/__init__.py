@@ -23,6 +23,7 @@ from extra_rl.tables.contracts.learning import (
     UpdateSteps,
 )
 from extra_rl.tables.contracts.problems import DroppedProblems, Problems, Selection, Sources, WarmStartSteps
+from extra_rl.tables.contracts.regeneration import PrefixBranches, ReplayBank
 from extra_rl.tables.contracts.rollouts import (
     Disagreements,
     ImportedRows,
@@ -49,9 +50,11 @@ __all__ = [
     "JudgedSamples",
     "Novelty",
     "NoveltyMemory",
+    "PrefixBranches",
     "PrefixPool",
     "Prefixes",
     "Problems",
+    "ReplayBank",
     "Rollouts",
     "RolloutsOfShard",
     "SeedFigures",

@@ -139,21 +139,29 @@ class TokenScores(dy.Schema):
 class Prefixes(dy.Schema):
     """`choose_prefixes`: every candidate prefix of the hard groups, its score, and whether it was chosen."""
 
-    prefix_id = column.key("{rollout_id}@{prefix_length}; followed by >{group_id} for a remembered prefix")
-    group_id = column.text("hard group for which it is a candidate")
+    prefix_id = column.key("{rollout_id}@{prefix_length}; followed by >{group_id} if remembered or replayed")
+    group_id = column.text("hard group for which it is a candidate, or group of replays")
     problem_id = column.text("problem")
-    parent_rollout_id = column.text("rollout that it was cut from; null for a fresh sample", nullable=True)
-    iteration = column.count("iteration in which the parent was sampled")
+    parent_rollout_id = column.text(
+        "rollout that it was cut from; null for a fresh sample or a worked solution", nullable=True
+    )
+    iteration = column.count("iteration in which the parent was sampled, or the replayed trajectory was stored")
     prompt_tokens = column.tokens("the problem's prompt")
     prefix_tokens = column.tokens("response tokens of the prefix")
     prefix_logprobs = column.per_token("sampler logprobs of these tokens; null: not known", "nats", nullable=True)
     parent_length = column.count("response length of the parent; null without a parent", "tokens", nullable=True)
     cut_reason = column.one_of(CUT_REASONS, "which rule proposed the cut")
     score = column.number(
-        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh sample", "nats", nullable=True
+        "mean token entropy (or surprisal, by `rank`) of the prefix; null: a fresh sample or a replay",
+        "nats",
+        nullable=True,
     )
     smoothed_score = column.number("score after smoothing over similar prefixes", "nats", nullable=True)
     effective_neighbours = column.number("exp(entropy) of the smoothing weights", "prefixes", nullable=True)
+    estimate = column.number(
+        "share of correct continuations that the fit of past branches expects (`rank: calibrated`); null: no fit",
+        nullable=True,
+    )
     rank = column.count("position in the order of choice within its group, from 0")
     chosen = column.flag("whether continuations are sampled from it")
     continuations = column.count("number of continuations; 0 unless chosen")
