@@ -32,6 +32,8 @@ REASONS = re.compile(
 )
 OF_THE_USER = re.compile(r": (Config|Contract|Numerical|NoSignal)Error: ")
 """Errors that a second attempt would only repeat."""
+REFUSED = re.compile(r"account \S+ appears to be invalid|[Ii]nvalid (account|partition|qos)")
+"""How the executor or sbatch refuses a job that would be refused again."""
 LOG_BYTES = 65_536
 """How much of the end of a job's log is searched for the reason of its end."""
 REASONS_SHOWN = 3
@@ -160,7 +162,7 @@ def with_reasons(report: Callable[..., Any]) -> Callable[..., Any]:
         state = re.search(r"SLURM status is: '(\w+)", msg or "")
         log = (job_info.aux or {}).get("slurm_logfile")
         found = reasons_in(Path(log)) if log else []
-        if any(OF_THE_USER.search(line) for line in found):
+        if REFUSED.search(msg or "") or any(OF_THE_USER.search(line) for line in found):
             do_not_repeat(job_info.job)
         lines = filter(None, [msg or "", MEANINGS.get(state[1], "") if state else "", *found])
         return report(self, job_info, msg="\n  ".join(lines) + "\n", **settings)

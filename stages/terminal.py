@@ -19,6 +19,7 @@ NOISE = (
     "No SLURM account given, trying to guess.",
     "No account was given, not able to get a SLURM account via sacct",
     "Unable to guess SLURM account.",
+    "Exception in run_job for rule ",  # the message on the failed job repeats it
 )
 FAILED = "RuleException:\nCalledProcessError"
 """How the message on a failed job begins. It goes on with the job's whole command line."""

@@ -129,7 +129,7 @@ class RunningOnSlurm(RunningWorkflow):
         """The id of the first job whose work and state match patterns."""
         return until(lambda: self._run.job(work, state), self, seconds)
 
-    def finish(self, seconds: float = 300) -> str:
+    def finish(self, seconds: float = 900) -> str:
         """Wait for the end of the run, which must succeed; return its output."""
         code = self.wait(seconds)
         assert code == 0, self.output()

@@ -28,13 +28,22 @@ def test_as_shipped_without_an_account(slurm_without_accounting: Slurm, local: R
     assert others.is_dir()
 
 
-def test_a_wrong_account_gives_one_message(accounting: Slurm, local: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("slurm_account=nobody", "The given account nobody appears to be invalid. Available accounts:"),
+        ("slurm_partition=nowhere", "Invalid partition name specified"),
+    ],
+    ids=["account", "partition"],
+)
+def test_what_slurm_refuses_gives_one_message(
+    accounting: Slurm, local: Run, tmp_path: Path, wrong: str, message: str
+) -> None:
     run = on_slurm(copy_of(local, tmp_path / "run"))
     (run.results / "report.html").unlink()
-    done = run.snakemake("--default-resources", "slurm_account=nobody", "runtime=5", "mem_mb=400", check=False)
+    done = run.snakemake("--default-resources", wrong, "runtime=5", "mem_mb=400", check=False)
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert said.count("The given account nobody appears to be invalid") == 1
-    assert "test" in said.partition("Available accounts:")[2].splitlines()[1]
+    assert said.count(message) == 1
     assert "Traceback" not in said
     assert run.jobs() == run.ended() == []

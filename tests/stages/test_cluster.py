@@ -79,6 +79,8 @@ def test_an_error_of_the_user_is_shown_once_and_not_tried_again(tmp_path: Path, 
     said, times = reported(tmp_path, log, "SLURM-job '7' failed, SLURM status is: 'FAILED'.", group=group)
     assert said.count("compare: ConfigError: raise iterations") == 1
     assert times == ([0, 0] if group else [0, 1])
+    refused = "Job submission failed with exception: The given account nobody appears to be invalid."
+    assert reported(tmp_path, None, refused)[1] == [0, 1]
     _, times = reported(tmp_path, "update: InputError: no such file\n", "x")  # may appear on a network file system
     assert times == [1, 1]
 
