@@ -2,10 +2,11 @@
 
 - Before it plans, it holds the run's lock, and takes over from an earlier Snakemake whose jobs are still in the queue.
 - Its jobs read the configuration that the run has frozen in its results, not the file that the user may edit meanwhile.
-- Four properties of the Slurm executor (snakemake-executor-plugin-slurm 2.8) are corrected: with sacct it does not
+- Some properties of the Slurm executor (snakemake-executor-plugin-slurm 2.8) are corrected: with sacct it does not
   recognise a cancelled job (`CANCELLED by 1000`); it lets up to three minutes pass between two looks at the queue; it
   does not repeat why Slurm has ended a job; and it holds back jobs of an array until all that are ready have arrived,
   which never happens where `jobs` allows fewer: the run then waits for ever.
+- Snakemake's records of files that a submitted job makes again are removed when it is submitted.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def freeze(workflow: Any, results: Path) -> None:
 
 
 def correct_executor(plugin: Any) -> None:
-    """Correct four properties of the Slurm executor (see above), once in a process.
+    """Correct the Slurm executor (see above), once in a process.
 
     Raises ConfigError where the installed version has other functions.
     """
@@ -131,6 +132,7 @@ def correct_executor(plugin: Any) -> None:
     plugin.pending_jobs_for_rule = lambda dag, rule_name: 0  # an array is what is ready now
     executor.check_active_jobs = with_frequent_polls(executor.check_active_jobs)
     executor.report_job_error = with_reasons(executor.report_job_error)
+    executor.run_job_pre = forgetting_records(executor.run_job_pre)
 
 
 def with_plain_states(query: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,6 +155,22 @@ def with_frequent_polls(check: Callable[..., Any]) -> Callable[..., Any]:
         self.next_seconds_between_status_checks = min(self.next_seconds_between_status_checks, longest)
 
     return checked
+
+
+def forgetting_records(announce: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that announces a job, which first removes Snakemake's records of the job's outputs.
+
+    They are of an earlier job, perhaps with other settings, and are replaced when this one has ended. If this Snakemake
+    is killed before that, the next one awaits the job, and an old record would discard what it has made.
+    """
+
+    def announced(self: Any, job: Any) -> Any:
+        for one in job.jobs if job.is_group() else [job]:
+            for path in one.output:
+                self.workflow.persistence.cleanup_metadata(path)
+        return announce(self, job)
+
+    return announced
 
 
 def with_reasons(report: Callable[..., Any]) -> Callable[..., Any]:

@@ -89,7 +89,7 @@ def test_an_executor_of_another_version_is_refused_and_one_is_corrected_once() -
     with pytest.raises(ConfigError, match="unknown version"):
         cluster.correct_executor(ModuleType("other"))
     plugin = pytest.importorskip(cluster.EXECUTOR, reason="the plugin for Slurm is not installed")
-    names = [(plugin.Executor, "check_active_jobs"), (plugin.Executor, "report_job_error")]
+    names = [(plugin.Executor, name) for name in ("check_active_jobs", "report_job_error", "run_job_pre")]
     names += [(plugin, "query_job_status"), (plugin, "pending_jobs_for_rule")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugin, "corrected_by_extra", False, raising=False)
@@ -102,6 +102,17 @@ def test_an_executor_of_another_version_is_refused_and_one_is_corrected_once() -
         cluster.correct_executor(plugin)
         assert [getattr(place, name) for place, name in names] == after
         assert plugin.pending_jobs_for_rule(None, "generate_shard") == 0
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_records_of_the_outputs_of_a_submitted_job_are_removed_first(group: bool) -> None:
+    done: list[str] = []
+    persistence = SimpleNamespace(cleanup_metadata=lambda path: done.append(f"forget {path}"))
+    executor = SimpleNamespace(workflow=SimpleNamespace(persistence=persistence))
+    jobs = [SimpleNamespace(output=names, is_group=lambda: False) for names in (["a", "b"], ["c"])]
+    job = SimpleNamespace(is_group=lambda: True, jobs=jobs) if group else jobs[0]
+    cluster.forgetting_records(lambda self, given: done.append("announced"))(executor, job)
+    assert done == ["forget a", "forget b", *(["forget c"] if group else []), "announced"]
 
 
 @pytest.mark.parametrize("same", [True, False])
