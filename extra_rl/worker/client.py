@@ -22,6 +22,8 @@ import socket
 import sys
 from contextlib import suppress
 
+from extra_rl.worker import INTERRUPTED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from extra_rl.worker.job import Job
@@ -46,8 +48,6 @@ All others are those of the worker: variables that are read at import (HF_HOME, 
 """
 
 REPLY_BYTES = 64
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, 128 + SIGINT, as in a shell."""
 
 
 def identity() -> list[str | None]:

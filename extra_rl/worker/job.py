@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypedDict
 
-from extra_rl.worker.client import INTERRUPTED
+from extra_rl.worker import INTERRUPTED
 from extra_rl.worker.own_modules import OwnModules
 
 PR_SET_PDEATHSIG = 1

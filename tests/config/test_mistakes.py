@@ -105,7 +105,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
         "learning_rate: unknown key here; did you mean `warm_start.learning_rate` or `update.learning_rate`?",
     ),
     ("update.learningrate", 1, "update.learningrate: unknown key; did you mean `learning_rate`?"),
-    ("generate.rollouts", 1, "generate.rollouts: unknown key (known here: group_size, rounds, source)"),
+    (
+        "generate.rollouts",
+        1,
+        "generate.rollouts: unknown key (known here: group_size, half_groups, rounds, rounds_on, rounds_until, source)",
+    ),
     ("sampling.temprature", 1, "  sampling.temprature: unknown key; did you mean `temperature`?"),
     ("sampling.engine", {"tensor_paralel": 2}, "  sampling.engine.tensor_paralel: unknown key; did you mean"),
     ("retention.weight_every", 2, "retention.weight_every: unknown key; did you mean `weights_every`?"),

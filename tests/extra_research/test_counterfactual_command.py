@@ -142,7 +142,7 @@ def test_one_more_variant_and_every_combination(mini_run: Run, tmp_path: Path) -
     arguments = ["counterfactual", str(iteration(mini_run)), "--out", str(tmp_path), "--every-combination"]
     assert main([*arguments, "--also", "measure=ngram_count", "params={n: 2}", "weight=0.3"]) == 0
     found = made(tmp_path)["variants"]
-    assert len(found) == 8 * 4 * 2 * 3 * 2 * 2 + 2 + 1
+    assert len(found) == 9 * 4 * 2 * 3 * 2 * 2 + 2 + 1
     assert found["variant"][-1] == "measure=ngram_count n=2 weight=0.3"
 
 

@@ -50,6 +50,7 @@ def rows_of(count: int = 6) -> pl.DataFrame:
             "advantage": [0.0 if i // 2 == 1 else (-1.0) ** i for i in range(count)],
             "loss_start": [0] * count,
             "prefix_length": [0] * count,
+            "token_advantages": pl.Series([None] * count, dtype=pl.List(pl.Float32)),
         }
     )
 
