@@ -122,7 +122,7 @@ def note_of_another_host(text: str, folder: Path) -> str:
 
 def note_of_local_locks(folder: Path, table: Path = Path("/proc/self/mountinfo")) -> str:
     """A note, if the folder is on a file system that keeps locks to each machine, by the table of mounts."""
-    kind, options = _mount_of(folder.resolve(), table)
+    kind, options = mount_of(folder.resolve(), table)
     local = [option for option in LOCAL.get(kind, ()) if option in options]
     if not local:
         return ""
@@ -132,7 +132,7 @@ def note_of_local_locks(folder: Path, table: Path = Path("/proc/self/mountinfo")
     )
 
 
-def _mount_of(folder: Path, table: Path) -> tuple[str, set[str]]:
+def mount_of(folder: Path, table: Path) -> tuple[str, set[str]]:
     """Kind and options of the file system on which a folder lies; "" where the table cannot be read."""
     kind, options, longest = "", set[str](), -1
     try:

@@ -1,5 +1,6 @@
 """Start, watch and stop the worker, in the process that it must not outlive (Snakemake's, in `onstart`)."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -89,6 +90,12 @@ class Worker:
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
 
+def _remove_of(process: int, folder: Path) -> None:
+    """Remove a worker's folder at the end of the process that started it, not of one that was forked from it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def start(
     directory: Path,
     preload_extra: Sequence[str] = (),
@@ -111,7 +118,10 @@ def start(
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / LOG_NAME
     log.unlink(missing_ok=True)
-    worker = Worker(make_folder() / "socket", log, (*preload, *preload_extra))
+    folder = make_folder()
+    # A worker that is just being started again when this process ends does not come to removing it.
+    atexit.register(_remove_of, os.getpid(), folder)
+    worker = Worker(folder / "socket", log, (*preload, *preload_extra))
     os.environ[SOCKET_VARIABLE] = str(worker.socket)
     if worker.listens():
         threading.Thread(target=worker.watch, args=(restarts,), name="worker", daemon=True).start()
