@@ -66,6 +66,7 @@ def command_of(words: Sequence[str]) -> list[str]:
     _require_workflow(options)
     for config in configs:
         _require_config(Path(config))
+    _require_profiles(options)
     cores = [] if any(_is(word, CORES) for word in options) else ["--cores", str(len(os.sched_getaffinity(0)))]
     files = ["--configfile", *configs] if configs else []
     return ["snakemake", *cores, *files, *options, *(["--", *targets] if targets else [])]
@@ -84,6 +85,15 @@ def _require_workflow(options: Sequence[str]) -> None:
             f"{Path.cwd()}: no workflow here (workflow/Snakefile). Go to the folder of the project, or make one with "
             "`extra init DIR`."
         )
+
+
+def _require_profiles(options: Sequence[str]) -> None:
+    """Raise ConfigError for a profile that is named by a path and does not exist: a dry run would not miss it."""
+    for word, following in zip(options, [*options, ""][1:], strict=True):
+        if _is(word, ("--profile", "--workflow-profile")):
+            profile = word.partition("=")[2] or following
+            if "/" in profile and not Path(profile).exists():
+                raise ConfigError(f"{profile}: no such profile.")
 
 
 def _require_config(path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from extra_rl.errors import InputError
 from extra_rl.run import slurm
+from extra_rl.run.context import CONTEXT_FILE
 from extra_rl.watch.jobs import Owner
 
 HELP = "list or cancel the Slurm jobs of a run"
@@ -47,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def results_of(name: str) -> Path:
     """Return the results folder of a run, from its name or its path. InputError where there is none."""
-    found = [path for path in (Path(name), Path("results") / name) if path.is_dir()]
+    found = [path for path in (Path("results") / name, Path(name)) if name and (path / CONTEXT_FILE).is_file()]
     if not found:
         raise InputError(
-            f"{name}: neither a folder nor a run below results/. Go to the folder that the run started in."
+            f"{name or repr(name)}: neither a run below results/ nor its folder. Go to where the run was started."
         )
     return found[0]

@@ -8,6 +8,8 @@ has finished, so a job that was cancelled or ran out of time loses one stage.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import shlex
 import subprocess
@@ -25,7 +27,7 @@ from stages import STAGES
 from stages.load import load
 
 MARKER = "cell.json"
-"""Written when an arm and seed has reached its last iteration: the digests of what the comparison reads."""
+"""Written when an arm and seed has reached its last iteration: its settings, and digests of what is compared."""
 
 OPTIONS = (
     *("--executor", "local", "--scheduler", "greedy", "--nolock", "--rerun-incomplete"),
@@ -35,10 +37,10 @@ OPTIONS = (
 QUIET = ("--quiet", "rules", "progress", "host", "reason")
 
 
-def cell_json(experiment: Experiment, arm: str, seed: int) -> str:
-    """Return the param of the job of an arm and seed: all that decides what the Snakemake inside of it makes."""
+def settings_of(experiment: Experiment, arm: str, seed: int) -> str:
+    """Return the SHA-256 of all that decides what the job of an arm and seed makes: the param of the job."""
     run = experiment.run
-    return canonical_json(
+    text = canonical_json(
         {
             "cell": run_name(arm, seed),
             "start": run.warm_start_of(seed),
@@ -50,6 +52,30 @@ def cell_json(experiment: Experiment, arm: str, seed: int) -> str:
             "versions": {stage: load(stage).STAGE.version for stage in STAGES},
         }
     )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def outdated(experiment: Experiment, results: Path) -> list[str]:
+    """Return the marks that were made under other settings than today's, so that their arms and seeds run again.
+
+    Snakemake has no record of a mark whose job it did not see end, and none in results that were copied. What the
+    Snakemake of the next job keeps of the arm and seed follows from its records and from the footers.
+    """
+    found = []
+    for arm in experiment.arms:
+        for seed in experiment.run.seeds:
+            path = results / run_name(arm, seed) / MARKER
+            if path.is_file() and _settings_in(path) != settings_of(experiment, arm, seed):
+                found.append(str(path))
+    return found
+
+
+def _settings_in(mark: Path) -> str:
+    """The settings that a mark records; "" where it cannot be read."""
+    try:
+        return str(json.loads(mark.read_text())["settings"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def command_of(cell: str, configuration: str, snakefile: str, cores: int) -> list[str]:
@@ -65,6 +91,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--arm", required=True, help="folder of the arm")
     parser.add_argument("--seed", required=True, type=int, help="experiment seed")
     parser.add_argument("--last", required=True, type=int, metavar="N", help="number of the last iteration")
+    parser.add_argument("--settings", required=True, metavar="SHA256", help="recorded in the mark (`settings_of`)")
     parser.add_argument("--configuration", required=True, metavar="FILE", help="the run's frozen configuration")
     parser.add_argument("--snakefile", required=True, metavar="FILE", help="the workflow")
     parser.add_argument("--cores", required=True, type=int, metavar="N", help="cores of the allocation")
@@ -77,15 +104,15 @@ def main(argv: Sequence[str]) -> None:
     if code:
         raise ExtraError(
             f"{run_name(given.arm, given.seed)}: the Snakemake in this allocation ended with exit status {code}; its "
-            "messages are above. What is finished is kept: the next job goes on from there."
+            "messages are above. What is finished is kept."
         )
-    write_marker(RunFolder.of(given.results, given.arm, given.seed), given.last)
+    write_marker(RunFolder.of(given.results, given.arm, given.seed), given.last, given.settings)
 
 
-def write_marker(run: RunFolder, last: int) -> None:
-    """Write the marker of a finished arm and seed. last: number of its last iteration."""
+def write_marker(run: RunFolder, last: int, settings: str) -> None:
+    """Write the mark of a finished arm and seed. last: number of its last iteration. settings: of `settings_of`."""
     folder = run.iteration(last)
     digests = {name: content_digest(folder / f"{name}.parquet") for name in ("evaluate", "summarize")}
     digests["policy"] = read_manifest(folder / "policy" / "manifest.json")["digest"]
-    text = canonical_json({"cell": run.name, "iteration": last, "digests": digests}) + "\n"
+    text = canonical_json({"cell": run.name, "iteration": last, "settings": settings, "digests": digests}) + "\n"
     write_whole(run.path / MARKER, lambda tmp: tmp.write_text(text))

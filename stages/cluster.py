@@ -11,15 +11,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from extra_rl.errors import ConfigError
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.run import lock, slurm
 from extra_rl.run.configuration import CONFIGURATION_FILE, keeps
+from extra_rl.worker import INTERRUPTED
 from stages.experiment import whole_configuration
 
 SLURM = "slurm"
@@ -29,15 +32,20 @@ SLOWEST_POLL = 3
 
 SELECTION = ("arms", "seeds")
 REASONS = re.compile(
-    r"DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE)|[Oo]ut.of.memory|oom.kill|CANCELLED AT|^\w[\w ]*: \w+Error: "
+    r"DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE)|[Oo]ut.of.memory|oom.kill|CANCELLED AT|^(\w[\w ]*: )?\w+Error: "
 )
-OF_THE_USER = re.compile(r": (Config|Contract|Numerical|NoSignal)Error: ")
+OF_THE_USER = re.compile(r"(^|: )(Config|Contract|Numerical|NoSignal)Error: ")
 """Errors that a second attempt would only repeat."""
 REFUSED = re.compile(r"account \S+ appears to be invalid|[Ii]nvalid (account|partition|qos)")
 """How the executor or sbatch refuses a job that would be refused again."""
+UNSAID = " Detailed failure reason unavailable (status command is not 'sacct')."
 LOG_BYTES = 65_536
 """How much of the end of a job's log is searched for the reason of its end."""
 REASONS_SHOWN = 3
+DETAILS_SHOWN = 6
+"""Lines of one reason: an error may list several mistakes, indented."""
+SUBMITTED = ".slurm"
+"""File in the results of a run whose jobs were submitted to Slurm, which is therefore asked for them."""
 
 MEANINGS = {
     "TIMEOUT": "It was out of time. The next attempt gets more, as `runtime` in the profile says; finished files stay.",
@@ -80,10 +88,27 @@ def prepare(workflow: Any, results: Path, raw: Any) -> None:
     """
     lock.hold(results)
     if uses_slurm(workflow):
+        (results / SUBMITTED).touch()
         correct_executor(sys.modules[EXECUTOR])
         settings = workflow.executor_settings
         settings.jobname_prefix = settings.jobname_prefix or slurm.prefix_of(results)
         take_over(results, whole_configuration(raw, workflow.configfiles))
+
+
+def refuse_other_writers(results: Path) -> None:
+    """InputError where jobs of a cluster still write the results of a run that starts on this machine.
+
+    Jobs outlive a Snakemake that was killed. Those of `granularity: run` hold the lock of their arm and seed.
+    """
+    if (results / SUBMITTED).exists() and shutil.which("squeue"):
+        jobs = slurm.jobs_of(results)
+        if jobs:
+            raise InputError(
+                f"{results}: {len(jobs)} job(s) of an earlier start are in Slurm's queue, {jobs[0].id} for example. "
+                f"Wait for them (`extra slurm jobs {results}`), or end them (`extra slurm cancel {results}`)."
+            )
+    for path in sorted(results.glob(f"*/s*/{lock.LOCK_NAME}")):
+        lock.hold(path.parent)
 
 
 def take_over(results: Path, configuration: Any) -> None:
@@ -97,11 +122,16 @@ def take_over(results: Path, configuration: Any) -> None:
         return
     same = keeps(configuration, results)
     running = [job for job in jobs if not job.waits]
-    what = f"{len(jobs) - len(running)} waiting job(s) cancelled, {len(running)} running one(s) "
-    what += "awaited" if same else "cancelled too, because the configuration has changed"
+    fate = "awaited" if same else "cancelled, because the configuration has changed"
+    parts = [(len(jobs) - len(running), "waiting job(s) cancelled"), (len(running), f"running one(s) {fate}")]
+    what = ", ".join(f"{count} {what}" for count, what in parts if count)
     say(f"NOTE: {results}: {len(jobs)} job(s) of the previous start are in the queue: {what}.")
-    slurm.cancel(results, [job for job in jobs if job.waits or not same])
-    slurm.wait(results, say)
+    try:
+        slurm.cancel(results, [job for job in jobs if job.waits or not same])
+        slurm.wait(results, say)
+    except KeyboardInterrupt:
+        say(f"Interrupted. Jobs that run go on: `extra slurm jobs {results}`, `extra slurm cancel {results}`.")
+        sys.exit(INTERRUPTED)
 
 
 def say(line: str) -> None:
@@ -182,7 +212,8 @@ def with_reasons(report: Callable[..., Any]) -> Callable[..., Any]:
         found = reasons_in(Path(log)) if log else []
         if REFUSED.search(msg or "") or any(OF_THE_USER.search(line) for line in found):
             do_not_repeat(job_info.job)
-        lines = filter(None, [msg or "", MEANINGS.get(state[1], "") if state else "", *found])
+        given = (msg or "").partition("\n    sbatch call:")[0].replace(UNSAID, "")
+        lines = filter(None, [given, MEANINGS.get(state[1], "") if state else "", *found])
         return report(self, job_info, msg="\n  ".join(lines) + "\n", **settings)
 
     return reported
@@ -202,5 +233,9 @@ def reasons_in(log: Path) -> list[str]:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:  # the node has not written it yet, or never will
         return []
-    found = [line.strip() for line in lines if REASONS.search(line)]
+    found = []
+    for number, line in enumerate(lines):
+        if REASONS.search(line):
+            more = itertools.takewhile(lambda other: other.startswith("  "), lines[number + 1 :])
+            found.append("\n    ".join([line.strip(), *(other.strip() for other in more)][:DETAILS_SHOWN]))
     return list(dict.fromkeys(found))[-REASONS_SHOWN:]

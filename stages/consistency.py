@@ -25,12 +25,17 @@ from stages.experiment import or_exit
 MISSING_SHOWN = 3
 
 
-def check_when_planned(workflow: Any, results: str, prepare: Callable[[], None]) -> None:
+def check_when_planned(
+    workflow: Any, results: str, prepare: Callable[[], None], outdated: Callable[[], list[str]]
+) -> None:
     """Let Snakemake's workflow refuse, after it has planned a run or a dry run, files that do not belong to it.
 
     The process of a single job (on a cluster) does not check, nor do commands that only list or delete files. Tracking
-    jobs whose tracker was unavailable are planned again. prepare: is called before a run is planned, but not before a
-    dry run.
+    jobs whose tracker was unavailable are planned again.
+
+    Args:
+        prepare: is called before a run is planned, but not before a dry run.
+        outdated: returns files that are to be made again, although Snakemake may not know it.
     """
     build = workflow._build_dag
 
@@ -38,7 +43,7 @@ def check_when_planned(workflow: Any, results: str, prepare: Callable[[], None])
         runs = workflow.is_main_process and workflow.executor_plugin is not None
         if runs and not workflow.dryrun:
             prepare()
-        if runs and (again := or_exit(unfinished, Path(results))):
+        if runs and (again := [*or_exit(unfinished, Path(results)), *outdated()]):
             workflow.dag.forcefiles.update(again)
         if runs and not workflow.dryrun:
             or_exit(mend_times, Path(results))

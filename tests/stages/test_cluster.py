@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from extra_rl.errors import ConfigError
+from extra_rl.errors import ConfigError, InputError
 from extra_rl.run import slurm
 from extra_rl.run.configuration import keep_configuration
 from stages import cluster
@@ -138,3 +138,46 @@ def test_jobs_read_the_frozen_configuration(tmp_path: Path) -> None:
     cluster.freeze(SimpleNamespace(config_settings=settings), tmp_path)
     assert settings.configfiles == [tmp_path / "configuration.yaml"]
     assert settings.config_args == ["arms=grpo"]
+
+
+def test_a_bare_error_with_its_details_is_a_reason_and_not_tried_again(tmp_path: Path) -> None:
+    log = "x\nConfigError: the run cannot start:\n  task.judge: bad:judge has the parameter gold\ncell: ExtraError: y\n"
+    said, times = reported(tmp_path, log, "SLURM-job '7' failed, SLURM status is: 'FAILED'." + cluster.UNSAID)
+    assert "ConfigError: the run cannot start:\n    task.judge: bad:judge has the parameter gold" in said
+    assert cluster.UNSAID not in said
+    assert times == [0, 1]
+    (tmp_path / "b").mkdir()
+    said, times = reported(
+        tmp_path / "b", None, "invalid partition specified: gpuu\n    sbatch call:\n        sbatch -w"
+    )
+    assert said.strip() == "invalid partition specified: x"
+    assert times == [0, 1]
+
+
+def test_ctrl_c_while_jobs_are_awaited_says_that_they_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "jobs_of", lambda results: [slurm.SlurmJob("7", "RUNNING", "", "", "", "", "")])
+    monkeypatch.setattr(slurm, "wait", interrupted)
+    keep_configuration({"name": "a"}, tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cluster.take_over(tmp_path, {"name": "a"})
+    assert end.value.code == 130
+    assert "Interrupted. Jobs that run go on: `extra slurm jobs" in capsys.readouterr().err
+
+
+def test_a_run_on_this_machine_is_refused_while_its_jobs_are_in_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [slurm.SlurmJob("7", "RUNNING", "", "", "", "", "")]
+    monkeypatch.setattr(slurm, "jobs_of", lambda results: jobs)
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: "/usr/bin/squeue")
+    cluster.refuse_other_writers(tmp_path)  # was never submitted to Slurm
+    (tmp_path / cluster.SUBMITTED).touch()
+    with pytest.raises(InputError, match=r"1 job\(s\) of an earlier start are in Slurm's queue, 7 for example"):
+        cluster.refuse_other_writers(tmp_path)
+    jobs.clear()
+    cluster.refuse_other_writers(tmp_path)

@@ -119,7 +119,7 @@ def test_only_the_main_process_of_a_run_checks(
         dag=None,
         dryrun=dry,
     )
-    check_when_planned(workflow, "results/small", lambda: called.append("prepare"))
+    check_when_planned(workflow, "results/small", lambda: called.append("prepare"), list)
     workflow._build_dag()
     assert called == calls
 

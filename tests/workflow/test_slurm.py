@@ -16,7 +16,9 @@ import yaml
 
 from extra_rl.run.configuration import keep_configuration
 from extra_rl.tables.files import file_digest
-from tests.conftest import ROOT, Run, environment, new_run
+from stages.cells import settings_of
+from stages.experiment import experiment_of
+from tests.conftest import ROOT, Run, copy_of, environment, new_run
 
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 
@@ -140,7 +142,20 @@ def test_a_cell_is_run_as_a_part_and_marked_when_it_is_done(mini_run: Run, tmp_p
     run = new_run(tmp_path, granularity="run")
     run.snakemake("--", "results/mini/warm_start/policy/manifest.json", "results/mini/prepare/train.parquet")
     keep_configuration(yaml.safe_load(run.config.read_text()), run.results)
-    place = ["--results", "results/mini", "--arm", "extra", "--seed", "0", "--last", "2", "--cores", "2"]
+    place = [
+        "--results",
+        "results/mini",
+        "--arm",
+        "extra",
+        "--seed",
+        "0",
+        "--last",
+        "2",
+        "--cores",
+        "2",
+        "--settings",
+        "abc",
+    ]
     files = ["--configuration", "results/mini/configuration.yaml", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command = [sys.executable, "-m", "stages", "cell", *place, *files]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), check=False)
@@ -153,6 +168,7 @@ def test_a_cell_is_run_as_a_part_and_marked_when_it_is_done(mini_run: Run, tmp_p
     assert [str(path) for path in tables if file_digest(cell / path) != file_digest(whole / path)] == []
     mark = json.loads((cell / "cell.json").read_text())
     manifest = json.loads((whole / "iteration_0002" / "policy" / "manifest.json").read_text())
+    assert mark["settings"] == "abc"
     assert mark["digests"]["policy"] == manifest["digest"]
     # A second Snakemake on the same arm and seed is refused.
     with (cell / ".lock").open("rb+") as lock:
@@ -172,3 +188,35 @@ def test_a_cell_that_the_configuration_does_not_have_is_refused(tmp_path: Path) 
 def test_cores_and_jobs_together_are_refused_where_the_plan_depends_on_them(tmp_path: Path) -> None:
     said = new_run(tmp_path, granularity="run").snakemake("--jobs", "2", check=False)
     assert "--jobs and --cores are both given" in said.stderr
+
+
+def test_a_mark_of_other_settings_is_no_end_of_a_cell(mini_run: Run, tmp_path: Path) -> None:
+    """Also where Snakemake has no record of it: its job outlived a killed Snakemake, or the results were copied."""
+    run = copy_of(mini_run, tmp_path / "run")
+    config = yaml.safe_load(run.config.read_text()) | {"granularity": "run"}
+    run.config.write_text(yaml.safe_dump(config))
+
+    def to_run() -> set[str]:
+        said = run.snakemake("--dry-run", "--quiet", "rules", "--workflow-profile", str(PROFILE)).stdout
+        return set(re.findall(r"^(\w+) +\d+$", said, re.MULTILINE)) - {"total", "all"}
+
+    experiment = experiment_of(config, configured=[run.config])
+    for arm in ("grpo", "extra"):
+        mark = {"cell": f"{arm}/s0", "settings": settings_of(experiment, arm, 0)}
+        (run.results / arm / "s0" / "cell.json").write_text(json.dumps(mark))
+    assert "cell" not in to_run()
+    run.config.write_text(yaml.safe_dump(config | {"update": config["update"] | {"learning_rate": 1e-3}}))
+    assert {"cell", "compare", "report"} <= to_run()
+    run.config.write_text(yaml.safe_dump(config))
+    (run.results / "extra" / "s0" / "cell.json").write_text("{")
+    assert "cell" in to_run()
+
+
+def test_a_local_run_is_refused_while_a_job_of_a_cluster_writes_a_cell(mini_run: Run, tmp_path: Path) -> None:
+    run = copy_of(mini_run, tmp_path / "run")
+    (run.results / "compare.parquet").unlink()
+    with (run.results / "grpo" / "s0" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run.snakemake(check=False)
+    assert done.returncode == 2
+    assert "grpo/s0 is being written by another run" in done.stderr

@@ -19,12 +19,14 @@ rule cell:
         "../envs/extra.yaml"
     threads: max(threads_of(stage) for stage in EXPERIMENT.common)
     params:
-        cell=lambda wildcards: cell_json(EXPERIMENT, wildcards.arm, int(wildcards.seed)),
+        settings=lambda wildcards: settings_of(
+            EXPERIMENT, wildcards.arm, int(wildcards.seed)
+        ),
         results=RESULTS,
         last=RUN.iterations - 1,
         snakefile=os.path.relpath(workflow.main_snakefile),
     shell:
         "python -m stages cell --results {params.results} --arm {wildcards.arm} --seed {wildcards.seed}"
-        " --last {params.last} --configuration {params.results}/configuration.yaml"
+        " --last {params.last} --settings {params.settings} --configuration {params.results}/configuration.yaml"
         " --snakefile {params.snakefile:q} --cores {threads} > {log} 2>&1"
         " || {{ code=$?; tail -n 40 {log} >&2; exit $code; }}"

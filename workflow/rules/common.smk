@@ -6,7 +6,7 @@ from snakemake.logging import logger
 from extra_rl.run import lock as run_lock
 from extra_rl.results import iteration_name
 from stages import cluster
-from stages.cells import cell_json
+from stages.cells import outdated, settings_of
 from stages.consistency import check_when_planned, remove_leftovers
 from stages.experiment import (
     end_in_a_thread,
@@ -56,9 +56,15 @@ def before_planning():
         or_exit(cluster.require_cluster, workflow)
     if ON_CLUSTER:
         or_exit(cluster.prepare, workflow, Path(RESULTS), config)
+    elif not EXPERIMENT.cell:
+        or_exit(cluster.refuse_other_writers, Path(RESULTS))
 
 
-check_when_planned(workflow, RESULTS, before_planning)
+def made_again():
+    return outdated(EXPERIMENT, Path(RESULTS)) if BY_RUN else []
+
+
+check_when_planned(workflow, RESULTS, before_planning, made_again)
 previous = LAYOUT.previous
 wanted = LAYOUT.wanted
 
