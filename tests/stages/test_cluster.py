@@ -147,9 +147,7 @@ def test_a_bare_error_with_its_details_is_a_reason_and_not_tried_again(tmp_path:
     assert cluster.UNSAID not in said
     assert times == [0, 1]
     (tmp_path / "b").mkdir()
-    said, times = reported(
-        tmp_path / "b", None, "invalid partition specified: gpuu\n    sbatch call:\n        sbatch -w"
-    )
+    said, times = reported(tmp_path / "b", None, "invalid partition specified: x\n    sbatch call:\n        sbatch")
     assert said.strip() == "invalid partition specified: x"
     assert times == [0, 1]
 
