@@ -189,7 +189,7 @@ def test_jobs_of_another_configuration_are_not_awaited(local: Run, without: With
     run.config.write_text(yaml.safe_dump(config))
     with RunningOnSlurm(run, *OF_LAST) as running:
         running.wait_for_job("update.*0000", "PENDING|RUNNING")
-        assert "1 running one(s) cancelled too, because the configuration has changed" in running.output()
+        assert "1 running one(s) cancelled, because the configuration has changed" in running.output()
         assert [job.state for job in run.ended() if job.id == old] == ["CANCELLED"]
         running.kill_snakemake(signal.SIGINT)
         assert running.wait() != 0
