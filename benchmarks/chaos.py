@@ -76,7 +76,7 @@ class Chaos:
         return sum(outcome.hits for outcome in self.outcomes)
 
     def until(self, kills: int, minutes: float) -> None:
-        """Run each variant undisturbed, then disturb runs of the variants in turn until so many kills have hit.
+        """Run each variant undisturbed, then disturb runs of the variants in turn until enough kills have hit.
 
         minutes: after that time no further run begins.
         """

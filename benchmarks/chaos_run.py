@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import filecmp
 import os
 import random
@@ -33,6 +32,7 @@ from benchmarks.chaos_processes import (
     survivors,
     words_of,
 )
+from extra_rl.run.claim import is_free
 from extra_rl.tracking.store import read_records
 
 ROOT = Path(__file__).parents[1]
@@ -263,15 +263,6 @@ class ChaosRun:
         left += [path for path in self.results.rglob("*") if re.search(r"^\..*tmp|\.aside-|^\.nfs", path.name)]
         faults += [f"left: {path}" for path in left]
         return faults
-
-
-def is_free(lock: Path) -> bool:
-    with lock.open("rb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 def leaves(folder: Path) -> list[Path]:

@@ -57,7 +57,7 @@ GROUP = "extra.commands"
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a user's error is one message on standard error."""
     words = sys.argv[1:] if argv is None else argv
-    if argv is None:  # a process of its own, which may be a job of a run
+    if argv is None:  # a separate process, which may be a job of a run
         tether.end_with(os.environ.get(tether.RUN_VARIABLE))
     try:
         modules = modules_for(words[0] if words else "")

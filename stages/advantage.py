@@ -272,7 +272,7 @@ def with_token_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Con
     """
     starts = rows["loss_start"].to_numpy().astype(np.int64)
     signals = entropy_signals(rows, starts, config.zero_variance_weight)
-    if config.credit == "segment":  # a continuation has no group of its own then
+    if config.credit == "segment":  # a continuation then has no separate group
         signals |= segment_signals(rows, parents, starts)
     lists: list[list[float] | None] = [None] * len(rows)
     normalised, bonus, total = (rows[name].to_list() for name in ("normalised", "bonus", "advantage"))

@@ -25,7 +25,6 @@ from extra_rl.run.configuration import CONFIGURATION_FILE, keeps
 from extra_rl.worker import INTERRUPTED
 from stages.experiment import whole_configuration
 
-SLURM = "slurm"
 EXECUTOR = "snakemake_executor_plugin_slurm"
 SLOWEST_POLL = 3
 """Longest time between two looks at the queue, as a multiple of the shortest (init-seconds-before-status-checks)."""

@@ -101,7 +101,7 @@ def _first(layout: Layout) -> Iterator[tuple[str, Task]]:
 def _last(layout: Layout) -> Iterator[tuple[str, Task]]:
     """What follows the last iteration of all arms and seeds: the comparison and the report."""
     compared = f"{layout.results}/compare.parquet"
-    evaluated = [*layout.evaluated().values(), *layout.finals("summarize").values()]
+    evaluated = layout.compared()
     yield "compare", Task(Node("compare", "compare"), evaluated, [compared])
     reported = [compared, *layout.extra_evaluations(), *layout.refreshed_reports()]
     yield "report", Task(Node("report", "report"), reported, [])

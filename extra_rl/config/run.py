@@ -14,6 +14,8 @@ LAST_POLICIES = 2
 
 OnMismatch = Literal["stop", "warn"]
 Granularity = Literal["stage", "group", "iteration", "run", "run_by_iteration"]
+BY_ITERATION = ("iteration", "run_by_iteration")
+"""Granularities at which the stages of an iteration are one process, so sampling has no shards."""
 
 
 class GenerationConfig(Section):
@@ -161,7 +163,7 @@ class RunConfig(Section):
     @property
     def by_iteration(self) -> bool:
         """Whether all stages of an iteration run in one process."""
-        return self.granularity in ("iteration", "run_by_iteration")
+        return self.granularity in BY_ITERATION
 
     @property
     def by_run(self) -> bool:

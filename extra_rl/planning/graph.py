@@ -95,7 +95,7 @@ Demand = tuple[int, int, int]
 class Jobs:
     """The jobs of a run, as parallel lists.
 
-    seconds: on the devices. demands: the different ones, and for each job the index of its own. rank: jobs with a lower
+    seconds: on the devices. demands: all kinds, and of each job the index of its kind. rank: jobs with a lower
     one start first. needs: how many jobs each waits for. successors: the jobs that wait for it. busy: GPU-seconds in
     which its stages compute. cell: index of the arm and seed, -1 for shared jobs.
     """

@@ -12,9 +12,10 @@ from itertools import accumulate
 from typing import Any
 
 from extra_rl.config.experiment import Experiment
+from extra_rl.config.run import BY_ITERATION
 from extra_rl.errors import ConfigError
 from extra_rl.planning.graph import Graph, Jobs, Load, Node, jobs_of
-from extra_rl.planning.profile import FUSED, Profile, demand_of, label_of, processes_of
+from extra_rl.planning.profile import Profile, demand_of, label_of, processes_of
 from extra_rl.planning.schedule import Cluster, Schedule, simulate
 from extra_rl.planning.stage_times import (
     TABLES,
@@ -74,7 +75,7 @@ def makespan_of(
     """
     refuse_machines(machines)
     shards = experiment.run.generation.shards
-    if overhead.granularity in FUSED and shards > 1:
+    if overhead.granularity in BY_ITERATION and shards > 1:
         raise ConfigError(
             f"granularity {overhead.granularity} samples in one process; generation.shards: {shards} needs another."
         )

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from extra_rl.config.files import read_yaml
+from extra_rl.config.run import BY_ITERATION, Granularity
 from extra_rl.errors import ConfigError
 from extra_rl.planning.counts import Sections
 from extra_rl.planning.graph import Demand, Node
 
-GRANULARITIES = ("stage", "group", "iteration", "run", "run_by_iteration")
+GRANULARITIES = get_args(Granularity)
 """What one job of the workflow runs: a stage; a group of stages; an iteration in one process; all of an arm and seed,
 one stage (`run`) or one iteration (`run_by_iteration`) after the other."""
-FUSED = ("iteration", "run_by_iteration")
-"""Granularities at which the stages of an iteration are one process, so sampling has no shards."""
 
 GROUPS = {
     **dict.fromkeys(("select", "generate"), "sample_{iteration}"),
@@ -29,7 +28,7 @@ GROUPS = {
     "regenerate": "judge_regenerate_{iteration}",
     **dict.fromkeys(("novelty", "advantage", "update", "summarize"), "learn_{iteration}"),
 }
-"""Rule -> its group within an arm and seed, where the profile has none of its own."""
+"""Rule -> its group within an arm and seed, where the profile names none."""
 
 SAMPLING = {
     "generate": "generate",
@@ -113,7 +112,7 @@ def label_of(granularity: str, profile: Profile) -> Callable[[str], Callable[[No
 
 def processes_of(granularity: str) -> Callable[[Sequence[Node]], int]:
     """Return the function that counts the processes of a job's stages: one per stage, or one per whole iteration."""
-    if granularity not in FUSED:
+    if granularity not in BY_ITERATION:
         return len
     return lambda nodes: len(
         {(node.iteration if node.fused else index, node.fused) for index, node in enumerate(nodes)}

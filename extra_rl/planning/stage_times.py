@@ -83,7 +83,7 @@ class StageTimes:
             name: of the stage's record.
             tokens: of the planned table; 0 for a stage that finds nothing to do.
             arm: empty for a stage that no arm owns.
-            shards: equal parts, each of which opens a sampler of its own.
+            shards: equal parts, each of which opens a separate sampler.
         Raises InputError where nothing of this kind was measured.
         """
         for pool in (self.arms.get(arm, Pool()), self.every):

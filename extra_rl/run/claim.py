@@ -54,7 +54,7 @@ def claim(folder: Path, pattern: str) -> list[Path]:
             removed.append(other)
     with suppress(OSError):
         for file in sorted(folder.parent.glob(f"{pattern}/{CLAIM}")):
-            if file.parent != folder and file.parent.lstat().st_uid == os.getuid() and _is_free(file):
+            if file.parent != folder and file.parent.lstat().st_uid == os.getuid() and is_free(file):
                 shutil.rmtree(file.parent, ignore_errors=True)
                 removed.append(file.parent)
         new = folder / f"{CLAIM}.new"  # it has its name only once it is locked
@@ -99,7 +99,7 @@ def _makes_folders_at(variables: Mapping[str, str], folder: Path) -> bool:
     )
 
 
-def _is_free(file: Path) -> bool:
+def is_free(file: Path) -> bool:
     """Whether no process holds the lock of a file."""
     with file.open("rb") as handle:
         try:

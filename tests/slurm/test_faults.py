@@ -121,7 +121,7 @@ def test_a_drained_node_and_a_snakemake_that_is_killed(slurm: Slurm, local: Run,
         pytest.skip("the node of a Slurm that others use is not drained")
     run = on_slurm(without(local, "grpo", "extra"), "iteration")
     lose(run)
-    # Snakemake's records of these files are of another granularity; a Snakemake that is killed leaves none of its own.
+    # Snakemake's records of these files are of another granularity; a Snakemake that is killed leaves none.
     shutil.rmtree(run.workdir / ".snakemake" / "metadata")
     try:
         said("scontrol", "update", f"nodename={slurm.node}", "state=drain", "reason=test")
