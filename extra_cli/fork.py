@@ -74,7 +74,7 @@ def fork(arguments: argparse.Namespace) -> list[str]:
     runs = runs_of(experiment, results)
     descriptor = lock.hold(results)  # a run that is going on would be forked in the middle of an iteration
     try:
-        require_forkable(runs, at, finished_tables(), reads_previous_policy(experiment, at))
+        require_forkable(runs, at, finished_tables(experiment, at), reads_previous_policy(experiment, at))
         starts = [start_folder(start) for start in experiment.run.starts]
         paths = list(files_to_share(results, runs, starts, at))
         refuse_other_configuration(results, experiment, paths, at)
@@ -143,12 +143,20 @@ def runs_of(experiment: Experiment, results: Path) -> list[RunFolder]:
     return [RunFolder.of(results, arm, seed) for arm in experiment.arms for seed in experiment.run.seeds]
 
 
-def finished_tables() -> list[str]:
-    """Names of the tables of a finished iteration."""
-    from stages.pipeline import STEPS, outputs_of
+def finished_tables(experiment: Experiment, at: int) -> list[str]:
+    """Names of the tables of a finished iteration, without the state of `choose_prefixes` that no arm reads in `at`.
 
+    An earlier version may not have written it.
+    """
+    from stages.pipeline import PREVIOUS, STEPS, outputs_of, stage_of, unread
+
+    state = {f"{PREVIOUS}{role}" for role in stage_of("choose_prefixes").writes}
+    unused = state.intersection(
+        *(unread("choose_prefixes", experiment.at(arm, at)["choose_prefixes"], {}) for arm in experiment.arms)
+    )
     paths = [path for step in STEPS for path in outputs_of(step, ".").values()]
-    return [Path(path).stem for path in paths if path.endswith(".parquet")]
+    names = [Path(path).stem for path in paths if path.endswith(".parquet")]
+    return [name for name in names if f"{PREVIOUS}{name}" not in unused]
 
 
 def reads_previous_policy(experiment: Experiment, at: int) -> bool:

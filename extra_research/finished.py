@@ -91,7 +91,8 @@ def open_stage(folder: Path, stage: str) -> FinishedStage:
     recorded = record["outputs"][next(iter(tables))]
     paths = {role: relocate(main, recorded, path) for role, path in record["inputs"].items()}
     require_files(paths.values())
-    outputs = {role: relocate(main, recorded, record["outputs"][role]) for role in tables}
+    written = record["outputs"]  # an earlier version of the stage may have written fewer tables
+    outputs = {role: relocate(main, recorded, written[role]) for role in tables if role in written}
     require_files(outputs.values())
     inputs, identities = gather(module.STAGE, paths)
     return FinishedStage(

@@ -34,12 +34,14 @@ def rules_of(section: Mapping[str, Any], smoothings: Iterable[str] = ()) -> list
 
     section: `choose_prefixes` of the run. smoothings: in addition to `none`; each loads the initial policy (or a
     sentence model) for every group. For a run that chose no prefixes, the rules serve all its hard groups. Under
-    `scores_from: sampler` rules by entropy are left out.
+    `scores_from: sampler` rules by entropy are left out. In a run with `action: cheapest` the others branch always.
     """
     by_sampler = section.get("scores_from") == "sampler"
     cuts = [cut for cut in CUTS if not by_sampler or cut != "before_peak_entropy"]
     ranks = [rank for rank in RANKS if not by_sampler or rank not in BY_ENTROPY]
-    on = {} if section["groups"] else {"groups": "all_hard", "warmup_iterations": 0}
+    on: Changes = {} if section["groups"] else {"groups": "all_hard", "warmup_iterations": 0}
+    if section.get("action") == "cheapest":  # which compares actions, not prefixes, and has no other rank
+        on["action"] = "branch"
     counts = sorted({*COUNTS, section["prefixes_per_problem"]})
     found: list[Changes] = [
         {"cut": cut, "rank": rank, "smoothing": smoothing, "prefixes_per_problem": count}

@@ -5,16 +5,16 @@ With `replay.rows` it also stores trajectories and chooses prefixes of them, who
 READS   generate, verify_generate, score_entropy_generate (not with `scores_from: sampler`), policy (its tokenizer),
         initial (embedder for smoothing), previous_choose_prefixes_pool (waiting groups and remembered prefixes); for
         replays previous_choose_prefixes_bank, previous_regenerate with its verdicts, train (worked solutions); for
-        `rank: calibrated` previous_choose_prefixes_branches
+        `rank: calibrated` previous_choose_prefixes_branches; for `action: cheapest` previous_choose_prefixes_groups
 WRITES  choose_prefixes (every candidate with score, rank and choice); for the next iteration choose_prefixes_pool,
-        choose_prefixes_bank and choose_prefixes_branches
+        choose_prefixes_bank, choose_prefixes_branches and choose_prefixes_groups
 SOURCE  docs/method.md 3: cut, rank, smoothing, numbers and timing are independent options; presets combine them
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -24,22 +24,16 @@ from extra_rl.algorithms import prefixes
 from extra_rl.algorithms.logistic import Fit
 from extra_rl.config.section import Section, StageConfig
 from extra_rl.config.sections import ComputeConfig, TaskConfig
-from extra_rl.devices.acquire import acquire
 from extra_rl.errors import ConfigError
+from extra_rl.regeneration.actions import Market, best_first, counted, fresh_groups, with_decisions
 from extra_rl.regeneration.bank import bank_frame, joined_by, read_bank, served, with_results
 from extra_rl.regeneration.branches import fit_of, with_chosen, with_estimates, with_outcomes
-from extra_rl.regeneration.candidates import (
-    Candidate,
-    candidates_of,
-    pool_frame,
-    prefix_frame,
-    remembered,
-    with_rank,
-)
+from extra_rl.regeneration.candidates import Candidate, candidates_of, pool_frame, prefix_frame, remembered, with_rank
 from extra_rl.regeneration.continued import continuations, outcomes_by, outcomes_of_stored
-from extra_rl.regeneration.entries import Found, Solve, demonstrations, fresh_trajectories, rescues, to_store
+from extra_rl.regeneration.entries import Found, demonstrations, fresh_trajectories, rescues, to_store
 from extra_rl.regeneration.settings import CalibrationConfig, ReplayConfig
-from extra_rl.results import without_arm
+from extra_rl.regeneration.smoothing import Smoothing, smoothed
+from extra_rl.regeneration.solutions import solver_of
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts
@@ -76,7 +70,7 @@ class Config(StageConfig):
         description="source of the logprobs for the surprisal. `policy`: score_entropy; `sampler`: generate, which "
         "stores them with the tokens, so that the choice needs no scoring pass (and has no entropies)",
     )
-    smoothing: Literal["none", "policy", "sentence"] = Field(
+    smoothing: Smoothing = Field(
         "none",
         description="smooth scores over similar prefixes, by embeddings of the initial policy or of MiniLM",
     )
@@ -96,22 +90,37 @@ class Config(StageConfig):
     calibration: CalibrationConfig = Field(CalibrationConfig(), description="fit of past branches")
     replay: ReplayConfig = Field(ReplayConfig(), description="replay of stored trajectories")
 
-    @model_validator(mode="after")
-    def cuts_have_a_range(self) -> Self:
-        if self.first_cut > self.last_cut:
-            raise ValueError(f"first_cut {self.first_cut} must not exceed last_cut {self.last_cut}")
-        return self
+    # Left out where they are at their defaults, so that the jobs of runs without them stay as they are.
+    action: Literal["branch", "cheapest"] = Field(
+        "branch",
+        exclude_if=lambda value: value == "branch",
+        description="for a hard group: `branch`: continue prefixes; `cheapest`: whichever has most expected useful "
+        "groups per token of prefixes, as many new rollouts, or fresh problems later (needs `rank: calibrated`)",
+    )
+    price_iterations: int = Field(
+        8,
+        ge=1,
+        exclude_if=lambda value: value == 8,
+        description="with `action: cheapest`: latest iterations whose fresh groups set the price and the prior",
+    )
 
     @model_validator(mode="after")
-    def some_pass_rate_is_hard(self) -> Self:
+    def ranges_are_ordered(self) -> Self:
+        if self.first_cut > self.last_cut:
+            raise ValueError(f"first_cut {self.first_cut} must not exceed last_cut {self.last_cut}")
         if self.min_pass_rate > self.max_pass_rate:
             raise ValueError(f"min_pass_rate {self.min_pass_rate} must not exceed max_pass_rate {self.max_pass_rate}")
         return self
 
     @model_validator(mode="after")
-    def estimates_are_of_single_prefixes(self) -> Self:
+    def estimates_fit_the_choice(self) -> Self:
         if self.rank in prefixes.BY_FIT and (self.cut == "none" or self.smoothing != "none"):
             raise ValueError(f"rank: {self.rank} estimates each prefix by itself: it needs a cut, and smoothing: none")
+        if self.action == "cheapest" and (self.rank != "calibrated" or self.min_pass_rate > 0):
+            raise ValueError(
+                "action: cheapest compares estimates of prefixes of unsolved problems: it needs rank: calibrated, not "
+                f"{self.rank}, and min_pass_rate: 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -131,10 +140,11 @@ class Config(StageConfig):
 
 
 class Derived(Section):
-    """Values that follow from other sections, with `replay.source: demonstrations`."""
+    """Values that follow from other sections, with `replay.source: demonstrations` and `action: cheapest`."""
 
     stop: str | None = Field(None, description="first of sampling.stop, which ends a worked solution")
     task_source: str = Field("", description="digest of the source text of a user's task")
+    joined_group: bool = Field(False, description="whether advantage.group is `joined`")
 
 
 STAGE = Stage(
@@ -149,6 +159,7 @@ STAGE = Stage(
         "previous_choose_prefixes_pool?": contracts.PrefixPool,
         "previous_choose_prefixes_bank?": contracts.ReplayBank,
         "previous_choose_prefixes_branches?": contracts.PrefixBranches,
+        "previous_choose_prefixes_groups?": contracts.FreshGroups,
         "previous_regenerate?": contracts.Rollouts,
         "previous_verify_regenerate?": contracts.Verdicts,
         "train?": contracts.Problems,
@@ -158,6 +169,7 @@ STAGE = Stage(
         "choose_prefixes_pool": contracts.PrefixPool,
         "choose_prefixes_bank": contracts.ReplayBank,
         "choose_prefixes_branches": contracts.PrefixBranches,
+        "choose_prefixes_groups": contracts.FreshGroups,
     },
     derived=Derived,
 )
@@ -165,13 +177,18 @@ STAGE = Stage(
 
 def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.DataFrame]:
     """The candidates of this iteration's hard groups and of those that waited, with the chosen ones marked; replays."""
-    pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= context.job.iteration - config.max_age)
+    iteration = context.job.iteration
+    pool = inputs["previous_choose_prefixes_pool"].filter(pl.col("iteration") >= iteration - config.max_age)
     made: pl.DataFrame = contracts.Prefixes.create_empty()
     bank, branches = inputs["previous_choose_prefixes_bank"], inputs["previous_choose_prefixes_branches"]
-    if not inputs["generate"].is_empty() and context.job.iteration >= config.warmup_iterations:
-        if config.groups != 0:
-            made, pool, branches = of_hard_groups(pool, branches, inputs, config, context)
-        if config.replay.rows:
+    groups = inputs["previous_choose_prefixes_groups"]
+    if not inputs["generate"].is_empty():
+        if config.groups != 0 and config.action == "cheapest":
+            fresh = rollouts_of(inputs, "generate", scores=("verify",)).filter(pl.col("origin") == "fresh")
+            groups = fresh_groups(groups, fresh, pool, iteration=iteration, kept=config.price_iterations)
+        if config.groups != 0 and iteration >= config.warmup_iterations:
+            made, pool, branches, groups = of_hard_groups(pool, branches, groups, inputs, config, context)
+        if config.replay.rows and iteration >= config.warmup_iterations:
             replays, bank = replayed(bank, inputs, config, context)
             made = pl.concat([made, replays])
     return {
@@ -179,17 +196,18 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
         "choose_prefixes_pool": pool,
         "choose_prefixes_bank": bank,
         "choose_prefixes_branches": branches,
+        "choose_prefixes_groups": groups,
     }
 
 
 def of_hard_groups(
-    pool: pl.DataFrame, branches: pl.DataFrame, inputs: Inputs, config: Config, context: Context
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """The candidates of hard groups with the chosen ones marked, the pool and the branches.
+    pool: pl.DataFrame, branches: pl.DataFrame, results: pl.DataFrame, inputs: Inputs, config: Config, context: Context
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The candidates of hard groups with the chosen ones marked, the pool, the branches and the results of groups.
 
-    pool, branches: those of the previous iteration.
+    pool, branches: those of the previous iteration. results: of fresh groups, this iteration's included.
     """
-    fitted = config.rank in prefixes.BY_FIT
+    fitted, iteration = config.rank in prefixes.BY_FIT, context.job.iteration
     if fitted:
         branches = with_outcomes(branches, outcomes_by(continuations(inputs), "prefix_id"))
     model = fit_of(branches, config.calibration) if fitted else None
@@ -198,22 +216,35 @@ def of_hard_groups(
     waiting = remembered(pool.filter("waiting"))
     groups = waiting | new  # the groups that waited longest come first
     limit = len(groups) if config.groups == "all_hard" else config.groups
-    continued, postponed = list(groups)[:limit], list(groups)[limit:]
     memory = remembered(pool.filter(~pl.col("waiting")), by="problem_id")
-    rows: list[Candidate] = []
-    for group in continued:
-        own = groups[group]
-        earlier = [] if config.cut == "none" else memory.get(own[0].problem_id, [])
-        rows += choose(own + [c.for_group(group) for c in earlier], group, model, config, inputs, context)
-    to_remember = [c for group in continued for c in groups[group] if c.parent_rollout_id is not None]
+
+    def ranked(group: str) -> list[Candidate]:
+        own = [c for c in groups[group] if (c.parent_rollout_id is None) == (config.cut == "none")]
+        earlier = [] if config.cut == "none" else memory.get(groups[group][0].problem_id, [])
+        return choose(own + [c.for_group(group) for c in earlier], group, model, config, inputs, context)
+
+    if config.action == "cheapest":
+        since = iteration - config.price_iterations + 1
+        market = Market.of(results, since, config.prefixes_per_problem, config.continuations_per_prefix)
+        joined = new if context.derived.joined_group else {}  # a group that waited has no parents to join
+        decisions = best_first(market.decide_all(groups, ranked, fitted=model is not None, joined=joined), limit)
+        results = with_decisions(results, decisions, market.price, iteration)
+        context.console.note(f"{context.job.title}: {counted(decisions, market.price)}")
+        rows = [row for one in decisions.values() if not one.waits for row in one.rows]
+        postponed = [group for group, one in decisions.items() if one.waits]
+    else:
+        rows = [row for group in list(groups)[:limit] for row in ranked(group)]
+        postponed = list(groups)[limit:]
     queue = [c for group in postponed for c in groups[group]]
+    considered = [c for group in groups if group not in postponed for c in groups[group]]
     if fitted:
-        chosen = [row for row in rows if row.copies]
-        branches = with_chosen(branches, chosen, config.calibration.remember, context.job.iteration)
+        chosen = [row for row in rows if row.copies and row.prefix_tokens]
+        branches = with_chosen(branches, chosen, config.calibration.remember, iteration)
     return (
         prefix_frame(rows, config.continuations_per_prefix, config.when),
-        pool_frame(queue, memory, to_remember, config.remember),
+        pool_frame(queue, memory, [c for c in considered if c.parent_rollout_id is not None], config.remember),
         branches,
+        results,
     )
 
 
@@ -232,7 +263,7 @@ def replayed(
     found += fresh_trajectories(fresh, replay)
     if replay.source == "demonstrations":
         hard = failed_of_hard_groups(fresh, config.max_pass_rate)
-        found += demonstrations(hard, solver_of(inputs, config, context)) if len(hard) else []
+        found += worked_solutions(hard, inputs, config, context) if len(hard) else []
     known = {one.problem_id for one in bank}
     new = to_store(
         [one for one in found if one.row["problem_id"] not in known],
@@ -248,27 +279,15 @@ def replayed(
     return prefix_frame(chosen, replay.continuations, config.when), bank_frame(bank)
 
 
-def solver_of(inputs: Inputs, config: Config, context: Context) -> Solve:
-    """A function that returns the tokens of a worked solution of a rollout's problem."""
-    from extra_rl.models.policy import load_tokenizer, resolve
-    from extra_rl.sampling.demonstrated import solver
-    from extra_rl.tasks.demonstrations import response_tokens
-
+def worked_solutions(hard: pl.DataFrame, inputs: Inputs, config: Config, context: Context) -> list[Found]:
+    """A worked solution for each hard group. hard: rollouts of hard groups."""
     if "train" not in inputs.tables:
         raise ConfigError(
             "choose_prefixes.replay.source: demonstrations reads the problems: pass their file as `train`."
         )
     require_source(config.task.name, context.derived.task_source)
-    tokenizer = load_tokenizer(resolve(inputs.policy()))
-    problems = {row["problem_id"]: row for row in inputs["train"].iter_rows(named=True)}
-    solve = solver(config.task)
-
-    def tokens(row: Mapping[str, Any]) -> list[int]:
-        rng = generator(context.seed("demonstration"), without_arm(row["group_id"]))
-        solution = solve(problems[row["problem_id"]], rng)
-        return response_tokens(solution, config.task, context.derived.stop, tokenizer)
-
-    return tokens
+    seed, stop = context.seed("demonstration"), context.derived.stop
+    return demonstrations(hard, solver_of(inputs["train"], config.task, stop, inputs.policy(), seed))
 
 
 def with_token_scores(inputs: Inputs, config: Config) -> pl.DataFrame:
@@ -300,6 +319,7 @@ def find_candidates(
         max_cuts=config.max_cuts,
         iteration=context.job.iteration,
         seed=context.seed("cut"),
+        resample=config.action == "cheapest",
     )
 
 
@@ -322,26 +342,8 @@ def choose(
     scores = np.array([c.score for c in candidates])
     if config.rank in prefixes.BY_FIT:
         candidates, scores = with_estimates(candidates, model, config.rank)
-    if config.smoothing != "none":
-        embeddings = embed(candidates, config, inputs)
-        scores, neighbours = prefixes.smooth_scores(scores, embeddings, config.smoothing_tau)
-        candidates = [
-            c.smoothed(s, n) for c, s, n in zip(candidates, scores.tolist(), neighbours.tolist(), strict=True)
-        ]
+    settings = (config.smoothing, config.smoothing_tau, inputs.policy("initial"), config.compute)
+    candidates, scores = smoothed(candidates, scores, *settings)
     order = prefixes.rank_order(scores, config.rank, rng).tolist()
     chosen = prefixes.choose_distinct(order, [c.prefix_tokens for c in candidates], config.prefixes_per_problem)
     return with_rank(candidates, order, chosen)
-
-
-def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.ndarray:
-    """Unit embeddings of the prefixes (P, D)."""
-    from extra_rl.models.embedding import policy_hidden_states, sentence_embeddings
-    from extra_rl.models.policy import load_policy_model, load_tokenizer, resolve
-
-    device = acquire(config.compute)
-    tokens = [list(c.prefix_tokens) for c in candidates]
-    initial = inputs.policy("initial")
-    if config.smoothing == "policy":
-        return policy_hidden_states(load_policy_model(initial, device=device), tokens)
-    texts = load_tokenizer(resolve(initial)).batch_decode(tokens, skip_special_tokens=True)
-    return sentence_embeddings(texts, device=device, threads=config.compute.threads)

@@ -83,6 +83,8 @@ def _unread_by_choose_prefixes(section: Mapping[str, Any]) -> frozenset[str]:
         unused.add("previous_choose_prefixes_bank")
     if not fitted:
         unused.add("previous_choose_prefixes_branches")
+    if section["groups"] == 0 or section.get("action") != "cheapest":
+        unused.add("previous_choose_prefixes_groups")
     if not replay["rows"] and not fitted:
         unused |= {"previous_regenerate", "previous_verify_regenerate"}
     if not replay["rows"] or replay["source"] != "demonstrations":

@@ -123,12 +123,17 @@ def _of_warm_start(sections: Sections) -> dict[str, Any]:
 
 
 def _of_choose_prefixes(sections: Sections) -> dict[str, Any]:
-    """Worked solutions to replay end as a response does, and may be those of a task of one's own."""
+    """Worked solutions to replay end as a response does, and may be those of a task of one's own.
+
+    With `action: cheapest` it matters whether continuations join the group of their parents.
+    """
     section = sections["choose_prefixes"]
+    cheapest = section["groups"] != 0 and section.get("action") == "cheapest"
+    found = {"joined_group": True} if cheapest and sections["advantage"]["group"] == "joined" else {}
     if not section["replay"]["rows"] or section["replay"]["source"] != "demonstrations":
-        return {}
+        return found
     stop = next(iter(sections["generate"]["sampling"]["stop"]), None)
-    return {"stop": stop} | _task_source(section)
+    return found | {"stop": stop} | _task_source(section)
 
 
 def _of_score_entropy(sections: Sections) -> dict[str, Any]:

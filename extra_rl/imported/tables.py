@@ -28,6 +28,7 @@ EMPTY: Mapping[str, type[dy.Schema]] = {
     "choose_prefixes_pool": contracts.PrefixPool,
     "choose_prefixes_bank": contracts.ReplayBank,
     "choose_prefixes_branches": contracts.PrefixBranches,
+    "choose_prefixes_groups": contracts.FreshGroups,
     "update": contracts.UpdateSteps,
 }
 """Tables without rows: nothing of this happened here. A stage that is run afterwards replaces its own."""

@@ -99,7 +99,8 @@ def table_bytes(
         "tables": tokens * (ID + TEXT + 3 * FLOAT) + rows * (ROW + ID * prompt + width * FLOAT) + FIXED,
         "novelty memory": remembered * (tail * ID + width * FLOAT),
         "prefixes": candidates(sections, rollouts, age) * (rollouts.prefix * (ID + FLOAT) + ID * prompt)
-        + stored_trajectories(sections, rollouts, iteration) * (rollouts.response * (ID + FLOAT) + ID * prompt),
+        + stored_trajectories(sections, rollouts, iteration) * (rollouts.response * (ID + FLOAT) + ID * prompt)
+        + fresh_groups(prefixes, rollouts, iteration) * ROW,
     }
 
 
@@ -107,6 +108,14 @@ def stored_trajectories(sections: Sections, rollouts: Rollouts, iteration: int) 
     """Return the rows of the bank of replays: at most one for every group so far, up to its capacity."""
     replay: Mapping[str, Any] = sections["choose_prefixes"]["replay"]
     return min(int(replay["capacity"]), rollouts.groups * (iteration + 1)) if replay["rows"] else 0
+
+
+def fresh_groups(prefixes: Mapping[str, Any], rollouts: Rollouts, iteration: int) -> int:
+    """Return the rows of the results of groups (`action: cheapest`): of recent iterations, and of groups that wait."""
+    if prefixes["groups"] == 0 or prefixes.get("action") != "cheapest":
+        return 0
+    kept = max(prefixes.get("price_iterations", 8), prefixes["max_age"] + 1)
+    return rollouts.groups * min(kept, iteration + 1)
 
 
 def candidates(sections: Sections, rollouts: Rollouts, age: int) -> float:
@@ -124,8 +133,8 @@ def candidates(sections: Sections, rollouts: Rollouts, age: int) -> float:
 def _candidates_of_a_group(prefixes: Mapping[str, Any], group_size: int) -> int:
     if prefixes["cut"] == "none":
         return 1
-    limit = int(prefixes["max_cuts"])
-    return limit if prefixes["cut"] == "every_boundary" else min(limit, group_size)
+    limit, empty = int(prefixes["max_cuts"]), int(prefixes.get("action") == "cheapest")
+    return empty + (limit if prefixes["cut"] == "every_boundary" else min(limit, group_size))
 
 
 def embedding_width(sections: Sections, shape: Shape) -> int:

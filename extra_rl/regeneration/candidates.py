@@ -68,6 +68,7 @@ def candidates_of(
     max_cuts: int,
     iteration: int,
     seed: int,
+    resample: bool = False,
 ) -> dict[str, list[Candidate]]:
     """The candidates of each group by its group_id. A rollout without a cut has no candidate.
 
@@ -86,9 +87,11 @@ def candidates_of(
             (docs/method.md 3).
         iteration: iteration that sampled the rollouts.
         seed: of `cut: random`.
+        resample: whether the empty prefix of each group is a further candidate, its first (`action: cheapest`).
     Raises InputError for a rollout without token scores (`score_entropy.rows: signal`).
     """
     groups: dict[str, list[Candidate]] = {}
+    empty: dict[str, list[Candidate]] = {}
     if failed.is_empty():
         return groups
     ends_step = boundary_tokens(tokenizer_file, boundary, failed["response_tokens"].explode().unique().to_list())
@@ -97,6 +100,8 @@ def candidates_of(
         if cut == "none":
             groups.setdefault(group, [_empty_prefix(row, iteration)])
             continue
+        if resample and group not in empty:
+            empty[group], groups[group] = [_empty_prefix(row, iteration)], []
         tokens = row["response_tokens"]
         nats_T = _token_nats(row, scores_from)
         by_surprisal = rank == "low_mean_surprisal" or rank in prefixes.BY_FIT or scores_from == "sampler"
@@ -127,7 +132,7 @@ def candidates_of(
                 score=prefixes.mean_score(score_T, length),
             )
             groups.setdefault(group, []).append(candidate)
-    return {group: prefixes.spread(candidates, max_cuts) for group, candidates in groups.items()}
+    return {group: empty.get(group, []) + prefixes.spread(found, max_cuts) for group, found in groups.items()}
 
 
 def _token_nats(row: Mapping[str, Any], scores_from: str) -> dict[str, np.ndarray]:

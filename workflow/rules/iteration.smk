@@ -145,6 +145,11 @@ rule choose_prefixes:
             "previous_choose_prefixes_branches",
             previous("choose_prefixes_branches.parquet"),
         ),
+        previous_choose_prefixes_groups=wanted(
+            "choose_prefixes",
+            "previous_choose_prefixes_groups",
+            previous("choose_prefixes_groups.parquet"),
+        ),
         previous_regenerate=wanted(
             "choose_prefixes", "previous_regenerate", previous("regenerate.parquet")
         ),
@@ -161,6 +166,7 @@ rule choose_prefixes:
         choose_prefixes_pool=f"{HERE}/choose_prefixes_pool.parquet",
         choose_prefixes_bank=f"{HERE}/choose_prefixes_bank.parquet",
         choose_prefixes_branches=f"{HERE}/choose_prefixes_branches.parquet",
+        choose_prefixes_groups=f"{HERE}/choose_prefixes_groups.parquet",
     log:
         f"{HERE}/logs/choose_prefixes.log",
     group:

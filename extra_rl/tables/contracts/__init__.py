@@ -23,7 +23,7 @@ from extra_rl.tables.contracts.learning import (
     UpdateSteps,
 )
 from extra_rl.tables.contracts.problems import DroppedProblems, Problems, Selection, Sources, WarmStartSteps
-from extra_rl.tables.contracts.regeneration import PrefixBranches, ReplayBank
+from extra_rl.tables.contracts.regeneration import FreshGroups, PrefixBranches, ReplayBank
 from extra_rl.tables.contracts.rollouts import (
     Disagreements,
     ImportedRows,
@@ -44,6 +44,7 @@ __all__ = [
     "DroppedProblems",
     "EvaluationFigures",
     "EvaluationSamples",
+    "FreshGroups",
     "ImportedRows",
     "IterationState",
     "IterationSummary",

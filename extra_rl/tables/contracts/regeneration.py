@@ -9,6 +9,7 @@ from extra_rl.tables import column
 from extra_rl.tables.contracts.rollouts import CUT_REASONS
 
 ENTRIES = ["rescued", "fresh", "failure", "demonstration"]
+ACTIONS = ["branch", "resample", "none", "wait"]
 
 
 class PrefixBranches(dy.Schema):
@@ -26,6 +27,39 @@ class PrefixBranches(dy.Schema):
     @dy.rule()
     def successes_are_tries(cls) -> pl.Expr:
         return cls.successes.col <= cls.tries.col
+
+
+class FreshGroups(dy.Schema):
+    """`choose_prefixes`: results of recent fresh groups, and what was done for the hard ones (`action: cheapest`).
+
+    Useful groups per 1,000 tokens are null where an action was not possible or nothing was estimated.
+    """
+
+    group_id = column.key("group")
+    iteration = column.count("iteration that sampled it")
+    rollouts = column.count("fresh rollouts")
+    judged = column.count("of these, judged ones")
+    right = column.count("of these, correct ones")
+    mixed = column.flag("whether the rewards of the judged ones differ")
+    sampled_tokens = column.count("tokens of the fresh rollouts", "tokens")
+    decided = column.count("iteration of the latest decision; null: not a hard group", nullable=True)
+    action = column.one_of(
+        ACTIONS,
+        "branch: prefixes are continued; resample: more rollouts of its problem; none: tokens are left for fresh "
+        "problems; wait: decided again in the next iteration; null: not a hard group",
+        nullable=True,
+    )
+    branch_per_1000 = column.number("expected of its prefixes", "useful groups per 1,000 tokens", nullable=True)
+    resample_per_1000 = column.number("expected of more rollouts", "useful groups per 1,000 tokens", nullable=True)
+    fresh_per_1000 = column.number("price: of recent fresh groups", "useful groups per 1,000 tokens", nullable=True)
+
+    @dy.rule()
+    def counts_are_nested(cls) -> pl.Expr:
+        return (cls.right.col <= cls.judged.col) & (cls.judged.col <= cls.rollouts.col)
+
+    @dy.rule()
+    def an_action_was_decided(cls) -> pl.Expr:
+        return cls.action.col.is_null() == cls.decided.col.is_null()
 
 
 class ReplayBank(dy.Schema):
