@@ -81,7 +81,7 @@ def useful_by_resampling(prior: Beta, right: int, judged: int, count: int, *, se
         count: m.
         separate: whether the rollouts form their own group, in which their rewards must differ. Otherwise they join a
             group without a correct rollout.
-    Source: our decision (O): the posterior predictive of a Beta-binomial.
+    Source: the hit utility of HORA (arXiv 2605.07114), there with a uniform prior. Separate groups: our decision (O).
     """
     a, b = prior.a + right, prior.b + judged - right
     none = math.prod((b + j) / (a + b + j) for j in range(count))
@@ -115,8 +115,8 @@ def cheapest(branch: float | None, resample: float | None, price: float) -> Acti
     Args:
         branch, resample: useful groups per token; None: not possible.
         price: those of fresh problems.
-    Source: our decision (O). Knapsack RL (arXiv 2509.25849), HORA (2605.07114) and Reinforce-Ada (2510.04996) allocate
-    rollouts among problems; the branch as a further item is ours.
+    Source: our decision (O). Knapsack RL (arXiv 2509.25849), HORA (2605.07114) and Reinforce-Ada (2510.04996) divide
+    rollouts among problems; the branch as a further item and the price are ours.
     """
     best = max(branch or 0.0, resample or 0.0)
     if best == 0 or best < price:

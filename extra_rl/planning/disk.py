@@ -114,7 +114,7 @@ def fresh_groups(prefixes: Mapping[str, Any], rollouts: Rollouts, iteration: int
     """Return the rows of the results of groups (`action: cheapest`): of recent iterations, and of groups that wait."""
     if prefixes["groups"] == 0 or prefixes.get("action") != "cheapest":
         return 0
-    kept = max(prefixes.get("price_iterations", 8), prefixes["max_age"] + 1)
+    kept = max(int(prefixes.get("price_iterations", 8)), int(prefixes["max_age"]) + 1)
     return rollouts.groups * min(kept, iteration + 1)
 
 

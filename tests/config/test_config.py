@@ -228,8 +228,19 @@ def test_a_worked_solution_to_replay_ends_with_the_first_stop_string() -> None:
     assert derived("choose_prefixes", choose_prefixes={"replay": {"rows": 1}}, sampling={"stop": ["b"]}) == {}
 
 
+def test_the_cheapest_action_depends_on_whether_continuations_join_their_parents() -> None:
+    cheapest = {"groups": 4, "action": "cheapest", "rank": "calibrated"}
+    joined = {"advantage": {"group": "joined"}}
+    assert derived("choose_prefixes", choose_prefixes=cheapest, **joined) == {"joined_group": True}
+    assert derived("choose_prefixes", choose_prefixes=cheapest) == {}
+    assert derived("choose_prefixes", choose_prefixes={**cheapest, "groups": 0}, **joined) == {}
+    assert derived("choose_prefixes", choose_prefixes={"groups": 4}, **joined) == {}
+
+
 OF_CREDIT = {"zero_variance", "segments"}
 """Derived values that only a configuration with advantages by token has: other jobs stay as they are."""
+OF_ACTION = {"joined_group"}
+"""A derived value that only a configuration with `action: cheapest` and joined groups has."""
 OF_USER_CODE = {"judge_source", "task_source", "weights"}
 """Derived values that only a configuration with a user's judge or task has (tests/judging/test_source.py)."""
 
@@ -243,7 +254,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
         module = load(stage)
         assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
-        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE - OF_CREDIT
+        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE - OF_CREDIT - OF_ACTION
         module.STAGE.derived_of(job)
 
 

@@ -48,6 +48,19 @@ def test_tables_by_hand() -> None:
     assert later["prefixes"] == pytest.approx((30 + 9 * 8 * 15) * (45 * 6.1 + 20))
 
 
+def test_the_cheapest_action_has_one_more_candidate_a_group_and_stores_results_of_groups() -> None:
+    """10 groups an iteration; results of the latest 9 iterations, because a group may wait for 8."""
+    cheapest = {"groups": 2, "max_cuts": 15, "max_age": 8, "rank": "calibrated", "action": "cheapest"}
+    sections = experiment(choose_prefixes=cheapest).arms["grpo"]
+    rollouts = counts.at_most(sections)
+    found = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=1)
+    assert found["prefixes"] == pytest.approx((2 + 2 * 8) * 16 * (45 * 6.1 + 20) + 2 * 10 * 60)
+    later = disk.table_bytes(sections, SHAPE, rollouts, prompt=10, problems=25, iteration=99)
+    assert later["prefixes"] == pytest.approx((2 + 9 * 8) * 16 * (45 * 6.1 + 20) + 9 * 10 * 60)
+    branch = experiment(choose_prefixes={**cheapest, "action": "branch"}).arms["grpo"]
+    assert counts.at_most(branch) == rollouts  # no action samples more than the branches of every hard group
+
+
 def test_disabled_memories_take_no_space() -> None:
     sections = experiment().arms["grpo"]
     found = disk.table_bytes(sections, SHAPE, counts.at_most(sections), prompt=10, problems=25, iteration=4)

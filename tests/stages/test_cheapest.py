@@ -195,9 +195,7 @@ def test_replays_are_chosen_as_without_it() -> None:
     rows = [*hard(0.25), *group("rw", group_id=SECOND, response_tokens=TOKENS, problem_id="p1")]
     on, off = (act(rows, replay={"rows": 1}, action=action) for action in ("cheapest", "branch"))
     assert on["choose_prefixes_bank"].equals(off["choose_prefixes_bank"])
-    replays = [
-        made["choose_prefixes"].filter(pl.col("group_id").str.contains(REPLAYED)) for made in (on, off)
-    ]
+    replays = [made["choose_prefixes"].filter(pl.col("group_id").str.contains(REPLAYED)) for made in (on, off)]
     assert len(replays[0]) == 1
     assert replays[0].equals(replays[1])
 

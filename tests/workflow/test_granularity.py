@@ -24,8 +24,14 @@ CHEAP = {
     "advantage": {"group": "joined"},
 }
 """The choice of prefixes reads no scores; scoring reads verdicts and parents."""
-REPLAY = {"choose_prefixes": {"rank": "calibrated", "replay": {"rows": 2, "source": "demonstrations"}}}
-"""The choice of prefixes reads problems, its bank and its branches, and the continuations of the previous iteration."""
+REPLAY = {
+    "choose_prefixes": {
+        "rank": "calibrated",
+        "action": "cheapest",
+        "replay": {"rows": 2, "source": "demonstrations"},
+    }
+}
+"""The choice of prefixes reads problems, all of its state, and the continuations of the previous iteration."""
 MADE = ("*.parquet", "*.safetensors", "manifest.json", "summary.json")
 
 

@@ -17,7 +17,7 @@ ITERATIONS = 3
 FROM_ADVANTAGE = {"advantage", "update", "policy/manifest", "summarize", "summarize_state"}
 BEFORE_ADVANTAGE = {
     *("select", "generate", "verify_generate", "score_entropy_generate", "choose_prefixes", "choose_prefixes_pool"),
-    *("choose_prefixes_bank", "choose_prefixes_branches"),
+    *("choose_prefixes_bank", "choose_prefixes_branches", "choose_prefixes_groups"),
     *("regenerate", "verify_regenerate", "score_entropy_regenerate", "novelty", "novelty_memory"),
 }
 EVALUATED = {"evaluate", "evaluate_figures"}
@@ -70,6 +70,12 @@ def test_iterations_before_the_window_are_not_checked(run: Run) -> None:
         *files("extra", 2, FROM_ADVANTAGE | EVALUATED),
         *COMPARED,
     }
+
+
+def test_a_state_table_that_an_earlier_version_did_not_write_reruns_nothing(run: Run) -> None:
+    for path in run.results.rglob("choose_prefixes_groups.parquet"):
+        path.unlink()
+    assert planned(run) == set()
 
 
 def test_more_evaluation_samples_rerun_evaluations_only(run: Run) -> None:
