@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -27,6 +28,11 @@ from extra_rl.tables import contracts
 from extra_rl.tables.credit import entropy_signals, segment_signals
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
 from extra_rl.tables.signal import OWN, SEGMENTS, is_replay, parents_of, with_advantage_group
+
+
+def _is_zero(value: object) -> bool:
+    """Left out where it is off, so that the jobs of runs without it stay as they are."""
+    return value == 0
 
 
 class Config(StageConfig):
@@ -71,6 +77,13 @@ class Config(StageConfig):
     replay_advantage: Literal["signed", "positive_only"] = Field(
         "signed",
         description="the same for replays (`choose_prefixes.replay`), which `guided_advantage` leaves as they are",
+    )
+    replay_prefix_weight: float = Field(
+        0.0,
+        ge=0,
+        exclude_if=_is_zero,
+        description="beta: in a mixed group of replays each prefix token has the advantage beta x the share of correct "
+        "continuations; 0: prefixes of replays carry no loss",
     )
     zero_variance_weight: float = Field(
         0.0,
@@ -232,7 +245,11 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
         advantage=pl.Series(total),
         loss_start=pl.when(masked).then(pl.col("prefix_length")).otherwise(0),
     )
-    rows = with_token_advantages(rows, parents, config)
+    if config.replay_prefix_weight:
+        rows = rows.with_columns(
+            loss_start=pl.when(pl.Series(reinforced(rows, groups))).then(0).otherwise(pl.col("loss_start"))
+        )
+    rows = with_token_advantages(rows, parents, config, groups)
     chosen = np.zeros(len(rows), dtype=bool)
     if config.guided_advantage == "positive_only":
         chosen |= continuation
@@ -265,7 +282,9 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
     )
 
 
-def with_token_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -> pl.DataFrame:
+def with_token_advantages(
+    rows: pl.DataFrame, parents: pl.DataFrame, config: Config, groups: npt.NDArray[np.integer]
+) -> pl.DataFrame:
     """Add token_advantages where the tokens of a row differ, and their means over the tokens with loss as its parts.
 
     The novelty bonus of a row is added to each token that it sampled, of those with loss.
@@ -274,6 +293,8 @@ def with_token_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Con
     signals = entropy_signals(rows, starts, config.zero_variance_weight)
     if config.credit == "segment":  # a continuation then has no separate group
         signals |= segment_signals(rows, parents, starts)
+    if config.replay_prefix_weight:
+        signals |= replay_prefix_signals(rows, groups, config.replay_prefix_weight)
     lists: list[list[float] | None] = [None] * len(rows)
     normalised, bonus, total = (rows[name].to_list() for name in ("normalised", "bonus", "advantage"))
     prefix_lengths = rows["prefix_length"].to_list()
@@ -291,3 +312,33 @@ def with_token_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Con
         advantage=pl.Series(total, dtype=pl.Float64),
         token_advantages=pl.Series(lists, dtype=pl.List(pl.Float64)),
     )
+
+
+def reinforced(rows: pl.DataFrame, groups: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Which rows are replays of a mixed group with a prefix, (N,)."""
+    mixed = rows.with_columns(label=pl.Series(groups)).select(
+        is_replay()
+        & (pl.col("prefix_length") > 0)
+        & pl.col("reward").is_not_null()
+        & ((pl.col("verdict") == "right").filter(pl.col("reward").is_not_null()).n_unique().over("label") > 1)
+    )
+    return mixed.to_series().to_numpy()
+
+
+def replay_prefix_signals(
+    rows: pl.DataFrame, groups: npt.NDArray[np.integer], weight: float
+) -> dict[int, npt.NDArray[np.float64]]:
+    """Row -> advantages of the tokens of a replay: beta V(prefix) in its prefix, its own after that.
+
+    V(prefix) is the share of the group's judged continuations that are correct.
+    """
+    right = (pl.col("verdict") == "right").filter(pl.col("reward").is_not_null())
+    values = rows.with_columns(label=pl.Series(groups)).select(right.mean().over("label")).to_series().to_list()
+    lengths, prefixes = rows["response_tokens"].list.len().to_list(), rows["prefix_length"].to_list()
+    own = rows["normalised"].to_list()
+    signals = {}
+    for row in np.flatnonzero(reinforced(rows, groups)).tolist():
+        signal_T = np.full(lengths[row], own[row], np.float64)
+        signal_T[: prefixes[row]] = weight * values[row]
+        signals[row] = signal_T
+    return signals

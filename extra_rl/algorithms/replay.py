@@ -6,6 +6,8 @@ prompt alone. With a correct trajectory an earlier position is harder; with a fa
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from extra_rl.errors import ConfigError
@@ -76,3 +78,20 @@ def next_position(
             return Move(move, 0)
         return Move(position if failures + 1 < drop_after else None, failures + 1)
     return Move(position, 0)
+
+
+def position_of_half(remaining: Sequence[float], allowed: Sequence[int], p: float, tokens: float) -> int:
+    """The allowed position at which about half of the continuations of a correct trajectory should be correct.
+
+    A continuation of L tokens with success rate p is taken to succeed with the same chance at each token, so one of L'
+    tokens succeeds with `p ** (L' / L)`. Among equally near positions the harder (earlier) one is chosen.
+
+    Args:
+        remaining: tokens after the cut, by position 0 .. m.
+        allowed: positions to choose from, at least one.
+        p: success rate, above 0 and below 1.
+        tokens: L, of the continuations that p belongs to.
+    Source: our decision (O).
+    """
+    rate = math.log(p) / max(tokens, 1.0)
+    return min(allowed, key=lambda k: (abs(math.exp(rate * remaining[k]) - 0.5), k))

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from extra_rl.algorithms.replay import next_position, priority
+from extra_rl.algorithms.replay import next_position, position_of_half, priority, success_estimate
 from extra_rl.regeneration.candidates import Candidate
 from extra_rl.regeneration.continued import Outcome
 from extra_rl.regeneration.settings import ReplayConfig
@@ -60,6 +60,23 @@ class Stored:
             return range(last, last + 1)
         return range(0 if config.serve_prompt and self.entry != "failure" else 1, last + 1)
 
+    def tokens_left(self, position: int) -> int:
+        """Tokens of the trajectory after the cut of a position."""
+        return len(self.response_tokens) - (self.cuts[position - 1] if position else 0)
+
+    def towards_half(self, step: int, outcome: Outcome, config: ReplayConfig) -> int:
+        """With `move: half`, the position at or beyond `step` where half should be correct. step: one position away.
+
+        Failed trajectories move by one position: how the success falls along a failure is not known.
+        """
+        if self.entry == "failure":
+            return step
+        allowed = self.allowed(config)
+        beyond = [k for k in allowed if (k <= step if step < self.position else k >= step)]
+        p = success_estimate(self.successes + outcome.right, self.tries + outcome.judged)
+        left = [float(self.tokens_left(k)) for k in range(len(self.cuts) + 1)]
+        return position_of_half(left, beyond, p, left[self.position])
+
     def after(self, outcome: Outcome, config: ReplayConfig) -> Stored | None:
         """The trajectory after a group of replays; None where it is finished."""
         move = next_position(
@@ -75,7 +92,8 @@ class Stored:
         if move.position is None:
             return None
         if move.position != self.position:
-            return replace(self, position=move.position, successes=0, tries=0, tried_tokens=0, failures=0)
+            position = self.towards_half(move.position, outcome, config) if config.move == "half" else move.position
+            return replace(self, position=position, successes=0, tries=0, tried_tokens=0, failures=0)
         return replace(
             self,
             successes=self.successes + outcome.right,

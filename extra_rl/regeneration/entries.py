@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from extra_rl.algorithms.prefixes import candidate_cuts
+from extra_rl.algorithms.replay import position_of_half, success_estimate
 from extra_rl.errors import InputError
 from extra_rl.regeneration.bank import Stored
 from extra_rl.regeneration.candidates import boundary_tokens
@@ -23,16 +24,22 @@ COLUMNS = (
     *("group_id", "problem_id", "rollout_id", "prefix_id", "prefix_length", "prompt_tokens", "response_tokens"),
     "sampler_logprobs",
 )
+COUNTS = ("right", "size")
+"""Correct and judged rollouts of a fresh group."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A trajectory that may enter. at: its cut, None for the usual one. outcome: of continuations from that cut."""
+    """A trajectory that may enter.
+
+    at: its cut, None for the usual one. outcome: of continuations from that cut. pass_rate: estimate for its prompt.
+    """
 
     entry: str
     row: Mapping[str, Any]
     at: int | None = None
     outcome: Outcome | None = None
+    pass_rate: float | None = None
 
 
 def rescues(continued: pl.DataFrame, outcomes: Mapping[str, Outcome]) -> list[Found]:
@@ -66,7 +73,9 @@ def fresh_trajectories(fresh: pl.DataFrame, config: ReplayConfig) -> list[Found]
     found = []
     if config.source == "own":
         rows = mixed.filter("is_right", pl.col("right") <= config.fresh_correct)
-        found += [Found("fresh", row) for row in _first_of_groups(rows)]
+        found += [
+            Found("fresh", row, pass_rate=success_estimate(row["right"], row["size"])) for row in _first_of_groups(rows)
+        ]
     if config.failures_from is not None:
         rows = mixed.filter(~pl.col("is_right"), pl.col("right") >= config.failures_from * pl.col("size"))
         found += [Found("failure", row) for row in _first_of_groups(rows)]
@@ -85,7 +94,7 @@ def demonstrations(hard: pl.DataFrame, solve: Solve) -> list[Found]:
 
 def _first_of_groups(rows: pl.DataFrame) -> list[dict[str, Any]]:
     first = rows.unique("group_id", keep="first", maintain_order=True)
-    return list(first.select(*COLUMNS).iter_rows(named=True))
+    return list(first.select(*COLUMNS, *(name for name in COUNTS if name in first)).iter_rows(named=True))
 
 
 def to_store(
@@ -132,6 +141,9 @@ def to_store(
         if not cuts:
             continue
         start = cuts.index(one.at) + 1 if one.at else len(cuts) if one.entry != "failure" else (len(cuts) + 1) // 2
+        if config.move == "half" and one.pass_rate is not None:
+            left = [float(len(tokens) - cut) for cut in (0, *cuts)]
+            start = position_of_half(left, range(1, len(cuts) + 1), one.pass_rate, left[0])
         position = {"adaptive": start, "last": len(cuts), "prompt": 0}[config.cut]
         known = one.outcome if one.outcome and one.at and position and cuts[position - 1] == one.at else None
         stored.append(

@@ -11,6 +11,11 @@ from extra_rl.config.section import Section
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _is_step(value: object) -> bool:
+    """Left out where it is the default, so that the jobs of runs without it stay as they are."""
+    return value == "step"
+
+
 class CalibrationConfig(Section):
     """The fit of past branches, by which `rank: calibrated` and `calibrated_half` estimate prefixes."""
 
@@ -53,6 +58,12 @@ class ReplayConfig(Section):
         "per_token",
         description="what is replayed first: most variance of the reward per expected token, which prefers late cuts, "
         "or per group",
+    )
+    move: Literal["step", "half"] = Field(
+        "step",
+        exclude_if=_is_step,
+        description="step: the cut moves by one position; half: to the cut where half of the continuations should be "
+        "correct, if every token succeeds alike; a fresh trajectory also begins there",
     )
     easy_share: Share = Field(
         0.75, description="if at least this share of a group is correct, the cut moves to the next harder position"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from extra_rl.algorithms.replay import Move, next_position, priority, success_estimate
+from extra_rl.algorithms.replay import Move, next_position, position_of_half, priority, success_estimate
 from extra_rl.errors import ConfigError
 
 CUTS = range(1, 4)
@@ -66,3 +66,14 @@ def test_with_the_prompt_allowed_the_trajectory_is_finished_one_step_later() -> 
 def test_other_thresholds_hold() -> None:
     assert next_position(2, CUTS, 0.6, harder=-1, easy_share=0.6) == Move(1, 0)
     assert next_position(2, CUTS, 0.25, harder=-1, hard_share=0.25) == Move(3, 0)
+
+
+def test_the_cut_of_half_the_successes_takes_every_token_to_succeed_alike() -> None:
+    """With 1/4 over 10 tokens: (1/4)^.7 = .379, (1/4)^.4 = .574, (1/4)^.1 = .871 over 7, 4 and 1 tokens."""
+    remaining = (10.0, 7.0, 4.0, 1.0)
+    assert position_of_half(remaining, CUTS, 1 / 4, 10) == 2
+    assert position_of_half(remaining, range(1), 1 / 4, 10) == 0
+    assert position_of_half(remaining, CUTS, 1 / 3, 10) == 1  # (1/3)^.7 = .463
+    assert position_of_half(remaining, range(2, 4), 1 / 3, 10) == 2
+    assert position_of_half(remaining, range(4), 3 / 4, 1) == 2  # (3/4)^4 = .316, (3/4)^1 = .75; .184 is nearer
+    assert position_of_half((2.0, 2.0), range(2), 1 / 2, 2) == 0  # equally near: the harder one

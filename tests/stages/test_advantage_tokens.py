@@ -160,3 +160,34 @@ def test_useful_groups_have_rewards_that_differ() -> None:
     for config in ({}, ZVP, {"weight": 0.1}):
         assert useful_groups(table([*equal, *mixed], **config)) == 1
     assert useful_groups(table(continuations("rr"), previous=parents(), **SEGMENT)) == 1
+
+
+def replayed(verdicts: str, number: int, prefix: int = 2) -> list[Row]:
+    letters = {"r": "right", "w": "wrong", "e": "error"}
+    return [
+        parents()[0].continued(
+            f"extra/s0/i1/i0.r0.{number}/{n}", prefix, verdict=letters[letter], group_id=f"extra/s0/i0/r0.{number}"
+        )
+        for n, letter in enumerate(verdicts)
+    ]
+
+
+def test_the_prefix_of_a_replay_is_reinforced_by_its_share_of_correct_continuations() -> None:
+    """One of three judged is correct: the prefix has 2 x 1/3. Rewards 1, 0, 0: mean 1/3, deviation sqrt(1/3)."""
+    rows = advantages(replayed("rwew", 0), replay_prefix_weight=2.0)
+    high, low = (2 / 3) / (1 / 3) ** 0.5, -(1 / 3) / (1 / 3) ** 0.5
+    lists = column(rows, "token_advantages")
+    tokens = len(parents()[0].response_tokens)
+    assert lists[0] == pytest.approx([2 / 3] * 2 + [high] * (tokens - 2), abs=1e-5)
+    assert lists[1] == lists[3] == pytest.approx([2 / 3] * 2 + [low] * (tokens - 2), abs=1e-5)
+    assert lists[2] is None
+    assert column(rows, "loss_start") == [0, 0, 2, 0]
+    assert column(rows, "trained") == ["trained", "trained", "excluded", "trained"]
+
+
+def test_groups_of_replays_with_equal_rewards_reinforce_no_prefix_nor_do_other_continuations() -> None:
+    rows = advantages([*replayed("rr", 0), *replayed("ww", 1), *replayed("rw", 2, prefix=0)], replay_prefix_weight=1.0)
+    assert column(rows, "token_advantages") == [None] * 6
+    assert column(rows, "loss_start") == [2, 2, 2, 2, 0, 0]
+    other = advantages(continuations("rw"), previous=parents(), replay_prefix_weight=1.0)
+    assert set(column(other, "token_advantages")) == {None}

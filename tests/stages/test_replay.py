@@ -146,6 +146,29 @@ def test_the_cut_follows_the_results_of_the_replays(verdicts: str, position: int
     assert chosen["group_id"].to_list() == ["extra/s0/i1/r0.0"]
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "position"),
+    [("rrww", 1), ("wwww", 2), ("rwww", 1)],  # (1/6)^(4/7) = .359 and (1/6)^(1/7) = .774 over 4 and 1 tokens
+)
+def test_with_moves_to_half_the_cut_jumps_to_where_half_should_be_correct(verdicts: str, position: int) -> None:
+    """One of four correct: (1 + 1) / (4 + 2) over 10 tokens, so (1/3)^.7 = .463 over the 7 after the first cut."""
+    half = {"move": "half"}
+    prefixes, bank = choose(one_right(), replay=half)
+    assert bank["position"].to_list() == [1]
+    chosen, bank = choose(replays(verdicts, prefixes.to_dicts()[0], 1), bank, iteration=1, replay=half)
+    assert bank["position"].to_list() == [position]
+    last = choose(replays("rrrr", chosen.to_dicts()[0], 2), bank, iteration=2, replay=half)[1]
+    assert last["position"].to_list() == [1] * (position - 1)  # from the first cut on it is finished
+
+
+def test_a_failure_moves_by_one_position_also_with_moves_to_half() -> None:
+    settings = {"move": "half", "fresh_correct": 0, "rescued": False, "failures_from": 0.75}
+    prefixes, bank = choose(one_right(verdicts="rrrw"), replay=settings)
+    assert bank["position"].to_list() == [2]
+    later = choose(replays("rrrr", prefixes.to_dicts()[0], 1), bank, iteration=1, replay=settings)[1]
+    assert later["position"].to_list() == [3]
+
+
 def test_results_of_a_second_sampling_call_are_read_one_iteration_later() -> None:
     prefixes, bank = choose(one_right(), when="same_iteration")
     rows = replays("rrrr", prefixes.to_dicts()[0], 0)
