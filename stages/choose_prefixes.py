@@ -342,6 +342,7 @@ def embed(candidates: list[Candidate], config: Config, inputs: Inputs) -> np.nda
     tokens = [list(c.prefix_tokens) for c in candidates]
     initial = inputs.policy("initial")
     if config.smoothing == "policy":
-        return policy_hidden_states(load_policy_model(initial, device=device), tokens)
+        model = load_policy_model(initial, device=device)
+        return policy_hidden_states(model, tokens, max_tokens=prefixes.EMBEDDED_TOKENS)
     texts = load_tokenizer(resolve(initial)).batch_decode(tokens, skip_special_tokens=True)
     return sentence_embeddings(texts, device=device, threads=config.compute.threads)
