@@ -19,6 +19,8 @@ GLOSSARY = {
     "group size G": "The number of fresh rollouts of a problem that are sampled together.",
     "mixed": "Groups with correct and incorrect rollouts. Only these give an advantage without a bonus.",
     "rescued": "Groups of which every fresh rollout was incorrect and a continuation is correct.",
+    "replayed": "Groups whose rollouts all begin with the same prefix of a stored trajectory, such as an earlier rescue "
+    "(choose_prefixes.replay). They are separate groups, and no rescues.",
     "continued": "Groups from whose incorrect rollouts prefixes were cut and sampled on.",
     "continuation": "A rollout that begins with a prefix of an earlier, incorrect one.",
     "advantage": "By how much a rollout's reward differs from its group's mean, divided by the standard deviation, "
