@@ -15,8 +15,8 @@ from extra_rl.verdict import UNJUDGED
 
 KINDS = ("rescued", "mixed", "replayed", "regenerated", "all_correct", "all_incorrect", "excluded")
 """Kinds of groups. `rescued`: continued, with a correct continuation. `regenerated`: continued, without one.
-`replayed`: replays of a stored trajectory, with or without a correct one. `excluded`: no fresh rollout was judged (yet).
-The others were not continued."""
+`replayed`: replays of a stored trajectory, with or without a correct one. `excluded`: no fresh rollout was judged
+(yet). The others were not continued."""
 CONTINUED = ("rescued", "replayed", "regenerated")
 """Kinds with rollouts that continue a prefix."""
 ROLLOUTS_A_RUN = 48

@@ -34,11 +34,12 @@ def collect(results: Path, limit: int, places: Container[str] | None = None) -> 
 
     places: `{arm}/s{seed}` of the runs that are shown; None: all.
     settings: arm -> its section `advantage`, and `{arm} {iteration}` where it differs from the first one.
-    problems: problem_id -> prompt. pieces: distinct texts of tokens. `kind` of a row: that of its group (`choice.KINDS`).
+    problems: problem_id -> prompt. pieces: distinct texts of tokens.
     tokenizer: false where token ids are shown instead of texts.
     rows: columns with one value per rollout (`PLAIN`), or `{"texts", "codes"}` where codes are indices into texts, null
     for none (`SHARED`). `tokens` are indices into pieces and `entropies` hundredths of nats, of the shown tokens: the
-    first `head` and, after `left_out` others, the rest. `prefix` and `advantages` are objects.
+    first `head` and, after `left_out` others, the rest. `kind` is that of the group (`choice.KINDS`). `prefix` and
+    `advantages` are objects.
 
     The same results give the same value. Raises InputError for a table that cannot be read.
     """

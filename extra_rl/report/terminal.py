@@ -111,7 +111,9 @@ def _prefix(row: dict[str, Any]) -> list[str]:
         return ["  none: a fresh rollout"]
     parent = "its parent" if row["parent_rollout_id"] is not None else "a worked solution"
     stored = ", a stored trajectory" if row["origin"] == "replayed" else ""
-    lines = [f"  the first {row['prefix_length']} tokens of {parent}{stored}; the continuation begins after {CUT} above"]
+    lines = [
+        f"  the first {row['prefix_length']} tokens of {parent}{stored}; the continuation begins after {CUT} above"
+    ]
     if not row["prefix_length"]:
         lines = ["  empty: a fresh sample (control)"]
     found = row["prefix"]
