@@ -56,8 +56,8 @@ class Spending:
 
 
 def per(count: float | None, cost_of_it: float | None) -> float | None:
-    """Return count / cost to four decimals; None where either is not known, or the cost is 0."""
-    return None if count is None or not cost_of_it else round(count / cost_of_it, 4)
+    """Return count / cost with six digits; None where either is not known, or the cost is 0."""
+    return None if count is None or not cost_of_it else float(f"{count / cost_of_it:.6g}")
 
 
 def spending_of(run: Path, spent: Spent) -> Spending:

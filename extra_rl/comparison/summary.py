@@ -78,10 +78,13 @@ def _arm(
     mine = table.filter(pl.col("policy") == folder, pl.col("seed") >= 0)
     own = {label.partition("/s")[2]: of for label, of in spendings.items() if label.partition("/s")[0] == folder}
     per_seed: dict[str, dict[str, Any]] = {
-        str(seed): _means(mine.filter(seed=seed))
-        | {"generated_tokens": own[str(seed)].spent.tokens, "compute": own[str(seed)].spent.compute}
-        | own[str(seed)].rates(kind)
-        | own[str(seed)].training
+        str(seed): {
+            **_means(mine.filter(seed=seed)),
+            "generated_tokens": own[str(seed)].spent.tokens,
+            "compute": own[str(seed)].spent.compute,
+            **own[str(seed)].rates(kind),
+            **own[str(seed)].training,
+        }
         for seed in mine["seed"].unique(maintain_order=True).to_list()
     }
     total = together(list(own.values()))

@@ -87,7 +87,7 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
     tooltip = [
         alt.Tooltip("arm:N"),
         *(
-            alt.Tooltip(column, title=title, **({"format": ",.4~g"} if column.endswith(":Q") else {}))
+            alt.Tooltip(column, title=title, format=",.4~g" if column.endswith(":Q") else alt.Undefined)
             for column, title in shown.items()
         ),
         alt.Tooltip("mean:Q", title=y_title, format=".4g"),

@@ -30,13 +30,12 @@ class Axis:
     """The common x axis: regimes evenly spaced, from the most starved to the best fed.
 
     base: first arm. values: regime -> its number. fed: regime -> useful groups of the base arm per 1,000 sampled
-    tokens, where they are known. shift: arm -> distance of its points from the place of their regime.
+    tokens, where they are known.
     """
 
     base: str
     values: Mapping[str, float]
     fed: Mapping[str, float]
-    shift: Mapping[str, float]
 
     @property
     def order(self) -> list[str]:
@@ -44,15 +43,23 @@ class Axis:
         return sorted(self.values, key=lambda regime: (self.fed.get(regime, float("inf")), self.values[regime]))
 
     def points(self, rows: pl.DataFrame, y_title: str, looks: Sequence[Look], **options: Any) -> Spec:
-        """Return the chart of rows with arm, regime, mean, low, high, seeds. options: of `charts.points`."""
+        """Return the chart of rows with arm, regime, mean, low, high, seeds, the arms of a regime side by side.
+
+        Args:
+            rows: to be shown.
+            y_title: title of the y axis.
+            looks: of the arms.
+            options: of `charts.points`.
+        """
         order = self.order
+        shift = {look.name: (n - (len(looks) - 1) / 2) * WIDTH / len(looks) for n, look in enumerate(looks)}
         regime = pl.col("regime")
         place = {name: float(n) for n, name in enumerate(order)}
         placed = rows.with_columns(
             where=regime,
             value=regime.replace_strict(self.values, return_dtype=pl.Float64),
             x=regime.replace_strict(place, return_dtype=pl.Float64)
-            + pl.col("arm").replace_strict(self.shift, default=0.0, return_dtype=pl.Float64),
+            + pl.col("arm").replace_strict(shift, return_dtype=pl.Float64),
         )
         rates = [f"{self.fed[name]:.2g}" if name in self.fed else "not known" for name in order]
         labels = [[rate, name, f"({self.values[name]:g})"] for rate, name in zip(rates, order, strict=True)]
@@ -84,11 +91,12 @@ class Grid:
         return [look for look in self.arms if look.name != self.axis.base]
 
     def gains(self, over: str, k: int) -> pl.DataFrame:
-        """Return the differences of the arms but the base: arm, regime, mean, low, high, seeds. over: which arm."""
+        """Return the differences of the rivals to an arm: arm, regime, mean, low, high, seeds. over: which arm."""
+        rivals = {look.name for look in self.rivals}
         rows = [
             (d.arm, d.regime, d.value, *(d.t or (None, None)), d.seeds)
             for d in self.found
-            if d.base == over and d.k == k and d.arm != self.axis.base
+            if d.base == over and d.k == k and d.arm in rivals  # an initial policy may be compared too
         ]
         floats = dict.fromkeys(("mean", "low", "high"), pl.Float64)
         schema = {"arm": pl.String, "regime": pl.String, **floats, "seeds": pl.Int64}
@@ -112,13 +120,9 @@ def figures(
         return
     rates = useful_rates(spent).filter(pl.col("regime").is_in(list(values)))
     ratios = relative(spent, base).filter(pl.col("regime").is_in(list(values)))
-    rivals = [look.name for look in arms if look.name != base]
-    step = WIDTH / max(len(rivals), 1)
-    shift = {name: (place - (len(rivals) - 1) / 2) * step for place, name in enumerate(rivals)}
-    shift[base] = -len(arms) / 2 * step
     fed = dict(rates.filter(arm=base, what="tokens").select("regime", "mean").iter_rows())
     grid = Grid(
-        Axis(base, values, fed, shift),
+        Axis(base, values, fed),
         [d for d in differences(sources) if d.regime in values],
         ratios,
         rates,

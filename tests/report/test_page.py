@@ -180,6 +180,13 @@ def test_what_the_gain_cost_and_what_was_found_for_it(two_seeds: tuple[Path, str
     # 5 groups in 3 and in 6 seconds
     assert means("useful-3")["extra", "low"] == pytest.approx((5 / 3 + 5 / 6) / 2, rel=1e-4)
     assert set(means("useful-4").values()) == {0.0}
+    places = {(row["arm"], row["where"]): row["x"] for row in json.loads(scripts["useful-1"])["data"]["values"]}
+    # 0.7 of the distance between two regimes is shared by two arms
+    assert places == {
+        (arm, regime): pytest.approx(place + shift)
+        for arm, shift in (("grpo", -0.175), ("extra", 0.175))
+        for regime, place in (("high", 0), ("low", 1))
+    }
     assert "useful-5" not in scripts
 
 
@@ -197,7 +204,7 @@ def test_the_budget_names_three_currencies_for_every_arm_and_seed(two_seeds: tup
 
 
 def test_gains_over_a_second_base_have_their_own_panels(tmp_path: Path) -> None:
-    """`dynamic` is the base of two named comparisons, the warm start of three; the first arm is always one."""
+    """`dynamic` is the base of three named comparisons, the warm start of as many; the first arm is always one."""
     results = write_results(
         tmp_path / "grid",
         [f"{regime}-{arm}" for regime in REGIMES for arm in ("grpo", "dynamic", "extra", "other")],
@@ -205,7 +212,7 @@ def test_gains_over_a_second_base_have_their_own_panels(tmp_path: Path) -> None:
         lambda name, seed, problem: 1 + seed + name.endswith("extra"),
         regimes=REGIMES,
         comparisons=[
-            *("extra - dynamic", "other - dynamic", "other - extra"),
+            *("extra - dynamic", "other - dynamic", "warm_start - dynamic", "other - extra"),
             *(f"{arm} - warm_start" for arm in ("extra", "other", "dynamic")),
         ],
     )

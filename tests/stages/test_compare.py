@@ -164,7 +164,7 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
         "useful_groups": 7,
         "useful_per_1000_tokens": 33.3333,  # 7 of 210 tokens
         "useful_per_tflop": 1.4,  # 7 of 5 TFLOP
-        "useful_per_second": 0.5833,  # 7 of 12 CPU-seconds
+        "useful_per_second": 0.583333,  # 7 of 12 CPU-seconds
         "embedding_compute": 2e9,
         "wall_seconds": 6.0,
         "compute_seconds": 12.0,
