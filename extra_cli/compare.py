@@ -2,6 +2,7 @@
 
 extra compare results/tiny
 extra compare results/grid --benchmarks    # every benchmark too
+extra compare results/grid --seeds         # what each seed spent too
 extra compare results/grid --json          # the same rows for machines
 
 The figures are read from the tables of the stage `compare`; docs/statistics.md explains them.
@@ -22,6 +23,7 @@ HELP = "arms of a finished run: pass@k over seeds, differences, budgets"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="folder of a run, for example results/tiny")
     parser.add_argument("--benchmarks", action="store_true", help="also show every benchmark")
+    parser.add_argument("--seeds", action="store_true", help="also show what each seed spent")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts_of(arguments.results), indent=1))
     else:
-        print("\n".join(lines_of(arguments.results, arguments.benchmarks)))
+        print("\n".join(lines_of(arguments.results, arguments.benchmarks, arguments.seeds)))
     return 0
 
 
@@ -55,12 +57,13 @@ def facts_of(results: Path) -> dict[str, Any]:
     }
 
 
-def lines_of(results: Path, every_benchmark: bool) -> list[str]:
+def lines_of(results: Path, every_benchmark: bool, every_seed: bool = False) -> list[str]:
     """Return all lines of the command. Raises as `facts_of`."""
     import polars as pl
 
     from extra_rl.comparison.evaluated import MEAN
-    from extra_rl.comparison.lines import budget_lines, difference_lines, sentence, spread_lines
+    from extra_rl.comparison.lines import difference_lines, sentence, spread_lines
+    from extra_rl.comparison.spending_lines import seed_lines, spent_lines, total_lines
     from extra_rl.tables import contracts
 
     facts = facts_of(results)
@@ -84,5 +87,6 @@ def lines_of(results: Path, every_benchmark: bool) -> list[str]:
             "Exploratory differences (no correction):",
             *difference_lines(others),
         ]
-    lines += ["", "Spent, all seeds together:", *budget_lines(facts["summary"]["arms"])]
+    summary = facts["summary"]
+    lines += [*spent_lines(summary), *(seed_lines(summary) if every_seed else []), *total_lines(summary["arms"])]
     return [*lines, "", sentence([row for row in named if row["benchmark"] == MEAN])]

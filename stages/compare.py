@@ -21,7 +21,9 @@ from extra_rl.comparison.differences import all_pairs, difference_rows, with_p
 from extra_rl.comparison.evaluated import MEAN, by_regime, seed_rows, start_of
 from extra_rl.comparison.figures import Policy, policy_of, rows, scores_of
 from extra_rl.comparison.lines import figure_lines, named_lines
-from extra_rl.comparison.summary import Spent, summarise
+from extra_rl.comparison.spending import Spent
+from extra_rl.comparison.spending_lines import spent_lines
+from extra_rl.comparison.summary import summarise
 from extra_rl.config.comparisons import WARM_START, named_pairs, refuse_unknown
 from extra_rl.config.section import Section, StageConfig
 from extra_rl.errors import ConfigError
@@ -71,7 +73,7 @@ class Derived(Section):
 
 STAGE = Stage(
     name="compare",
-    version=4,
+    version=5,
     reads={"evaluate*": contracts.JudgedSamples, "summarize*": contracts.IterationSummary},
     writes={
         "compare": contracts.Comparison,
@@ -108,9 +110,10 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     )
     named = [row for row in differences if row["named"] and row["benchmark"] == MEAN]
     root = context.outputs["summary"].parent
-    summary = json.dumps(summarise(table, list(evaluated), named, spent, root), indent=1) + "\n"
-    write_whole(context.outputs["summary"], lambda tmp: tmp.write_text(summary))
-    for line in [*figure_lines(table, config.ks), *named_lines(named)]:
+    summary = summarise(table, list(evaluated), named, spent, root)
+    text = json.dumps(summary, indent=1) + "\n"
+    write_whole(context.outputs["summary"], lambda tmp: tmp.write_text(text))
+    for line in [*figure_lines(table, config.ks), *spent_lines(summary), *named_lines(named)]:
         context.console.say(line)
     return {
         "compare": table,

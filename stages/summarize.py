@@ -35,9 +35,12 @@ class Config(StageConfig):
 
 
 class Derived(Section):
-    """Values that follow from the section `novelty`: what its embeddings cost."""
+    """Values that follow from the sections `novelty` and `choose_prefixes`: what their embeddings cost."""
 
     embedder: Literal["policy", "sentence", ""] = Field("", description="model of the embeddings; empty: none")
+    smoothing: Literal["policy", "sentence", ""] = Field(
+        "", description="model that embeds candidate prefixes (choose_prefixes.smoothing); empty: none"
+    )
     tail_tokens: int = Field(512, description="novelty.tail_tokens")
 
 
@@ -78,7 +81,9 @@ def run(inputs: Inputs, config: Config, context: Context) -> Mapping[str, pl.Dat
     }
     summary |= compute_figures(inputs, inputs.policy(), summary["sampled_tokens"])
     derived = context.derived
-    summary |= embedding_figures(inputs, inputs.policy(), derived.embedder, derived.tail_tokens)
+    summary |= embedding_figures(
+        inputs, inputs.policy(), derived.embedder, derived.tail_tokens, smoothing=derived.smoothing
+    )
     summary |= useful_figures(inputs["advantage"], summary["sampled_tokens"], summary["compute"])
     for name in ("sampled_tokens", "compute"):
         summary[f"total_{name}"] = sum(inputs["previous_summarize"][f"total_{name}"]) + summary[name]

@@ -18,6 +18,7 @@ import polars as pl
 from extra_rl.config.section import StageConfig
 from extra_rl.devices.acquire import acquire
 from extra_rl.errors import InputError
+from extra_rl.run.records import NODES
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.tables import contracts
 from extra_rl.training.settings import UpdateSettings
@@ -152,6 +153,8 @@ def train(rows: pl.DataFrame, inputs: Inputs, config: Config, context: Context) 
         optimizer_folder=Path(folder) if folder else None,
         title=f"{context.job.place} update: step",
     )
+    if config.nodes > 1:
+        context.figures[NODES] = config.nodes
     if config.processes > 1:
         shared = context.outputs["update"].with_suffix(".processes")
         made = train_in_processes(job, rows, shared, context.console)

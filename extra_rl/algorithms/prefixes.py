@@ -27,6 +27,8 @@ BY_ENTROPY: tuple[RankRule, ...] = ("low_mean_entropy", "high_mean_entropy")
 """Rank rules that need the policy's entropies, which a sampler does not return."""
 BY_FIT: tuple[RankRule, ...] = ("calibrated", "calibrated_half")
 """Rank rules by the estimated share of correct continuations (`extra_rl.regeneration.branches`)."""
+EMBEDDED_TOKENS = 512
+"""Last tokens of a prefix that the policy embeds for smoothing."""
 
 
 def candidate_cuts(

@@ -1,4 +1,4 @@
-"""The comparison at the terminal: figures, differences, spending, and which differences are significant."""
+"""The comparison at the terminal: figures, differences, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -170,29 +170,6 @@ def described(row: Mapping[str, Any], minus: str = "-") -> str:
     return f"{label(row, minus)} is {value} at pass@{row['k']}"
 
 
-def budget_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what each arm spent, all seeds together. arms: `arms` of summary.json."""
-    head = ["sampled tokens", "TFLOP", "loss tokens", "CPU-s", "wall s", "tokens/CPU-s", "CPU-s of evaluations"]
-    cells = [["", *head, "useful groups", "per 1,000 tokens", "per TFLOP"]]
-    for name, figures in arms.items():
-        budget = figures["budget"]
-        cells.append(
-            [
-                name,
-                _whole(budget["sampled_tokens"]),
-                number(budget["compute"] / 1e12),
-                *(_whole(budget[key]) for key in ("loss_tokens", "compute_seconds", "wall_seconds")),
-                _whole(budget["tokens_per_cpu_second"]),
-                _whole(budget["measuring_compute_seconds"]),
-                # A summary.json of an earlier version has none.
-                _whole(budget.get("useful_groups")),
-                number(budget.get("useful_per_1000_tokens"), digits=2),
-                number(budget.get("useful_per_tflop"), digits=2),
-            ]
-        )
-    return aligned(cells)
-
-
 def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
     """Return a figure, or a hyphen for None. A signed figure that rounds to zero has no sign."""
     if value is None:
@@ -201,13 +178,14 @@ def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
 
 
+def amount(value: float | None) -> str:
+    """Return a positive number with three digits, whole from 100 on: `0.0123`, `12.3`, `12,345`; a hyphen for None."""
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """Return `low .. high` with signs, or a hyphen where there is no interval."""
     return "-" if low is None or high is None else f"{number(low, signed=True)} .. {number(high, signed=True)}"
-
-
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> list[str]:

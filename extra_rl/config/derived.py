@@ -152,8 +152,14 @@ def _of_score_entropy(sections: Sections) -> dict[str, Any]:
 
 def _of_summarize(sections: Sections) -> dict[str, Any]:
     """Embeddings are charged for the model that computes them."""
-    novelty = sections["novelty"]
-    return {"embedder": embedder_of(novelty["measure"], novelty["params"]), "tail_tokens": novelty["tail_tokens"]}
+    novelty, prefixes = sections["novelty"], sections["choose_prefixes"]
+    # Left out where nothing is smoothed, so that the jobs of such runs stay as they are.
+    smoothed = prefixes["groups"] != 0 and prefixes["cut"] != "none" and prefixes["smoothing"] != "none"
+    return {
+        "embedder": embedder_of(novelty["measure"], novelty["params"]),
+        "tail_tokens": novelty["tail_tokens"],
+        **({"smoothing": prefixes["smoothing"]} if smoothed else {}),
+    }
 
 
 def _of_compare(experiment: Experiment) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ UUID_BYTES = 96
 
 _TAKEN: list[str] = []
 """Entries of CUDA_VISIBLE_DEVICES that `take_cuda` has taken for this process."""
+_TAKEN_AT: list[float] = []
+"""When it took them, by `time.perf_counter`; empty before."""
 
 
 def acquire(compute: ComputeConfig, devices: int = 1) -> str:
@@ -73,8 +76,17 @@ def take_cuda(count: int = 1) -> list[str]:
         print(f"waiting for {count} free CUDA device(s) of {listed} ...", file=sys.stderr, flush=True)
         taken = take_free(list(entry_of), count, lock_folder()) or []
     _TAKEN[:] = [entry_of[key] for key in taken]
+    _TAKEN_AT[:] = [time.perf_counter()]
     os.environ[VISIBLE] = ",".join(_TAKEN)
     return list(_TAKEN)
+
+
+def device_seconds(since: float) -> float:
+    """Seconds for which this process has held CUDA devices, times their number; 0 without one.
+
+    Waiting for a free device does not count. since: time of `time.perf_counter` from which it counts.
+    """
+    return len(_TAKEN) * (time.perf_counter() - max(since, *_TAKEN_AT)) if _TAKEN else 0.0
 
 
 def lock_folder() -> Path:

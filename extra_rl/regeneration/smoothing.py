@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from extra_rl.algorithms.prefixes import smooth_scores
+from extra_rl.algorithms.prefixes import EMBEDDED_TOKENS, smooth_scores
 from extra_rl.config.sections import ComputeConfig
 from extra_rl.devices.acquire import acquire
 from extra_rl.regeneration.candidates import Candidate
@@ -51,6 +51,7 @@ def embeddings(candidates: Sequence[Candidate], by: Smoothing, initial: Path, co
     device = acquire(compute)
     tokens = [list(c.prefix_tokens) for c in candidates]
     if by == "policy":
-        return policy_hidden_states(load_policy_model(initial, device=device), tokens)
+        model = load_policy_model(initial, device=device)
+        return policy_hidden_states(model, tokens, max_tokens=EMBEDDED_TOKENS)
     texts = load_tokenizer(resolve(initial)).batch_decode(tokens, skip_special_tokens=True)
     return sentence_embeddings(texts, device=device, threads=compute.threads)

@@ -75,17 +75,21 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
         y_title: title of the y axis.
         looks: of the arms.
         scales: `log` for a logarithmic x (base 2) with ticks at `x_values`; `root` for a square-root x; `places` for
-            evenly spaced labels at x = 0, 1, ...; `zero` for a line at zero; `shown` for the column that a tooltip
-            shows instead of x.
+            evenly spaced labels at x = 0, 1, ...; `line` for a horizontal line at this value; `shown` for the columns
+            (name and type) that a tooltip shows instead of x, with their titles.
     """
     band = _axis_of(scales)
     base = alt.Chart().encode(x=_x(*x, **band), color=_colour(looks))
     y = alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False, padding=8))
     line = base.mark_line().encode(y=y, strokeDash=_dash(looks))
     bar = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
+    shown = scales.get("shown", {f"{x[0]}:Q": x[1]})
     tooltip = [
         alt.Tooltip("arm:N"),
-        alt.Tooltip(f"{scales.get('shown', x[0])}:Q", title=x[1], format=",~g"),
+        *(
+            alt.Tooltip(column, title=title, format=",.4~g" if column.endswith(":Q") else alt.Undefined)
+            for column, title in shown.items()
+        ),
         alt.Tooltip("mean:Q", title=y_title, format=".4g"),
         alt.Tooltip("low:Q", format=".4g"),
         alt.Tooltip("high:Q", format=".4g"),
@@ -93,9 +97,9 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
     dots = base.mark_point(filled=True, size=55, opacity=1).encode(
         y="mean:Q", shape=_shape(looks), tooltip=[*tooltip, alt.Tooltip("seeds:Q")]
     )
-    zero = alt.Chart().mark_rule(color="var(--muted)", strokeDash=[2, 2]).encode(y=alt.datum(0))
+    across = alt.Chart().mark_rule(color="var(--muted)", strokeDash=[2, 2]).encode(y=alt.datum(scales.get("line", 0)))
     return _spec(
-        alt.layer(*([zero] if scales.get("zero") else []), line, *([bar] if _has_bands(curves) else []), dots),
+        alt.layer(*([across] if "line" in scales else []), line, *([bar] if _has_bands(curves) else []), dots),
         curves,
         HEIGHT,
     )

@@ -10,11 +10,15 @@ from pathlib import Path
 import polars as pl
 
 from extra_rl.results import RunFolder
+from extra_rl.tables.signal import is_replay
 from extra_rl.verdict import UNJUDGED
 
-KINDS = ("rescued", "mixed", "regenerated", "all_correct", "all_incorrect", "excluded")
+KINDS = ("rescued", "mixed", "replayed", "regenerated", "all_correct", "all_incorrect", "excluded")
 """Kinds of groups. `rescued`: continued, with a correct continuation. `regenerated`: continued, without one.
-`excluded`: no fresh rollout was judged (yet). The others were not continued."""
+`replayed`: replays of a stored trajectory, with or without a correct one. `excluded`: no fresh rollout was judged
+(yet). The others were not continued."""
+CONTINUED = ("rescued", "replayed", "regenerated")
+"""Kinds with rollouts that continue a prefix."""
 ROLLOUTS_A_RUN = 48
 """Every arm is shown with its first seed, and with further seeds if each can have this many rollouts. Source: our
 decision."""
@@ -34,8 +38,8 @@ class Group:
     parents: tuple[str, ...]
 
 
-def choose_groups(results: Path, limit: int, places: Container[str] | None = None) -> dict[Path, list[str]]:
-    """Return folder of an arm and seed -> groups to show; at most `limit` rollouts in total, without randomness.
+def choose_groups(results: Path, limit: int, places: Container[str] | None = None) -> dict[Path, dict[str, str]]:
+    """Return folder of an arm and seed -> group to show -> its kind; at most `limit` rollouts, without randomness.
 
     All arms are covered first, then their seeds. Each run shows its first, middle and last iteration, then continued
     groups from all iterations, then others up to the limit. A group is shown with its continuations and its parents'
@@ -59,7 +63,7 @@ def choose_groups(results: Path, limit: int, places: Container[str] | None = Non
                     chosen[run] |= dict.fromkeys(new)
                     left -= size
                     break
-    return {run: list(names) for run, names in chosen.items() if names}
+    return {run: {name: groups[run][name].kind for name in names} for run, names in chosen.items() if names}
 
 
 def runs_of(results: Path) -> list[Path]:
@@ -85,6 +89,7 @@ def groups_of(run: Path) -> dict[str, Group]:
         fresh=judged.sum(),
         fresh_right=(judged & right).sum(),
         continued=guided.any(),
+        replayed=is_replay().any(),
         rescued=(guided & right).any(),
         parents=pl.col("parent_rollout_id").drop_nulls().unique(maintain_order=True),
     )
@@ -114,6 +119,8 @@ def _scans(run: Path) -> Iterable[pl.LazyFrame]:
 
 
 def _kind(row: Mapping[str, int]) -> str:
+    if row["replayed"]:
+        return "replayed"
     if row["continued"]:
         return "rescued" if row["rescued"] else "regenerated"
     if not row["fresh"]:
@@ -136,7 +143,7 @@ def order_of(groups: Sequence[Group], shift: int) -> list[Group]:
         [group for group in groups if group.iteration == iteration]
         for iteration in dict.fromkeys([iterations[0], iterations[len(iterations) // 2], iterations[-1]])
     ]
-    cells.append([group for group in groups if group.kind in ("rescued", "regenerated")])
+    cells.append([group for group in groups if group.kind in CONTINUED])
     queues = []
     for turn in range(len(KINDS)):
         for place, cell in enumerate(cells):

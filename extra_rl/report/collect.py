@@ -13,7 +13,7 @@ from extra_rl.results import IterationFolder
 COUNTS = ("groups", "all_incorrect", "mixed", "all_correct", "regenerated_groups", "rescued_groups")
 FIGURES = (
     *("pass_rate", "mean_reward", "mean_numbers", "mean_entropy", "mean_length", "bonus_share"),
-    *("truncated", "loss", "gradient_norm", "mismatch_mean"),
+    *("truncated", "loss", "gradient_norm", "mismatch_mean", "useful_groups"),
 )
 OF_STEPS = ("approx_kl", "clipped_low", "clipped_high", "kl_to_reference")
 KEY = {"folder": pl.String, "arm": pl.String, "regime": pl.String, "seed": pl.Int64, "iteration": pl.Int64}

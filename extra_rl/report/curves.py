@@ -90,20 +90,6 @@ def regeneration(rows: pl.DataFrame) -> pl.DataFrame:
     return over_seeds(rates, [*PLACE, "what", "iteration"], "rate")
 
 
-def per_thousand_tokens(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return PLACE, what (mixed, rescued), and mean, low, high over seeds of the groups per 1,000 sampled tokens.
-
-    Arms that sample nothing, because they train on demonstrations, are left out.
-    """
-    sampled = rows.filter(pl.col("sampled_tokens").sum().over([*PLACE, "seed"]) > 0)
-    totals = sampled.group_by([*PLACE, "seed"], maintain_order=True).agg(
-        mixed=1000 * pl.col("mixed").sum() / pl.col("sampled_tokens").sum(),
-        rescued=1000 * pl.col("rescued_groups").sum() / pl.col("sampled_tokens").sum(),
-    )
-    long = totals.unpivot(["mixed", "rescued"], index=[*PLACE, "seed"], variable_name="what", value_name="rate")
-    return over_seeds(long, [*PLACE, "what"], "rate")
-
-
 def _in_order_of(rows: pl.DataFrame, curves: pl.DataFrame) -> pl.DataFrame:
     """Return the curves in the order of the folders in `rows`."""
     order = rows.select("folder").unique(maintain_order=True).with_row_index("place_")

@@ -42,7 +42,8 @@
     ["iteration", "Iteration", (row) => row.iteration],
     ["verdict", "Verdict", (row) => row.verdict],
     ["origin", "Origin", (row) => row.origin],
-    ["type", "Group", (row) => row.type],
+    ["kind", "Kind of group", (row) => row.kind],
+    ["type", "Rewards of the group", (row) => row.type],
   ];
   const controls = new Map();
   let search = null;
@@ -143,7 +144,8 @@
   addEventListener("hashchange", follow);
   show(0);
   if (rows.length && !location.hash.startsWith(PREFIX)) {
-    current = rows.find((row) => row.origin === "regenerated" && row.verdict === "right") ?? rows[0];
+    const right = (origin) => rows.find((row) => row.origin === origin && row.verdict === "right");
+    current = right("regenerated") ?? right("replayed") ?? rows[0];
     render(current);
     show(0);
   }

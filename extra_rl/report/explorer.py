@@ -23,7 +23,7 @@ LETTERS_OF_AN_ANSWER = 300
 
 PLAIN = ("id", "seed", "iteration", "prefix_length", "length", "head", "left_out", "reward", "novelty")
 SHARED = (
-    *("arm", "group", "problem", "origin", "verdict", "rule", "extracted", "gold", "finish"),
+    *("arm", "group", "kind", "problem", "origin", "verdict", "rule", "extracted", "gold", "finish"),
     *("parent", "nearest", "prefix_id", "stored_response"),
 )
 """Columns of rows: plain values, and texts that many rows share."""
@@ -38,7 +38,8 @@ def collect(results: Path, limit: int, places: Container[str] | None = None) -> 
     tokenizer: false where token ids are shown instead of texts.
     rows: columns with one value per rollout (`PLAIN`), or `{"texts", "codes"}` where codes are indices into texts, null
     for none (`SHARED`). `tokens` are indices into pieces and `entropies` hundredths of nats, of the shown tokens: the
-    first `head` and, after `left_out` others, the rest. `prefix` and `advantages` are objects.
+    first `head` and, after `left_out` others, the rest. `kind` is that of the group (`choice.KINDS`). `prefix` and
+    `advantages` are objects.
 
     The same results give the same value. Raises InputError for a table that cannot be read.
     """
@@ -47,7 +48,7 @@ def collect(results: Path, limit: int, places: Container[str] | None = None) -> 
     settings: dict[str, Any] = {}
     for run, groups in chosen.items():
         folders = RunFolder(run).iterations()
-        facts += rollouts_of_groups(folders, groups)
+        facts += (row | {"kind": groups[row["group_id"]]} for row in rollouts_of_groups(folders, groups))
         made = {number: folder / "advantage.parquet" for number, folder in folders.items()}
         for number, section in ((n, advantage_settings(file)) for n, file in made.items() if file.is_file()):
             if section != settings.setdefault(run.parent.name, section):
@@ -87,6 +88,7 @@ def _row(row: dict[str, Any], tokenizer: Any, shown: int, pieces: dict[str, int]
         "novelty": _rounded(row["novelty"]),
         "arm": row["arm"],
         "group": row["group_id"],
+        "kind": row["kind"],
         "problem": row["problem_id"],
         "origin": row["origin"],
         "verdict": row["verdict"],

@@ -12,7 +12,7 @@ from extra_rl.errors import InputError
 from extra_rl.results import iteration_name
 from extra_rl.tables import scan_iteration
 from extra_rl.tables.files import read_provenance
-from extra_rl.tables.signal import OWN, SEGMENTS
+from extra_rl.tables.signal import OWN, SEGMENTS, is_replay
 
 FROM_SCAN = (
     *("rollout_id", "arm", "seed", "iteration", "group_id", "problem_id", "origin", "prefix_id", "parent_rollout_id"),
@@ -31,7 +31,7 @@ TOLERANCE = 1e-5
 def rollouts_of_groups(folders: Mapping[int, Path], groups: Collection[str]) -> list[dict[str, Any]]:
     """Return every rollout of `groups` in these iteration folders, in the order of iterations and tables.
 
-    Each has the columns `FROM_SCAN` and:
+    Each has the columns `FROM_SCAN`, with the origin `replayed` for a replay of a stored trajectory, and:
         prefix: the row of `choose_prefixes` that it continues, with `candidates` (how many there were) and `found_in`
             (the iteration of that table: its own or the previous one); None for a fresh rollout.
         advantages: one dict for each advantage it was given: in its own iteration, and again where it completed a
@@ -65,7 +65,9 @@ def _rows(folder: Path, groups: list[str]) -> list[dict[str, Any]]:
     scan = scan_iteration(folder)
     there = set(scan.collect_schema().names())
     columns = [pl.col(name) if name in there else pl.lit(None).alias(name) for name in FROM_SCAN]
-    return scan.filter(pl.col("group_id").is_in(groups)).select(columns).collect().to_dicts()
+    origin = pl.when(is_replay()).then(pl.lit("replayed")).otherwise(pl.col("origin").cast(pl.String))
+    found = scan.filter(pl.col("group_id").is_in(groups)).select(columns).collect()
+    return found.with_columns(origin=origin).to_dicts()
 
 
 def prefixes_of(folder: Path, names: Collection[str], when: str) -> dict[str, dict[str, Any]]:

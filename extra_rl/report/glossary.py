@@ -18,7 +18,11 @@ GLOSSARY = {
     "group": "The rollouts of one problem that are sampled together; their rewards are compared with each other.",
     "group size G": "The number of fresh rollouts of a problem that are sampled together.",
     "mixed": "Groups with correct and incorrect rollouts. Only these give an advantage without a bonus.",
+    "useful group": "A group whose rewards differ and that the update learns from. Continuations and replayed groups "
+    "count as well; a bonus alone does not make a group useful.",
     "rescued": "Groups of which every fresh rollout was incorrect and a continuation is correct.",
+    "replayed": "Groups whose rollouts all begin with the same prefix of a stored trajectory, such as an earlier "
+    "rescue (choose_prefixes.replay). They are separate groups, and no rescues.",
     "continued": "Groups from whose incorrect rollouts prefixes were cut and sampled on.",
     "continuation": "A rollout that begins with a prefix of an earlier, incorrect one.",
     "advantage": "By how much a rollout's reward differs from its group's mean, divided by the standard deviation, "
@@ -39,6 +43,8 @@ GLOSSARY = {
     "bootstrap": "95 % interval from resampling seeds, and within them problems.",
     "Holm p": "The p value, adjusted for the number of differences that were named before the run.",
     "overshoot": "Tokens sampled beyond the budget, because an iteration is always finished.",
+    "CPU-second": "One second of one processor core, summed over the stages that train.",
+    "device-second": "One second for which a stage that trains held one GPU, without waiting for it.",
     "TFLOP": "10^12 floating-point operations, computed from token counts and the number of weights.",
     "temperature": "Divisor of the logits when sampling; above 1, rollouts become more varied.",
     "samples": "Responses that are sampled for each held-out problem.",

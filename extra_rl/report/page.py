@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from extra_rl.report.figure import Figure
     from extra_rl.report.sources import Sources
+    from extra_rl.report.spent import Spent
 
 HERE = Path(__file__).parent
 EXPLORER_LIMIT = 1500
@@ -76,7 +77,7 @@ def first_unreadable(results: Path) -> Path | None:
 
 def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool = False) -> dict[str, Any]:
     """Return the values of the template."""
-    from extra_rl.report import answer, collect, problems, provenance, setup, sources, tables
+    from extra_rl.report import answer, collect, problems, provenance, setup, sources, spent, tables
 
     found = sources.find(results, compared)
     places = {run_name(folder, seed) for folder, seed in found.iterations} if compared else None
@@ -84,6 +85,7 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool 
     evaluations = collect.evaluations(found)
     footers = provenance.footers(found)
     sections = provenance.sections(footers)
+    spending = spent.by_seed(found, iterations)
     ks = answer.ks_of(found, evaluations)
     table = answer.rows(found, ks, answer.scores(evaluations, ks), problems.difference_intervals(found, ks))
     differences = answer.differences(found)
@@ -100,25 +102,39 @@ def context(results: Path, explorer_limit: int = EXPLORER_LIMIT, compared: bool 
         "base": found.arms[0],
         "differences": differences,
         "by_regime": answer.by_regime(differences, found.regimes),
-        "figures": figures(found, iterations, collect.updates(found), evaluations, ks),
+        "figures": [
+            *figures_by_regime(found, spending, sections, ks),
+            *figures(found, iterations, collect.updates(found), evaluations, ks),
+        ],
         "solutions": tables.solutions(found),
-        "budget": tables.spending(found, iterations, sections),
+        "budget": tables.spending(found, spending, sections),
+        "spending": spending,
         "config_diff": provenance.differing(sections),
         "facts": provenance.facts(found, footers),
         "explorer_data": _explorer(results, explorer_limit, places),
     }
 
 
+def figures_by_regime(
+    sources: Sources, spending: Spent, sections: dict[str, dict[str, Any]], ks: list[int]
+) -> list[Figure]:
+    """Return the first figures of a run with regimes; [] for other runs."""
+    from extra_rl.report import regime_figures
+    from extra_rl.report.figure import looks
+
+    made = regime_figures.figures(sources, spending, sections, ks, looks(sources.arms))
+    return [figure for figure in made if figure.panels]
+
+
 def figures(
     sources: Sources, iterations: pl.DataFrame, updates: pl.DataFrame, evaluations: pl.DataFrame, ks: list[int]
 ) -> list[Figure]:
-    """Return the figures of the page in order, without those that these results have no data for."""
-    from extra_rl.report import held_out_figures, regime_figures, training_figures
+    """Return the further figures of the page in order, without those that these results have no data for."""
+    from extra_rl.report import held_out_figures, training_figures
     from extra_rl.report.figure import looks
 
     arms = looks(sources.arms)
     made = [
-        *regime_figures.figures(sources, iterations, ks, arms),
         *training_figures.learning(sources, iterations, arms),
         *held_out_figures.over_training(sources, evaluations, ks, arms),
         *held_out_figures.pass_at_k(sources, evaluations, arms),

@@ -99,7 +99,7 @@ const rolloutView = ({ data, byId, groups, children, isCurrent, open }) => {
     fresh: "an empty prefix: a fresh sample (control)",
   };
   const prefix = (row) => {
-    if (row.origin !== "regenerated") return [];
+    if (row.origin === "fresh") return [];
     const p = row.prefix;
     const why = p && [
       ["Cut at", `${words(p.cut_reason)}: ${REASONS[p.cut_reason] ?? ""}`],
@@ -112,7 +112,8 @@ const rolloutView = ({ data, byId, groups, children, isCurrent, open }) => {
     return [
       make("h4", {}, "Prefix"),
       facts([
-        ["Kept", row.parent == null ? "nothing" : `the first ${plural(row.prefix_length, "token")} of its parent`],
+        ["Kept", row.prefix_length === 0 ? "nothing"
+          : `the first ${plural(row.prefix_length, "token")} of ${row.parent == null ? "a worked solution" : "its parent"}`],
         ["Parent", row.parent == null ? "none" : link(row.parent)],
         ...(why ?? [["Chosen", "unknown: choose_prefixes has no row for it"]]),
       ]),
@@ -146,6 +147,11 @@ const rolloutView = ({ data, byId, groups, children, isCurrent, open }) => {
       (given.trained === "trained" && given.loss_start ? `, from token ${given.loss_start + 1} on.` : ".");
     return make("div", { class: "ex-advantage" }, line, make("p", { class: "ex-note" }, visible(about)));
   };
+  const KINDS = {
+    rescued: "rescued: continued, with a correct continuation",
+    regenerated: "continued, without a correct continuation",
+    replayed: "replayed: continues a stored trajectory",
+  };
   const ENDS = { stop: "ended by a stop token or text", length: "cut off at the token limit" };
   const render = (row) => {
     const settingsAt = (at) => data.settings[`${row.arm} ${at}`] ?? data.settings[row.arm] ?? {};
@@ -169,6 +175,7 @@ const rolloutView = ({ data, byId, groups, children, isCurrent, open }) => {
           ["Origin", `${words(row.origin)}, iteration ${row.iteration}, ${plural(row.length, "token")}, ` +
             (ENDS[row.finish] ?? words(row.finish))],
           ["Group", `${visible(row.group)}, ${words(row.type)}`],
+          ["Kind of group", KINDS[row.kind] ?? words(row.kind)],
         ]),
         make("h4", {}, "Prompt"),
         make("div", { class: "ex-text ex-prompt", id: "ex-prompt", tabindex: "0", role: "group", "aria-label": "Prompt" },

@@ -9,65 +9,67 @@ import polars as pl
 from extra_rl.report.collect import final_samples
 from extra_rl.report.curves import over_seeds
 from extra_rl.report.sources import Sources
-from extra_rl.run.records import cost, records
+from extra_rl.report.spent import CURRENCIES, RATES, Spent, relative, useful_rates
 
 
-def spending(sources: Sources, iterations: pl.DataFrame, sections: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def spending(sources: Sources, spent: Spent, sections: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what each cell spent, one row per cell; means over seeds.
 
     tokens: sampled. compute: analytic, in FLOP (docs/method.md 4). budget: `select.token_budget`, None without one.
-    overshoot: share by which `tokens` exceeds it. steps: iterations that sampled. cpu, wall: seconds of the stages,
-    without evaluations. mixed, rescued: groups per 1,000 sampled tokens.
+    overshoot: share by which `tokens` exceeds it. steps: iterations that sampled. seconds, wall: of the stages that
+    train, None where not known. ratios: currency -> spending divided by that of the base arm of the regime. rates:
+    useful groups per 1,000 tokens, TFLOP and second, and rescued groups per 1,000 tokens (`spent.useful_rates`).
+    by_seed: `seed_row` of every seed.
 
     Args:
         sources: of the run.
-        iterations: `collect.iterations`.
+        spent: `spent.by_seed`.
         sections: cell -> stage -> resolved section.
     """
-    totals = iterations.group_by("folder", "seed", maintain_order=True).agg(
-        tokens=pl.col("sampled_tokens").sum(),
-        compute=pl.col("compute").sum(),
-        steps=pl.len(),
-        mixed=pl.col("mixed").sum(),
-        rescued=pl.col("rescued_groups").sum(),
-    )
+    ratios, rates = _by_cell(relative(spent, sources.arms[0])), _by_cell(useful_rates(spent))
     found = []
     for cell in sources.cells:
-        mine = totals.filter(folder=cell.folder)
+        mine = spent.rows.filter(folder=cell.folder)
         if mine.is_empty():
             continue
-        tokens = float(mine["tokens"].sum())
-        mean = tokens / len(mine)
+        tokens, seconds = _mean(mine, "tokens"), _mean(mine, "seconds")
+        assert tokens is not None
         budget = sections.get(cell.folder, {}).get("select", {}).get("token_budget")
-        cpu, wall = seconds(sources, cell.folder)
         found.append(
             {
                 "cell": cell,
-                "seeds": len(mine),
-                "tokens": mean,
-                "compute": float(mine["compute"].sum()) / len(mine),
+                "tokens": tokens,
                 "budget": budget,
-                "overshoot": mean / budget - 1 if budget else None,
-                "steps": float(mine["steps"].sum()) / len(mine),
-                "cpu": cpu / len(mine),
-                "wall": wall / len(mine),
-                "tokens_per_cpu": tokens / cpu if cpu else None,
-                # An arm that trains on demonstrations samples nothing.
-                "mixed": 1000 * float(mine["mixed"].sum()) / tokens if tokens else None,
-                "rescued": 1000 * float(mine["rescued"].sum()) / tokens if tokens else None,
+                "overshoot": tokens / budget - 1 if budget else None,
+                **{name: _mean(mine, name) for name in ("compute", "steps", "seconds")},
+                "wall": _mean(mine, "wall_seconds") or None,
+                "tokens_per_second": tokens / seconds if seconds else None,
+                "ratios": ratios.get(cell.folder, {}),
+                "rates": rates.get(cell.folder, {}),
+                "by_seed": [seed_row(row) for row in mine.iter_rows(named=True)],
             }
         )
     return found
 
 
-def seconds(sources: Sources, folder: str) -> tuple[float, float]:
-    """Return CPU and wall seconds of a cell's stages without evaluations, from summary.json or the run records."""
-    known = sources.summary.get("arms", {}).get(folder, {}).get("budget")
-    if known:
-        return float(known["compute_seconds"]), float(known["wall_seconds"])
-    rows = [r for r in records(sources.results / folder, "s*/iteration_*/*.run.json") if r["stage"] != "evaluate"]
-    spent = cost(rows)
-    return spent["compute_seconds"], spent["wall_seconds"]
+def seed_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return seed, CURRENCIES, useful groups, and `rates`: currency -> useful groups per unit. row: of `Spent.rows`."""
+    rates = {name: unit * row["useful"] / row[name] if row[name] else None for name, unit in RATES.items()}
+    return {name: row[name] for name in ("seed", *CURRENCIES, "useful")} | {"rates": rates}
+
+
+def _by_cell(rows: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Return folder -> what -> mean."""
+    found: dict[str, dict[str, float]] = {}
+    for folder, what, mean in rows.select("folder", "what", "mean").iter_rows():
+        found.setdefault(folder, {})[what] = mean
+    return found
+
+
+def _mean(rows: pl.DataFrame, column: str) -> float | None:
+    """Return the mean over seeds; None where a seed has no value."""
+    values = rows[column].to_list()
+    return None if None in values else float(sum(values)) / len(values)
 
 
 def solutions(sources: Sources) -> dict[str, Any] | None:

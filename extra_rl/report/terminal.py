@@ -107,9 +107,13 @@ def _peaks(pieces: Sequence[str], row: dict[str, Any]) -> list[str]:
 
 
 def _prefix(row: dict[str, Any]) -> list[str]:
-    if row["origin"] != "regenerated":
+    if row["origin"] == "fresh":
         return ["  none: a fresh rollout"]
-    lines = [f"  the first {row['prefix_length']} tokens of its parent; the continuation begins after {CUT} above"]
+    parent = "its parent" if row["parent_rollout_id"] is not None else "a worked solution"
+    stored = ", a stored trajectory" if row["origin"] == "replayed" else ""
+    lines = [
+        f"  the first {row['prefix_length']} tokens of {parent}{stored}; the continuation begins after {CUT} above"
+    ]
     if not row["prefix_length"]:
         lines = ["  empty: a fresh sample (control)"]
     found = row["prefix"]

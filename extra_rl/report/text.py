@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extra_rl.comparison import lines
 from extra_rl.comparison.lines import number
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def signed(value: float | None) -> str:
 
 def amount(value: float | None) -> str:
     """Return a positive number with three digits, whole from 100 on: `0.0123`, `12.3`, `12,345`. "" for None."""
-    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return "" if value is None else lines.amount(value)
 
 
 def short_number(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from extra_rl.algorithms.prefixes import EMBEDDED_TOKENS
 from extra_rl.models.policy import weights_of
 from extra_rl.tables.iteration import TablesByRole
 
@@ -28,24 +29,43 @@ def compute_figures(tables: TablesByRole, policy: Path, sampled: int) -> dict[st
     return {**{f"{name}_tokens": count for name, count in counts.items()}, "compute": flop}
 
 
-def embedding_figures(tables: TablesByRole, policy: Path, embedder: str, tail_tokens: int) -> dict[str, Any]:
+def embedding_figures(
+    tables: TablesByRole, policy: Path, embedder: str, tail_tokens: int, smoothing: str = ""
+) -> dict[str, Any]:
     """Return embedded_tokens and embedding_compute (FLOP) of `contracts.IterationSummary`.
 
-    The embeddings of the novelty measure, and nothing where it has none: 2N for each token of a response's tail. They
-    are no part of `compute`, so arms with and without an embedding measure stay comparable with earlier results.
+    Embeddings of the novelty measure, 2N for each token of a response's tail, and those of candidate prefixes for
+    `choose_prefixes.smoothing`, 2N for each token; nothing where neither is used. They are no part of `compute`, so
+    arms with and without embeddings stay comparable with earlier results.
 
     Args:
-        tables: generate, regenerate and novelty.
+        tables: generate, regenerate and novelty; choose_prefixes with smoothing.
         policy: manifest of a policy; the initial policy, which embeds, has as many weights.
-        embedder: `policy`, `sentence` or "". The weights of a sentence model are not known: null.
+        embedder: of the novelty measure: `policy`, `sentence` or "". The weights of a sentence model are not known:
+            null.
         tail_tokens: number of last response tokens that are embedded (`novelty.tail_tokens`).
+        smoothing: model that embeds candidate prefixes, likewise.
     """
     embedded = tables["novelty"].filter(pl.col("embedding").is_not_null()).select("rollout_id")
     length = pl.col("response_tokens").list.len()
     lengths = pl.concat([tables[role].select("rollout_id", length=length) for role in ("generate", "regenerate")])
-    tokens = int(embedded.join(lengths, on="rollout_id")["length"].clip(0, tail_tokens).sum())
-    known = embedder == "policy" or not tokens
+    responses = int(embedded.join(lengths, on="rollout_id")["length"].clip(0, tail_tokens).sum())
+    prefixes = smoothed_tokens(tables["choose_prefixes"], smoothing) if smoothing else 0
+    tokens = responses + prefixes
+    known = all(not count or model == "policy" for model, count in ((embedder, responses), (smoothing, prefixes)))
     return {"embedded_tokens": tokens, "embedding_compute": 2.0 * weights_of(policy) * tokens if known else None}
+
+
+def smoothed_tokens(prefixes: pl.DataFrame, smoothing: str) -> int:
+    """Return the tokens of the candidate prefixes that were embedded: those with a smoothed score.
+
+    Remembered candidates are embedded again in each iteration in which their problem is continued. The policy reads
+    the last `EMBEDDED_TOKENS` tokens of a prefix; a sentence model is given its whole text.
+
+    prefixes: contracts.Prefixes. smoothing: `policy` or `sentence`.
+    """
+    lengths = prefixes.filter(pl.col("smoothed_score").is_not_null())["prefix_tokens"].list.len()
+    return int((lengths.clip(0, EMBEDDED_TOKENS) if smoothing == "policy" else lengths).sum())
 
 
 def prefilled_tokens(rollouts: pl.DataFrame) -> int:

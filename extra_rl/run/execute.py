@@ -21,6 +21,7 @@ import polars as pl
 
 from extra_rl import __version__
 from extra_rl.config.section import StageConfig, parse_config
+from extra_rl.devices.acquire import device_seconds
 from extra_rl.errors import ConfigError, InputError
 from extra_rl.models.digests import MANIFEST, with_files
 from extra_rl.models.policy import read_manifest
@@ -29,7 +30,7 @@ from extra_rl.models.watch import WeightsWatch
 from extra_rl.run.context import RunContext
 from extra_rl.run.identity import content_digest, require_place
 from extra_rl.run.progress import Console, started_line
-from extra_rl.run.records import DIGESTS
+from extra_rl.run.records import DIGESTS, NODES
 from extra_rl.run.stage import Context, Inputs, Job, PolicyDirectory, SourceFile, Stage
 from extra_rl.tables.files import file_digest, read_provenance, read_table, write_table, write_whole
 
@@ -100,6 +101,7 @@ def execute(
         "run_cpu_s": run_cpu,
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() + children_cpu_seconds() - cpu,
+        "device_s": device_seconds(wall) * context.figures.get(NODES, 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "figures": context.figures,
         "models": [probe.summary() for probe in probes_made()],

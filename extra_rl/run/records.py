@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,15 @@ OPENING_SECONDS = "opening_s"
 """Figure of a sampling stage: seconds until its sampler was ready."""
 MISMATCH_TOLERANCE = "mismatch_tolerance"
 """Figure of `score_entropy`: the tolerance on the mean difference of sampler and policy, in nats."""
+
+
+NODES = "nodes"
+"""Figure of a stage that ran on several nodes, with as many devices on each: their number."""
+MEASURING = ("evaluate", "audit")
+"""Stages that measure a run without being part of its training."""
+SECONDS = {"device_seconds": "device-seconds", "compute_seconds": "CPU-seconds"}
+"""Key of `cost` -> name of that currency. Device-seconds are the wall seconds for which stages held devices, times the
+number of these devices."""
 
 
 def code_state() -> dict[str, str]:
@@ -142,10 +151,34 @@ def records_by_stage(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def cost(found: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Total wall and CPU seconds of some records."""
+def cost(found: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+    """Total wall, CPU and device seconds of some records.
+
+    `device_seconds` is None where a record has none, because an earlier version of the code wrote it.
+    """
     rows = list(found)
+    known = all("device_s" in r for r in rows)
     return {
         "wall_seconds": round(sum(r["wall_s"] for r in rows), 3),
         "compute_seconds": round(sum(r["cpu_s"] for r in rows), 3),
+        "device_seconds": round(sum(r["device_s"] for r in rows), 3) if known else None,
     }
+
+
+def training_cost(run: Path) -> dict[str, float | None]:
+    """Return `cost` of the stages of an arm and seed that train: without evaluations and second judges.
+
+    The warm start is not below the folder and so not part of it. Stages without a record are left out. run: folder of
+    the arm and seed.
+    """
+    return cost(row for row in records(run, "**/*.run.json") if row.get("stage") not in MEASURING)
+
+
+def kind_of_seconds(costs: Iterable[Mapping[str, Any]]) -> str:
+    """Return the key of `cost` in which the arms of a run are compared, one for all of them.
+
+    `device_seconds` where stages held devices, else `compute_seconds`; the latter also where a record does not tell.
+    costs: `training_cost` of every arm and seed.
+    """
+    held = [found["device_seconds"] for found in costs]
+    return "device_seconds" if None not in held and any(held) else "compute_seconds"

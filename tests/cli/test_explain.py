@@ -13,7 +13,7 @@ from extra_rl.report.lookup import find
 from extra_rl.report.terminal import lines_of
 from extra_rl.tables import scan_iteration, scan_run
 from tests.conftest import Run
-from tests.report.by_hand import CHILD, HARD, make_run
+from tests.report.by_hand import CHILD, HARD, add_replays, make_run
 
 EXPECTED_OF_A_CHILD = """\
 extra/s0/i1/i0.0/0
@@ -71,6 +71,19 @@ def test_the_lines_of_a_continuation(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert listed.split() == [str(file) for file in files]
     row = eval(query, {"scan_iteration": scan_iteration, "pl": pl})  # noqa: S307
     assert row["rollout_id"].to_list() == [CHILD]
+
+
+@pytest.mark.parametrize(("parent", "whose"), [(CHILD, "its parent"), (None, "a worked solution")])
+def test_a_replay_is_named_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parent: str | None, whose: str
+) -> None:
+    results = make_run(tmp_path)
+    first, second = add_replays(results, "rw", parent=parent)
+    assert main(["explain", first, "--results", str(results)]) == 0
+    said = capsys.readouterr().out
+    assert "\n  replayed, 4 tokens, finish reason stop, group extra/s0/i1/r0.0\n" in said
+    assert f"  the first 2 tokens of {whose}, a stored trajectory; the continuation begins after |cut| above" in said
+    assert f"\n  {second:<24} replayed    wrong" in said
 
 
 def test_a_parent_of_a_joined_group_has_two_advantages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,6 +216,16 @@ def test_the_embedder_of_the_novelty_measure_is_derived() -> None:
     assert embedder(measure="lexical")["embedder"] == ""
 
 
+def test_the_embedder_of_candidate_prefixes_is_derived_where_it_is_used() -> None:
+    def smoothing(**section: Any) -> Any:
+        prefixes = {"groups": "all_hard", "smoothing": "policy", **section}
+        return derived("summarize", choose_prefixes=prefixes).get("smoothing")
+
+    assert (smoothing(), smoothing(smoothing="sentence", groups=1)) == ("policy", "sentence")
+    # Jobs of runs that embed no prefix are those of a version without the value.
+    assert [smoothing(smoothing="none"), smoothing(groups=0), smoothing(cut="none")] == [None] * 3
+
+
 def test_a_demonstration_ends_with_the_first_stop_string() -> None:
     assert derived("warm_start", "", sampling={"stop": ["b", "a"]}) == {"stop": "b"}
     assert derived("warm_start", "") == {"stop": None}
@@ -241,6 +251,8 @@ OF_CREDIT = {"zero_variance", "segments"}
 """Derived values that only a configuration with advantages by token has: other jobs stay as they are."""
 OF_ACTION = {"joined_group"}
 """A derived value that only a configuration with `action: cheapest` and joined groups has."""
+OF_SMOOTHING = {"smoothing"}
+"""Derived value that only a configuration with smoothed scores of prefixes has."""
 OF_USER_CODE = {"judge_source", "task_source", "weights"}
 """Derived values that only a configuration with a user's judge or task has (tests/judging/test_source.py)."""
 
@@ -254,7 +266,8 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         job = Job.from_json(job_json(experiment, stage, {} if stage in ("warm_start", "compare") else place))
         module = load(stage)
         assert not set(module.STAGE.derived.model_fields) & set(module.Config.model_fields)
-        assert set(job.derived) == set(module.STAGE.derived.model_fields) - OF_USER_CODE - OF_CREDIT - OF_ACTION
+        off = OF_USER_CODE | OF_CREDIT | OF_ACTION | OF_SMOOTHING
+        assert set(job.derived) == set(module.STAGE.derived.model_fields) - off
         module.STAGE.derived_of(job)
 
 
@@ -266,7 +279,7 @@ def test_derived_values_are_part_of_the_job_and_of_no_section() -> None:
         *((stage, "judge_source") for stage in ("verify", "evaluate", "generate")),
         *((stage, "task_source") for stage in ("prepare", "warm_start", "generate")),
         *(("score_entropy", key) for key in ("joined", "bonus", "zero_variance", "segments")),
-        *(("summarize", key) for key in ("embedder", "tail_tokens")),
+        *(("summarize", key) for key in ("embedder", "smoothing", "tail_tokens")),
         *(("compare", key) for key in ("token_budget", "token_budgets", "compute_budget", "compute_budgets")),
         *(("compare", key) for key in ("warm_starts", "seeds", "regimes")),
     ],

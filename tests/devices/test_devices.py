@@ -18,7 +18,7 @@ import torch
 from extra_rl.config.sections import ComputeConfig
 from extra_rl.devices import acquire as devices
 from extra_rl.devices import locks
-from extra_rl.devices.acquire import acquire, take_cuda, visible_devices
+from extra_rl.devices.acquire import acquire, device_seconds, take_cuda, visible_devices
 from extra_rl.devices.locks import release, take_free
 from extra_rl.errors import ConfigError, InputError
 
@@ -209,6 +209,17 @@ def test_a_process_takes_a_device_once(folder: Path) -> None:
     assert take_cuda() == ["1"]
     with pytest.raises(ConfigError, match="2 CUDA devices are required, but this process already works on 1"):
         take_cuda(2)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_seconds_with_devices_count_from_taking_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(devices.time, "perf_counter", lambda: now[0])
+    assert device_seconds(90.0) == 0.0
+    assert take_cuda(2) == ["0", "1"]
+    now[0] = 107.0
+    assert device_seconds(90.0) == 14.0  # two devices since 100: before, this process had none
+    assert device_seconds(104.0) == 6.0  # a later stage of the same process began at 104
 
 
 @pytest.mark.usefixtures("two_gpus")

@@ -13,7 +13,7 @@ from extra_rl.models.tokenizers import word_level
 from extra_rl.tables import contracts
 from extra_rl.tables.files import write_table
 from stages import advantage
-from tests.stages.rows import PER_ROLLOUT, frame, group, problem, run_stage, tables_of
+from tests.stages.rows import PER_ROLLOUT, Row, frame, group, problem, run_stage, tables_of
 
 WORDS = ("one", "two", "three", "=", ";")
 """Ids 3, 4, 5, 6, 7; 2 ends a response."""
@@ -53,6 +53,23 @@ def make_run(root: Path, words: tuple[str, ...] = WORDS, section: Mapping[str, A
     prefix = frame(contracts.Prefixes, [chosen_prefix(), chosen_prefix(rank=1, chosen=False)])
     write_table(prefix, run / "iteration_0000" / "choose_prefixes.parquet", contracts.Prefixes, {})
     return results
+
+
+def add_replays(results: Path, verdicts: str, name: str = "r0.0", *, parent: str | None = CHILD) -> list[str]:
+    """Add iteration 2 of `make_run`: replays of the rescue, one letter each, from its first 2 tokens; return their ids.
+
+    name: of their group. parent: rollout that was stored; None: a worked solution.
+    """
+    stored = Row(CHILD, response_tokens=(3, 6, 5, 2), entropies=(0.125, 0.5, 2.25, 0.75), response="one = three")
+    letters = {"r": "right", "w": "wrong"}
+    rows = [
+        stored.continued(
+            f"extra/s0/i2/i1.{name}/{n}", 2, verdict=letters[letter], group_id=f"extra/s0/i1/{name}", parent=parent
+        )
+        for n, letter in enumerate(verdicts)
+    ]
+    write_iteration(results / "extra" / "s0" / "iteration_0002", tables_of(rows), 2, SECTION)
+    return [row.rollout_id for row in rows]
 
 
 def write_iteration(

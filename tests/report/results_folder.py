@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ def write_iteration(folder: Path, arm: str, seed: int, iteration: int, **figures
     put(table, folder / "summarize.parquet", contracts.IterationSummary, footer("summarize", {}, arm=arm))
 
 
+def write_record(folder: Path, cpu: float, stage: str = "update", device: float = 0.0) -> None:
+    """The record of a stage in an iteration: CPU-seconds, twice as many wall seconds, and device-seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "stage": stage,
+        "cpu_s": cpu,
+        "wall_s": 2 * cpu,
+        "device_s": device,
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    (folder / f"{stage}.run.json").write_text(json.dumps(record))
+
+
 def samples(right_of: Callable[[int], int], response: str = "x") -> pl.DataFrame:
     """An evaluation of PROBLEMS problems a benchmark, SAMPLES samples each; right ones have texts of their own."""
     rows = [
@@ -99,8 +113,12 @@ def write_results(
     comparisons: Sequence[str] = (),
     compared: bool = True,
     figures_of: Callable[[str, int, int], Mapping[str, Any]] = lambda folder, seed, iteration: {},
+    cpu_of: Callable[[str, int], float] | None = None,
 ) -> Path:
-    """A run's results. folders: of arms, `<regime>-<arm>` where there are regimes."""
+    """A run's results. folders: of arms, `<regime>-<arm>` where there are regimes.
+
+    cpu_of: CPU-seconds of each iteration of a folder and seed; without it there are no run records.
+    """
     inputs: dict[str, Path] = {}
     for number in warm_starts:
         name = f"warm_start_{number}" if number else "warm_start"
@@ -111,6 +129,8 @@ def write_results(
             for iteration in range(iterations):
                 place = root / folder / f"s{seed}" / f"iteration_{iteration:04d}"
                 write_iteration(place, folder, seed, iteration, **figures_of(folder, seed, iteration))
+                if cpu_of is not None:
+                    write_record(place, cpu_of(folder, seed))
             write_evaluation(place, samples(lambda problem, f=folder, s=seed: right(f, s, problem)))
             inputs[f"evaluate:{folder}/s{seed}"] = place / "evaluate.parquet"
             inputs[f"summarize:{folder}/s{seed}"] = place / "summarize.parquet"

@@ -153,7 +153,7 @@ def value_of(row: dict[str, Any], key: str) -> Any:
 def test_a_filter_shows_the_matching_rollouts(opened: Opener, report: Report) -> None:
     page = opened()
     assert count_of(page) == len(report.rows)
-    for key in ("arm", "seed", "iteration", "verdict", "origin", "type"):
+    for key in ("arm", "seed", "iteration", "verdict", "origin", "kind", "type"):
         for value in {value_of(row, key) for row in report.rows.values()}:
             page.select_option(f"#ex-filter-{key}", json.dumps(value))
             wanted = [name for name, row in report.rows.items() if value_of(row, key) == value]

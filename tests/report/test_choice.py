@@ -10,7 +10,7 @@ import pytest
 from extra_rl.report import choice
 from extra_rl.report.choice import Group, choose_groups, groups_of, order_of, runs_of, spread_out, together
 from tests.conftest import Run
-from tests.report.by_hand import HARD, HOPELESS, MIXED, make_run
+from tests.report.by_hand import HARD, HOPELESS, MIXED, add_replays, make_run
 from tests.stages.rows import group, tables_of, write_tables
 
 
@@ -21,6 +21,22 @@ def test_groups_have_their_continuations_and_kinds(tmp_path: Path) -> None:
         (MIXED, 0, 2, "mixed"),
         (HOPELESS, 0, 2, "all_incorrect"),
     ]
+
+
+@pytest.mark.parametrize("verdicts", ["rw", "ww", "rr"])
+def test_replays_are_a_kind_whatever_they_reach(tmp_path: Path, verdicts: str) -> None:
+    results = make_run(tmp_path)
+    add_replays(results, verdicts)
+    run = results / "extra" / "s0"
+    assert {name: group.kind for name, group in groups_of(run).items()} == {
+        HARD: "rescued",
+        MIXED: "mixed",
+        HOPELESS: "all_incorrect",
+        "extra/s0/i1/r0.0": "replayed",
+    }
+    assert groups_of(run)["extra/s0/i1/r0.0"].parents == (HARD,)
+    (chosen,) = choose_groups(results, 100).values()
+    assert chosen == {name: group.kind for name, group in groups_of(run).items()}
 
 
 def test_a_group_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -54,7 +70,7 @@ def some(kind: str, iteration: int, n: int) -> Group:
 
 
 def test_the_beginning_of_the_order_covers_iterations_and_kinds() -> None:
-    kinds = ("all_incorrect", "mixed", "all_correct", "rescued", "regenerated")
+    kinds = ("all_incorrect", "mixed", "all_correct", "rescued", "regenerated", "replayed")
     groups = [some(kind, iteration, n) for iteration in range(41) for kind in kinds for n in range(5)]
     ordered = order_of(groups, 0)
     assert sorted(group.name for group in ordered) == sorted(group.name for group in groups)

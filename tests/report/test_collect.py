@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from extra_rl.errors import InputError
-from extra_rl.report import answer, collect, curves, problems, provenance, sources, tables
+from extra_rl.report import answer, collect, curves, problems, provenance, sources, spent, tables
 from tests.report.results_folder import footer, write_iteration, write_results
 
 REGIMES = {"low": 50.0, "high": 90.0}
@@ -214,20 +214,22 @@ def test_regeneration_and_composition_count_groups(results: Path) -> None:
     assert rates.filter(what="rescued").select("iteration", "mean").rows() == [(1, 0.2)]
     shares = curves.composition(rows).filter(iteration=1)
     assert dict(shares.select("kind", "share").rows()) == {"all incorrect": 0.6, "mixed": 0.3, "all correct": 0.1}
-    # 6 mixed and 1 rescued group for 4,000 tokens
-    assert dict(curves.per_thousand_tokens(rows).select("what", "mean").rows()) == {"mixed": 1.5, "rescued": 0.25}
 
 
-def test_the_budget_has_overshoot_and_tokens_per_cpu_second(results: Path) -> None:
+def test_the_budget_has_overshoot_and_tokens_per_second(results: Path) -> None:
     found = sources.find(results)
-    found.summary["arms"]["grpo"]["budget"] = {"compute_seconds": 8.0, "wall_seconds": 20.0}
+    for seed, seconds in (("0", 3.0), ("1", 5.0)):
+        known = {"compute_seconds": seconds, "wall_seconds": 2 * seconds + 2, "device_seconds": 0.0}
+        found.summary["arms"]["grpo"]["per_seed"][seed] |= known
     sections = {"grpo": {"select": {"token_budget": 1600}}}
-    row = tables.spending(found, collect.iterations(found), sections)[0]
-    assert (row["tokens"], row["budget"], row["steps"], row["seeds"]) == (2000.0, 1600, 2.0, 2)
+    row = tables.spending(found, spent.by_seed(found, collect.iterations(found)), sections)[0]
+    assert (row["tokens"], row["budget"], row["steps"]) == (2000.0, 1600, 2.0)
     assert row["overshoot"] == pytest.approx(0.25)
     assert row["compute"] == pytest.approx(0.0)
-    assert (row["cpu"], row["wall"], row["tokens_per_cpu"]) == (4.0, 10.0, 500.0)
-    assert row["mixed"] == pytest.approx(3.0)
+    assert (row["seconds"], row["wall"], row["tokens_per_second"]) == (4.0, 10.0, 500.0)
+    assert row["ratios"] == {"tokens": 1.0, "seconds": 1.0}  # of the base itself; it computed nothing
+    assert row["rates"] == {"tokens": 0.0, "seconds": 0.0, "rescued": 0.0}
+    assert [one["seconds"] for one in row["by_seed"]] == [3.0, 5.0]
 
 
 def test_a_key_that_differs_is_listed_once_with_the_arms_of_each_value() -> None:

@@ -12,7 +12,7 @@ from extra_rl.report import explorer
 from extra_rl.report.explorer import collect
 from extra_rl.tables import scan_run
 from tests.conftest import Run
-from tests.report.by_hand import CHILD, HARD, HOPELESS, make_run
+from tests.report.by_hand import CHILD, HARD, HOPELESS, add_replays, make_run
 
 
 def rows_of(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -54,6 +54,19 @@ def test_a_rescued_continuation_and_its_arithmetic(made: dict[str, Any]) -> None
     assert (given["trained"], given["loss_start"], given["type"]) == ("trained", 2, "mixed")
     assert made["settings"]["extra"]["weight"] == 0.1
     assert made["problems"]["p0"] == "3 4 :"
+
+
+def test_rows_have_the_kind_of_their_group_and_replays_their_own_origin(tmp_path: Path) -> None:
+    results = make_run(tmp_path)
+    names = add_replays(results, "rw")
+    rows = rows_of(collect(results, 100))
+    assert [(rows[name]["origin"], rows[name]["kind"], rows[name]["parent"]) for name in names] == [
+        ("replayed", "replayed", CHILD)
+    ] * 2
+    assert rows[names[0]]["advantages"][0]["final"] > 0 > rows[names[1]]["advantages"][0]["final"]
+    assert (rows[CHILD]["origin"], rows[CHILD]["kind"]) == ("regenerated", "rescued")
+    assert (rows[f"{HARD}/0"]["origin"], rows[f"{HARD}/0"]["kind"]) == ("fresh", "rescued")
+    assert rows[f"{HOPELESS}/0"]["kind"] == "all_incorrect"
 
 
 def test_a_parent_is_given_an_advantage_twice(made: dict[str, Any]) -> None:

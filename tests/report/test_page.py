@@ -65,7 +65,8 @@ def grid(folder: Path, seeds: int = 2) -> Path:
         return (2 if name.endswith("extra") else 1) + (seed + problem) % 2
 
     def groups(name: str, seed: int, iteration: int) -> dict[str, int]:
-        return {"mixed": MIXED[name], "all_incorrect": 9 - MIXED[name], "all_correct": 1}
+        counts = {"mixed": MIXED[name], "all_incorrect": 9 - MIXED[name], "all_correct": 1}
+        return counts | {"useful_groups": MIXED[name], "compute": 2e12 if name.endswith("extra") else 1e12}
 
     return write_results(
         folder,
@@ -76,6 +77,7 @@ def grid(folder: Path, seeds: int = 2) -> Path:
         warm_starts=[0, 1],
         comparisons=["extra - grpo"],
         figures_of=groups,
+        cpu_of=lambda name, seed: (3.0 if name.endswith("extra") else 2.0) * (1 + seed),
     )
 
 
@@ -138,18 +140,92 @@ def test_figures_by_regime_come_first(two_seeds: tuple[Path, str]) -> None:
     (by_regime,) = re.findall(r'aria-label="Named comparisons by regime">(.*?)</table>', text, re.DOTALL)
     assert re.findall(r'<th scope="col">(.*?)</th>', by_regime) == ["comparison", "low", "high"]
     assert re.findall(r"<span>(.*?)</span>", by_regime) == ["+25.0", "0.0"] * 2  # pass@1 and pass@4, none significant
-    assert titles[3] == "Gain over grpo against the value of the regime"
+    assert titles[3:7] == [
+        "Gain over grpo against the useful groups that grpo finds",
+        "What each arm spent, relative to grpo",
+        "Useful groups per unit of cost, and rescued groups",
+        "The same gains over grpo, with its useful groups to scale",
+    ]
     gain = json.loads(read.scripts["gain-1"])
     # extra has one right sample of four more than grpo in every problem: 25 points of pass@1 at either regime
-    shown = [(row["arm"], row["regime_value"], row["mean"]) for row in gain["data"]["values"]]
-    assert shown == [("extra", 50.0, 25.0), ("extra", 90.0, 25.0)]
-    assert [row["x"] for row in gain["data"]["values"]] == [0.0, 1.0]  # one arm besides the base, so no offset
-    assert titles[4] == "Gain over grpo against the useful groups that grpo finds"
+    shown = [(row["arm"], row["where"], row["value"], row["mean"]) for row in gain["data"]["values"]]
+    assert shown == [("extra", "low", 50.0, 25.0), ("extra", "high", 90.0, 25.0)]
+    # grpo finds fewer useful groups in `high`, which is therefore on the left; one arm besides the base, so no offset
+    assert [row["x"] for row in gain["data"]["values"]] == [1.0, 0.0]
+    # the point states what it cost: as many tokens, twice the FLOP, 3 CPU-seconds for 2
+    assert [[row[name] for name in ("tokens", "compute", "seconds")] for row in gain["data"]["values"]] == [
+        [1, 2, 1.5]
+    ] * 2
+    assert r'[["1", "high", "(90)"], ["3", "low", "(50)"]][datum.value]' in read.scripts["gain-1"].replace("\\", "")
     fed = json.loads(read.scripts["starvation-1"])
     # x is what grpo finds in the same regime in its iterations of 1,000 tokens, not what extra finds
     placed = [(row["arm"], row["useful"], row["mean"]) for row in fed["data"]["values"]]
     assert placed == [("extra", 3.0, 25.0), ("extra", 1.0, 25.0)]
     assert "explorer-data" not in read.scripts
+
+
+def test_what_the_gain_cost_and_what_was_found_for_it(two_seeds: tuple[Path, str]) -> None:
+    """An iteration has 1,000 tokens; 1 TFLOP (grpo) or 2; with seed 0 2 CPU-seconds or 3, with seed 1 twice as many."""
+    scripts = Read(two_seeds[1]).scripts
+
+    def means(name: str) -> dict[tuple[str, str], float]:
+        return {(row["arm"], row["where"]): row["mean"] for row in json.loads(scripts[name])["data"]["values"]}
+
+    for number, ratio in enumerate((1.0, 2.0, 1.5), start=1):
+        assert means(f"cost-{number}") == {("extra", "low"): ratio, ("extra", "high"): ratio}
+    names = re.findall(r'data-spec="cost-\d" aria-label="([^"]+)"', two_seeds[1])
+    assert [name.partition(": ")[2] for name in names] == ["sampled tokens", "TFLOP", "CPU-seconds"]
+    assert means("useful-1") == {(name.split("-")[1], name.split("-")[0]): count for name, count in MIXED.items()}
+    assert means("useful-2")["extra", "low"] == 2.5  # 5 groups for 2 TFLOP
+    # 5 groups in 3 and in 6 seconds
+    assert means("useful-3")["extra", "low"] == pytest.approx((5 / 3 + 5 / 6) / 2, rel=1e-4)
+    assert set(means("useful-4").values()) == {0.0}
+    places = {(row["arm"], row["where"]): row["x"] for row in json.loads(scripts["useful-1"])["data"]["values"]}
+    # 0.7 of the distance between two regimes is shared by two arms
+    assert places == {
+        (arm, regime): pytest.approx(place + shift)
+        for arm, shift in (("grpo", -0.175), ("extra", 0.175))
+        for regime, place in (("high", 0), ("low", 1))
+    }
+    assert "useful-5" not in scripts
+
+
+def test_the_budget_names_three_currencies_for_every_arm_and_seed(two_seeds: tuple[Path, str]) -> None:
+    text = two_seeds[1]
+    budget, seeds = text[text.index('aria-label="Budget"') :].split("What each seed spent")
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', budget)
+    grpo, extra = (re.sub(r" ?(<[^>]+>)+", "|", cells).strip("|") for _, cells in rows[:2])
+    # means of two seeds over two iterations: 2,000 tokens, 2 TFLOP, 2 x 2 and 2 x 4 CPU-seconds
+    assert grpo == "2,000|no budget|2|6|12|2.0|333|3|3|1.12|0"
+    assert extra == "2,000|&times;1|no budget|4|&times;2|9|&times;1.5|18|2.0|222|5|2.5|1.25|0"
+    first = re.findall(r"<td>(.*?)</td>", seeds)[:8]
+    assert first == ["0", "2,000", "2", "4", "6", "3", "3", "1.5"]
+    assert ">CPU-seconds</span>" in budget
+
+
+def test_gains_over_a_second_base_have_their_own_panels(tmp_path: Path) -> None:
+    """`dynamic` is the base of three named comparisons, the warm start of as many; the first arm is always one."""
+    results = write_results(
+        tmp_path / "grid",
+        [f"{regime}-{arm}" for regime in REGIMES for arm in ("grpo", "dynamic", "extra", "other")],
+        [0, 1],
+        lambda name, seed, problem: 1 + seed + name.endswith("extra"),
+        regimes=REGIMES,
+        comparisons=[
+            *("extra - dynamic", "other - dynamic", "warm_start - dynamic", "other - extra"),
+            *(f"{arm} - warm_start" for arm in ("extra", "other", "dynamic")),
+        ],
+    )
+    text = built(results, tmp_path / "out.html", "--rollouts", "0")
+    labels = re.findall(r'data-spec="gain-\d" aria-label="[^"]+: ([^"]+)"', text)
+    assert labels == [f"over {base}, pass@{k}" for base in ("grpo", "dynamic") for k in (1, 4)]
+    shown = json.loads(Read(text).scripts["gain-3"])["data"]["values"]
+    assert {(row["arm"], row["where"]): row["mean"] for row in shown} == {
+        (arm, regime): points for arm, points in (("extra", 25.0), ("other", 0.0)) for regime in REGIMES
+    }
+    # without records nothing is known of seconds, so nothing is shown of them
+    assert not re.search(r'data-spec="cost-3"', text)
+    assert "seconds" not in json.loads(Read(text).scripts["gain-1"])["data"]["values"][0]
 
 
 def test_with_one_seed_no_difference_is_tested_and_nothing_is_shown_for_unknown_numbers(
@@ -230,6 +306,7 @@ def test_an_arm_that_samples_nothing_has_no_rates_per_token(tmp_path: Path) -> N
         figures_of=lambda folder, seed, iteration: nothing if folder.endswith("supervised") else {},
     )
     text = built(results, tmp_path / "out.html", "--rollouts", "0")
-    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', text[text.index('aria-label="Budget"') :])
-    last_two = [(arm, re.findall(r"<td>([^<]*)</td>", cells)[-2:]) for arm, cells in rows]
-    assert last_two == [("grpo", ["3.00", "0.00"]), ("supervised", ["", ""])] * 2
+    budget = text[text.index('aria-label="Budget"') : text.index("What each seed spent")]
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', budget)
+    last_four = [(arm, re.findall(r"<td>([^<]*)</td>", cells)[-4:]) for arm, cells in rows]
+    assert last_four == [("grpo", ["0", "", "", "0"]), ("supervised", ["", "", "", ""])] * 2

@@ -142,7 +142,9 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
         "summarize:extra/s0": spent(120, 1e12),
     }
     table, summary = compared(tmp_path, tables)
-    assert list(summary) == ["warm_start", "arms", "comparisons", "family"]
+    assert list(summary) == ["warm_start", "arms", "comparisons", "family", "seconds"]
+    # the records of update do not tell whether a device was held
+    assert summary["seconds"] == {"key": "compute_seconds", "name": "CPU-seconds"}
     assert list(summary["arms"]) == ["grpo", "extra"]
     assert (summary["warm_start"]["pass@1"], summary["warm_start"]["pass@2"]) == (12.5, 25.0)
     grpo = summary["arms"]["grpo"]
@@ -162,12 +164,26 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
         "useful_groups": 7,
         "useful_per_1000_tokens": 33.3333,  # 7 of 210 tokens
         "useful_per_tflop": 1.4,  # 7 of 5 TFLOP
+        "useful_per_second": 0.583333,  # 7 of 12 CPU-seconds
         "embedding_compute": 2e9,
         "wall_seconds": 6.0,
         "compute_seconds": 12.0,
+        "device_seconds": None,
         "tokens_per_cpu_second": 17.5,
         "measuring_wall_seconds": 100.0,
         "measuring_compute_seconds": 200.0,
+        "measuring_device_seconds": None,
+    }
+    assert {key: value for key, value in grpo["per_seed"]["0"].items() if "pass" not in key} == {
+        "generated_tokens": 100,
+        "compute": 2e12,
+        "useful_groups": 3,
+        "useful_per_1000_tokens": 30.0,
+        "useful_per_tflop": 1.5,
+        "useful_per_second": 0.75,  # 3 of 4 CPU-seconds; the 200 of the evaluation are no part of them
+        "wall_seconds": 2.0,
+        "compute_seconds": 4.0,
+        "device_seconds": None,
     }
     assert (summary["warm_start"]["wall_seconds"], summary["warm_start"]["compute_seconds"]) == (1.0, 2.0)
     assert summary["arms"]["extra"]["generated_tokens"] == 120
@@ -183,5 +199,10 @@ def test_the_summary_contains_means_benchmarks_seeds_and_costs(tmp_path: Path) -
 def test_the_terminal_shows_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compared(tmp_path, one_arm({"A/1": "rwww", "B/1": "rrrr"}))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].split() == ["grpo", "pass@1", "25.0", "100.0", "62.5"]
-    assert lines[-1].split() == ["grpo", "pass@2", "50.0", "100.0", "75.0"]
+    figures, spent = "\n".join(lines).split("\n\nSpent per seed, mean ± sd over seeds; CPU-seconds without evaluations")
+    assert [line.split() for line in figures.splitlines()[-2:]] == [
+        ["grpo", "pass@1", "25.0", "100.0", "62.5"],
+        ["grpo", "pass@2", "50.0", "100.0", "75.0"],
+    ]
+    # tokens, TFLOP, CPU-seconds; no summary lies there that would tell useful groups
+    assert spent.splitlines()[-1].split() == ["grpo", "100", "0", "0", *"----", "1"]

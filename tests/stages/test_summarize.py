@@ -204,6 +204,54 @@ def test_only_rollouts_that_were_embedded_are_charged(tmp_path: Path) -> None:
     assert (sentence["embedded_tokens"], sentence["embedding_compute"]) == (9, None)
 
 
+def prefix(n: int, tokens: int, smoothed: float | None) -> dict[str, Any]:
+    """A row of choose_prefixes. tokens: of the prefix. smoothed: its smoothed score."""
+    return {
+        "prefix_id": f"{WAITED}/{n}@{tokens}",
+        "group_id": WAITED,
+        "problem_id": "p7",
+        "parent_rollout_id": f"{WAITED}/{n}",
+        "iteration": 1,
+        "prompt_tokens": [1, 5],
+        "prefix_tokens": [7] * tokens,
+        "prefix_logprobs": None,
+        "parent_length": tokens + 1,
+        "cut_reason": "boundary",
+        "score": 0.5,
+        "smoothed_score": smoothed,
+        "effective_neighbours": smoothed,
+        "estimate": None,
+        "rank": n,
+        "chosen": False,
+        "continuations": 0,
+        "when": "next_iteration",
+    }
+
+
+def test_embedded_prefixes_are_charged(tmp_path: Path) -> None:
+    """Prefixes of 3, 5 and 600 tokens with smoothed scores, and one of 100 without, a replay or a fresh sample."""
+    rows = [prefix(0, 3, 0.5), prefix(1, 5, 0.5), prefix(2, 600, 0.5), prefix(3, 100, None)]
+    found = tables(iteration())
+    vectors = [[1.0, 0.0] if place < 3 else None for place in range(len(found["novelty"]))]
+    found |= {
+        "choose_prefixes": frame(contracts.Prefixes, rows),
+        "novelty": found["novelty"].with_columns(embedding=pl.Series(vectors, dtype=pl.List(pl.Float32))),
+    }
+    weights = sum(parameter.numel() for parameter in load_model(POLICY).parameters())
+
+    def charged(**derived: Any) -> tuple[int, float | None]:
+        row = summary(found, tmp_path, tail_tokens=3, **derived)
+        return row["embedded_tokens"], row["embedding_compute"]
+
+    # 9 tokens of responses; the policy reads the last 512 tokens of a prefix: 3 + 5 + 512
+    assert charged(embedder="policy") == (9, 2.0 * weights * 9)
+    assert charged(embedder="policy", smoothing="policy") == (529, 2.0 * weights * 529)
+    assert charged(embedder="policy", smoothing="sentence") == (9 + 608, None)
+    assert charged(embedder="sentence", smoothing="policy") == (529, None)
+    found["novelty"] = tables(iteration())["novelty"]
+    assert charged(smoothing="policy") == (520, 2.0 * weights * 520)
+
+
 def test_unscored_rollouts_are_excluded_from_means(tmp_path: Path) -> None:
     rows = group("rw", group_id="extra/s0/i2/0", entropies=(1.0, 2.0, 3.0), policy_logprob=-1 + LN2)
     found = tables([*rows, *group("ww", group_id="extra/s0/i2/1", entropies=(9.0,) * 3, policy_logprob=-9.0)])

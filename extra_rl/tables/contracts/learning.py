@@ -145,7 +145,8 @@ class IterationSummary(dy.Schema):
     compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
     total_compute = column.large("compute of this arm and seed so far", "FLOP")
     embedded_tokens = column.count(
-        "tokens of the responses that `novelty` embedded, not part of compute; 0 where its measure needs no embedding",
+        "tokens of the responses that `novelty` embedded and of the prefixes that were embedded for "
+        "`choose_prefixes.smoothing`, not part of compute; 0 where neither needs an embedding",
         "tokens",
     )
     embedding_compute = column.large(
