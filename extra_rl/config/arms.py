@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from extra_rl.config.mistakes import Mistakes, nearest
 
-PRESETS = ("paper", "published_code", "prototype", "surprisal", "regeneration")
+PRESETS = ("paper", "published_code", "prototype", "surprisal", "regeneration", "extra")
 SHARED_BY_ARMS = ("prepare", "warm_start", "compare", "model")
 """Sections that no arm may change: they configure what is made once for all arms."""
 RESERVED_NAMES = ("prepare", "logs", "tracking")
