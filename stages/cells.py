@@ -17,20 +17,24 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from extra_rl.config.derived import derive
 from extra_rl.config.experiment import Experiment
 from extra_rl.config.files import read_yaml
+from extra_rl.config.run import RunConfig
 from extra_rl.config.selection import CELL
 from extra_rl.errors import ConfigError, ExtraError
 from extra_rl.models.policy import read_manifest
-from extra_rl.results import RunFolder, run_name
+from extra_rl.results import CELL_MARK, RunFolder, run_name
 from extra_rl.run import lock
 from extra_rl.run.identity import content_digest
 from extra_rl.tables.files import canonical_json, remove_temporary, write_whole
 from stages import STAGES
 from stages.load import load
+from stages.pipeline import NEXT_POLICY, STEPS
 
-MARKER = "cell.json"
+MARKER = CELL_MARK
 """Written when an arm and seed has reached its last iteration: its settings, and digests of what is compared."""
 
 OPTIONS = (
@@ -44,8 +48,10 @@ QUIET = ("--quiet", "rules", "progress", "host", "reason")
 def settings_of(experiment: Experiment, arm: str, seed: int) -> str:
     """Return the SHA-256 of all that decides what the job of an arm and seed makes: the param of the job."""
     run = experiment.run
+    one_process = {"derived": _derived(experiment, arm)} if run.one_process else {}
     text = canonical_json(
-        {
+        one_process
+        | {
             "cell": run_name(arm, seed),
             "start": run.warm_start_of(seed),
             "window": [run.first_iteration, run.iterations],
@@ -59,6 +65,13 @@ def settings_of(experiment: Experiment, arm: str, seed: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _derived(experiment: Experiment, arm: str) -> dict[str, Any]:
+    """Values from outside the sections that change what the stages make, such as the source of a user's judge."""
+    starts = {0, *(phase.start for phase in experiment.phases.get(arm, []))}
+    stages = [*(step.stage for step in STEPS), "evaluate"]
+    return {f"{start}/{stage}": derive(experiment, stage, arm, start) for start in sorted(starts) for stage in stages}
+
+
 def outdated(experiment: Experiment, results: Path) -> list[str]:
     """Return the marks that were made under other settings than today's, so that their arms and seeds run again.
 
@@ -69,9 +82,19 @@ def outdated(experiment: Experiment, results: Path) -> list[str]:
     for arm in experiment.arms:
         for seed in experiment.run.seeds:
             path = results / run_name(arm, seed) / MARKER
-            if path.is_file() and _settings_in(path) != settings_of(experiment, arm, seed):
+            if not path.is_file():
+                continue
+            other = _settings_in(path) != settings_of(experiment, arm, seed)
+            if other or (experiment.run.one_process and not _has_targets(experiment.run, RunFolder(path.parent))):
                 found.append(str(path))
     return found
+
+
+def _has_targets(run: RunConfig, cell: RunFolder) -> bool:
+    """Whether an arm and seed has the files that a run of single stages makes again when they are gone."""
+    last = cell.iteration(run.iterations - 1)
+    policies = [cell.iteration(number) / NEXT_POLICY for number in range(run.first_iteration, run.iterations)]
+    return all(path.is_file() for path in (*policies, last / "evaluate.parquet", last / "summarize.parquet"))
 
 
 def _settings_in(mark: Path) -> str:
