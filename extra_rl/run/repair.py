@@ -24,8 +24,8 @@ def set_aside(findings: Iterable[Finding]) -> list[tuple[Path, Path]]:
     """Rename the files of findings within their folders; return old and new paths.
 
     `generate.parquet` becomes `.generate.parquet.aside-<time>`: no reader takes it for a table, no manifest lists it,
-    and it can be put back by hand. Hold the run's lock (`extra_rl.run.lock`) meanwhile. The mark of an arm and seed that
-    is one job goes with its files, so that the next run examines them.
+    and it can be put back by hand. Hold the run's lock (`extra_rl.run.lock`) meanwhile. The mark of an arm and seed
+    that is one job is moved with its files, so that the next run examines them.
     """
     stamp = time.strftime("%Y%m%dT%H%M%S")
     moved = []

@@ -214,7 +214,8 @@ def test_a_killed_process_continues_with_the_unfinished_stage(
     last = run.results / CELL / "iteration_0001" / "generate.parquet"
     deadline = time.monotonic() + 300
     while not last.is_file():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
