@@ -17,7 +17,7 @@ from pathlib import Path
 
 from extra_rl.config.experiment import Experiment
 from extra_rl.errors import InputError
-from extra_rl.results import iteration_name, start_folder
+from extra_rl.results import file_name, iteration_name, start_folder
 from extra_rl.run.execute import execute
 from extra_rl.run.identity import Identity, differences, identity_of
 from extra_rl.run.stage import Job
@@ -44,9 +44,10 @@ class Task:
     log: Path
 
     def run(self) -> None:
-        """Run the stage; raise what it raises. As with Snakemake, previous outputs are removed first."""
-        for path in self.outputs.values():
-            path.unlink(missing_ok=True)
+        """Run the stage; raise what it raises. Previous outputs are removed first, unless an input is missing."""
+        if all(path.is_file() for path in self.inputs.values()):
+            for path in self.outputs.values():
+                path.unlink(missing_ok=True)
         module = load(self.job.stage)
         execute(module.STAGE, module.Config, module.run, self.job, self.inputs, self.outputs, self.log)
 
@@ -129,26 +130,26 @@ def tasks_of(experiment: Experiment, arm: str, seed: int) -> Iterator[Task]:
 def why_to_run(task: Task, footers: Footers) -> str:
     """Return why a stage has to run; empty where its outputs are those that it would write.
 
-    Every output must have the name of its place, and in its footer the job and the digests of the inputs. Whether its
-    rows and weights are undamaged is checked by the stage that reads them.
+    Every output must have the name of its place, and in its footer the job and the digests of the inputs. An input that
+    is gone is not compared. Whether rows and weights are undamaged is checked by the stage that reads them.
     """
     made = [footers.of(path) for path in task.outputs.values()]
     if any(one is None or one.job == {} for one in made):
         return MISSING
-    given = [footers.of(path) for path in task.inputs.values()]
-    if any(one is None for one in given):
-        return MISSING  # the stage says what is missing
+    given = {path: footers.of(path) for path in task.inputs.values()}
+    gone = {file_name(path) for path, one in given.items() if one is None}
     expected_job = json.loads(task.job.to_json())
-    inputs = {one.name: one.digest or file_digest(one.path) for one in given if one}
+    inputs = {one.name: one.digest or file_digest(one.path) for one in given.values() if one}
     for one in filter(None, made):
         if changed := differences(one.job, expected_job):
             more = len(changed) - KEYS_SHOWN
             return "; ".join(changed[:KEYS_SHOWN]) + (f" and {more} more keys" if more > 0 else "")
         if not _belongs(one, task):
             return f"{one.name} by its footer, which belongs elsewhere"
-        if dict(one.inputs) != inputs:
-            names = sorted(name for name in {*inputs, *one.inputs} if inputs.get(name) != one.inputs.get(name))
-            return f"made from another version of {names[0]} than lies there now"
+        recorded = {name: digest for name, digest in one.inputs.items() if name not in gone}
+        others = sorted(name for name in {*inputs, *recorded} if inputs.get(name) != recorded.get(name))
+        if others:
+            return f"made from another version of {others[0]} than lies there now"
     return ""
 
 

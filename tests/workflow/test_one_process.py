@@ -164,6 +164,12 @@ def test_a_longer_run_keeps_what_is_finished(here: Run, would_run: list[str]) ->
     assert would_run == ["1/evaluate", *(f"3/{step.name}" for step in STEPS), "3/evaluate"]
 
 
+def test_finished_iterations_before_the_window_may_be_gone(here: Run, would_run: list[str]) -> None:
+    subprocess.run(["rm", "-r", str(here.results / CELL / "iteration_0000")], check=True)
+    run_cell(experiment(here, first_iteration=1), "extra", 0)
+    assert would_run == []
+
+
 def test_a_table_of_another_arm_is_made_again(here: Run, would_run: list[str]) -> None:
     name = "s0/iteration_0001/select.parquet"
     (here.results / "extra" / name).write_bytes((here.results / "grpo" / name).read_bytes())
