@@ -34,8 +34,8 @@ from extra_rl.tables.files import file_digest
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "workflow" / "profiles" / "slurm" / "config.yaml"
-GRANULARITIES = ("stage", "group", "iteration", "run", "run_by_iteration")
-IN_ONE_PROCESS = ("iteration", "run_by_iteration")
+GRANULARITIES = ("stage", "group", "iteration", "run", "run_by_iteration", "one_process")
+IN_ONE_PROCESS = ("iteration", "run_by_iteration", "one_process")
 ITERATIONS = 2
 LOCAL = "local"
 FILES = ("**/*.parquet", "**/policy/*.safetensors", "**/policy/manifest.json")

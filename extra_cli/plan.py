@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--granularity",
         metavar="G",
-        help="what one job runs: stage, group, iteration, run or run_by_iteration (an arm and seed); default: that of "
-        "the configuration",
+        help="what one job runs: stage, group, iteration, or an arm and seed (run, run_by_iteration, one_process); "
+        "default: that of the configuration",
     )
     cluster.add_argument(
         "--job-seconds",

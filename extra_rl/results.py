@@ -17,6 +17,9 @@ from typing import Self
 ITERATIONS = "*/s*/iteration_*"
 """Glob pattern of every iteration's folder, below `results/<name>`."""
 
+CELL_MARK = "cell.json"
+"""File in the folder of an arm and seed that is one job: written when its last iteration is finished."""
+
 SHARDS = "shards"
 """Folder within an iteration's of the tables of shards."""
 

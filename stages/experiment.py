@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 
 PRELOAD = (
     "stages.command",
+    "stages.cell_process",
     *(f"stages.{stage}" for stage in STAGES),
     # What the stages import inside of functions.
     "extra_rl.models.embedding",

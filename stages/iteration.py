@@ -38,7 +38,14 @@ def main(argv: list[str]) -> None:
 def run_step(step: Step, job: Job, given: dict[str, str], here: str, previous: str) -> None:
     """Run one stage, from files to files. given: role -> path of files from outside the iteration."""
     module = load(step.stage)
+    execute(module.STAGE, module.Config, module.run, job, *files_of_step(step, job, given, here, previous))
+
+
+def files_of_step(
+    step: Step, job: Job, given: dict[str, str], here: str, previous: str
+) -> tuple[dict[str, Path], dict[str, Path], Path]:
+    """Return role -> file of the inputs and of the outputs of a step, and its log; arguments as in `run_step`."""
     found = inputs_of(step, given, here, previous, unread(job.stage, job.config, job.derived))
     inputs = {role: Path(path) for role, path in found.items() if path}
     outputs = {role: Path(path) for role, path in outputs_of(step, here).items()}
-    execute(module.STAGE, module.Config, module.run, job, inputs, outputs, Path(here) / "logs" / f"{step.name}.log")
+    return inputs, outputs, Path(here) / "logs" / f"{step.name}.log"

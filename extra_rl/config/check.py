@@ -84,6 +84,15 @@ def broken(sections: Sections, wrong: set[str], run: RunConfig) -> Iterator[str]
             yield from check.rule(view, run)
 
 
+@reads("audit.judge")
+def one_process_has_no_audit(of: Sections, run: RunConfig) -> Iterator[str]:
+    if run.one_process and of["audit"]["judge"] != "none":
+        yield (
+            "audit.judge: the second judge is a job of its own, which granularity: one_process does not run. Remove "
+            "the judge, or set granularity: iteration"
+        )
+
+
 @reads("compare.ks", "evaluate.samples")
 def enough_samples_for_pass_at_k(of: Sections, run: RunConfig) -> Iterator[str]:
     samples = of["evaluate"]["samples"]

@@ -13,9 +13,11 @@ LAST_POLICIES = 2
 """Iterations whose policies always stay: the last, and the one that a repeated `update` starts from."""
 
 OnMismatch = Literal["stop", "warn"]
-Granularity = Literal["stage", "group", "iteration", "run", "run_by_iteration"]
-BY_ITERATION = ("iteration", "run_by_iteration")
+Granularity = Literal["stage", "group", "iteration", "run", "run_by_iteration", "one_process"]
+BY_ITERATION = ("iteration", "run_by_iteration", "one_process")
 """Granularities at which the stages of an iteration are one process, so sampling has no shards."""
+BY_RUN = ("run", "run_by_iteration", "one_process")
+"""Granularities at which an arm and seed is one job: on a cluster, and `one_process` on one machine, too."""
 
 
 class GenerationConfig(Section):
@@ -91,8 +93,9 @@ class RunConfig(Section):
         description="what one job of the workflow runs. `stage`: one stage. `iteration`: all stages of an iteration in "
         "one process. On a cluster also `group`: light stages share a job with a heavy one; and `run`, "
         "`run_by_iteration`: one allocation for an arm and seed, inside which Snakemake runs stages or iterations "
-        "locally. On one machine `group` and `run` are `stage`, and `run_by_iteration` is `iteration`. The files are "
-        "the same (docs/decisions/0013-granularity.md, docs/slurm.md)",
+        "locally. On one machine `group` and `run` are `stage`, and `run_by_iteration` is `iteration`. `one_process`: "
+        "all iterations of an arm and seed in one process, on one machine and on a cluster. The files are the same "
+        "(docs/decisions/0013-granularity.md, docs/slurm.md)",
     )
     container: str | None = Field(
         None,
@@ -152,11 +155,28 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def shards_are_jobs_of_a_stage(self) -> Self:
-        if self.by_iteration and self.generation.shards > 1:
+        if self.by_iteration and not self.one_process and self.generation.shards > 1:
             instead = "stage" if self.granularity == "iteration" else "run"
             raise ValueError(
                 f"granularity: {self.granularity} runs an iteration in one process; set generation.shards: 1, or "
                 f"granularity: {instead}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def one_process_runs_stages_only(self) -> Self:
+        """The audit is refused with the sections of the arms (`extra_rl.config.check`)."""
+        jobs = {
+            f"generation.shards: {self.generation.shards}": self.generation.shards > 1,
+            f"tracking.to: {', '.join(self.tracking.to)}": bool(self.tracking.to),
+            f"report.every: {self.report.every}": self.report.every > 0,
+        }
+        others = [key for key, needs_jobs in jobs.items() if needs_jobs]
+        if self.one_process and others:
+            instead = "stage" if self.generation.shards > 1 else "iteration"
+            raise ValueError(
+                f"granularity: one_process runs an arm and seed in one process, without the further jobs of "
+                f"{'; '.join(others)}. Remove {'it' if len(others) == 1 else 'them'}, or set granularity: {instead}"
             )
         return self
 
@@ -167,8 +187,13 @@ class RunConfig(Section):
 
     @property
     def by_run(self) -> bool:
-        """Whether, on a cluster, an arm and seed is one job."""
-        return self.granularity in ("run", "run_by_iteration")
+        """Whether an arm and seed is one job: on a cluster, or with `one_process` anywhere."""
+        return self.granularity in BY_RUN
+
+    @property
+    def one_process(self) -> bool:
+        """Whether all iterations of an arm and seed run in one process."""
+        return self.granularity == "one_process"
 
     def warm_start_of(self, seed: int) -> int:
         """Seed of the initial policy that an experiment seed starts from."""

@@ -45,8 +45,8 @@ def acquire(compute: ComputeConfig, devices: int = 1) -> str:
             "compute.device is cuda, but torch sees no CUDA device here: use auto or cpu, or check the driver, "
             f"{VISIBLE} and the build of torch ({torch.__version__})."
         )
-    if sees_cuda and compute.precision == "bfloat16":
-        torch.set_float32_matmul_precision("high")  # the float32 head on tensor cores, in TF32
+    # The float32 head on tensor cores, in TF32. A stage before this one in the same process may have left it otherwise.
+    torch.set_float32_matmul_precision("high" if sees_cuda and compute.precision == "bfloat16" else "highest")
     return "cuda" if sees_cuda else "cpu"
 
 

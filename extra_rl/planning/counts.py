@@ -210,4 +210,6 @@ def jobs(run: RunConfig, arms: Mapping[str, Sections]) -> int:
     if run.by_iteration:
         of_an_iteration = 1
     per_seed = len(arms) * (of_an_iteration * iterations + evaluations_of(run)) + audits
+    if run.one_process:
+        per_seed = len(arms)
     return STAGES_OF_A_RUN + STAGES_OF_A_START * len(run.starts) + len(run.seeds) * per_seed

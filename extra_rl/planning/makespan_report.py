@@ -14,6 +14,7 @@ JOBS = {
     "iteration": "every iteration is a job",
     "run": "every arm and seed is one job, its stages one after the other",
     "run_by_iteration": "every arm and seed is one job, an iteration one process",
+    "one_process": "every arm and seed is one job and one process",
 }
 """Granularity -> what a job is."""
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from extra_rl.config.files import read_yaml
-from extra_rl.config.run import BY_ITERATION, Granularity
+from extra_rl.config.run import BY_ITERATION, BY_RUN, Granularity
 from extra_rl.errors import ConfigError
 from extra_rl.planning.counts import Sections
 from extra_rl.planning.graph import Demand, Node
 
 GRANULARITIES = get_args(Granularity)
 """What one job of the workflow runs: a stage; a group of stages; an iteration in one process; all of an arm and seed,
-one stage (`run`) or one iteration (`run_by_iteration`) after the other."""
+one stage (`run`) or one iteration (`run_by_iteration`) after the other, or in one process (`one_process`)."""
 
 GROUPS = {
     **dict.fromkeys(("select", "generate"), "sample_{iteration}"),
@@ -97,7 +97,7 @@ def label_of(granularity: str, profile: Profile) -> Callable[[str], Callable[[No
         return f"{node.rule} {node.name} {node.iteration} {node.shard}"
 
     def label(node: Node) -> str:
-        if granularity.startswith("run") and not node.local:
+        if granularity in BY_RUN and not node.local:
             return "run"
         if granularity == "iteration" and node.fused:
             return f"iteration {node.iteration}"
@@ -111,7 +111,9 @@ def label_of(granularity: str, profile: Profile) -> Callable[[str], Callable[[No
 
 
 def processes_of(granularity: str) -> Callable[[Sequence[Node]], int]:
-    """Return the function that counts the processes of a job's stages: one per stage, or one per whole iteration."""
+    """Return the function that counts the processes of a job's stages: one per stage, per iteration, or for all."""
+    if granularity == "one_process":
+        return lambda nodes: 1
     if granularity not in BY_ITERATION:
         return len
     return lambda nodes: len(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from extra_rl.models.digests import MANIFEST
 from extra_rl.models.removed import how_to_rebuild, rebuild_commands
-from extra_rl.results import SHARDS, IterationFolder, is_start_folder
+from extra_rl.results import CELL_MARK, SHARDS, IterationFolder, is_start_folder
 from extra_rl.run.integrity import Examination, Finding, Kind
 
 REMADE: tuple[Kind, ...] = ("damaged", "missing", "foreign", "stale")
@@ -24,11 +24,14 @@ def set_aside(findings: Iterable[Finding]) -> list[tuple[Path, Path]]:
     """Rename the files of findings within their folders; return old and new paths.
 
     `generate.parquet` becomes `.generate.parquet.aside-<time>`: no reader takes it for a table, no manifest lists it,
-    and it can be put back by hand. Hold the run's lock (`extra_rl.run.lock`) meanwhile.
+    and it can be put back by hand. Hold the run's lock (`extra_rl.run.lock`) meanwhile. The mark of an arm and seed
+    that is one job is moved with its files, so that the next run examines them.
     """
     stamp = time.strftime("%Y%m%dT%H%M%S")
     moved = []
-    for path in dict.fromkeys(file for finding in findings for file in finding.files):
+    files = dict.fromkeys(file for finding in findings for file in finding.files)
+    marks = dict.fromkeys(f.parent / CELL_MARK for path in files for f in path.parents if IterationFolder.at(f))
+    for path in [*files, *marks]:
         if path.exists() or path.is_symlink():
             target = path.with_name(f".{path.name.removeprefix('.')}.aside-{stamp}")
             os.replace(path, target)

@@ -44,15 +44,15 @@ EXPERIMENT = or_exit(
 )
 RUN = EXPERIMENT.run
 ON_CLUSTER = cluster.submits(workflow)
-# An arm and seed is one job of the cluster, within which another Snakemake reads this file with `--config cell=`.
-BY_RUN = RUN.by_run and ON_CLUSTER and not EXPERIMENT.cell
+# An arm and seed is one job: one process, or on a cluster another Snakemake that reads this file with `--config cell=`.
+BY_RUN = RUN.by_run and (ON_CLUSTER or RUN.one_process) and not EXPERIMENT.cell
 LAYOUT = Layout(EXPERIMENT, BY_RUN)
 RESULTS = LAYOUT.results
 HERE = LAYOUT.here
 
 
 def before_planning():
-    if BY_RUN:
+    if BY_RUN and ON_CLUSTER:
         or_exit(cluster.require_cluster, workflow)
     if ON_CLUSTER:
         or_exit(cluster.prepare, workflow, Path(RESULTS), config)
