@@ -13,7 +13,7 @@ import polars as pl
 from extra_research.contracts import CounterfactualPrefixes, CounterfactualRules
 from extra_research.finished import FinishedStage, next_iteration
 from extra_research.variants import AS_IT_WAS, word
-from extra_rl.algorithms.prefixes import BY_ENTROPY, CutRule, RankRule
+from extra_rl.algorithms.prefixes import BY_ENTROPY, BY_FIT, CutRule, RankRule
 from extra_rl.tables import contracts, read_table
 
 CUTS: tuple[CutRule, ...] = ("every_boundary", "before_peak_entropy", "before_peak_surprisal", "random")
@@ -47,7 +47,8 @@ def rules_of(section: Mapping[str, Any], smoothings: Iterable[str] = ()) -> list
         {"cut": cut, "rank": rank, "smoothing": smoothing, "prefixes_per_problem": count}
         for cut, rank, smoothing, count in product(cuts, ranks, dict.fromkeys(["none", *smoothings]), counts)
     ]
-    found.append({"cut": "none"})
+    # The rank of a fresh resample has no effect, but one by estimates is refused without a cut.
+    found.append({"cut": "none", **({"rank": "random"} if section["rank"] in BY_FIT else {})})
     return [{}, *({**change, **on} for change in found if on or any(section[k] != v for k, v in change.items()))]
 
 
