@@ -5,7 +5,7 @@ CORES ?= 2
 CONFIG ?= config/tiny.yaml
 BIN := .venv/bin
 
-.PHONY: run experiment starvation smollm2 test test-vllm test-slurm lint tests docs clean
+.PHONY: run experiment starvation exploration smollm2 test test-vllm test-slurm lint tests docs clean
 
 run: .venv/ready
 	# Where PYTHONDONTWRITEBYTECODE is set every stage would compile the library again: 30 ms a job.
@@ -21,6 +21,12 @@ experiment: .venv/ready
 starvation: .venv/ready
 	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
 	$(BIN)/snakemake --cores $(CORES) --configfile config/starvation.yaml
+
+# The second confirming grid: sixteen arms in five regimes (48 cells), twelve seeds, at equal compute; five hours of two cores.
+# Type it again to go on.
+exploration: .venv/ready
+	$(BIN)/python -m compileall -q extra_rl stages extra_cli mathjudge
+	$(BIN)/snakemake --cores $(CORES) --configfile config/exploration.yaml
 
 # A pretrained language model on two cores: one seed of five arms in three regimes, about an hour; type it again to go on.
 smollm2: .venv/ready

@@ -64,6 +64,9 @@ existing results are kept. `first_iteration` moves the window: earlier iteration
 | `smollm2.yaml` | `make smollm2`: a pretrained language model on two cores (docs/smollm2.md) |
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
 | `starvation.yaml` | `make starvation`: the confirming grid, five regimes, twelve seeds, frozen |
+| `exploration.yaml` | `make exploration`: the second confirming grid, at equal compute, sixteen arms, frozen |
+| `exploration_countdown.yaml` | the same arms on Countdown, frozen |
+| `exploration_smollm2.yaml` | transfer of its preset `extra` to a pretrained language model, frozen |
 | `development.yaml` | one change at a time to the preset `surprisal`, on tuning problems and development seeds |
 | `published.yaml` | the published variants of ExTra next to GRPO, exploratory |
 | `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |

@@ -10,8 +10,12 @@ from extra_rl.config.files import read_yaml
 from stages.experiment import experiment_of
 from tests.conftest import ROOT, Run
 
-EXPLORATORY = {"published": (0, 3), "countdown": (0, 3), "development": (0, 2), "smollm2": (24, 1)}
-"""Files whose comparisons are not frozen: tests, seeds."""
+EXPLORATORY = {
+    **{"published": (0, 3), "countdown": (0, 3), "development": (0, 2), "smollm2": (24, 1)},
+    "exploration_smollm2": (6, 3),  # frozen, with too few seeds for a test
+}
+"""Files whose comparisons carry no test: tests, seeds."""
+CONFIRMING = {"starvation": (34, 12), "exploration": (84, 12), "exploration_countdown": (32, 12)}
 
 
 @pytest.mark.parametrize("name", ["tiny", "mixed", "countdown", "smollm2"])
@@ -23,7 +27,7 @@ def test_an_offline_configuration_builds_its_dag(name: str, tmp_path: Path) -> N
 def test_the_grids_have_enough_seeds_for_their_tests() -> None:
     """Holm's least p with all signs alike stays below 0.05 (docs/statistics.md); the exploratory files name nothing."""
     tests = {}
-    for name in ("experiment", *EXPLORATORY, "starvation"):
+    for name in ("experiment", *EXPLORATORY, *CONFIRMING):
         experiment = experiment_of(read_yaml(ROOT / "config" / f"{name}.yaml"))
         compare = experiment.common["compare"]
         cells = [cell.split("-", 1) if "-" in cell else ["", cell] for cell in experiment.arms]
@@ -31,9 +35,9 @@ def test_the_grids_have_enough_seeds_for_their_tests() -> None:
         regimes = {regime for regime, _ in cells}
         both = sum([r, arm] in cells and [r, base] in cells for r in regimes for arm, base in named)
         tests[name] = (both * len(compare["ks"]), len(experiment.run.seeds))
-    assert tests == {"experiment": (6, 3), "starvation": (34, 12)} | EXPLORATORY
-    count, seeds = tests["starvation"]
-    assert count * 2 / 2**seeds < 0.05
+    assert tests == {"experiment": (6, 3)} | CONFIRMING | EXPLORATORY
+    for count, seeds in CONFIRMING.values():
+        assert count * 2 / 2**seeds < 0.05
 
 
 def test_a_second_file_is_merged_over_the_first(tmp_path: Path) -> None:
