@@ -13,9 +13,8 @@ from extra_rl.config.judges import is_generated
 from extra_rl.errors import InputError
 from extra_rl.problems.files import files_of
 from extra_rl.problems.frames import is_saved
-from extra_rl.results import iteration_name, run_name, start_folder
+from extra_rl.results import CELL_MARK, iteration_name, run_name, start_folder
 from extra_rl.sampling.shards import shard_names
-from stages.cells import MARKER
 from stages.pipeline import unread
 
 
@@ -159,7 +158,7 @@ class Layout:
     def cells(self) -> list[str]:
         """The mark of every finished arm and seed, where each is one job; [] otherwise."""
         cells = [(arm, seed) for arm in self._experiment.arms for seed in self._experiment.run.seeds]
-        return [f"{self.results}/{run_name(*cell)}/{MARKER}" for cell in cells] if self._by_run else []
+        return [f"{self.results}/{run_name(*cell)}/{CELL_MARK}" for cell in cells] if self._by_run else []
 
     def compared(self) -> list[str]:
         """Files that the comparison waits for. Where an arm and seed is one job, its mark stands for its tables."""

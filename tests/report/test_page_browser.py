@@ -40,6 +40,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    if BROWSER is None:
+        pytest.skip("no browser: install chromium or google-chrome")
     with playwright.sync_playwright() as started:
         found = started.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
         yield found
