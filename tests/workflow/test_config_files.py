@@ -11,7 +11,10 @@ from stages.experiment import experiment_of
 from tests.conftest import ROOT, Run
 
 EXPLORATORY = {
-    **{"published": (0, 3), "countdown": (0, 3), "development": (0, 2), "smollm2": (24, 1)},
+    "published": (0, 3),
+    "countdown": (0, 3),
+    "development": (0, 2),
+    "smollm2": (24, 1),
     "exploration_smollm2": (6, 3),  # frozen, with too few seeds for a test
 }
 """Files whose comparisons carry no test: tests, seeds."""
