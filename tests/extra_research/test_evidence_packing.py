@@ -82,7 +82,7 @@ def test_the_comparison_is_that_of_the_stage(mini_run: Run, tmp_path: Path, caps
     said = capsys.readouterr().out
     summary = json.loads((mini_run.results / "summary.json").read_text())
     for arm in ("grpo", "extra"):
-        (line,) = [line for line in said.splitlines() if line.startswith(f"{arm} ")]
+        line = next(line for line in said.splitlines() if line.startswith(f"{arm} "))
         cells = line.split()
         assert cells[1] == "1"
         assert [float(cell) for cell in cells[2:4]] == pytest.approx(
