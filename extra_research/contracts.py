@@ -1,8 +1,9 @@
-"""Contracts of the tables of `extra counterfactual`, `extra prefix-signal` and `extra gradient-noise`."""
+"""Contracts of the tables of the studies: `extra counterfactual`, `prefix-signal`, `gradient-noise` and `evidence`."""
 
 from __future__ import annotations
 
 import dataframely as dy
+import polars as pl
 
 from extra_rl.tables import column
 
@@ -107,3 +108,52 @@ class GradientNoise(dy.Schema):
     relative = column.number("noise ratio / that of as_it_was", nullable=True)
     relative_low = column.number("lower end of its 95 % jackknife interval, groups left out of both", nullable=True)
     relative_high = column.number("upper end of the same", nullable=True)
+
+
+class EvidenceCounts(dy.Schema):
+    """`extra evidence`: what final policies and warm starts solved (docs/evidence.md), in the order of evaluation."""
+
+    folder = column.key("folder of an arm, or of a warm start: `warm_start` or `warm_start_<number>`")
+    seed = dy.Int64(primary_key=True, min=-1, metadata={"about": "experiment seed; -1 for a warm start"})
+    benchmark = column.text("benchmark")
+    problem_id = column.key("problem")
+    n = dy.Int16(min=0, metadata={"about": "judged samples"})
+    c = dy.Int16(min=0, metadata={"about": "correct samples"})
+
+    @dy.rule()
+    def correct_ones_are_judged(cls) -> pl.Expr:
+        return cls.c.col <= cls.n.col
+
+
+class EvidenceRuns(dy.Schema):
+    """`extra evidence`: what an arm and seed spent, and what became of its groups; sums over its iterations."""
+
+    folder = column.key("folder of an arm, `<regime>-<arm>` with regimes")
+    seed = dy.Int64(primary_key=True, min=0, metadata={"about": "experiment seed"})
+    machine = column.text("machine that it ran on; null: not named", nullable=True)
+    iterations = column.count("iterations that sampled")
+    cpu_s = column.large("CPU-seconds of training stages in these iterations", "s")
+    idle_cpu_s = column.large(
+        "CPU-seconds of training stages in iterations that sampled nothing, as after the budget; null: not recorded",
+        "s",
+        nullable=True,
+    )
+    device_s = column.large(
+        "device-seconds of training stages in iterations that sampled; null: not recorded", "s", nullable=True
+    )
+    sampled_tokens = column.count("tokens sampled", "tokens")
+    prefilled_tokens = column.count("tokens of prompts with their prefixes that the sampler computed", "tokens")
+    scored_tokens = column.count("tokens that the layers computed in score_entropy", "tokens")
+    trained_tokens = column.count("tokens that the layers computed in update", "tokens")
+    compute = column.large("2N (sampled + prefilled + scored) + 6N trained (docs/method.md 4)", "FLOP")
+    embedding_compute = column.large("of embeddings, not part of compute; null: not known", "FLOP", nullable=True)
+    useful_groups = column.count("groups whose rewards differ and that `update` learns from", "groups")
+    groups = column.count("fresh groups")
+    mixed = column.count("fresh groups with correct and incorrect rollouts")
+    all_incorrect = column.count("fresh groups without a correct rollout")
+    all_correct = column.count("fresh groups without an incorrect rollout")
+    regenerated_groups = column.count("continued groups")
+    rescued_groups = column.count("of these, groups with at least one correct continuation")
+    replayed_groups = column.count("groups of replays")
+    replayed_mixed = column.count("of these, groups with correct and incorrect replays")
+    steps = column.count("optimizer steps")

@@ -298,7 +298,7 @@ experiment_of(read_yaml(Path("config/tiny.yaml")))
         "import stages.advantage",
         "import extra_rl.tables; extra_rl.tables.scan_iteration",
         "import extra_rl; from extra_cli import main; [main.module_of(name) for name in main.COMMANDS]",
-        "import extra_rl.errors; from extra_research.commands import counterfactual, gradient_noise, prefix_signal",
+        "import extra_rl.errors, extra_research.__main__ as studies; studies.modules()",
     ],
     ids=["Snakefile", "verify", "advantage", "tables", "cli", "studies"],
 )

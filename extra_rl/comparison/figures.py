@@ -57,13 +57,14 @@ class Scores:
     """Results of a policy on one benchmark.
 
     problems: P ids. values_PK: pass@k in percent of each problem for every k; NaN where fewer than max(ks) samples were
-    judged. samples: judged samples of a problem, the maximum. excluded: samples that could not be judged.
+    judged. samples: judged samples of a problem, the maximum. excluded: samples that could not be judged; None: not
+    known.
     """
 
     problems: tuple[str, ...]
     values_PK: Floats
     samples: int
-    excluded: int
+    excluded: int | None
 
     def counted(self) -> Floats:
         """Return the rows of `values_PK` with enough judged samples."""
@@ -74,15 +75,27 @@ class Scores:
         return np.array([column.mean() for column in np.ascontiguousarray(self.counted().T)])
 
 
+def counts_of(samples: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per problem, in the order of a table of verdicts: benchmark, problem_id, n, c, excluded.
+
+    n: judged samples. c: correct ones. excluded: samples that could not be judged.
+    """
+    unjudged = pl.col("verdict").is_in(UNJUDGED)
+    return samples.group_by("benchmark", "problem_id", maintain_order=True).agg(
+        n=(~unjudged).sum(), c=(pl.col("verdict") == Verdict.RIGHT).sum(), excluded=unjudged.sum()
+    )
+
+
 def scores_of(samples: pl.DataFrame, ks: Sequence[int]) -> dict[str, Scores]:
     """Return benchmark -> scores, from a table of verdicts. Samples that could not be judged are not part of n.
 
     Raises ConfigError where no problem of a benchmark has enough judged samples for the largest k.
     """
-    unjudged = pl.col("verdict").is_in(UNJUDGED)
-    counts = samples.group_by("benchmark", "problem_id", maintain_order=True).agg(
-        n=(~unjudged).sum(), c=(pl.col("verdict") == Verdict.RIGHT).sum(), excluded=unjudged.sum()
-    )
+    return scores_from(counts_of(samples), ks)
+
+
+def scores_from(counts: pl.DataFrame, ks: Sequence[int]) -> dict[str, Scores]:
+    """Return benchmark -> scores, from the rows of `counts_of`; `excluded` may be missing. Raises as `scores_of`."""
     result = {}
     for (benchmark,), problems in counts.group_by("benchmark", maintain_order=True):
         n_P, c_P = problems["n"].to_numpy(), problems["c"].to_numpy()
@@ -94,9 +107,8 @@ def scores_of(samples: pl.DataFrame, ks: Sequence[int]) -> dict[str, Scores]:
             )
         values_PK = np.full((len(problems), len(ks)), np.nan)
         values_PK[usable_P] = 100 * _each(n_P[usable_P], c_P[usable_P], ks)
-        result[str(benchmark)] = Scores(
-            tuple(problems["problem_id"]), values_PK, int(n_P.max()), int(problems["excluded"].sum())
-        )
+        excluded = int(problems["excluded"].sum()) if "excluded" in problems.columns else None
+        result[str(benchmark)] = Scores(tuple(problems["problem_id"]), values_PK, int(n_P.max()), excluded)
     return result
 
 

@@ -75,6 +75,11 @@ def _spread_row(name: str, rows: pl.DataFrame, columns: Sequence[tuple[str, int]
 
 def difference_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one line per difference, in percentage points. rows: contracts.Differences."""
+    return aligned(difference_cells(rows), left=2)
+
+
+def difference_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the table of `difference_lines` as cells, the heading first."""
     cells = [HEAD]
     for row in rows:
         where = "" if row["benchmark"] == "mean" else f" {row['benchmark']}"
@@ -91,7 +96,7 @@ def difference_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{row['seeds']}" + (f" in {row['blocks']} blocks" if row["blocks"] > 1 else ""),
             ]
         )
-    return aligned(cells, left=2)
+    return cells
 
 
 def named_lines(named: Sequence[Mapping[str, Any]]) -> list[str]:
