@@ -99,6 +99,8 @@ def check(frame: pl.DataFrame, contract: type[dy.Schema], path: Path) -> pl.Data
                 f"the contract requires {column.dtype}."
             )
     frame = frame.select(list(expected))
+    if frame.is_empty():
+        return frame  # rules are about rows; evaluating them takes 8 ms, which empty iterations would spend 50 times
     good, failures = contract.filter(frame)
     if len(good) == len(frame):
         return frame
