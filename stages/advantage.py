@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -25,7 +24,7 @@ from extra_rl.config.section import StageConfig
 from extra_rl.errors import ConfigError, ContractError
 from extra_rl.run.stage import Context, Inputs, Stage
 from extra_rl.tables import contracts
-from extra_rl.tables.credit import entropy_signals, segment_signals
+from extra_rl.tables.credit import TokenSignals, entropy_signals, replay_prefix_signals, segment_signals
 from extra_rl.tables.iteration import all_rollouts, rollouts_of
 from extra_rl.tables.signal import OWN, SEGMENTS, is_replay, parents_of, with_advantage_group
 
@@ -245,11 +244,10 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
         advantage=pl.Series(total),
         loss_start=pl.when(masked).then(pl.col("prefix_length")).otherwise(0),
     )
-    if config.replay_prefix_weight:
-        rows = rows.with_columns(
-            loss_start=pl.when(pl.Series(reinforced(rows, groups))).then(0).otherwise(pl.col("loss_start"))
-        )
-    rows = with_token_advantages(rows, parents, config, groups)
+    of_prefixes = replay_prefix_signals(rows, config.replay_prefix_weight)
+    reinforced = pl.int_range(pl.len()).is_in(list(of_prefixes))
+    rows = rows.with_columns(loss_start=pl.when(reinforced).then(0).otherwise(pl.col("loss_start")))
+    rows = with_token_advantages(rows, parents, config, of_prefixes)
     chosen = np.zeros(len(rows), dtype=bool)
     if config.guided_advantage == "positive_only":
         chosen |= continuation
@@ -283,18 +281,18 @@ def with_advantages(rows: pl.DataFrame, parents: pl.DataFrame, config: Config) -
 
 
 def with_token_advantages(
-    rows: pl.DataFrame, parents: pl.DataFrame, config: Config, groups: npt.NDArray[np.integer]
+    rows: pl.DataFrame, parents: pl.DataFrame, config: Config, of_prefixes: TokenSignals
 ) -> pl.DataFrame:
     """Add token_advantages where the tokens of a row differ, and their means over the tokens with loss as its parts.
 
-    The novelty bonus of a row is added to each token that it sampled, of those with loss.
+    The novelty bonus of a row is added to each token that it sampled, of those with loss. of_prefixes: the signals of
+    replays whose prefixes are reinforced.
     """
     starts = rows["loss_start"].to_numpy().astype(np.int64)
     signals = entropy_signals(rows, starts, config.zero_variance_weight)
     if config.credit == "segment":  # a continuation then has no separate group
         signals |= segment_signals(rows, parents, starts)
-    if config.replay_prefix_weight:
-        signals |= replay_prefix_signals(rows, groups, config.replay_prefix_weight)
+    signals |= of_prefixes
     lists: list[list[float] | None] = [None] * len(rows)
     normalised, bonus, total = (rows[name].to_list() for name in ("normalised", "bonus", "advantage"))
     prefix_lengths = rows["prefix_length"].to_list()
@@ -312,33 +310,3 @@ def with_token_advantages(
         advantage=pl.Series(total, dtype=pl.Float64),
         token_advantages=pl.Series(lists, dtype=pl.List(pl.Float64)),
     )
-
-
-def reinforced(rows: pl.DataFrame, groups: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Which rows are replays of a mixed group with a prefix, (N,)."""
-    mixed = rows.with_columns(label=pl.Series(groups)).select(
-        is_replay()
-        & (pl.col("prefix_length") > 0)
-        & pl.col("reward").is_not_null()
-        & ((pl.col("verdict") == "right").filter(pl.col("reward").is_not_null()).n_unique().over("label") > 1)
-    )
-    return mixed.to_series().to_numpy()
-
-
-def replay_prefix_signals(
-    rows: pl.DataFrame, groups: npt.NDArray[np.integer], weight: float
-) -> dict[int, npt.NDArray[np.float64]]:
-    """Row -> advantages of the tokens of a replay: beta V(prefix) in its prefix, its own after that.
-
-    V(prefix) is the share of the group's judged continuations that are correct.
-    """
-    right = (pl.col("verdict") == "right").filter(pl.col("reward").is_not_null())
-    values = rows.with_columns(label=pl.Series(groups)).select(right.mean().over("label")).to_series().to_list()
-    lengths, prefixes = rows["response_tokens"].list.len().to_list(), rows["prefix_length"].to_list()
-    own = rows["normalised"].to_list()
-    signals = {}
-    for row in np.flatnonzero(reinforced(rows, groups)).tolist():
-        signal_T = np.full(lengths[row], own[row], np.float64)
-        signal_T[: prefixes[row]] = weight * values[row]
-        signals[row] = signal_T
-    return signals

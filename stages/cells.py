@@ -34,9 +34,6 @@ from stages import STAGES
 from stages.load import load
 from stages.pipeline import NEXT_POLICY, STEPS
 
-MARKER = CELL_MARK
-"""Written when an arm and seed has reached its last iteration: its settings, and digests of what is compared."""
-
 OPTIONS = (
     *("--executor", "local", "--scheduler", "greedy", "--nolock", "--rerun-incomplete"),
     *("--max-checksum-file-size", "10GB", "--profile", "none", "--workflow-profile", "none"),
@@ -81,7 +78,7 @@ def outdated(experiment: Experiment, results: Path) -> list[str]:
     found = []
     for arm in experiment.arms:
         for seed in experiment.run.seeds:
-            path = results / run_name(arm, seed) / MARKER
+            path = results / run_name(arm, seed) / CELL_MARK
             if not path.is_file():
                 continue
             other = _settings_in(path) != settings_of(experiment, arm, seed)
@@ -169,4 +166,4 @@ def write_marker(run: RunFolder, last: int, settings: str) -> None:
     digests = {name: content_digest(folder / f"{name}.parquet") for name in ("evaluate", "summarize")}
     digests["policy"] = read_manifest(folder / "policy" / "manifest.json")["digest"]
     text = canonical_json({"cell": run.name, "iteration": last, "settings": settings, "digests": digests}) + "\n"
-    write_whole(run.path / MARKER, lambda tmp: tmp.write_text(text))
+    write_whole(run.path / CELL_MARK, lambda tmp: tmp.write_text(text))

@@ -30,10 +30,9 @@ from extra_rl.regeneration.bank import bank_frame, joined_by, read_bank, served,
 from extra_rl.regeneration.branches import fit_of, with_chosen, with_estimates, with_outcomes
 from extra_rl.regeneration.candidates import Candidate, candidates_of, pool_frame, prefix_frame, remembered, with_rank
 from extra_rl.regeneration.continued import continuations, outcomes_by, outcomes_of_stored
-from extra_rl.regeneration.entries import Found, demonstrations, fresh_trajectories, rescues, to_store
+from extra_rl.regeneration.entries import Found, demonstrations, fresh_trajectories, rescues, solver_of, to_store
 from extra_rl.regeneration.settings import CalibrationConfig, ReplayConfig
 from extra_rl.regeneration.smoothing import Smoothing, smoothed
-from extra_rl.regeneration.solutions import solver_of
 from extra_rl.run.stage import Context, Inputs, PolicyDirectory, Stage
 from extra_rl.seeding import generator
 from extra_rl.tables import contracts

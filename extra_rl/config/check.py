@@ -88,7 +88,7 @@ def broken(sections: Sections, wrong: set[str], run: RunConfig) -> Iterator[str]
 def one_process_has_no_audit(of: Sections, run: RunConfig) -> Iterator[str]:
     if run.one_process and of["audit"]["judge"] != "none":
         yield (
-            "audit.judge: the second judge is a job of its own, which granularity: one_process does not run. Remove "
+            "audit.judge: the second judge is a separate job, which granularity: one_process does not run. Remove "
             "the judge, or set granularity: iteration"
         )
 

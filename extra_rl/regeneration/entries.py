@@ -12,11 +12,14 @@ import polars as pl
 
 from extra_rl.algorithms.prefixes import candidate_cuts
 from extra_rl.algorithms.replay import position_of_half, success_estimate
+from extra_rl.config.sections import TaskConfig
 from extra_rl.errors import InputError
 from extra_rl.regeneration.bank import Stored
 from extra_rl.regeneration.candidates import boundary_tokens
 from extra_rl.regeneration.continued import Outcome
 from extra_rl.regeneration.settings import ReplayConfig
+from extra_rl.results import without_arm
+from extra_rl.seeding import generator
 
 Solve = Callable[[Mapping[str, Any]], list[int]]
 """A row of `contracts.Rollouts` -> response tokens of a worked solution of its problem."""
@@ -90,6 +93,31 @@ def demonstrations(hard: pl.DataFrame, solve: Solve) -> list[Found]:
         known = {"rollout_id": None, "response_tokens": tokens, "sampler_logprobs": [0.0] * len(tokens)}
         rows.append(Found("demonstration", {**row, **known}))
     return rows
+
+
+def solver_of(train: pl.DataFrame, task: TaskConfig, stop: str | None, policy_file: Path, seed: int) -> Solve:
+    """A function that returns the tokens of a worked solution of a rollout's problem.
+
+    Args:
+        train: contracts.Problems.
+        task: whose solutions they are.
+        stop: ends a solution; None: nothing does.
+        policy_file: manifest of the policy whose tokenizer is used.
+        seed: of the solutions.
+    """
+    from extra_rl.models.policy import load_tokenizer, resolve
+    from extra_rl.sampling.demonstrated import solver
+    from extra_rl.tasks.demonstrations import response_tokens
+
+    tokenizer = load_tokenizer(resolve(policy_file))
+    problems = {row["problem_id"]: row for row in train.iter_rows(named=True)}
+    solve = solver(task)
+
+    def tokens(row: Mapping[str, Any]) -> list[int]:
+        rng = generator(seed, without_arm(row["group_id"]))
+        return response_tokens(solve(problems[row["problem_id"]], rng), task, stop, tokenizer)
+
+    return tokens
 
 
 def _first_of_groups(rows: pl.DataFrame) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import polars as pl
 from extra_rl.algorithms.groups import Floats
 from extra_rl.algorithms.token_credit import entropy_signal, segment_advantages
 from extra_rl.errors import ConfigError
+from extra_rl.tables.signal import is_replay
 
 TokenSignals = dict[int, Floats]
 """Row -> signal of each of its response tokens, (T,), without the novelty bonus; for rows whose tokens differ."""
@@ -85,4 +86,33 @@ def segment_signals(rows: pl.DataFrame, parents: pl.DataFrame, starts_N: npt.NDA
             signal_T[:prefix_length] = found.prefix_N[row]
             signal_T[: int(starts_N[row])] = 0.0
             signals[row] = signal_T
+    return signals
+
+
+def replay_prefix_signals(rows: pl.DataFrame, weight: float) -> TokenSignals:
+    """Return the signals of replays with reinforced prefixes: beta V(prefix) in the prefix, then the rollout's own.
+
+    V(prefix) is the share of the group's judged continuations that are correct. Only mixed groups count; none do for a
+    weight of 0.
+
+    Args:
+        rows: with group_id, origin, advantage_group, verdict, reward (null: excluded), prefix_length, response_tokens
+            and normalised.
+        weight: beta.
+    Source: our decision (O); docs/method.md, section 3.
+    """
+    if not weight:
+        return {}
+    judged = pl.col("reward").is_not_null()
+    share = (pl.col("verdict") == "right").filter(judged).mean().over("advantage_group")
+    chosen = (
+        rows.with_row_index("row")
+        .with_columns(share=share)
+        .filter(is_replay(), judged, pl.col("prefix_length") > 0, pl.col("share") > 0, pl.col("share") < 1)
+        .select("row", "share", "prefix_length", pl.col("response_tokens").list.len(), "normalised")
+    )
+    signals: TokenSignals = {}
+    for row, value, prefix, tokens, own in chosen.iter_rows():
+        signals[row] = np.full(tokens, own, np.float64)
+        signals[row][:prefix] = weight * value
     return signals

@@ -10,7 +10,6 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from extra_rl.config.arms import PRESETS, read_preset
 from extra_rl.config.derived import derive
 from extra_rl.config.files import read_yaml
 from extra_rl.config.run import RunConfig
@@ -99,80 +98,6 @@ def test_an_arm_is_a_diff() -> None:
 
 def test_an_empty_arm_and_an_empty_section_mean_the_defaults() -> None:
     assert resolved(arms={"grpo": None}, update=None) == resolved()
-
-
-def test_an_arm_overrides_its_preset_and_the_preset_the_base() -> None:
-    sections = resolved(
-        "extra",
-        advantage={"weight": 0.5, "eps": 1e-5},
-        choose_prefixes={"min_tokens": 3},
-        arms={"extra": {"preset": "prototype", "choose_prefixes": {"prefixes_per_problem": 1}}},
-    )
-    prototype = read_preset("prototype")
-    assert sections["advantage"]["weight"] == prototype["advantage"]["weight"] == 0.1
-    assert sections["advantage"]["eps"] == 1e-5
-    assert sections["choose_prefixes"]["prefixes_per_problem"] == 1
-    assert prototype["choose_prefixes"]["prefixes_per_problem"] == 4
-    assert sections["choose_prefixes"]["min_tokens"] == 3
-
-
-@pytest.mark.parametrize(
-    ("preset", "expected"),
-    [
-        (
-            "prototype",
-            {
-                "choose_prefixes": {"cut": "before_peak_entropy", "when": "next_iteration", "groups": "all_hard"},
-                "advantage": {"group": "joined", "prefix_loss": "trained", "keep_unrescued": False},
-                "verify": {"gold": "own"},
-            },
-        ),
-        (
-            "paper",
-            {
-                "choose_prefixes": {"cut": "every_boundary", "when": "same_iteration", "groups": 16},
-                "advantage": {"group": "own", "prefix_loss": "masked", "keep_unrescued": True, "weight": 0.1},
-                "novelty": {"measure": "sentence", "remember": 6},
-                "verify": {"gold": "own"},
-            },
-        ),
-        (
-            "published_code",
-            {
-                "choose_prefixes": {"when": "next_iteration", "max_pass_rate": 0.167},
-                "advantage": {"placement": "before_normalisation"},
-                "verify": {"gold": "displaced"},
-            },
-        ),
-        (
-            "surprisal",
-            {
-                "choose_prefixes": {"cut": "every_boundary", "rank": "low_mean_surprisal", "groups": "all_hard"},
-                "advantage": {"group": "joined", "prefix_loss": "trained", "guided_advantage": "positive_only"},
-                "verify": {"gold": "own"},
-            },
-        ),
-        (
-            "extra",
-            {
-                "generate": {"half_groups": True},
-                "choose_prefixes": {"scores_from": "sampler", "prefixes_per_problem": 2, "groups": "all_hard"},
-                "advantage": {"group": "joined", "weight": 0.0},
-                "update": {"minibatches": 4},
-            },
-        ),
-    ],
-)
-def test_presets_have_the_options_of_the_method(preset: str, expected: dict[str, dict[str, Any]]) -> None:
-    sections = resolved("extra", arms={"extra": {"preset": preset}})
-    for name, values in expected.items():
-        assert {key: sections[name][key] for key in values} == values
-    assert preset in PRESETS
-
-
-def test_every_preset_resolves_and_changes_something() -> None:
-    for preset in PRESETS:
-        assert resolved("extra", arms={"extra": {"preset": preset}}) != resolved()
 
 
 def derived(stage: str, arm: str = "grpo", **changes: Any) -> dict[str, Any]:

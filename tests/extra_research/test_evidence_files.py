@@ -109,7 +109,7 @@ def test_other_values_are_an_error_unless_replaced(other: Evidence) -> None:
     found = merge(old, other, replace=True)
     assert found.replaced.rows() == [("grpo", 0)]
     assert found.evidence.counts.filter(seed=0).equals(other.counts)
-    assert found.evidence.runs.filter(seed=0).equals(other.runs)  # nothing of the former run, as its idle seconds
+    assert found.evidence.runs.filter(seed=0).equals(other.runs)  # nothing of the previous run, as its idle seconds
     assert found.evidence.counts.filter(seed=1)["c"].to_list() == [4, 4]
 
 

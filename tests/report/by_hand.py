@@ -1,4 +1,4 @@
-"""A run of two iterations made by hand: a failed group that is rescued from a prefix, a mixed one, a hopeless one."""
+"""A run of two iterations made by hand: a failed group that is rescued from a prefix, a mixed one, an unsolved one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.stages.rows import PER_ROLLOUT, Row, frame, group, problem, run_stage
 
 WORDS = ("one", "two", "three", "=", ";")
 """Ids 3, 4, 5, 6, 7; 2 ends a response."""
-HARD, MIXED, HOPELESS = (f"extra/s0/i0/{n}" for n in range(3))
+HARD, MIXED, UNSOLVED = (f"extra/s0/i0/{n}" for n in range(3))
 CHILD = "extra/s0/i1/i0.0/0"
 SECTION = {"weight": 0.1, "group": "joined", "keep_unrescued": False}
 
@@ -37,7 +37,7 @@ def make_run(root: Path, words: tuple[str, ...] = WORDS, section: Mapping[str, A
     parent = replace(parent, nearest=failed.rollout_id, **changes)
     right, wrong = group("rw", group_id=MIXED, problem_id="p1", gold="9")
     mixed = [replace(right, novelty=0.2, nearest=wrong.rollout_id), wrong]
-    fresh = [parent, failed, *mixed, *group("ww", group_id=HOPELESS, problem_id="p2")]
+    fresh = [parent, failed, *mixed, *group("ww", group_id=UNSOLVED, problem_id="p2")]
     tail = {"response_tokens": (3, 6, 5, 2), "entropies": (0.125, 0.5, 2.25, 0.75), "response": "one = three"}
     children = [
         parent.continued(CHILD, 2, verdict="right", extracted="7", novelty=0.3, nearest=HARD + "/1", **tail),
@@ -48,8 +48,8 @@ def make_run(root: Path, words: tuple[str, ...] = WORDS, section: Mapping[str, A
     run = results / "extra" / "s0"
     first, second = tables_of(fresh), tables_of(children)
     write_iteration(run / "iteration_0000", first, 0, section)
-    former = {f"previous_{name}": first[name] for name in ("generate", "verify_generate")}
-    write_iteration(run / "iteration_0001", {**second, **former}, 1, section)
+    previous = {f"previous_{name}": first[name] for name in ("generate", "verify_generate")}
+    write_iteration(run / "iteration_0001", {**second, **previous}, 1, section)
     prefix = frame(contracts.Prefixes, [chosen_prefix(), chosen_prefix(rank=1, chosen=False)])
     write_table(prefix, run / "iteration_0000" / "choose_prefixes.parquet", contracts.Prefixes, {})
     return results

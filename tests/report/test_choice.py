@@ -10,7 +10,7 @@ import pytest
 from extra_rl.report import choice
 from extra_rl.report.choice import Group, choose_groups, groups_of, order_of, runs_of, spread_out, together
 from tests.conftest import Run
-from tests.report.by_hand import HARD, HOPELESS, MIXED, add_replays, make_run
+from tests.report.by_hand import HARD, MIXED, UNSOLVED, add_replays, make_run
 from tests.stages.rows import group, tables_of, write_tables
 
 
@@ -19,7 +19,7 @@ def test_groups_have_their_continuations_and_kinds(tmp_path: Path) -> None:
     assert [(g.name, g.iteration, g.size, g.kind) for g in found.values()] == [
         (HARD, 0, 4, "rescued"),
         (MIXED, 0, 2, "mixed"),
-        (HOPELESS, 0, 2, "all_incorrect"),
+        (UNSOLVED, 0, 2, "all_incorrect"),
     ]
 
 
@@ -31,7 +31,7 @@ def test_replays_are_a_kind_whatever_they_reach(tmp_path: Path, verdicts: str) -
     assert {name: group.kind for name, group in groups_of(run).items()} == {
         HARD: "rescued",
         MIXED: "mixed",
-        HOPELESS: "all_incorrect",
+        UNSOLVED: "all_incorrect",
         "extra/s0/i1/r0.0": "replayed",
     }
     assert groups_of(run)["extra/s0/i1/r0.0"].parents == (HARD,)

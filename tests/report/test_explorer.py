@@ -12,7 +12,7 @@ from extra_rl.report import explorer
 from extra_rl.report.explorer import collect
 from extra_rl.tables import scan_run
 from tests.conftest import Run
-from tests.report.by_hand import CHILD, HARD, HOPELESS, add_replays, make_run
+from tests.report.by_hand import CHILD, HARD, UNSOLVED, add_replays, make_run
 
 
 def rows_of(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_rows_have_the_kind_of_their_group_and_replays_their_own_origin(tmp_path
     assert rows[names[0]]["advantages"][0]["final"] > 0 > rows[names[1]]["advantages"][0]["final"]
     assert (rows[CHILD]["origin"], rows[CHILD]["kind"]) == ("regenerated", "rescued")
     assert (rows[f"{HARD}/0"]["origin"], rows[f"{HARD}/0"]["kind"]) == ("fresh", "rescued")
-    assert rows[f"{HOPELESS}/0"]["kind"] == "all_incorrect"
+    assert rows[f"{UNSOLVED}/0"]["kind"] == "all_incorrect"
 
 
 def test_a_parent_is_given_an_advantage_twice(made: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def test_unrescued_continuations_count_in_no_group(mini_run: Run) -> None:
 
 
 def test_a_rollout_of_another_group_has_only_its_own_statistics(made: dict[str, Any]) -> None:
-    (given,) = rows_of(made)[f"{HOPELESS}/1"]["advantages"]
+    (given,) = rows_of(made)[f"{UNSOLVED}/1"]["advantages"]
     assert (given["members"], given["mean"], given["sd"], given["type"]) == (2, 0.0, 0.0, "all_incorrect")
 
 
