@@ -58,7 +58,7 @@ existing results are kept. `first_iteration` moves the window: earlier iteration
 
 | file here | |
 | --- | --- |
-| `tiny.yaml` | offline, the default: the policy almost never solves a training problem |
+| `tiny.yaml` | offline, the default: nine of ten training problems are almost never solved |
 | `config.yaml` | a link to it: the file that `snakemake` reads by default |
 | `mixed.yaml` | the same with problems of all levels |
 | `smollm2.yaml` | `make smollm2`: a pretrained language model on two cores (docs/smollm2.md) |

@@ -149,6 +149,7 @@ def served(
 
     The order is that of descending priority; of equal ones, the one that was served longest ago comes first, then the
     one that was stored first. A trajectory without a partner of equal length is passed over by `prefix: other_problem`.
+    A bank of fewer than `min_stored` trajectories replays none.
 
     Args:
         bank: rows of this iteration.
@@ -160,9 +161,10 @@ def served(
     rated = [replace(one, priority=_priority(one, config)) for one in bank]
     order = sorted(rated, key=lambda one: (-one.priority, -1 if one.last_served is None else one.last_served))
     chosen: dict[str, Candidate] = {}
+    rows = config.rows if len(rated) >= config.min_stored else 0
     for one in order:
         rested = one.last_served is None or iteration - one.last_served > config.rest
-        partner = _partner(one, rated, config, seed) if rested and len(chosen) < config.rows else None
+        partner = _partner(one, rated, config, seed) if rested and len(chosen) < rows else None
         if partner is not None:
             chosen[one.group_id] = _candidate(one, partner, place, rank=len(chosen))
     kept = {one.group_id for one in order[: config.capacity]}

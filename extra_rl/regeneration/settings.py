@@ -86,6 +86,13 @@ class ReplayConfig(Section):
     )
     max_age: int = Field(16, ge=1, description="iterations after which a stored trajectory is dropped")
     rest: int = Field(0, ge=0, description="iterations between two groups of the same trajectory")
+    min_stored: int = Field(
+        1,
+        ge=1,
+        exclude_if=lambda value: value == 1,  # left out, so that the jobs of runs without it stay as they are
+        description="stored trajectories from which on some are replayed: with few of them, every optimizer step would "
+        "learn the same ones",
+    )
 
     @model_validator(mode="after")
     def shares_are_ordered(self) -> Self:

@@ -127,10 +127,10 @@ def test_finished_iterations_give_hours(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_an_offline_configuration_has_a_plan_too(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = planned(capsys, str(TINY))
+    plan = planned(capsys, str(TINY), "--config", "select={compute_budget: null, token_budget: 180000}")
     assert plan["model"]["parameters"] == 167_296
     assert plan["arms"]["grpo"]["iteration"]["fresh"] == 24 * 8
-    assert plan["arms"]["extra"]["sampled_tokens"] == 180_000 + 384 * 64
+    assert plan["arms"]["extra"]["sampled_tokens"] == 180_000 + 3 * 24 * 8 * 64  # fresh, continued and replayed groups
 
 
 @pytest.mark.parametrize(

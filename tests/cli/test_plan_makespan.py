@@ -19,7 +19,7 @@ from tests.planning.test_rate import iteration
 from tests.planning.test_stage_times import record, rollouts
 
 TINY = ROOT / "config" / "tiny.yaml"
-SHORT = ["--config", "iterations=2", "seeds=[0, 1]", "select={token_budget: null}"]
+SHORT = ["--config", "iterations=2", "seeds=[0, 1]", "select={compute_budget: null}"]
 
 
 @pytest.fixture

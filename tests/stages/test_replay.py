@@ -231,6 +231,14 @@ def test_of_equal_priorities_the_one_that_was_served_longest_ago_comes_first_and
     assert choose(nothing, bank, iteration=2, replay={"rest": 1})[0]["problem_id"].to_list() == ["p1", "p0"]
 
 
+def test_a_bank_of_too_few_trajectories_replays_none_and_keeps_them() -> None:
+    prefixes, bank = choose(one_right(G0, "p0") + one_right(G1, "p1"), replay={"min_stored": 3})
+    assert prefixes.is_empty()
+    assert bank["last_served"].to_list() == [None, None]
+    prefixes, bank = choose(one_right(G2, "p2"), bank, iteration=1, replay={"min_stored": 3})
+    assert prefixes["problem_id"].to_list() == ["p0", "p1", "p2"]
+
+
 def test_a_problem_is_stored_once_and_dropped_after_its_age() -> None:
     _, bank = choose(one_right())
     again = one_right("extra/s0/i3/0", "p0")

@@ -53,6 +53,6 @@ def test_a_second_file_is_merged_over_the_first(tmp_path: Path) -> None:
         "--configfile", command[at + 1], str(mine), "--dry-run", "--workflow-profile", "none", "--printshellcmds"
     )
     assert '"prompts":5' in said.stdout
-    assert '"token_budget":180000' in said.stdout  # of the first file's section
+    assert '"compute_budget":80000000000.0' in said.stdout  # of the first file's section
     assert "results/mine/extra/s0/iteration_0001/select.parquet" in said.stdout
     assert "iteration_0002" not in said.stdout
