@@ -15,11 +15,9 @@ from extra_rl.comparison.evaluated import MEAN
 from extra_rl.config.mistakes import nearest
 from extra_rl.errors import InputError
 from extra_rl.report import charts
-from extra_rl.report.figure import CONFIG, Look, Spec, looks
+from extra_rl.report.figure import CONFIG, Spec, looks
 from extra_rl.tables.files import write_whole
 
-WIDTH = 0.7
-"""Share of the distance between two regimes over which the points of a regime's arms are spread."""
 PANEL = 420
 """Width of a panel in pixels."""
 VARIABLE = re.compile(r"var\((--[\w-]+)\)")
@@ -74,7 +72,7 @@ def spec_of(found: Compared, gains: pl.DataFrame) -> Spec:
     labels = [f"{name} ({plan.regimes[name]:g})" if name in plan.regimes else plan.name for name in order]
     panels = []
     for place, k in enumerate(plan.ks):
-        rows = placed(gains.filter(k=k), order, drawn).drop("k")
+        rows = gains.filter(k=k).drop("k").with_columns(x=charts.side_by_side("regime", order, drawn))
         y_title = f"pass@{k}: percentage points over {plan.arms[0]}"
         panel = charts.points(rows, ("x", "regime"), y_title, drawn, places=labels, line=0)
         for key in ("config", "autosize", "$schema"):
@@ -89,16 +87,6 @@ def spec_of(found: Compared, gains: pl.DataFrame) -> Spec:
     }
     resolved: Spec = _with_legend(_coloured(whole, light_colours()))
     return resolved
-
-
-def placed(rows: pl.DataFrame, order: Sequence[str], drawn: Sequence[Look]) -> pl.DataFrame:
-    """Return the rows with x: the place of their regime, and next to each other for the arms of one regime."""
-    shift = {look.name: (n - (len(drawn) - 1) / 2) * WIDTH / len(drawn) for n, look in enumerate(drawn)}
-    place = {name: float(n) for n, name in enumerate(order)}
-    return rows.with_columns(
-        x=pl.col("regime").replace_strict(place, return_dtype=pl.Float64)
-        + pl.col("arm").replace_strict(shift, return_dtype=pl.Float64)
-    )
 
 
 def light_colours() -> dict[str, str]:

@@ -15,6 +15,8 @@ import polars as pl
 from extra_rl.report.figure import CONFIG, Look, Spec
 
 HEIGHT, SMALL = 240, 150
+WIDTH = 0.7
+"""Share of the distance between two places over which the points of one place's arms are spread."""
 SHARE = ".0%"
 KINDS = ["all incorrect", "mixed", "all correct"]
 """Kinds of groups, from the bottom of the area chart to its top."""
@@ -103,6 +105,14 @@ def points(curves: pl.DataFrame, x: tuple[str, str], y_title: str, looks: Sequen
         curves,
         HEIGHT,
     )
+
+
+def side_by_side(column: str, places: Sequence[str], looks: Sequence[Look]) -> pl.Expr:
+    """Return x for `points`: 0, 1, 2, ... for the places in `column`, and the arms of a place next to each other."""
+    shift = {look.name: (n - (len(looks) - 1) / 2) * WIDTH / len(looks) for n, look in enumerate(looks)}
+    place = {name: float(n) for n, name in enumerate(places)}
+    middle = pl.col(column).replace_strict(place, return_dtype=pl.Float64)
+    return middle + pl.col("arm").replace_strict(shift, return_dtype=pl.Float64)
 
 
 def bars(rows: pl.DataFrame, looks: Sequence[Look], ks: tuple[int, int]) -> Spec:

@@ -20,8 +20,6 @@ from extra_rl.report.figure import BANDS, Figure, Look, Panel, Spec
 from extra_rl.report.sources import Sources
 from extra_rl.report.spent import CURRENCIES, Spent, relative, useful_rates
 
-WIDTH = 0.7
-"""Share of the distance between two regimes over which the points of one regime's arms are spread."""
 COUNTED = "Sources: summarize.parquet of every iteration, run records."
 
 
@@ -52,14 +50,10 @@ class Axis:
             options: of `charts.points`.
         """
         order = self.order
-        shift = {look.name: (n - (len(looks) - 1) / 2) * WIDTH / len(looks) for n, look in enumerate(looks)}
-        regime = pl.col("regime")
-        place = {name: float(n) for n, name in enumerate(order)}
         placed = rows.with_columns(
-            where=regime,
-            value=regime.replace_strict(self.values, return_dtype=pl.Float64),
-            x=regime.replace_strict(place, return_dtype=pl.Float64)
-            + pl.col("arm").replace_strict(shift, return_dtype=pl.Float64),
+            where=pl.col("regime"),
+            value=pl.col("regime").replace_strict(self.values, return_dtype=pl.Float64),
+            x=charts.side_by_side("regime", order, looks),
         )
         rates = [f"{self.fed[name]:.2g}" if name in self.fed else "not known" for name in order]
         labels = [[rate, name, f"({self.values[name]:g})"] for rate, name in zip(rates, order, strict=True)]

@@ -18,7 +18,12 @@ EXPLORATORY = {
     "exploration_smollm2": (6, 3),  # frozen, with too few seeds for a test
 }
 """Files whose comparisons carry no test: tests, seeds."""
-CONFIRMING = {"starvation": (34, 12), "exploration": (84, 12), "exploration_countdown": (32, 12), "exploration_guard": (16, 12)}
+CONFIRMING = {
+    "starvation": (34, 12),
+    "exploration": (84, 12),
+    "exploration_countdown": (32, 12),
+    "exploration_guard": (16, 12),
+}
 
 
 @pytest.mark.parametrize("name", ["tiny", "mixed", "countdown", "smollm2"])
