@@ -65,9 +65,9 @@ existing results are kept. `first_iteration` moves the window: earlier iteration
 | `experiment.yaml` | `make experiment`: six arms, three seeds, two warm starts |
 | `starvation.yaml` | `make starvation`: the confirming grid, five regimes, twelve seeds, frozen |
 | `exploration.yaml` | `make exploration`: the second confirming grid, at equal compute, sixteen arms, frozen |
-| `exploration_guard.yaml` | a guard for the replay of its preset `extra`, frozen |
 | `exploration_countdown.yaml` | the same arms on Countdown, frozen |
 | `exploration_smollm2.yaml` | transfer of its preset `extra` to a pretrained language model, frozen |
+| `exploration_guard.yaml` | a guard for the replay of its preset `extra`, frozen |
 | `development.yaml` | one change at a time to the preset `surprisal`, on tuning problems and development seeds |
 | `published.yaml` | the published variants of ExTra next to GRPO, exploratory |
 | `countdown.yaml` | the second generated task, seven arms, three seeds, exploratory |

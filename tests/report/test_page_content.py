@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from extra_cli.main import main
 from extra_rl.report import collect, glossary, provenance, setup, sources, training_figures
+from extra_rl.report.charts import side_by_side
 from extra_rl.report.figure import looks
 from extra_rl.report.text import short_number
 from extra_rl.run.context import Horizon, RunContext
@@ -182,3 +183,9 @@ def test_rewards_are_shown_where_they_are_not_the_pass_rate(two_seeds: tuple[Pat
     assert {title.rpartition(" ")[2] for title in shown} == {"reward", "format", "length"}
     for title, values in shown.items():
         assert set(values) == {{"reward": 0.75, "format": 0.5, "length": 20.0}[title.rpartition(" ")[2]]}
+
+
+def test_the_arms_of_a_regime_are_drawn_side_by_side() -> None:
+    rows = pl.DataFrame({"regime": ["low", "low", "high", "high"], "arm": ["grpo", "extra"] * 2})
+    x = rows.select(side_by_side("regime", ["low", "high"], looks(["grpo", "extra"]))).to_series()
+    assert x.to_list() == pytest.approx([-0.175, 0.175, 0.825, 1.175])  # 0.7 / 2 apart
