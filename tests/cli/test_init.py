@@ -73,7 +73,7 @@ def test_what_precedes_the_first_job_happens_in_a_project(installed: Path, tmp_p
     assert not (project / "results" / "tiny" / "prepare").exists()
     assert not context.exists()
     assert run(installed, project, *command).returncode == 0
-    assert RunContext.read(context).horizon == Horizon(1, 180_000, 0.0)
+    assert RunContext.read(context).horizon == Horizon(1, 0, 8e10)
 
 
 def test_a_project_holds_its_configuration_and_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
