@@ -17,6 +17,10 @@ from extra_rl.novelty import MEASURES
 from extra_rl.run.stage import Inputs
 from extra_rl.tables.iteration import all_rollouts
 from extra_rl.tables.pool import pool_of, stored_embeddings
+from extra_rl.tables.signal import is_replay
+
+WITHOUT_REPLAY = "without replay"
+"""The variant of `tables_with_and_without` that equals the run wherever nothing was replayed."""
 
 
 class Advantages(NamedTuple):
@@ -100,19 +104,21 @@ def changes_of(variant: Variant) -> str:
 
 
 def tables_with_and_without(advantage: FinishedStage, novelty: FinishedStage) -> dict[str, pl.DataFrame]:
-    """Return variant -> `advantage` table: as it was, weight 0, no regenerated rollouts, neither, and a random bonus.
+    """Return variant -> `advantage` table: as it was, without one or more of the mechanisms, and with a random bonus.
 
-    The random bonus permutes the run's own values among correct rollouts; it is left out where the run stored no
+    Without: weight 0; no regenerated rollouts; neither of the two; no replays, but continuations of new prefixes. The
+    random bonus permutes the run's own values among correct rollouts; it is left out where the run stored no
     embeddings or had no bonus. Raises InputError where the run's own settings do not reproduce its table.
     """
     own = advantage.rerun()["advantage"]
     advantage.require_reproduced("advantage", own)
-    fresh = without_regenerated(advantage)
+    fresh = with_rollouts(advantage, pl.col("origin") == "fresh")
     tables = {
         AS_IT_WAS: own,
         "without novelty": advantage.rerun({"weight": 0.0})["advantage"],
         "without regenerated": advantage.rerun({}, fresh)["advantage"],
         "without both": advantage.rerun({"weight": 0.0}, fresh)["advantage"],
+        WITHOUT_REPLAY: advantage.rerun({}, with_rollouts(advantage, ~is_replay()))["advantage"],
     }
     embedder = novelty.config().embedder() if novelty.config().measure in WITH_A_RANDOM_CONTROL else ""
     if embedder and novelty.outputs["novelty"]["embedding"].is_not_null().any() and advantage.config().weight:
@@ -122,13 +128,20 @@ def tables_with_and_without(advantage: FinishedStage, novelty: FinishedStage) ->
     return tables
 
 
-def without_regenerated(advantage: FinishedStage) -> Inputs:
-    """Return the stage's inputs as if no prefix had been continued; parents then complete no group either."""
+def with_rollouts(advantage: FinishedStage, kept: pl.Expr) -> Inputs:
+    """Return the stage's inputs as if the other rollouts had not been sampled.
+
+    Parents complete a group only if their continuations are kept.
+    """
     inputs = advantage.inputs
     for role in ("generate", "regenerate"):
-        only_fresh = inputs[role].filter(pl.col("origin") == "fresh")
-        inputs = Inputs({**inputs.tables, role: only_fresh}, inputs.paths, inputs.contracts)
+        inputs = Inputs({**inputs.tables, role: inputs[role].filter(kept)}, inputs.paths, inputs.contracts)
     return inputs
+
+
+def has_replays(advantage: FinishedStage) -> bool:
+    """Return whether stored trajectories were replayed in this iteration."""
+    return any(advantage.inputs[role].select(is_replay().any()).item() for role in ("generate", "regenerate"))
 
 
 def novelty_of(novelty: FinishedStage, changes: Mapping[str, Any]) -> pl.DataFrame:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from extra_research import contracts
+    from extra_research.advantages import WITHOUT_REPLAY, has_replays
     from extra_research.finished import folder_for, open_stage, write
     from extra_research.noise import noise_table
     from extra_research.text import noise_lines
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or folder_for(folders)
     variants: dict[str, list[Products]] = {}
     updates: list[FinishedStage] = []
+    replayed = False
     for folder in folders:
         update, advantage, novelty = (open_stage(folder, name) for name in ("update", "advantage", "novelty"))
         if advantage.outputs["advantage"].is_empty():
@@ -50,8 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
         for name, products in products_of_variants(update, advantage, novelty).items():
             variants.setdefault(name, []).append(products)
         updates.append(update)
+        replayed |= has_replays(advantage)
     if not updates:
         raise InputError(f"{folders[0]}: there are no rollouts to learn from; name an earlier iteration.")
+    if not replayed:
+        variants.pop(WITHOUT_REPLAY)
     table = noise_table({name: found for name, found in variants.items() if len(found) == len(updates)})
     paths = write(out, updates, {"gradient_noise": (table, contracts.GradientNoise)})
     print("\n".join([f"noise of the gradient, {heading(updates)}", *noise_lines(table), f"  {paths[0]}"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import polars as pl
 import pytest
 
 from extra_research.__main__ import main
-from extra_research.advantages import tables_with_and_without
+from extra_research.advantages import WITHOUT_REPLAY, has_replays, tables_with_and_without, with_rollouts
 from extra_research.commands.gradient_noise import groups_of, products_of_variants
 from extra_research.contracts import GradientNoise
 from extra_research.finished import open_stage
 from extra_rl.tables import read_table
+from extra_rl.tables.signal import is_replay
 from tests.conftest import Run, copy_of
 
 VARIANTS = ["as_it_was", "without novelty", "without regenerated", "without both", "random bonus"]
+"""Of a run with novelty and continuations that replayed nothing."""
 
 
 def iteration(run: Run, number: int = 1, arm: str = "extra") -> Path:
@@ -31,6 +34,8 @@ def stages(folder: Path) -> tuple[Any, Any, Any]:
 def test_every_mechanism_is_taken_away_on_the_same_rollouts(mini_run: Run) -> None:
     _, advantage, novelty = stages(iteration(mini_run))
     tables = tables_with_and_without(advantage, novelty)
+    assert not has_replays(advantage)
+    assert tables.pop(WITHOUT_REPLAY).equals(tables["as_it_was"])
     assert list(tables) == VARIANTS
     own, plain, fresh, neither, drawn = tables.values()
     regenerated = set(advantage.inputs["generate"].filter(origin="regenerated")["rollout_id"])
@@ -44,6 +49,20 @@ def test_every_mechanism_is_taken_away_on_the_same_rollouts(mini_run: Run) -> No
     right = pl.col("reward") == 1.0
     assert sorted(drawn.filter(right)["bonus"]) == pytest.approx(sorted(own.filter(right)["bonus"]), abs=1e-6)
     assert drawn["bonus"].to_list() != own["bonus"].to_list()
+
+
+def test_replays_are_left_out_and_other_continuations_stay(mini_run: Run) -> None:
+    _, advantage, _ = stages(iteration(mini_run))
+    rows = advantage.inputs["generate"]
+    continued = rows.filter(origin="regenerated")["group_id"].unique(maintain_order=True)
+    assert len(continued) > 1
+    replayed = pl.when(group_id=continued[0]).then(pl.format("{}/r0.3", "group_id")).otherwise("group_id")
+    generate = rows.with_columns(pl.when(origin="regenerated").then(replayed).otherwise("group_id").alias("group_id"))
+    run = replace(advantage, inputs=advantage.with_table("generate", generate))
+    assert has_replays(run)
+    kept = with_rollouts(run, ~is_replay())["generate"]
+    assert set(kept.filter(origin="regenerated")["group_id"]) == set(continued[1:])
+    assert kept.filter(origin="fresh").equals(rows.filter(origin="fresh"))
 
 
 def test_the_first_step_of_the_run_is_a_part_of_what_is_measured(mini_run: Run, tmp_path: Path) -> None:
