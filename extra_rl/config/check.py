@@ -296,6 +296,18 @@ def needed_rollouts_are_scored(of: Sections, run: RunConfig) -> Iterator[str]:
         yield f"score_entropy.rows: signal needs {'; '.join(missing)}. Or set rows: all"
 
 
+@reads("novelty.measure", "novelty.params", "advantage.weight", "advantage.scale")
+def the_elliptical_bonus_is_scaled(of: Sections, run: RunConfig) -> Iterator[str]:
+    """Its size follows from `ridge`, up to 4 / ridge, and says nothing about what a weight does."""
+    if of["novelty"]["measure"] != "elliptical" or not of["advantage"]["weight"]:
+        return
+    if of["advantage"]["scale"] == "none":
+        yield (
+            "advantage.scale: novelty.measure elliptical has no unit of its own (at most 4 / ridge), so it needs a "
+            "scale: batch_std or group_max"
+        )
+
+
 @reads("advantage.normalise", "advantage.k", "generate.group_size", "verify.rewards", "verify.weights")
 def the_rewards_fit_the_advantage(of: Sections, run: RunConfig) -> Iterator[str]:
     """Rewards that are known only from a judge are checked when they are there."""

@@ -10,13 +10,15 @@ import polars as pl
 from extra_rl.errors import InputError
 from extra_rl.results import IterationFolder, RunFolder
 from extra_rl.tables.iteration import SCORES
+from extra_rl.tables.signal import is_replay
 
 
 def scan_iteration(path: str | Path) -> pl.LazyFrame:
     """One row per rollout of an iteration folder, with the columns of all stages.
 
-    These are the columns of generate or regenerate, verify, score_entropy, novelty and advantage, and `arm`, `seed` and
-    `iteration`. Columns of stages that have not run yet are absent. A rollout whose `reward` is null was excluded.
+    These are the columns of generate or regenerate, verify, score_entropy, novelty and advantage, and `arm`, `seed`,
+    `iteration` and `replayed` (whether its prefix comes from a stored trajectory: `choose_prefixes.replay`). Columns of
+    stages that have not run yet are absent. A rollout whose `reward` is null was excluded.
     Raises InputError where the folder has no rollouts.
     """
     folder = Path(path)
@@ -29,9 +31,8 @@ def scan_iteration(path: str | Path) -> pl.LazyFrame:
             columns = pl.scan_parquet(folder / f"{name}.parquet")
             rows = rows.join(columns.drop("reward", strict=False), on="rollout_id", how="left", maintain_order="left")
     place = pl.col("rollout_id").str.extract_groups(r"^(?<arm>.+)/s(?<seed>\d+)/i(?<iteration>\d+)/")
-    return (
-        rows.with_columns(place.alias("place")).unnest("place").with_columns(pl.col("seed", "iteration").cast(pl.Int64))
-    )
+    placed = rows.with_columns(place.alias("place")).unnest("place")
+    return placed.with_columns(pl.col("seed", "iteration").cast(pl.Int64), replayed=is_replay())
 
 
 def scan_run(path: str | Path) -> pl.LazyFrame:

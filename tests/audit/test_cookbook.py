@@ -204,6 +204,30 @@ def test_the_prefix_that_rescued_comes_with_its_score(by_hand: Path) -> None:
     assert row["score"] == 0.25
 
 
+def test_replays_are_neither_tried_nor_rescued_and_have_no_parent_to_compare_with(
+    by_hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = ("Which prefixes rescued", "How uncertain", "Did a continuation")
+    before = [asked(question, by_hand) for question in questions]
+    replayed = "extra/s0/i2/r1.0"
+    stored = Row("extra/s0/i1/i0.0/0", group_id=PARENTS, response_tokens=(10, 11, 12, 2), verdict="right")
+    rows = [
+        stored.continued(f"{replayed}/{n}", 3, group_id=replayed, verdict=verdict)
+        for n, verdict in enumerate(("right", "wrong"))
+    ]
+    tables = tables_of(rows)
+    tables |= run_stage(advantage, tables, {"group": "joined"}, iteration=2)
+    write_tables(by_hand / "extra" / "s0" / "iteration_0002", tables)
+    assert [asked(question, by_hand) for question in questions] == before
+    levels = asked("How many useful and rescued", by_hand)
+    assert sum(row["rescued"] * row["tokens"] for row in levels) == pytest.approx(1000)
+    (query,) = (block for block in readme_blocks() if "rescued" in block)
+    (tmp_path / "elsewhere" / "results").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "results" / "tiny").symlink_to(by_hand)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert answer(query, Path(), Path()).rows() == [(1, 1, 1)]
+
+
 def test_the_entropy_at_the_cut_is_that_of_the_first_token_thrown_away(by_hand: Path) -> None:
     for row in asked("How uncertain", by_hand):
         assert row["at_cut"] == pytest.approx(2.0)

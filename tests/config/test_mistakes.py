@@ -150,6 +150,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
         {"preset": "published_code", "choose_prefixes": {"replay": {"rows": 1}}},
         "arms.extra: verify.gold: displaced is the released code, which has no replay",
     ),
+    (
+        "arms.extra",
+        {"novelty": {"measure": "elliptical"}, "advantage": {"weight": 0.1}},
+        "arms.extra: advantage.scale: novelty.measure elliptical has no unit of its own",
+    ),
     ("choose_prefixes", {"replay": {"rows": -1}}, "choose_prefixes.replay.rows: "),
     ("choose_prefixes", {"replay": {"row": 1}}, "choose_prefixes.replay.row: unknown key"),
     ("choose_prefixes", {"replay": {"hard_share": 0.8}}, "hard_share 0.8 must be below easy_share 0.75"),

@@ -65,8 +65,15 @@ def test_an_arm_overrides_its_preset_and_the_preset_the_base() -> None:
             "extra",
             {
                 "generate": {"half_groups": True},
-                "choose_prefixes": {"scores_from": "sampler", "prefixes_per_problem": 2, "groups": "all_hard"},
-                "advantage": {"group": "joined", "weight": 0.0},
+                "choose_prefixes": {
+                    "groups": "all_hard",
+                    "rank": "calibrated",
+                    "action": "cheapest",
+                    "scores_from": "sampler",
+                    "prefixes_per_problem": 2,
+                    "continuations_per_prefix": 4,
+                },
+                "advantage": {"group": "joined", "weight": 0.0, "normalise": "mean"},
                 "update": {"minibatches": 4},
             },
         ),
@@ -77,6 +84,12 @@ def test_presets_have_the_options_of_the_method(preset: str, expected: dict[str,
     for name, values in expected.items():
         assert {key: sections[name][key] for key in values} == values
     assert preset in PRESETS
+
+
+def test_the_preset_extra_replays_once_eight_trajectories_are_stored() -> None:
+    replay = resolved("extra", arms={"extra": {"preset": "extra"}})["choose_prefixes"]["replay"]
+    expected = {"rows": 24, "order": "per_group", "move": "half", "failures_from": 0.75, "min_stored": 8}
+    assert {key: replay[key] for key in expected} == expected
 
 
 def test_every_preset_resolves_and_changes_something() -> None:

@@ -137,18 +137,18 @@ def test_other_ranks_record_no_branches() -> None:
 
 
 def test_rare_failures_are_cut_where_half_of_the_continuations_are_expected_to_be_correct() -> None:
-    """By hand: ln(q / (1 - q)) is ln 3 with 9 tokens left and -ln 3 with 1, so 0 with 5: the nearest cut leaves 4."""
+    """By hand: ln(q / (1 - q)) is ln 3 with 13 tokens left and -ln 3 with 1, so 0 with 7: the cut after 3 leaves 7."""
     nearly = group("rrrw", group_id=FIRST, response_tokens=TOKENS, sampler_logprob=-0.5)
     other = group("rrww", group_id="extra/s0/i1/1", problem_id="p1", response_tokens=TOKENS)
     settings: dict[str, Any] = {"min_pass_rate": 0.75, "max_pass_rate": 0.9, "rank": "calibrated_half"}
     cold = choose([*nearly, *other], **settings)["choose_prefixes"]
     assert cold["parent_rollout_id"].unique().to_list() == [f"{FIRST}/3"]
     assert cold.filter("chosen")["prefix_id"].to_list() == [f"{FIRST}/3@6"]  # 6 of 10 tokens are nearest to the half
-    branches = past((0.5, 9, 3, 4), (0.5, 1, 1, 4))
+    branches = past((0.5, 13, 3, 4), (0.5, 1, 1, 4))
     warm = choose(nearly, branches, calibration={"min_branches": 2, "ridge": 1e-9}, **settings)["choose_prefixes"]
-    expected = [1 / (1 + 3 ** (-(left - 5) / 4)) for left in (7, 4, 1)]
+    expected = [1 / (1 + 3 ** (-(left - 7) / 6)) for left in (7, 4, 1)]
     assert warm["estimate"].to_list() == pytest.approx(expected, abs=1e-5)
-    assert warm.filter("chosen")["prefix_id"].to_list() == [f"{FIRST}/3@6"]
+    assert warm.filter("chosen")["prefix_id"].to_list() == [f"{FIRST}/3@3"]
     assert choose(nearly, **{**settings, "min_pass_rate": 0.8})["choose_prefixes"].is_empty()
 
 

@@ -38,7 +38,22 @@ def test_one_row_per_rollout_with_the_columns_of_all_stages(tmp_path: Path) -> N
     assert rows["entropies"].list.len().to_list() == [3, 3, 3]
     assert rows.select("arm", "seed", "iteration").unique().rows() == [("extra", 3, 12)]
     known = {name for contract in PER_ROLLOUT.values() for name in contract.columns()}
-    assert set(rows.columns) == known | {"arm", "seed", "iteration"}
+    assert set(rows.columns) == known | {"arm", "seed", "iteration", "replayed"}
+
+
+def test_replays_are_told_from_continuations_of_new_prefixes(tmp_path: Path) -> None:
+    fresh = rollouts(iteration=1)
+    replay = "extra/s0/i1/r0.0"
+    children = [
+        fresh[1].continued("extra/s0/i1/i0.0/0", 2),
+        fresh[1].continued(f"{replay}/0", 2, group_id=replay),
+    ]
+    rows = scan_iteration(put(tmp_path, [*fresh, *children])).collect()
+    assert rows.select("origin", "replayed").rows() == [
+        *[("fresh", False)] * 2,
+        ("regenerated", False),
+        ("regenerated", True),
+    ]
 
 
 def test_it_is_lazy_and_reads_only_the_selected_columns(tmp_path: Path) -> None:
