@@ -32,7 +32,7 @@ class ReplayConfig(Section):
     source: Literal["own", "demonstrations"] = Field(
         "own",
         description="correct trajectories. `own`: the policy's rollouts; `demonstrations`: worked solutions of "
-        "unsolved problems, an upper bound (control)",
+        "unsolved problems (control, meant as a bound)",
     )
     rescued: bool = Field(True, description="store the first correct continuation of a rescued group, at its cut")
     fresh_correct: int = Field(
