@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.iteration
     advantage, novelty, chooser = (open_stage(folder, name) for name in ("advantage", "novelty", "choose_prefixes"))
     if advantage.outputs["advantage"].is_empty():
-        raise InputError(f"{folder}: no rollouts (the token budget was spent before); name an earlier iteration.")
+        raise InputError(f"{folder}: no rollouts (the budget was spent before); name an earlier iteration.")
     variants = requested_variants(advantage, novelty, arguments)
     advantages = advantages_under(variants, advantage, novelty)
     rules = rules_of(chooser.config().model_dump(mode="json"), arguments.smoothing)

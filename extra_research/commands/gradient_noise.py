@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     for folder in folders:
         update, advantage, novelty = (open_stage(folder, name) for name in ("update", "advantage", "novelty"))
         if advantage.outputs["advantage"].is_empty():
-            print(f"{update.job.place}: no rollouts, the token budget was spent before")
+            print(f"{update.job.place}: no rollouts, the budget was spent before")
             continue
         for name, products in products_of_variants(update, advantage, novelty).items():
             variants.setdefault(name, []).append(products)

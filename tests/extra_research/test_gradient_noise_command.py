@@ -100,7 +100,7 @@ def test_several_iterations_are_one_table_and_empty_ones_are_passed_over(
     assert table["variant"].to_list() == VARIANTS
     assert table["iterations"].to_list() == [2] * 5
     said = capsys.readouterr().out
-    assert "extra/s0/i2: no rollouts, the token budget was spent before\n" in said
+    assert "extra/s0/i2: no rollouts, the budget was spent before\n" in said
     assert "noise of the gradient, 2 iterations, extra/s0/i0 to extra/s0/i1" in said
 
 
