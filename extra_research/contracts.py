@@ -131,6 +131,7 @@ class EvidenceRuns(dy.Schema):
     folder = column.key("folder of an arm, `<regime>-<arm>` with regimes")
     seed = dy.Int64(primary_key=True, min=0, metadata={"about": "experiment seed"})
     machine = column.text("machine that it ran on; null: not named", nullable=True)
+    experiment = column.text("`name` of the configuration that it ran with; null: not recorded", nullable=True)
     iterations = column.count("iterations that sampled")
     cpu_s = column.large("CPU-seconds of training stages in these iterations", "s")
     idle_cpu_s = column.large(

@@ -86,7 +86,8 @@ def plan_of(config: Path) -> Plan:
     assert run is not None  # a mistake otherwise
     section = parse_config(load("compare").Config, raw.get("compare") or {}, "compare")
     refuse_unknown(section.comparisons, [cell.arm for cell in cells.values()])
-    selects = {folder: merge(select, cell.diff.get("select") or {}) for folder, cell in cells.items()}
+    merged = {folder: merge(select, cell.diff.get("select") or {}) for folder, cell in cells.items()}
+    selects = {folder: parse_config(load("select").Config, of, "select") for folder, of in merged.items()}
     return Plan(
         name=run.name,
         cells=cells,
@@ -95,14 +96,15 @@ def plan_of(config: Path) -> Plan:
         ks=section.ks,
         resamples=section.resamples,
         pairs=named_pairs(section.comparisons),
-        budgets={folder: (of.get("token_budget"), of.get("compute_budget")) for folder, of in selects.items()},
+        budgets={folder: (of.token_budget, of.compute_budget) for folder, of in selects.items()},
     )
 
 
 def compare(plan: Plan, evidence: Evidence) -> Compared:
     """Return the comparison of the plan's runs; those that are missing are left out.
 
-    Raises InputError where the evidence has no run of the plan, ConfigError for a run that spent no budget.
+    Raises InputError where the evidence has no run of the plan, ConfigError for runs of another experiment and for one
+    that spent no budget.
     """
     planned = (pl.col("folder").is_in(list(plan.cells)) & pl.col("seed").is_in(list(plan.start_of))) | (
         pl.col("seed") < 0
@@ -111,6 +113,7 @@ def compare(plan: Plan, evidence: Evidence) -> Compared:
     runs = with_place(evidence.runs.filter(planned), plan)
     if runs.is_empty():
         raise InputError(f"the evidence has no run of {plan.name}: it has {listed(evidence.keys())}.")
+    refuse_other_experiments(runs, plan)
     refuse_unspent(runs, plan)
     regimes = evaluated(plan, evidence.counts.filter(planned))
     arms = [arm for arm in plan.arms if arm in set(runs["arm"])]
@@ -155,6 +158,15 @@ def evaluated(plan: Plan, counts: pl.DataFrame) -> list[Evaluated]:
     order = {folder: place for place, folder in enumerate(plan.cells)}
     ordered = dict(sorted(policies.items(), key=lambda item: (order.get(item[0].folder, -1), item[0].seed)))
     return by_regime(ordered, plan.regimes, plan.start_of)
+
+
+def refuse_other_experiments(runs: pl.DataFrame, plan: Plan) -> None:
+    """Raise ConfigError for runs of another experiment, whose arms and seeds may well have the same names."""
+    if names := sorted(set(runs["experiment"].drop_nulls()) - {plan.name}):
+        raise ConfigError(
+            f"the evidence is of {', '.join(names)}, and the configuration is of {plan.name}. Name the configuration "
+            "that the runs were made with."
+        )
 
 
 def refuse_unspent(runs: pl.DataFrame, plan: Plan) -> None:

@@ -13,9 +13,11 @@ from extra_research.contracts import EvidenceCounts, EvidenceRuns
 from extra_research.evidence import Evidence, exists, normalised, read
 from extra_rl.comparison.figures import counts_of
 from extra_rl.config.comparisons import WARM_START
+from extra_rl.config.files import read_yaml
 from extra_rl.config.mistakes import nearest
 from extra_rl.errors import InputError
 from extra_rl.results import RunFolder
+from extra_rl.run.configuration import CONFIGURATION_FILE
 from extra_rl.run.records import MEASURING, cost, read_json, records
 from extra_rl.tables import contracts
 from extra_rl.tables.files import read_table
@@ -63,6 +65,8 @@ def _of_results(results: Path, arms: Sequence[str]) -> Packed:
         )
     last = int(read_json(results / "context.json")["horizon"]["iterations"]) - 1
     cells = RunFolder.below(results)
+    file = results / CONFIGURATION_FILE
+    experiment = read_yaml(file).get("name") if file.is_file() else None
     wanted = set(_chosen([cell.arm for cell in cells], arms))
     counts = [_counts(path, path.parent.name, -1) for path in sorted(results.glob(f"{WARM_START}*/evaluate.parquet"))]
     rows, unfinished = [], []
@@ -73,13 +77,13 @@ def _of_results(results: Path, arms: Sequence[str]) -> Packed:
             unfinished.append(cell.name)
             continue
         counts.append(_counts(cell.iteration(last) / "evaluate.parquet", cell.arm, cell.seed))
-        rows.append({"folder": cell.arm, "seed": cell.seed, "machine": None, **spending(cell, last)})
+        rows.append({"folder": cell.arm, "seed": cell.seed, "experiment": experiment, **spending(cell, last)})
     runs = pl.DataFrame(rows, EvidenceRuns.create_empty().schema)
     return Packed(normalised(pl.concat([EvidenceCounts.create_empty(), *counts]), runs), unfinished)
 
 
 def spending(cell: RunFolder, last: int) -> dict[str, Any]:
-    """Return the columns of EvidenceRuns after `machine`, of a finished cell. last: its last iteration.
+    """Return the columns of EvidenceRuns after `experiment`, of a finished cell. last: its last iteration.
 
     Raises InputError where an iteration is missing.
     """

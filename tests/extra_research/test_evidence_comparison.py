@@ -167,6 +167,20 @@ def test_a_run_that_spent_no_budget_cannot_be_compared(tmp_path: Path) -> None:
         compare(plan, evidence_of(policies(), high_ours_s8={"sampled_tokens": 3999}))
 
 
+@pytest.mark.parametrize("budget", ["1.5e12", 1.5e12])
+def test_a_budget_that_yaml_reads_as_text_is_a_number(tmp_path: Path, budget: str | float) -> None:
+    plan = plan_of(config(tmp_path, select={"compute_budget": budget}))
+    assert set(plan.budgets.values()) == {(None, 1.5e12)}
+
+
+def test_evidence_of_another_experiment_is_refused(tmp_path: Path) -> None:
+    """Its arms, regimes and seeds have the same names."""
+    plan = plan_of(config(tmp_path))
+    compare(plan, evidence_of(policies(), high_ours_s8={"experiment": "grid"}))
+    with pytest.raises(ConfigError, match=r"the evidence is of other, and the configuration is of grid"):
+        compare(plan, evidence_of(policies(), high_ours_s8={"experiment": "other"}))
+
+
 def test_mistakes_of_the_configuration_are_one_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no arm 'theirs'"):
         plan_of(config(tmp_path, compare={"comparisons": ["ours - theirs"]}))

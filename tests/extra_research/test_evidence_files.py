@@ -21,7 +21,8 @@ def counts(folder: str, seed: int, correct: list[int], benchmark: str = "A", n: 
 
 def run(folder: str, seed: int, **values: Any) -> dict[str, Any]:
     zeros = dict.fromkeys(EvidenceRuns.columns(), 0)
-    return {**zeros, "folder": folder, "seed": seed, "machine": None, "idle_cpu_s": None, "device_s": None, **values}
+    unknown = dict.fromkeys(("machine", "experiment", "idle_cpu_s", "device_s"))
+    return {**zeros, **unknown, "folder": folder, "seed": seed, **values}
 
 
 def evidence(*tables: pl.DataFrame, runs: list[dict[str, Any]]) -> Evidence:

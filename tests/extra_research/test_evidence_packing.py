@@ -38,6 +38,7 @@ def test_counts_are_those_of_the_evaluations(mini_run: Run) -> None:
 def test_runs_have_the_sums_and_seconds_of_the_run(mini_run: Run) -> None:
     runs = pack(mini_run.results, machine="a machine").evidence.runs
     assert runs.select("folder", "seed", "machine").rows() == [("extra", 0, "a machine"), ("grpo", 0, "a machine")]
+    assert set(runs["experiment"]) == {mini_run.results.name}
     arms = json.loads((mini_run.results / "summary.json").read_text())["arms"]
     for row in runs.iter_rows(named=True):
         paths = sorted((mini_run.results / row["folder"] / "s0").glob("iteration_*/summarize.parquet"))
