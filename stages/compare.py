@@ -148,5 +148,5 @@ def refuse_unspent(spent: Mapping[str, Spent], inputs: Inputs, derived: Derived)
         done = inputs.tables[f"summarize:{label}"]["iteration"].item() + 1
         raise ConfigError(
             f"{label} {' and '.join(missing)} in {done} iterations, so arms cannot be compared. "
-            "Raise `iterations` and run again: what is there is kept."
+            "Raise `iterations` and run again: what is there is kept. For a short run lower the budget in `select`."
         )

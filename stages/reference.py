@@ -67,6 +67,7 @@ existing results are kept. `first_iteration` moves the window: earlier iteration
 | `exploration.yaml` | `make exploration`: the second confirming grid, at equal compute, sixteen arms, frozen |
 | `exploration_countdown.yaml` | the same arms on Countdown, frozen |
 | `exploration_smollm2.yaml` | transfer of its preset `extra` to a pretrained language model, frozen |
+| `exploration_development.yaml` | options that no grid has, on tuning problems |
 | `exploration_guard.yaml` | a guard for the replay of its preset `extra`, frozen |
 | `development.yaml` | one change at a time to the preset `surprisal`, on tuning problems and development seeds |
 | `published.yaml` | the published variants of ExTra next to GRPO, exploratory |

@@ -75,7 +75,8 @@ def requested_variants(
 ) -> list[Variant]:
     """Return the usual variants, or every combination, and those that --also names.
 
-    A usual variant whose options contradict those of the run is left out.
+    A usual variant whose options contradict those of the run is left out, and so is the measure `surprise` where the
+    run did not score every rollout (`score_entropy.rows: signal`), which is printed.
     """
     from extra_research.variants import combinations_of, variants_of, without_repetition
 
@@ -85,10 +86,20 @@ def requested_variants(
     choose = combinations_of if arguments.every_combination else variants_of
     usual = choose(*sections, embedder if stored else "")
     found = [variant for variant in usual if is_valid(advantage, variant)]
+    if not every_rollout_is_scored(novelty):
+        found = [variant for variant in found if variant.novelty.get("measure") != "surprise"]
+        print("left out: measure=surprise, which needs the scores of all rollouts (score_entropy.rows: all)")
     also = [parse_variant(words, *sections) for words in arguments.also]
     for variant in also:
         novelty.config(variant.novelty), advantage.config(variant.advantage)
     return without_repetition([*found, *also], *sections)
+
+
+def every_rollout_is_scored(novelty: FinishedStage) -> bool:
+    """Return whether all rollouts have the policy's logprobs."""
+    from extra_rl.tables.iteration import all_rollouts
+
+    return not all_rollouts(novelty.inputs)["policy_logprobs"].has_nulls()
 
 
 def is_valid(advantage: FinishedStage, variant: Variant) -> bool:

@@ -308,7 +308,10 @@ def the_elliptical_bonus_is_scaled(of: Sections, run: RunConfig) -> Iterator[str
         )
 
 
-@reads("advantage.normalise", "advantage.k", "generate.group_size", "verify.rewards", "verify.weights")
+@reads(
+    *("advantage.normalise", "advantage.k", "generate.group_size", "verify.rewards", "verify.weights"),
+    "choose_prefixes.replay",
+)
 def the_rewards_fit_the_advantage(of: Sections, run: RunConfig) -> Iterator[str]:
     """Rewards that are known only from a judge are checked when they are there."""
     advantage, verify, size = of["advantage"], of["verify"], of["generate"]["group_size"]
@@ -323,6 +326,12 @@ def the_rewards_fit_the_advantage(of: Sections, run: RunConfig) -> Iterator[str]
         yield (
             f"advantage.k: {advantage['k']} must be below generate.group_size ({size}): pass@k of a whole group is 0 "
             "or 1, so no group would have a signal"
+        )
+    replay = of["choose_prefixes"]["replay"]
+    if advantage["k"] is not None and replay["rows"] and advantage["k"] >= replay["continuations"]:
+        yield (
+            f"advantage.k: {advantage['k']} must be below choose_prefixes.replay.continuations "
+            f"({replay['continuations']}), or no group of replays has a signal"
         )
     for name, reward in given.items():
         if reward not in (0, 1):

@@ -103,6 +103,14 @@ class ReplayConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def something_is_replayed(self) -> Self:
+        if self.rows and self.min_stored > self.capacity:
+            raise ValueError(f"nothing is ever replayed: min_stored {self.min_stored} exceeds capacity {self.capacity}")
+        if self.cut == "prompt" and self.prefix == "other_problem":
+            raise ValueError("cut: prompt has no prefix, so prefix: other_problem has no effect; choose one of them")
+        return self
+
+    @model_validator(mode="after")
     def something_is_stored(self) -> Self:
         own = self.source == "own" and (self.rescued or self.fresh_correct)
         if self.rows and not (own or self.source == "demonstrations" or self.failures_from is not None):

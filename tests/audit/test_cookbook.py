@@ -269,6 +269,18 @@ def test_the_gap_of_sampler_and_trainer_leaves_continuations_out(by_hand: Path) 
     assert row["tokens"] == 0
 
 
+def test_rollouts_that_were_not_scored_are_left_out(by_hand: Path) -> None:
+    """As with score_entropy.rows: signal. Of iteration 0 only the mixed group of p1 is scored: two times 3 tokens."""
+    scored = pl.col("rollout_id").str.starts_with("extra/s0/i0/1/")
+    lists = ("policy_logprobs", "entropies")
+    change(by_hand, "score_entropy_generate", **{name: pl.when(scored).then(name) for name in lists})
+    (row,) = asked("Do sampler and trainer", by_hand)
+    assert (row["tokens"], row["ratio"]) == (6, 1.0)
+    assert len(asked("How does one rollout look", by_hand)) == 3
+    (row,) = asked("How does entropy run", by_hand)
+    assert row["tokens"] == 6
+
+
 def test_entropy_by_position(by_hand: Path) -> None:
     (row,) = asked("How does entropy run", by_hand)
     assert row["tokens"] == 20

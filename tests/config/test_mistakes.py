@@ -156,6 +156,16 @@ MISTAKES: list[tuple[str, Any, str]] = [
         "arms.extra: advantage.scale: novelty.measure elliptical has no unit of its own",
     ),
     ("choose_prefixes", {"replay": {"rows": -1}}, "choose_prefixes.replay.rows: "),
+    ("choose_prefixes", {"replay": {"rows": 1, "min_stored": 300}}, "min_stored 300 exceeds capacity 256"),
+    ("choose_prefixes", {"replay": {"cut": "prompt", "prefix": "other_problem"}}, "cut: prompt has no prefix"),
+    (
+        "arms.extra",
+        {
+            "advantage": {"normalise": "pass_at_k", "k": 5},
+            "choose_prefixes": {"replay": {"rows": 1, "continuations": 4}},
+        },
+        "arms.extra: advantage.k: 5 must be below choose_prefixes.replay.continuations (4)",
+    ),
     ("choose_prefixes", {"replay": {"row": 1}}, "choose_prefixes.replay.row: unknown key"),
     ("choose_prefixes", {"replay": {"hard_share": 0.8}}, "hard_share 0.8 must be below easy_share 0.75"),
     ("name", "evaluations", "name: evaluations is the folder of cached evaluations"),
