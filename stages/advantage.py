@@ -64,7 +64,9 @@ class Config(StageConfig):
         "own", description="continuations form a separate group, or join their parents' group"
     )
     prefix_loss: Literal["masked", "trained"] = Field(
-        "masked", description="masked: the prefix tokens of a continuation carry no loss; those of a replay only by `replay_prefix_weight`"
+        "masked",
+        description="masked: the prefix tokens of a continuation carry no loss; those of a replay have it only by "
+        "`replay_prefix_weight`",
     )
     keep_unrescued: bool = Field(
         True,
