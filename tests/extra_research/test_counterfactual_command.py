@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from extra_research.__main__ import main
 from extra_research.advantages import novelty_of
+from extra_research.commands.counterfactual import requested_variants
 from extra_research.contracts import (
     CounterfactualAdvantages,
     CounterfactualPrefixes,
@@ -214,3 +217,24 @@ def test_a_table_that_this_code_would_not_make(
     said = capsys.readouterr().err
     assert "extra/s0/i1: advantage of the run is not what stage advantage version" in said
     assert not (folder / "counterfactual").exists()
+
+
+def test_surprise_is_left_out_where_not_every_rollout_was_scored(
+    mini_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with score_entropy.rows: signal."""
+    advantage, novelty = (open_stage(iteration(mini_run), name) for name in ("advantage", "novelty"))
+    words = argparse.Namespace(every_combination=False, also=[])
+
+    def tries_surprise(stage: Any) -> bool:
+        return any(
+            variant.novelty.get("measure") == "surprise" for variant in requested_variants(advantage, stage, words)
+        )
+
+    assert tries_surprise(novelty)
+    assert capsys.readouterr().out == ""
+    scores = novelty.inputs["score_entropy_generate"]
+    first = pl.int_range(pl.len()) == 0
+    unscored = scores.with_columns(policy_logprobs=pl.when(~first).then("policy_logprobs"))
+    assert not tries_surprise(replace(novelty, inputs=novelty.with_table("score_entropy_generate", unscored)))
+    assert "left out: measure=surprise" in capsys.readouterr().out
